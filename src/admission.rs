@@ -1,0 +1,178 @@
+//! Who may come in, and what is owed to everybody who did.
+//!
+//! [`Admission::admit`] counts a place, asks who the client is, runs `$connect` and registers. The [`Ticket`] it gives out
+//! goes wherever the connection goes; when it ends, however it ends, the registration is removed, `$disconnect` runs and the
+//! place is free. So `$disconnect` runs exactly once for each connection that was let in.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use crate::broker::{Broker, Publication, Receipt};
+use crate::close::Close;
+use crate::config::Auth;
+use crate::gateway::{Action, Gateway, is_group_name};
+use crate::id::{ConnectionId, NodeTag};
+use crate::metrics::{GaugeGuard, Metrics, Refusal};
+use crate::registry::{Record, Registry};
+
+/// Longest `User-Agent` that is kept, in bytes.
+const USER_AGENT_MAX: usize = 512;
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    pub(crate) auth: Auth,
+    pub(crate) max_connections: usize,
+    pub(crate) tag: NodeTag,
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) places: Arc<Places>,
+}
+
+/// Counts connections, from before `$connect` to after `$disconnect`.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    taken: AtomicUsize,
+    closed: AtomicBool,
+    freed: Notify,
+}
+
+/// Why a client is not let in: what it is answered and what is counted.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) status: StatusCode,
+    pub(crate) refusal: Refusal,
+}
+
+/// The right to be connected.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    record: Arc<Record>,
+    admission: Arc<Admission>,
+    /// Why the connection ended; a ticket that nobody ends was lost with its connection.
+    close: Close,
+    _open: GaugeGuard,
+    _place: Place,
+}
+
+#[derive(Debug)]
+struct Place(Arc<Places>);
+
+impl Admission {
+    /// Lets a client in.
+    ///
+    /// # Errors
+    /// What to answer instead.
+    pub(crate) fn admit(self: &Arc<Self>, source_ip: IpAddr, headers: &HeaderMap) -> Result<Ticket, Refused> {
+        let place = self.take_place()?;
+        let user = self.identify(headers)?;
+        let user_agent = header(headers, "user-agent").map(|text| {
+            let end = text.floor_char_boundary(USER_AGENT_MAX);
+            text.get(..end).unwrap_or_default().into()
+        });
+        let id = ConnectionId::mint(self.tag);
+        let record = Record { id, source_ip, user_agent, user, connected_at: Timestamp::now() };
+        let (status, action) = self.gateway.on_connect(&record);
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+        if !status.is_success() {
+            return Err(Refused { status, refusal: Refusal::Connect });
+        }
+        self.perform(action);
+        let record = Arc::new(record);
+        self.registry.insert(Arc::clone(&record));
+        self.metrics.opened.inc();
+        let open = GaugeGuard::new(&self.metrics.connections);
+        let admission = Arc::clone(self);
+        Ok(Ticket { record, admission, close: Close::Lost, _open: open, _place: place })
+    }
+
+    fn take_place(&self) -> Result<Place, Refused> {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        if self.places.closed.load(Ordering::SeqCst) {
+            return Err(Refused { status, refusal: Refusal::Draining });
+        }
+        let before = self.places.taken.fetch_add(1, Ordering::SeqCst);
+        let place = Place(Arc::clone(&self.places));
+        if before >= self.max_connections {
+            return Err(Refused { status, refusal: Refusal::Capacity });
+        }
+        Ok(place)
+    }
+
+    /// Checks the origin and returns the user, as configured.
+    fn identify(&self, headers: &HeaderMap) -> Result<Option<Arc<str>>, Refused> {
+        let refused = Refused { status: StatusCode::FORBIDDEN, refusal: Refusal::Origin };
+        let allowed = &self.auth.allowed_origins;
+        match headers.get("origin").map(|origin| origin.as_bytes()) {
+            Some(origin) if !allowed.is_empty() && !allowed.iter().any(|one| one.as_bytes() == origin) => {
+                return Err(refused);
+            }
+            _ => {}
+        }
+        let user = self.auth.user_header.as_deref().and_then(|name| header(headers, name));
+        Ok(user.filter(|user| is_group_name(user)).map(Arc::from))
+    }
+
+    /// Carries out what `$connect` or `$disconnect` asks for.
+    fn perform(&self, action: Option<Action>) {
+        if let Some(Action::Publish { channel, frame }) = action {
+            self.broker.publish(&mut vec![Publication { channel, frame, receipt: Receipt::Nobody }]);
+        }
+    }
+}
+
+impl Places {
+    /// Refuses all further clients.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns how many connections there are, handshakes included.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::SeqCst)
+    }
+
+    /// Waits until a place is freed after this call. *Cancel safe.*
+    pub(crate) async fn freed(&self) {
+        self.freed.notified().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::SeqCst);
+        self.0.freed.notify_one();
+    }
+}
+
+impl Ticket {
+    pub(crate) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Ends the connection's time here.
+    pub(crate) fn end(mut self, close: Close) {
+        self.close = close;
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let admission = &self.admission;
+        admission.registry.remove(&self.record.id);
+        admission.metrics.count_closed(&self.close);
+        admission.perform(admission.gateway.on_disconnect(&self.record));
+        tracing::debug!(conn.id = %self.record.id, code = self.close.code(), reason = self.close.label(), "disconnected");
+    }
+}
+
+fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}

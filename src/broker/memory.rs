@@ -1,0 +1,113 @@
+//! The broker of a node that is alone: hands messages to the shards that have members.
+//!
+//! One lock orders everything: it is held while a message is put into the shards' inboxes, so that all see the same order.
+//! Lock order: this one, then an inbox.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::{Broker, Channel, Delivery, Offset, Publication, PublishError, Receipt};
+use crate::hub::Hub;
+use crate::inbox::{Event, answer};
+use crate::metrics::{DropReason, Metrics};
+
+/// See [`super::Broker`].
+#[derive(Debug)]
+pub(crate) struct MemoryBroker {
+    hub: Arc<Hub>,
+    metrics: Arc<Metrics>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Shards with members, for every channel that has any; all shards take broadcasts.
+    interest: HashMap<Channel, Vec<usize>>,
+    accepted: u64,
+}
+
+impl MemoryBroker {
+    pub(crate) fn new(hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
+        Self { hub, metrics, state: Mutex::default() }
+    }
+
+    /// Puts a message into the inbox of every shard with members, or into none.
+    fn accept(
+        &self,
+        state: &mut State,
+        channel: &Channel,
+        delivery: &Delivery,
+    ) -> Result<Offset, PublishError> {
+        let all: Vec<usize>;
+        let shards = match channel {
+            Channel::Broadcast => {
+                all = (0..self.hub.shard_count()).collect();
+                all.as_slice()
+            }
+            channel => state.interest.get(channel).map_or(&[][..], Vec::as_slice),
+        };
+        if shards.iter().any(|shard| self.hub.inbox(*shard).is_full()) {
+            return Err(PublishError::Overload);
+        }
+        for shard in shards {
+            self.hub.inbox(*shard).push(Event::Deliver(delivery.clone()));
+        }
+        state.accepted += 1;
+        Ok(Offset(state.accepted))
+    }
+
+    fn answer(&self, receipt: Receipt, result: Result<Offset, PublishError>) {
+        match (receipt, result) {
+            (Receipt::Nobody | Receipt::Sender(..), Ok(_)) | (Receipt::Nobody, Err(_)) => {}
+            (Receipt::Sender(id, request), Err(_)) => {
+                self.hub.inbox_of(&id).push(Event::PublishFailed { id, request });
+            }
+            (Receipt::Caller(caller), result) => answer(caller, result),
+        }
+    }
+}
+
+impl Broker for MemoryBroker {
+    fn publish(&self, publications: &mut Vec<Publication>) {
+        let accepted_at = Instant::now();
+        let (mut accepted, mut refused) = (0, 0);
+        let mut state = self.state.lock();
+        for Publication { channel, frame, receipt } in publications.drain(..) {
+            let delivery = Delivery { channel: channel.clone(), frame, accepted_at };
+            let result = self.accept(&mut state, &channel, &delivery);
+            match result {
+                Ok(_) => accepted += 1,
+                Err(_) => refused += 1,
+            }
+            self.answer(receipt, result);
+        }
+        drop(state);
+        self.metrics.published.inc_by(accepted);
+        if refused > 0 {
+            self.metrics.count_dropped(DropReason::Overload, refused);
+        }
+    }
+
+    fn subscribe(&self, shard: usize, channel: &Channel) {
+        let mut state = self.state.lock();
+        let shards = state.interest.entry(channel.clone()).or_default();
+        if !shards.contains(&shard) {
+            shards.push(shard);
+        }
+        self.metrics.channels.set(crate::metrics::as_i64(state.interest.len()));
+    }
+
+    fn unsubscribe(&self, shard: usize, channel: &Channel) {
+        let mut state = self.state.lock();
+        if let Some(shards) = state.interest.get_mut(channel) {
+            shards.retain(|other| *other != shard);
+            if shards.is_empty() {
+                state.interest.remove(channel);
+            }
+        }
+        self.metrics.channels.set(crate::metrics::as_i64(state.interest.len()));
+    }
+}

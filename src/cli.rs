@@ -1,0 +1,207 @@
+//! The command line: `gatecast [serve]` and `gatecast check`.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, Fault, LogFormat, Sources};
+use crate::lifecycle::Signals;
+use crate::node::{Node, StartError};
+
+/// The configuration or the command line is wrong (`EX_USAGE`).
+const EXIT_USAGE: u8 = 64;
+/// Something that is needed, such as a port, is not to be had (`EX_UNAVAILABLE`).
+const EXIT_UNAVAILABLE: u8 = 69;
+/// Connections were cut on the way out.
+const EXIT_CUT: u8 = 1;
+/// Descriptors that are not for connections: the program's own, and HTTP connections.
+const OWN_DESCRIPTORS: usize = 64;
+
+/// Self-hosted WebSocket gateway and relay that speaks the contract of Amazon API Gateway.
+#[derive(Debug, Parser)]
+#[command(name = "gatecast", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node (the default).
+    Serve(Settings),
+    /// Check the configuration, report every fault, and exit.
+    Check(Settings),
+}
+
+/// Every setting of the file can also be set by the environment: `limits.idle_timeout` by `GATECAST_LIMITS_IDLE_TIMEOUT`.
+#[derive(Args, Debug)]
+struct Settings {
+    /// Configuration file, in TOML.
+    #[arg(long, value_name = "FILE", env = "GATECAST_CONFIG")]
+    config: Option<PathBuf>,
+    /// Address for clients [default: 127.0.0.1:8080] [env: `GATECAST_LISTEN`].
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Address for metrics and health [default: 127.0.0.1:9090] [env: `GATECAST_ADMIN_LISTEN`].
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Option<String>,
+    /// Path prefix of the gateway [default: beta] [env: `GATECAST_STAGE`].
+    #[arg(long, value_name = "NAME")]
+    stage: Option<String>,
+    /// Name of this node in logs and /info [default: the host's] [env: `GATECAST_NODE_NAME`].
+    #[arg(long, value_name = "NAME")]
+    node_name: Option<String>,
+}
+
+/// Parses the command line and does what it says.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
+            drop(error.print());
+            return ExitCode::from(code);
+        }
+    };
+    match cli.command {
+        None => serve(cli.settings),
+        Some(Command::Serve(settings)) => serve(settings),
+        Some(Command::Check(settings)) => check(settings),
+    }
+}
+
+fn check(settings: Settings) -> ExitCode {
+    match load(settings) {
+        Ok(config) => {
+            say(&format!(
+                "The configuration is valid: stage {}, {} routes.",
+                config.stage,
+                config.routes.iter().count()
+            ));
+            ExitCode::SUCCESS
+        }
+        Err(refusal) => refuse(EXIT_USAGE, &refusal),
+    }
+}
+
+fn serve(settings: Settings) -> ExitCode {
+    let mut config = match load(settings) {
+        Ok(config) => config,
+        Err(refusal) => return refuse(EXIT_USAGE, &refusal),
+    };
+    start_log(config.log_format);
+    fit_to_descriptors(&mut config);
+    tracing::info!(config = ?config, "configuration");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(run_node(&config)),
+        Err(error) => refuse(EXIT_UNAVAILABLE, &format!("cannot start the runtime: {error}")),
+    }
+}
+
+async fn run_node(config: &Config) -> ExitCode {
+    let started =
+        Signals::listen().map_err(StartError::from).and_then(|signals| Ok((signals, Node::start(config)?)));
+    let (mut signals, node) = match started {
+        Ok(started) => started,
+        Err(error) => return refuse(EXIT_UNAVAILABLE, &error.to_string()),
+    };
+    greet(config, &node);
+    let signal = signals.next().await;
+    tracing::info!(signal, "shutting down");
+    let hurry = async {
+        let signal = signals.next().await;
+        tracing::warn!(signal, "a second signal: exiting at once");
+    };
+    match node.shut_down(hurry).await {
+        0 => {
+            tracing::info!("all connections are closed");
+            ExitCode::SUCCESS
+        }
+        cut => {
+            tracing::warn!(connections = cut, "connections were cut");
+            ExitCode::from(EXIT_CUT)
+        }
+    }
+}
+
+/// Prints where the node is to be found.
+fn greet(config: &Config, node: &Node) {
+    let (public, admin, stage) = (node.public, node.admin, &config.stage);
+    tracing::info!(%public, %admin, stage, node.name = config.node_name, "ready");
+    say(&format!(
+        "gatecast {} is ready\n  \
+         WebSockets  ws://{public}/{stage}\n  \
+         Management  http://{public}/{stage}/@connections\n  \
+         Admin       http://{admin}  (/metrics /live /ready /info)\n  \
+         Try         wscat -c ws://{public}/{stage}",
+        env!("CARGO_PKG_VERSION"),
+    ));
+}
+
+fn load(settings: Settings) -> Result<Config, String> {
+    let file = settings.config.map(|path| {
+        let name = path.display().to_string();
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {name}")).map(|text| (name, text))
+    });
+    let file = file.transpose().map_err(|error| format!("{error:#}"))?;
+    let overrides = std::env::vars().filter(|(name, _)| name.starts_with("GATECAST_")).collect();
+    let mut sources = Sources { file, overrides };
+    sources.set_flag("listen", settings.listen);
+    sources.set_flag("admin_listen", settings.admin_listen);
+    sources.set_flag("stage", settings.stage);
+    sources.set_flag("node_name", settings.node_name);
+    Config::load(&sources).map_err(|faults| list(&faults))
+}
+
+fn list(faults: &[Fault]) -> String {
+    let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    format!("the configuration has {} fault(s):\n{}", faults.len(), lines.join("\n"))
+}
+
+/// Raises the soft limit of descriptors to the hard one, and promises no more connections than it allows.
+fn fit_to_descriptors(config: &mut Config) {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "raising the limit of open files");
+    }
+    let Some(limit) = getrlimit(Resource::Nofile).current else { return };
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let limits = &mut config.limits;
+    limits.max_http_connections = limits.max_http_connections.min((limit / 4).max(1));
+    let room = limit.saturating_sub(limits.max_http_connections + OWN_DESCRIPTORS).max(1);
+    if limits.max_connections > room {
+        tracing::warn!(
+            open_files = limit,
+            max_connections = room,
+            "fewer connections than configured: raise the limit of open files (ulimit -n, LimitNOFILE)"
+        );
+        limits.max_connections = room;
+    }
+}
+
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+/// Prints for the operator who started us; a closed standard output is no reason to stop.
+fn say(text: &str) {
+    drop(writeln!(std::io::stdout(), "{text}"));
+}
+
+fn refuse(code: u8, reason: &str) -> ExitCode {
+    drop(writeln!(std::io::stderr(), "gatecast: {reason}"));
+    ExitCode::from(code)
+}

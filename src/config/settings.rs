@@ -1,0 +1,122 @@
+//! The kinds of values that settings have, and how each is written.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::reader::Setting;
+use super::{LogFormat, ManagementAuth, Secret};
+use crate::expression::Expression;
+
+impl Setting for String {
+    const EXPECTED: &'static str = "a text";
+
+    fn read(text: &str) -> Option<Self> {
+        Some(text.to_owned())
+    }
+}
+
+impl Setting for Secret {
+    const EXPECTED: &'static str = "a text that is not empty";
+    const SECRET: bool = true;
+
+    fn read(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| Self::new(text))
+    }
+}
+
+impl Setting for bool {
+    const EXPECTED: &'static str = "true or false";
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl Setting for usize {
+    const EXPECTED: &'static str = "a whole number";
+
+    fn read(text: &str) -> Option<Self> {
+        text.replace('_', "").parse().ok()
+    }
+}
+
+impl Setting for u16 {
+    const EXPECTED: &'static str = "a whole number up to 65535";
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl Setting for SocketAddr {
+    const EXPECTED: &'static str = "an address with a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl Setting for Duration {
+    const EXPECTED: &'static str = "a duration, such as \"500ms\", \"25s\", \"10m\" or \"2h\"";
+
+    fn read(text: &str) -> Option<Self> {
+        humantime::parse_duration(text).ok()
+    }
+}
+
+/// A duration that can be turned off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub(super) struct Switchable(pub(super) Option<Duration>);
+
+impl Setting for Switchable {
+    const EXPECTED: &'static str = "\"off\" or a duration, such as \"25s\"";
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "off" => Some(Self(None)),
+            text => Duration::read(text).map(|duration| Self(Some(duration))),
+        }
+    }
+}
+
+impl Setting for LogFormat {
+    const EXPECTED: &'static str = "\"text\" or \"json\"";
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "text" => Some(Self::Text),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+impl Setting for ManagementAuth {
+    const EXPECTED: &'static str = "\"sigv4\" or \"none\"";
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "sigv4" => Some(Self::SigV4),
+            "none" => Some(Self::None),
+            _ => None,
+        }
+    }
+}
+
+/// An expression as typed; its own error says more than "not an expression", so parsing waits.
+#[derive(Clone, Debug)]
+pub(super) struct ExpressionText(pub(super) String);
+
+impl Setting for ExpressionText {
+    const EXPECTED: &'static str = "an expression, such as \"$request.body.data\"";
+
+    fn read(text: &str) -> Option<Self> {
+        Some(Self(text.to_owned()))
+    }
+}
+
+impl ExpressionText {
+    pub(super) fn parse(&self) -> Result<Expression, String> {
+        Expression::parse(&self.0).map_err(|error| error.to_string())
+    }
+}

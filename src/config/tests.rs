@@ -1,0 +1,135 @@
+//! What is accepted, what is refused, and how that is said.
+
+use super::*;
+
+fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let overrides = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let sources = Sources { file: Some(("gatecast.toml".to_owned(), text.to_owned())), overrides };
+    Config::load(&sources).map_err(|faults| faults.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn defaults_are_those_of_the_contract() {
+    let config = Config::load(&Sources::default()).expect("valid");
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9090");
+    assert_eq!(config.stage, "beta");
+    let limits = config.limits;
+    assert_eq!((limits.frame_bytes, limits.message_bytes), (32 << 10, 128 << 10));
+    assert_eq!((limits.idle_timeout, limits.max_lifetime), (600 * SECOND, 2 * HOUR));
+    assert_eq!(limits.ping_interval, Some(25 * SECOND));
+    assert!(!limits.allow_binary);
+    assert_eq!(config.management.auth, ManagementAuth::None, "loopback only");
+}
+
+#[test]
+fn examples_are_valid() {
+    for (name, text) in [
+        ("chat", BUILT_IN),
+        ("simple-chat", include_str!("../../deploy/examples/simple-chat.toml")),
+        ("echo", include_str!("../../deploy/examples/echo.toml")),
+    ] {
+        assert!(load(text, &[]).is_ok(), "{name}: {:?}", load(text, &[]).err());
+    }
+}
+
+#[test]
+fn environment_is_stronger_than_the_file() {
+    let file = "stage = \"prod\"\n[limits]\nidle_timeout = \"1m\"\nping_interval = \"5s\"\n";
+    let variables = [
+        ("GATECAST_LIMITS_IDLE_TIMEOUT", "90s"),
+        ("GATECAST_LIMITS_PING_INTERVAL", "off"),
+        ("GATECAST_AUTH_ALLOWED_ORIGINS", "https://a.example, https://b.example"),
+    ];
+    let config = load(file, &variables).expect("valid");
+    assert_eq!(config.stage, "prod");
+    assert_eq!(config.limits.idle_timeout, 90 * SECOND);
+    assert_eq!(config.limits.ping_interval, None);
+    assert_eq!(config.auth.allowed_origins, ["https://a.example", "https://b.example"]);
+}
+
+#[test]
+fn every_fault_is_reported_at_once_with_its_line() {
+    let file = r#"stage = "no spaces"
+lisetn = "127.0.0.1:1"
+[limits]
+idle_timeout = "soon"
+max_connections = 0
+frame_bytes = [1]
+[routes.hello]
+integration = "shout"
+[routes.lost]
+integration = "broadcast"
+[routes."$nope"]
+integration = "mock"
+[routes."$connect"]
+integration = "join"
+group = "${request.body.x"
+"#;
+    let faults = load(file, &[("GATECAST_DRAIN_WINDOW", "10 parsecs")]).expect_err("faults");
+    let expected = [
+        ("gatecast.toml:1: stage: ", "letters, digits"),
+        ("gatecast.toml:2: lisetn: ", "did you mean \"listen\"?"),
+        ("gatecast.toml:4: limits.idle_timeout: ", "\"soon\" is not a duration, such as"),
+        ("gatecast.toml:5: limits.max_connections: ", "0 is not within 1 to"),
+        ("gatecast.toml:6: limits.frame_bytes: ", "expected a whole number"),
+        ("gatecast.toml:7: routes.hello.integration: ", "unknown integration \"shout\""),
+        ("gatecast.toml:9: routes.lost.data: ", "missing; for instance data ="),
+        ("gatecast.toml:11: routes.$nope: ", "may not start with $"),
+        ("gatecast.toml:13: routes.$connect.integration: ", "needs an open connection"),
+        ("gatecast.toml:15: routes.$connect.group: ", "\"${\" without its \"}\""),
+        ("GATECAST_DRAIN_WINDOW: drain.window: ", "is not a duration"),
+    ];
+    for (start, part) in expected {
+        let found = faults.iter().any(|fault| fault.starts_with(start) && fault.contains(part));
+        assert!(found, "{start}…{part} in {faults:#?}");
+    }
+    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+}
+
+#[test]
+fn broken_toml_is_one_fault_with_its_line() {
+    let faults = load("stage = \"beta\"\nlisten = \n", &[]).expect_err("a fault");
+    assert!(faults[0].starts_with("gatecast.toml:2: "), "{faults:?}");
+    assert_eq!(faults.len(), 1);
+}
+
+#[test]
+fn open_management_api_is_refused_unless_asked_for_by_name() {
+    let faults = load("listen = \"0.0.0.0:8080\"", &[]).expect_err("a fault");
+    assert!(
+        faults[0].contains("reachable from other hosts") && faults[0].contains("management.auth"),
+        "{faults:?}"
+    );
+    let admin = load("admin_listen = \"[::]:9090\"", &[]).expect_err("a fault");
+    assert!(admin[0].contains("[::]:9090"), "{admin:?}");
+    let asked = load("listen = \"0.0.0.0:8080\"\n[management]\nauth = \"none\"", &[]).expect("valid");
+    assert_eq!(asked.management.auth, ManagementAuth::None);
+    let keys = [("GATECAST_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("GATECAST_SECRET_ACCESS_KEY", "not a secret")];
+    let signed = load("listen = \"0.0.0.0:8080\"", &keys).expect("valid");
+    assert_eq!(signed.management.auth, ManagementAuth::SigV4);
+    let half = load("", &keys[..1]).expect_err("a fault");
+    assert!(half[0].contains("set both or none"), "{half:?}");
+    let empty = load("", &[keys[0], ("GATECAST_SECRET_ACCESS_KEY", "")]).expect_err("a fault");
+    assert!(empty.iter().any(|fault| fault.contains("secret_access_key")), "{empty:?}");
+}
+
+#[test]
+fn keys_of_the_list_are_read_and_never_shown() {
+    let file = "[[management.keys]]\nid = \"ONE\"\nsecret = \"first-hidden\"\n[[management.keys]]\nid = \"TWO\"\nsecret = \"second-hidden\"\n";
+    let config = load(file, &[]).expect("valid");
+    let ids: Vec<_> = config.management.keys.iter().map(|key| key.id.as_str()).collect();
+    assert_eq!(ids, ["ONE", "TWO"]);
+    assert!(!format!("{config:?}").contains("hidden"));
+    let twice = load(&file.replace("TWO", "ONE"), &[]).expect_err("a fault");
+    assert!(twice[0].contains("ONE"), "{twice:?}");
+    let faulty =
+        load("[[management.keys]]\nid = \"ONE\"\nsecret = [\"hidden\"]\n", &[]).expect_err("a fault");
+    assert!(!faulty.join(" ").contains("hidden"), "{faulty:?}");
+}
+
+#[test]
+fn messages_have_to_fit_into_outboxes() {
+    let faults = load("[limits]\nmessage_bytes = 2097152\n", &[]).expect_err("a fault");
+    assert!(faults[0].starts_with("gatecast.toml:2: limits.message_bytes: larger than"), "{faults:?}");
+}

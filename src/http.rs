@@ -1,0 +1,144 @@
+//! HTTP on both ports: the accept loop, and answers in the form of API Gateway.
+//!
+//! Only `http` knows warp. The accept loop is ours, so that time-outs, the number of connections and TCP options are too.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus::IntCounter;
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use warp::Reply;
+use warp::hyper::Request;
+
+use crate::config::Limits;
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
+
+pub(crate) mod admin;
+pub(crate) mod connect;
+pub(crate) mod manage;
+
+/// Longest request head, in bytes; a JWT in a query string fits.
+const MAX_HEAD: usize = 16 << 10;
+
+/// Most header fields of a request.
+const MAX_HEADERS: usize = 100;
+
+/// How long to let the system recover when it has no descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The client's address, as an extension of every request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// A bound port.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) listener: TcpListener,
+    pub(crate) accepted: IntCounter,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Settings of a port's connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    lifecycle: Lifecycle,
+    metrics: Arc<Metrics>,
+    handshake_timeout: Duration,
+    permits: Arc<Semaphore>,
+}
+
+impl Server {
+    pub(crate) fn new(lifecycle: Lifecycle, metrics: Arc<Metrics>, limits: &Limits) -> Self {
+        let permits = Arc::new(Semaphore::new(limits.max_http_connections));
+        Self { lifecycle, metrics, handshake_timeout: limits.handshake_timeout, permits }
+    }
+
+    /// Accepts connections until the port is told to stop; a permit comes first, so that a flood waits in the backlog.
+    pub(crate) async fn serve<F>(self, port: Port, routes: F)
+    where
+        F: warp::Filter<Error = Infallible> + Clone + Send + Sync + 'static,
+        F::Extract: Reply,
+    {
+        while let Some((permit, accepted)) = self.accept(&port).await {
+            match accepted {
+                Ok((stream, peer)) => {
+                    port.accepted.inc();
+                    let task = self.clone().converse(stream, peer, routes.clone(), permit);
+                    self.lifecycle.spawn(task);
+                }
+                Err(error) => {
+                    self.metrics.accept_errors.inc();
+                    tracing::warn!(%error, "accepting");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn accept(
+        &self,
+        port: &Port,
+    ) -> Option<(OwnedSemaphorePermit, io::Result<(TcpStream, SocketAddr)>)> {
+        let next = async {
+            let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;
+            Some((permit, port.listener.accept().await))
+        };
+        port.stop.run_until_cancelled(next).await.flatten()
+    }
+
+    /// Answers the requests of one connection, until it ends or becomes a WebSocket.
+    async fn converse<F>(self, stream: TcpStream, peer: SocketAddr, routes: F, permit: OwnedSemaphorePermit)
+    where
+        F: warp::Filter<Error = Infallible> + Clone + Send + Sync + 'static,
+        F::Extract: Reply,
+    {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
+        let service = warp::service(routes);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            let mut service = service.clone();
+            async move { tower_service::Service::call(&mut service, request).await }
+        });
+        let conversation = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.handshake_timeout)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        if let Err(error) = conversation.await {
+            tracing::debug!(%error, "HTTP connection");
+        }
+        drop(permit);
+    }
+}
+
+/// Builds an answer with an error type and a message, as API Gateway's SDKs parse it.
+pub(crate) fn error_reply(status: StatusCode, error_type: &'static str, message: &str) -> Response<Vec<u8>> {
+    let mut reply = json_reply(status, json!({ "message": message }).to_string().into_bytes());
+    let name = HeaderName::from_static("x-amzn-errortype");
+    reply.headers_mut().insert(name, HeaderValue::from_static(error_type));
+    reply
+}
+
+/// Builds an answer with a JSON body, which may be empty.
+pub(crate) fn json_reply(status: StatusCode, body: Vec<u8>) -> Response<Vec<u8>> {
+    let mut reply = Response::new(body);
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+}

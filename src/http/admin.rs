@@ -1,0 +1,86 @@
+//! The admin port: metrics, health, what runs here; and the management API, so that back ends need not go through the
+//! load balancer.
+//!
+//! - `/metrics`: Prometheus text format.
+//! - `/live`: 200 while the process can answer at all.
+//! - `/ready`: 200 while the node takes new connections, else 503 and why.
+//! - `/info`: JSON for people.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::json;
+use warp::Filter;
+
+use super::json_reply;
+use crate::admission::Places;
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::metrics::Metrics;
+
+/// What the admin port shows.
+#[derive(Clone, Debug)]
+pub(crate) struct Admin {
+    pub(crate) node: Arc<str>,
+    pub(crate) stage: Arc<str>,
+    pub(crate) shards: usize,
+    pub(crate) started: Instant,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) places: Arc<Places>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// The routes of the admin port.
+pub(crate) fn routes(
+    admin: &Admin,
+) -> impl Filter<Extract = (Response<Vec<u8>>,), Error = warp::Rejection> + Clone + use<> {
+    let page = |name: &'static str, show: fn(&Admin) -> Response<Vec<u8>>| {
+        let admin = admin.clone();
+        warp::get().and(warp::path(name)).and(warp::path::end()).map(move || show(&admin))
+    };
+    let metrics = page("metrics", Admin::metrics);
+    let live = page("live", |_| json_reply(StatusCode::OK, br#"{"status":"live"}"#.to_vec()));
+    let ready = page("ready", Admin::ready);
+    let info = page("info", Admin::info);
+    metrics.or(live).unify().or(ready).unify().or(info).unify()
+}
+
+impl Admin {
+    fn metrics(&self) -> Response<Vec<u8>> {
+        match self.metrics.render() {
+            Ok(text) => {
+                let mut answer = Response::new(text);
+                let format = HeaderValue::from_static("text/plain; version=0.0.4");
+                answer.headers_mut().insert(http::header::CONTENT_TYPE, format);
+                answer
+            }
+            Err(error) => {
+                tracing::error!(%error, "metrics cannot be written");
+                json_reply(StatusCode::INTERNAL_SERVER_ERROR, Vec::new())
+            }
+        }
+    }
+
+    fn ready(&self) -> Response<Vec<u8>> {
+        let (status, text) = match self.lifecycle.phase() {
+            Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+            Phase::Ready => (StatusCode::OK, "ready"),
+            Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        };
+        json_reply(status, json!({ "status": text }).to_string().into_bytes())
+    }
+
+    fn info(&self) -> Response<Vec<u8>> {
+        let info = json!({
+            "name": "gatecast",
+            "version": env!("CARGO_PKG_VERSION"),
+            "node": &*self.node,
+            "stage": &*self.stage,
+            "broker": "memory",
+            "shards": self.shards,
+            "connections": self.places.taken(),
+            "uptime_seconds": self.started.elapsed().as_secs(),
+        });
+        json_reply(StatusCode::OK, info.to_string().into_bytes())
+    }
+}

@@ -1,0 +1,181 @@
+//! The WebSocket handshake (RFC 6455 §4.2), with the statuses of the contract, and the hand-over of the socket.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{
+    CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use sha1::{Digest as _, Sha1};
+use tokio::net::TcpStream;
+use tracing::Instrument as _;
+use warp::Filter;
+use warp::path::FullPath;
+
+use super::{Peer, error_reply};
+use crate::admission::{Admission, Refused, Ticket};
+use crate::connection::NewConnection;
+use crate::hub::Hub;
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Refusal;
+
+/// RFC 6455 §1.3.
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// Seconds after which a client that found no room should try again.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
+
+/// What a handshake needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Connect {
+    pub(crate) stage: Arc<str>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) lifecycle: Lifecycle,
+}
+
+/// One handshake.
+struct Handshake {
+    method: Method,
+    path: FullPath,
+    headers: HeaderMap,
+    peer: Peer,
+    upgrade: Option<OnUpgrade>,
+}
+
+/// The last resort of the public port: whatever is not the management API wants to connect, or is refused.
+pub(crate) fn routes(
+    connect: Connect,
+) -> impl Filter<Extract = (Response<Vec<u8>>,), Error = warp::Rejection> + Clone {
+    warp::method()
+        .and(warp::path::full())
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::get::<Peer>())
+        .and(warp::ext::optional::<OnUpgrade>())
+        .map(|method, path, headers, peer, upgrade| Handshake { method, path, headers, peer, upgrade })
+        .and_then(move |handshake| {
+            let connect = connect.clone();
+            async move { Ok::<_, Infallible>(connect.answer(&handshake)) }
+        })
+}
+
+impl Connect {
+    fn answer(&self, handshake: &Handshake) -> Response<Vec<u8>> {
+        let began = Instant::now();
+        let metrics = &self.admission.metrics;
+        let checked = self.check(handshake);
+        let answer = match checked.and_then(|(accept, upgrade)| self.admit(handshake, &accept, upgrade)) {
+            Ok(answer) => answer,
+            Err(refused) => {
+                metrics.count_refusal(refused.refusal);
+                refuse(&refused)
+            }
+        };
+        metrics.handshake_duration.observe(began.elapsed().as_secs_f64());
+        answer
+    }
+
+    /// Checks what needs no state; returns the accept key, and the socket to come.
+    fn check(&self, handshake: &Handshake) -> Result<(HeaderValue, OnUpgrade), Refused> {
+        let Handshake { method, path, headers, upgrade, .. } = handshake;
+        let mut segments = path.as_str().split('/').filter(|segment| !segment.is_empty());
+        if (segments.next(), segments.next()) != (Some(&*self.stage), None) {
+            return Err(Refused { status: StatusCode::FORBIDDEN, refusal: Refusal::Path });
+        }
+        let upgrades =
+            has_token(headers, &CONNECTION, "upgrade") && has_token(headers, &UPGRADE, "websocket");
+        let version = headers.get(SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes);
+        if *method != Method::GET || !upgrades || version != Some(b"13") {
+            return Err(Refused { status: StatusCode::UPGRADE_REQUIRED, refusal: Refusal::Malformed });
+        }
+        let malformed = || Refused { status: StatusCode::BAD_REQUEST, refusal: Refusal::Malformed };
+        let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
+        if STANDARD.decode(key).map(|nonce| nonce.len()) != Ok(16) {
+            return Err(malformed());
+        }
+        let accept = STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize());
+        let accept = HeaderValue::from_str(&accept).map_err(|_| malformed())?;
+        Ok((accept, upgrade.clone().ok_or_else(malformed)?))
+    }
+
+    /// Lets the client in; the socket follows once the answer is written.
+    fn admit(
+        &self,
+        handshake: &Handshake,
+        accept: &HeaderValue,
+        upgrade: OnUpgrade,
+    ) -> Result<Response<Vec<u8>>, Refused> {
+        let Peer(peer) = handshake.peer;
+        let ticket = self.admission.admit(peer.ip().to_canonical(), &handshake.headers)?;
+        let span = tracing::info_span!("conn", conn.id = %ticket.record().id);
+        self.lifecycle.spawn(hand_over(upgrade, ticket, Arc::clone(&self.hub)).instrument(span));
+        Ok(switching_protocols(accept))
+    }
+}
+
+/// Takes the socket over from the HTTP server and gives it to its shard.
+async fn hand_over(upgrade: OnUpgrade, ticket: Ticket, hub: Arc<Hub>) {
+    let taken = match upgrade.await.map(Upgraded::downcast::<TokioIo<TcpStream>>) {
+        Ok(Ok(parts)) => parts.io.into_inner().into_std().map(|stream| (stream, parts.read_buf)),
+        Ok(Err(_)) => return tracing::error!("an upgraded stream is not a TCP stream"),
+        Err(error) => return tracing::debug!(%error, "the client went away during its handshake"),
+    };
+    match taken {
+        Ok((stream, early)) => {
+            tracing::debug!("connected");
+            hub.attach(NewConnection { stream, early, ticket });
+        }
+        Err(error) => tracing::warn!(%error, "taking over a socket"),
+    }
+}
+
+fn switching_protocols(accept: &HeaderValue) -> Response<Vec<u8>> {
+    let mut answer = Response::new(Vec::new());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = answer.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept.clone());
+    answer
+}
+
+/// Answers a handshake that is not let in, so that its client knows what to do.
+fn refuse(refused: &Refused) -> Response<Vec<u8>> {
+    let (error_type, message) = match refused.status {
+        StatusCode::BAD_REQUEST => ("BadRequestException", "Sec-WebSocket-Key must be 16 bytes in base64"),
+        StatusCode::UNAUTHORIZED => ("UnauthorizedException", "Unauthorized"),
+        StatusCode::UPGRADE_REQUIRED => {
+            ("UpgradeRequiredException", "Connect with a WebSocket client, version 13")
+        }
+        StatusCode::SERVICE_UNAVAILABLE => ("ServiceUnavailableException", "Service Unavailable"),
+        status if status.is_server_error() => ("InternalServerErrorException", "Internal server error"),
+        _ => ("ForbiddenException", "Forbidden"),
+    };
+    let mut answer = error_reply(refused.status, error_type, message);
+    let headers = answer.headers_mut();
+    match refused.status {
+        // RFC 6455 §4.2.2, RFC 9110 §15.5.22.
+        StatusCode::UPGRADE_REQUIRED => {
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
+        StatusCode::SERVICE_UNAVAILABLE => {
+            headers.insert(RETRY_AFTER, RETRY_SECONDS);
+        }
+        _ => {}
+    }
+    answer
+}
+
+/// Returns whether a header that is a list has a token (RFC 9110 §5.6.1).
+fn has_token(headers: &HeaderMap, name: &http::HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|one| one.trim().eq_ignore_ascii_case(token))
+}

@@ -1,0 +1,92 @@
+//! This node's connections, as seen from outside the shards: a handle that knows which shard has which connection.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::close::Close;
+use crate::connection::NewConnection;
+use crate::id::ConnectionId;
+use crate::inbox::{Event, Inbox, PostOutcome};
+
+/// The inboxes of all shards.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    inboxes: Vec<Arc<Inbox>>,
+}
+
+impl Hub {
+    pub(crate) fn new(inboxes: Vec<Arc<Inbox>>) -> Self {
+        Self { inboxes }
+    }
+
+    pub(crate) fn shard_count(&self) -> usize {
+        self.inboxes.len()
+    }
+
+    /// Returns the inbox of a shard by its index, which is below [`Hub::shard_count`].
+    pub(crate) fn inbox(&self, shard: usize) -> &Inbox {
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "indexes come from `shard_count` and `ConnectionId::shard`"
+        )]
+        &self.inboxes[shard]
+    }
+
+    /// Returns the inbox of the shard that holds a connection.
+    pub(crate) fn inbox_of(&self, id: &ConnectionId) -> &Inbox {
+        self.inbox(id.shard(self.inboxes.len()))
+    }
+
+    /// Returns whether some shard is behind, so that no more should be read from clients.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.inboxes.iter().any(|inbox| inbox.is_congested())
+    }
+
+    /// Hands a connection to its shard.
+    pub(crate) fn attach(&self, connection: NewConnection) {
+        let id = connection.ticket.record().id;
+        self.inbox_of(&id).push(Event::Attach(Box::new(connection)));
+    }
+
+    /// Sends a frame to one connection.
+    pub(crate) async fn post(&self, id: ConnectionId, frame: Bytes) -> PostOutcome {
+        let inbox = self.inbox_of(&id);
+        if inbox.is_full() {
+            return PostOutcome::Full;
+        }
+        let (done, outcome) = oneshot::channel();
+        inbox.push(Event::Post { id, frame, done });
+        outcome.await.unwrap_or(PostOutcome::Gone)
+    }
+
+    /// Returns when a connection was last active, `None` if it is gone.
+    pub(crate) async fn last_active(&self, id: ConnectionId) -> Option<SystemTime> {
+        let (done, answer) = oneshot::channel();
+        self.inbox_of(&id).push(Event::LastActive { id, done });
+        answer.await.ok()
+    }
+
+    /// Starts to close a connection; returns false if it is gone.
+    pub(crate) async fn close(&self, id: ConnectionId, close: Close) -> bool {
+        let (done, answer) = oneshot::channel();
+        self.inbox_of(&id).push(Event::Close { id, close, done });
+        answer.await.is_ok()
+    }
+
+    /// Starts to close all connections, spread over `window`.
+    pub(crate) fn drain(&self, window: Duration) {
+        for inbox in &self.inboxes {
+            inbox.push(Event::Drain { window });
+        }
+    }
+
+    /// Ends all shards; what they still hold is cut.
+    pub(crate) fn stop(&self) {
+        for inbox in &self.inboxes {
+            inbox.push(Event::Stop);
+        }
+    }
+}

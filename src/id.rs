@@ -1,0 +1,165 @@
+//! Identifiers as a client and a back end see them.
+//!
+//! All are 16 characters, 15 of base64url and `=`, hence 11 bytes: 8 random ones and the 3 of the node's tag
+//! (API Gateway does alike: the last characters of `connectionId` and `messageId` agree). Request ids are random throughout.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
+use rand::RngExt as _;
+
+const TEXT_LEN: usize = 16;
+const RANDOM_LEN: usize = 8;
+const TAG_LEN: usize = 3;
+
+/// Marks which node minted an id; drawn at random when a node starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeTag([u8; TAG_LEN]);
+
+impl NodeTag {
+    /// Draws a tag.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(rand::rng().random())
+    }
+}
+
+/// Names one client socket, for as long as it is open; unique in the cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnectionId([u8; TEXT_LEN]);
+
+/// Names one request (a route's run) or one message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RequestId([u8; TEXT_LEN]);
+
+impl ConnectionId {
+    /// Draws an id of the node with `tag`.
+    #[must_use]
+    pub fn mint(tag: NodeTag) -> Self {
+        Self(text_with_tag(tag))
+    }
+
+    /// Reads an id that a caller sent; `None` if it is not of the form of an id (16 characters: 15 of base64url and `=`).
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes: [u8; TEXT_LEN] = text.as_bytes().try_into().ok()?;
+        let (last, body) = bytes.split_last()?;
+        let well_formed = *last == b'='
+            && body.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        well_formed.then_some(Self(bytes))
+    }
+
+    /// Returns the text form.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        ascii(&self.0)
+    }
+
+    /// Returns which of `count` shards holds this connection. `count` must not be 0.
+    #[must_use]
+    pub fn shard(&self, count: usize) -> usize {
+        let random = self.0.first_chunk::<8>().map_or(0, |chunk| u64::from_le_bytes(*chunk));
+        let mixed = random.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        usize::try_from(mixed).unwrap_or(0) % count.max(1)
+    }
+}
+
+impl RequestId {
+    /// Draws the id of a request.
+    #[must_use]
+    pub fn mint() -> Self {
+        Self(text_with_tag(NodeTag::random()))
+    }
+
+    /// Draws the id of a message received by the node with `tag`.
+    #[must_use]
+    pub fn mint_message(tag: NodeTag) -> Self {
+        Self(text_with_tag(tag))
+    }
+
+    /// Returns the text form.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        ascii(&self.0)
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+fn text_with_tag(tag: NodeTag) -> [u8; TEXT_LEN] {
+    let random: [u8; RANDOM_LEN] = rand::rng().random();
+    let mut raw = [0; RANDOM_LEN + TAG_LEN];
+    raw[..RANDOM_LEN].copy_from_slice(&random);
+    raw[RANDOM_LEN..].copy_from_slice(&tag.0);
+    let mut text = [b'='; TEXT_LEN];
+    #[expect(clippy::expect_used, reason = "11 bytes are 16 characters of base64, always")]
+    URL_SAFE.encode_slice(raw, &mut text).expect("16 characters");
+    text
+}
+
+fn ascii(bytes: &[u8; TEXT_LEN]) -> &str {
+    str::from_utf8(bytes).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_the_form_of_the_contract() {
+        let tag = NodeTag::random();
+        let id = ConnectionId::mint(tag);
+        assert_eq!(id.as_str().len(), 16);
+        assert!(id.as_str().ends_with('='));
+        assert_eq!(ConnectionId::parse(id.as_str()), Some(id));
+        assert_ne!(id, ConnectionId::mint(tag));
+        let message = RequestId::mint_message(tag);
+        assert_eq!(id.0[11..], message.0[11..], "ids of one node end alike");
+    }
+
+    #[test]
+    fn captured_ids_are_well_formed_and_others_are_not() {
+        for good in ["L0SM9cOFvHcCIhw=", "eHrdFcnvvHcCE-w=", "PxWP8cfSDoECFYw=", "WDGT8fY4joECJrQ="] {
+            assert!(ConnectionId::parse(good).is_some(), "{good}");
+        }
+        let uuid = "0f0a3cb6-9d1c-4d43-bb6b-b3a4a5f4dd47";
+        for bad in
+            ["", "=", uuid, "WDGT8fY4joECJrQ=test", "L0SM9cOFvHcCIhwx", "L0SM9cOFvHc/Ihw=", "L0SM9cOFvHcCéw="]
+        {
+            assert!(ConnectionId::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn shards_are_filled_evenly() {
+        let tag = NodeTag::random();
+        let mut filled = [0_u32; 4];
+        for _ in 0..4_000 {
+            filled[ConnectionId::mint(tag).shard(4)] += 1;
+        }
+        assert!(filled.iter().all(|count| (800..1_200).contains(count)), "{filled:?}");
+    }
+}

@@ -1,0 +1,144 @@
+//! A shard's inbox: what other threads want of its connections.
+//!
+//! Bounded in messages and bytes. The bound is asked for before a message is taken ([`Inbox::is_full`]) and, earlier, before
+//! more is read from clients ([`Inbox::is_congested`]), so that a flood is held back in its senders' sockets. Pushing never
+//! waits; a sleeping shard is woken once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use mio::Waker;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::broker::Delivery;
+use crate::close::Close;
+use crate::connection::NewConnection;
+use crate::id::{ConnectionId, RequestId};
+
+/// Bound of the messages waiting in one inbox. A shard empties it every turn; at 65,536 short messages to 15,000
+/// connections it holds work for minutes, so more would only add delay.
+const MAX_WEIGHT: usize = 64 << 20;
+
+/// Counted for every event besides its frame, in bytes: so that tiny messages are bounded too.
+const EVENT_WEIGHT: usize = 1 << 10;
+
+/// What a shard is asked to do.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Take over a connection.
+    Attach(Box<NewConnection>),
+    /// Hand a message to the members of its channel.
+    Deliver(Delivery),
+    /// Tell a sender that its message was refused.
+    PublishFailed { id: ConnectionId, request: RequestId },
+    /// Send a frame to one connection.
+    Post { id: ConnectionId, frame: Bytes, done: oneshot::Sender<PostOutcome> },
+    /// Tell when a connection was last active; no answer if it is gone.
+    LastActive { id: ConnectionId, done: oneshot::Sender<SystemTime> },
+    /// Close a connection; no answer if it is gone.
+    Close { id: ConnectionId, close: Close, done: oneshot::Sender<()> },
+    /// Close all connections, spread over a time.
+    Drain { window: Duration },
+    /// End the shard.
+    Stop,
+}
+
+/// What became of a frame for one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PostOutcome {
+    /// Written, or in the outbox.
+    Sent,
+    /// The connection is not there, or is closing.
+    Gone,
+    /// The outbox is full; nothing was sent.
+    Full,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    queue: Mutex<Queue>,
+    weight: AtomicUsize,
+    waker: Arc<Waker>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    events: Vec<Event>,
+    /// Whether the shard will look into the queue without being woken.
+    awake: bool,
+}
+
+impl Inbox {
+    pub(crate) fn new(waker: Arc<Waker>) -> Self {
+        Self { queue: Mutex::default(), weight: AtomicUsize::new(0), waker }
+    }
+
+    /// Adds an event. Whoever adds messages asks [`Inbox::is_full`] first; everything else is bounded by its own source
+    /// (connections, requests under way).
+    pub(crate) fn push(&self, event: Event) {
+        self.weight.fetch_add(event.weight(), Ordering::Relaxed);
+        let mut queue = self.queue.lock();
+        queue.events.push(event);
+        let wake = !std::mem::replace(&mut queue.awake, true);
+        drop(queue);
+        if wake && let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "a shard cannot be woken");
+        }
+    }
+
+    /// Returns whether no more messages are taken.
+    pub(crate) fn is_full(&self) -> bool {
+        self.weight.load(Ordering::Relaxed) >= MAX_WEIGHT
+    }
+
+    /// Returns whether shards should stop reading from clients until this one has caught up.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.weight.load(Ordering::Relaxed) >= MAX_WEIGHT / 2
+    }
+
+    /// Moves all events to `events`, which must be empty.
+    pub(crate) fn take(&self, events: &mut Vec<Event>) {
+        std::mem::swap(&mut self.queue.lock().events, events);
+        let weight: usize = events.iter().map(Event::weight).sum();
+        self.weight.fetch_sub(weight, Ordering::Relaxed);
+    }
+
+    /// Says that the shard is about to sleep; returns false, and it must not, if there is something to do.
+    pub(crate) fn may_sleep(&self) -> bool {
+        let mut queue = self.queue.lock();
+        queue.awake = !queue.events.is_empty();
+        !queue.awake
+    }
+
+    /// Says that the shard is up and will look into the queue before it sleeps.
+    pub(crate) fn woke(&self) {
+        self.queue.lock().awake = true;
+    }
+}
+
+/// Answers a caller; one that went away does not want the answer any more.
+pub(crate) fn answer<T>(caller: oneshot::Sender<T>, value: T) {
+    if caller.send(value).is_err() {
+        tracing::trace!("the caller is gone");
+    }
+}
+
+impl Event {
+    fn weight(&self) -> usize {
+        EVENT_WEIGHT
+            + match self {
+                Self::Deliver(delivery) => delivery.frame.len(),
+                Self::Post { frame, .. } => frame.len(),
+                Self::Attach(_)
+                | Self::PublishFailed { .. }
+                | Self::LastActive { .. }
+                | Self::Close { .. }
+                | Self::Drain { .. }
+                | Self::Stop => 0,
+            }
+    }
+}

@@ -1,0 +1,47 @@
+//! Gatecast: a WebSocket gateway and relay that speaks the contract of Amazon API Gateway.
+//!
+//! # Reading order
+//! `cli` → `node` (how it is put together) → `http::connect` → `admission` (the way in) → `shard` and its children (the hot
+//! path) → `codec`, `gateway`, `broker`.
+//!
+//! ```text
+//!  client ── TCP ──▶ http::connect ── ticket, socket ──▶ ┌ shard (one thread, epoll) ───────────────┐
+//!                      (warp, tokio)                     │ read: socket → codec → gateway → action  │
+//!  back end ─ HTTP ─▶ http::manage ─┐                    │          publications │                  │
+//!                                   ├── inbox ─────────▶ │ deliver: inbox → outboxes   ▼            │
+//!                       broker ◀────┼────────────────────┼─────────────────────── publish           │
+//!                          └────────┘                    │ write: each outbox once → socket         │
+//!                                                        └──────────────────────────────────────────┘
+//! ```
+//!
+//! # Invariants
+//! - *Invariant:* only `http` knows warp; only `cli` reads the environment; only `metrics` spells a metric name; only `close`
+//!   spells a close code.
+//! - *Invariant:* nobody who delivers waits for a client. Every queue has a bound, a policy when full, and a counter.
+//! - *Invariant:* a connection belongs to one shard, whose thread alone touches its socket; others ask through the inbox.
+//! - *Invariant:* a message is encoded once per broadcast, however many receive it; a connection is written to once per turn.
+//! - *Invariant:* no lock is held across an await or a system call. Lock order: broker, then inbox.
+//! - *Invariant:* a connection holds no buffer while idle.
+//! - *Invariant:* a node holds nothing that outlives it: losing one loses only its sockets.
+
+mod admission;
+mod broker;
+pub mod cli;
+pub mod close;
+pub mod codec;
+pub mod config;
+mod connection;
+pub mod expression;
+mod gateway;
+mod http;
+mod hub;
+pub mod id;
+mod inbox;
+mod lifecycle;
+pub mod metrics;
+pub mod node;
+mod outbox;
+mod registry;
+pub mod route;
+mod shard;
+mod sigv4;

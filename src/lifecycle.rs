@@ -1,0 +1,86 @@
+//! The life of a node: readiness, the tasks to wait for, and the signals that end it.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Where a node stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Starting,
+    Ready,
+    Draining,
+}
+
+/// Handle on the node's life; clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Lifecycle {
+    phase: Arc<AtomicU8>,
+    tasks: TaskTracker,
+    stop_accepting: CancellationToken,
+}
+
+impl Lifecycle {
+    pub(crate) fn new() -> Self {
+        let phase = Arc::new(AtomicU8::new(Phase::Starting as u8));
+        Self { phase, tasks: TaskTracker::new(), stop_accepting: CancellationToken::new() }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::SeqCst) {
+            phase if phase == Phase::Starting as u8 => Phase::Starting,
+            phase if phase == Phase::Ready as u8 => Phase::Ready,
+            _ => Phase::Draining,
+        }
+    }
+
+    /// Moves on. There is no way back from draining.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::SeqCst);
+    }
+
+    /// Spawns a task that shutdown waits for.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    /// Tells the public port to accept no more.
+    pub(crate) fn stop_accepting(&self) {
+        self.stop_accepting.cancel();
+    }
+
+    /// Returns what [`Lifecycle::stop_accepting`] cancels.
+    pub(crate) fn accepting(&self) -> CancellationToken {
+        self.stop_accepting.clone()
+    }
+}
+
+/// The signals that ask a node to end. A second one asks it to hurry.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Starts to listen, so that no signal from now on kills the process.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next signal; returns its name. *Cancel safe.*
+    pub(crate) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

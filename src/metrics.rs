@@ -1,0 +1,240 @@
+//! Every metric, its help, its labels and its buckets.
+//!
+//! Only this file spells a metric name. Labels are closed sets: route keys come from the table, never from a client. Gauges
+//! are moved by guards or by the one owner of what they count; hot loops add once a batch.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
+
+use crate::close::Close;
+
+/// From a loopback round trip to a stuck client.
+const LATENCY_BUCKETS: [f64; 14] =
+    [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+
+/// How the run of a route ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RouteOutcome {
+    Ok,
+    /// The body lacks what the route takes from it.
+    BadBody,
+    /// No route matched.
+    Forbidden,
+}
+
+/// Why a handshake was refused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Refusal {
+    /// Not this stage's path.
+    Path,
+    /// Not a WebSocket handshake, or a broken one.
+    Malformed,
+    /// The origin may not connect.
+    Origin,
+    /// `$connect` said no.
+    Connect,
+    /// As many connections as allowed.
+    Capacity,
+    /// The node is shutting down.
+    Draining,
+}
+
+/// Why messages were dropped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum DropReason {
+    /// The broker's queues were full; the sender was told.
+    Overload,
+    /// Waiting for a slow consumer when it was closed.
+    SlowConsumer,
+}
+
+macro_rules! labels {
+    ($($kind:ident { $($variant:ident => $label:literal),+ $(,)? })+) => {$(
+        impl $kind {
+            fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label),+ }
+            }
+        }
+    )+};
+}
+
+labels! {
+    RouteOutcome { Ok => "ok", BadBody => "bad_body", Forbidden => "forbidden" }
+    Refusal {
+        Path => "path", Malformed => "malformed", Origin => "origin", Connect => "connect",
+        Capacity => "capacity", Draining => "draining",
+    }
+    DropReason { Overload => "overload", SlowConsumer => "slow_consumer" }
+}
+
+/// Makes the struct and registers each field: the doc comment is the help text.
+macro_rules! metrics {
+    ($($(#[doc = $help:literal])+ $field:ident: $kind:ident($name:literal $(, [$($label:literal),*])? $(; $buckets:expr)?);)+) => {
+        /// All metrics of a node.
+        #[derive(Debug)]
+        pub(crate) struct Metrics {
+            registry: Registry,
+            $($(#[doc = $help])+ pub(crate) $field: $kind,)+
+        }
+
+        impl Metrics {
+            fn register(registry: Registry) -> Result<Self, prometheus::Error> {
+                $(
+                    let help = concat!($($help),+).trim();
+                    let $field = metrics!(@make $kind $name help $(, [$($label),*])? $(; $buckets)?);
+                    registry.register(Box::new($field.clone()))?;
+                )+
+                Ok(Self { registry, $($field,)+ })
+            }
+        }
+
+        /// Every name, for the check of the documents.
+        pub const NAMES: &[&str] = &[$($name),+];
+    };
+    (@make Histogram $name:literal $help:ident; $buckets:expr) => {
+        Histogram::with_opts(HistogramOpts::new($name, $help).buckets($buckets.to_vec()))?
+    };
+    (@make HistogramVec $name:literal $help:ident, [$($label:literal),*]; $buckets:expr) => {
+        HistogramVec::new(HistogramOpts::new($name, $help).buckets($buckets.to_vec()), &[$($label),*])?
+    };
+    (@make $kind:ident $name:literal $help:ident, [$($label:literal),*]) => {
+        $kind::new(Opts::new($name, $help), &[$($label),*])?
+    };
+    (@make $kind:ident $name:literal $help:ident) => { $kind::new($name, $help)? };
+}
+
+metrics! {
+    /// Always 1; the labels say what runs.
+    build_info: IntGaugeVec("gatecast_build_info", ["version"]);
+    /// Connections open now.
+    connections: IntGauge("gatecast_connections");
+    /// Connections opened.
+    opened: IntCounter("gatecast_connections_opened_total");
+    /// Connections ended, by close code, by who ended them and why.
+    closed: IntCounterVec("gatecast_connections_closed_total", ["code", "initiator", "reason"]);
+    /// HTTP connections accepted.
+    accepted: IntCounterVec("gatecast_http_connections_accepted_total", ["port"]);
+    /// Failures to accept an HTTP connection.
+    accept_errors: IntCounter("gatecast_http_accept_errors_total");
+    /// Time from a handshake's request to its answer, $connect included.
+    handshake_duration: Histogram("gatecast_handshake_duration_seconds"; LATENCY_BUCKETS);
+    /// Handshakes refused.
+    handshakes_rejected: IntCounterVec("gatecast_handshakes_rejected_total", ["reason"]);
+    /// Groups and users with members on this node.
+    channels: IntGauge("gatecast_channels");
+    /// Memberships of this node's connections in groups.
+    group_members: IntGauge("gatecast_group_members");
+    /// Messages received from clients.
+    received: IntCounter("gatecast_messages_received_total");
+    /// Bytes received from clients, frame headers included.
+    received_bytes: IntCounter("gatecast_received_bytes_total");
+    /// Frames handed to the sockets of clients, control frames included.
+    sent: IntCounter("gatecast_messages_sent_total");
+    /// Bytes written to the sockets of clients.
+    sent_bytes: IntCounter("gatecast_sent_bytes_total");
+    /// Messages that the broker accepted for a channel.
+    published: IntCounter("gatecast_messages_published_total");
+    /// Messages that did not reach whom they were for.
+    dropped: IntCounterVec("gatecast_messages_dropped_total", ["reason"]);
+    /// Connections closed because they did not keep up.
+    slow_consumers: IntCounterVec("gatecast_slow_consumer_disconnects_total", ["policy"]);
+    /// Bytes waiting in outboxes.
+    outbox_bytes: IntGauge("gatecast_outbox_bytes");
+    /// Age of a channel's message when a stage has done its part: queue (a shard took it), socket (every member was written to or has it in its outbox).
+    delivery_lag: HistogramVec("gatecast_delivery_lag_seconds", ["stage"]; LATENCY_BUCKETS);
+    /// Time from a ping to its pong.
+    ping_rtt: Histogram("gatecast_ping_rtt_seconds"; LATENCY_BUCKETS);
+    /// Runs of routes; route "none" stands for no route matched.
+    routes: IntCounterVec("gatecast_route_requests_total", ["route", "outcome"]);
+    /// Requests of the management API, by operation and HTTP status.
+    management: IntCounterVec("gatecast_management_requests_total", ["operation", "status"]);
+    /// Time that the event loops were not waiting for events.
+    shard_busy: IntCounterVec("gatecast_shard_busy_microseconds_total", ["shard"]);
+    /// 1 while the node is shutting down.
+    draining: IntGauge("gatecast_draining");
+    /// Connections that a shutdown has still to close.
+    drain_remaining: IntGauge("gatecast_drain_remaining_connections");
+    /// Tasks of the async runtime.
+    runtime_tasks: IntGauge("gatecast_runtime_tasks");
+    /// Tasks waiting in the async runtime's queue.
+    runtime_queue: IntGauge("gatecast_runtime_queue_depth");
+}
+
+impl Metrics {
+    /// Registers all metrics, and those of the process.
+    pub(crate) fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        let metrics = Self::register(registry)?;
+        metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(metrics)
+    }
+
+    /// Writes all metrics in the text format of Prometheus.
+    pub(crate) fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let runtime = runtime.metrics();
+            self.runtime_tasks.set(as_i64(runtime.num_alive_tasks()));
+            self.runtime_queue.set(as_i64(runtime.global_queue_depth()));
+        }
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    pub(crate) fn count_closed(&self, close: &Close) {
+        let labels = [close.code_label(), close.initiator().label(), close.label()];
+        self.closed.with_label_values(&labels).inc();
+    }
+
+    pub(crate) fn count_refusal(&self, refusal: Refusal) {
+        self.handshakes_rejected.with_label_values(&[refusal.label()]).inc();
+    }
+
+    pub(crate) fn count_route(&self, key: &str, outcome: RouteOutcome) {
+        self.routes.with_label_values(&[key, outcome.label()]).inc();
+    }
+
+    pub(crate) fn count_dropped(&self, reason: DropReason, count: usize) {
+        self.dropped.with_label_values(&[reason.label()]).inc_by(count as u64);
+    }
+
+    pub(crate) fn observe_lag(&self, stage: LagStage, age: Duration) {
+        self.delivery_lag.with_label_values(&[stage.label()]).observe(age.as_secs_f64());
+    }
+}
+
+/// How far a channel's message has come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LagStage {
+    Queue,
+    Socket,
+}
+
+labels! { LagStage { Queue => "queue", Socket => "socket" } }
+
+/// Counts a thing as one in a gauge for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct GaugeGuard(IntGauge);
+
+impl GaugeGuard {
+    pub(crate) fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for GaugeGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// A count as Prometheus wants it.
+pub(crate) fn as_i64(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

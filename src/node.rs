@@ -1,0 +1,237 @@
+//! Puts a node together, runs it, and takes it apart again.
+//!
+//! Start: bind, then the shards, then ready. End: not ready, a time for load balancers to notice, no more handshakes, close
+//! what is open over the drain window, wait until it is gone.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use http::{Response, StatusCode};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use warp::Filter;
+
+use crate::admission::{Admission, Places};
+use crate::broker::Broker;
+use crate::broker::memory::MemoryBroker;
+use crate::config::{Config, Drain, ManagementAuth};
+use crate::gateway::Gateway;
+use crate::http::admin::{self, Admin};
+use crate::http::connect::{self, Connect};
+use crate::http::manage::{self, Manage};
+use crate::http::{Port, Server, error_reply};
+use crate::hub::Hub;
+use crate::id::NodeTag;
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::metrics::{Metrics, as_i64};
+use crate::registry::Registry;
+use crate::registry::memory::MemoryRegistry;
+use crate::shard::{Door, Parts, Shard};
+use crate::sigv4::Verifier;
+
+/// Connections that the kernel may hold for us, within its own bound (`net.core.somaxconn`).
+const BACKLOG: i32 = 4_096;
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    /// Where clients connect.
+    pub public: SocketAddr,
+    /// Where operators connect.
+    pub admin: SocketAddr,
+    lifecycle: Lifecycle,
+    places: Arc<Places>,
+    hub: Arc<Hub>,
+    metrics: Arc<Metrics>,
+    drain: Drain,
+    admin_stop: CancellationToken,
+    shards: Vec<JoinHandle<()>>,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port cannot be bound.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// As configured.
+        address: SocketAddr,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The kernel gives no event loop or thread.
+    #[error("cannot start an event loop: {0}")]
+    EventLoop(#[from] io::Error),
+    /// A metric is declared wrongly.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl Node {
+    /// Starts a node.
+    ///
+    /// # Errors
+    /// Nothing runs then.
+    pub fn start(config: &Config) -> Result<Self, StartError> {
+        let public_listener = bind(config.listen)?;
+        let admin_listener = bind(config.admin_listen)?;
+        let (public, admin) = (public_listener.local_addr()?, admin_listener.local_addr()?);
+        let metrics = Arc::new(Metrics::new()?);
+        let doors = (0..config.shard_count()).map(|_| Door::open()).collect::<io::Result<Vec<_>>>()?;
+        let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect()));
+        let broker: Arc<dyn Broker> = Arc::new(MemoryBroker::new(Arc::clone(&hub), Arc::clone(&metrics)));
+        let tag = NodeTag::random();
+        let gateway = Gateway::new(config.routes.clone(), &config.stage, tag, Arc::clone(&metrics));
+        let parts = Parts {
+            hub: Arc::clone(&hub),
+            broker,
+            gateway: Arc::new(gateway),
+            metrics: Arc::clone(&metrics),
+            limits: config.limits,
+            drain: config.drain,
+        };
+        let shards = start_shards(doors, &parts)?;
+        let places = Arc::new(Places::default());
+        let node = Self {
+            public,
+            admin,
+            lifecycle: Lifecycle::new(),
+            places,
+            hub,
+            metrics,
+            drain: config.drain,
+            admin_stop: CancellationToken::new(),
+            shards,
+        };
+        node.serve(config, &parts, tag, [public_listener, admin_listener]);
+        node.lifecycle.enter(Phase::Ready);
+        Ok(node)
+    }
+
+    /// Starts to answer on both ports.
+    fn serve(&self, config: &Config, parts: &Parts, tag: NodeTag, [public, admin]: [TcpListener; 2]) {
+        let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::default());
+        let stage: Arc<str> = config.stage.as_str().into();
+        let admission = Admission {
+            auth: config.auth.clone(),
+            max_connections: config.limits.max_connections,
+            tag,
+            gateway: Arc::clone(&parts.gateway),
+            broker: Arc::clone(&parts.broker),
+            registry: Arc::clone(&registry),
+            metrics: Arc::clone(&parts.metrics),
+            places: Arc::clone(&self.places),
+        };
+        let management = &config.management;
+        let verifier = (management.auth == ManagementAuth::SigV4)
+            .then(|| Arc::new(Verifier::new(management.keys.clone(), management.clock_skew)));
+        let manage = Manage {
+            stage: Arc::clone(&stage),
+            verifier,
+            message_bytes: config.limits.message_bytes,
+            hub: Arc::clone(&parts.hub),
+            broker: Arc::clone(&parts.broker),
+            registry,
+            metrics: Arc::clone(&parts.metrics),
+        };
+        let connect = Connect {
+            stage: Arc::clone(&stage),
+            admission: Arc::new(admission),
+            hub: Arc::clone(&parts.hub),
+            lifecycle: self.lifecycle.clone(),
+        };
+        let pages = Admin {
+            node: config.node_name.as_str().into(),
+            stage,
+            shards: self.shards.len(),
+            started: Instant::now(),
+            lifecycle: self.lifecycle.clone(),
+            places: Arc::clone(&self.places),
+            metrics: Arc::clone(&parts.metrics),
+        };
+        let public_routes =
+            manage::routes(manage.clone()).or(connect::routes(connect)).unify().recover(unknown).unify();
+        let admin_routes = manage::routes(manage).or(admin::routes(&pages)).unify().recover(unknown).unify();
+        let server = Server::new(self.lifecycle.clone(), Arc::clone(&parts.metrics), &config.limits);
+        let public = self.port(public, "public", self.lifecycle.accepting());
+        let admin = self.port(admin, "admin", self.admin_stop.clone());
+        self.lifecycle.spawn(server.clone().serve(public, public_routes));
+        self.lifecycle.spawn(server.serve(admin, admin_routes));
+    }
+
+    fn port(&self, listener: TcpListener, name: &str, stop: CancellationToken) -> Port {
+        Port { listener, accepted: self.metrics.accepted.with_label_values(&[name]), stop }
+    }
+
+    /// Ends the node: returns how many connections were cut rather than closed, because `hurry` came or time was up.
+    pub async fn shut_down(self, hurry: impl Future<Output = ()>) -> usize {
+        let Drain { notice, window, grace, .. } = self.drain;
+        self.lifecycle.enter(Phase::Draining);
+        self.metrics.draining.set(1);
+        let close_all = async {
+            tokio::time::sleep(notice).await;
+            self.lifecycle.stop_accepting();
+            self.places.close();
+            self.hub.drain(window);
+            self.emptied().await;
+        };
+        let closed = tokio::select! {
+            done = tokio::time::timeout(notice + window + grace, close_all) => done.is_ok(),
+            () = hurry => false,
+        };
+        let cut = if closed { 0 } else { self.places.taken() };
+        self.admin_stop.cancel();
+        self.hub.stop();
+        for shard in self.shards {
+            if shard.join().is_err() {
+                tracing::error!("a shard panicked");
+            }
+        }
+        cut
+    }
+
+    /// Waits until no connection is left.
+    async fn emptied(&self) {
+        loop {
+            let freed = self.places.freed();
+            let left = self.places.taken();
+            self.metrics.drain_remaining.set(as_i64(left));
+            if left == 0 {
+                return;
+            }
+            freed.await;
+        }
+    }
+}
+
+fn start_shards(doors: Vec<Door>, parts: &Parts) -> io::Result<Vec<JoinHandle<()>>> {
+    let start = |(index, door)| {
+        let shard = Shard::new(index, door, parts.clone());
+        std::thread::Builder::new().name(format!("shard-{index}")).spawn(|| shard.run())
+    };
+    doors.into_iter().enumerate().map(start).collect()
+}
+
+/// Binds a port; one that was closed a moment ago may be bound again.
+fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let listen = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    listen().map_err(|source| StartError::Bind { address, source })
+}
+
+/// Answers what no route takes.
+async fn unknown(_: warp::Rejection) -> Result<Response<Vec<u8>>, Infallible> {
+    Ok(error_reply(StatusCode::NOT_FOUND, "NotFoundException", "Not Found"))
+}

@@ -1,0 +1,292 @@
+//! A shard: one thread, one event loop, and the connections that are its own.
+//!
+//! This is the hot path, in reading order: [`Shard::turn`], `read.rs` (bytes → messages → routes), `deliver.rs` (the inbox →
+//! outboxes), `write.rs` (outboxes → sockets), `timers.rs`, `members.rs`.
+//!
+//! Rules: a turn first reads, then hands what it read to the broker, then empties the inbox, and only then writes, each
+//! connection once, so that whatever is pending for a connection leaves in one system call. Nothing here waits except
+//! [`Poll::poll`]. No connection is known to two shards, hence no locks.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::event::Event as Readiness;
+use mio::{Events, Interest, Poll, Token, Waker};
+use slab::Slab;
+
+use self::members::Members;
+use self::tally::Tally;
+use self::timers::Timers;
+use crate::broker::{Broker, Channel, Publication};
+use crate::close::Close;
+use crate::codec::{self, encode_close};
+use crate::config::{Drain, Limits};
+use crate::connection::{Connection, NewConnection, Reading};
+use crate::gateway::Gateway;
+use crate::hub::Hub;
+use crate::id::ConnectionId;
+use crate::inbox::{Event, Inbox};
+use crate::metrics::Metrics;
+
+mod deliver;
+mod drain;
+mod members;
+mod read;
+mod tally;
+mod timers;
+mod write;
+
+/// The inbox's waker.
+const WAKER: Token = Token(usize::MAX);
+
+/// Readiness events taken from the kernel at once.
+const EVENTS: usize = 1_024;
+
+/// What one read may take; shared by all connections of the shard, since it is empty again after every read.
+const SCRATCH_BYTES: usize = 64 << 10;
+
+/// While another shard is behind, how long to wait before reading from clients again.
+const CONGESTION_PAUSE: Duration = Duration::from_millis(1);
+
+/// What a shard works with.
+#[derive(Clone, Debug)]
+pub(crate) struct Parts {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) limits: Limits,
+    pub(crate) drain: Drain,
+}
+
+/// The kernel's side of a shard, made before its connections' world exists.
+#[derive(Debug)]
+pub(crate) struct Door {
+    poll: Poll,
+    inbox: Arc<Inbox>,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    index: usize,
+    poll: Poll,
+    inbox: Arc<Inbox>,
+    parts: Parts,
+    frame_limits: codec::Limits,
+    connections: Slab<Connection>,
+    by_id: HashMap<ConnectionId, usize>,
+    members: Members,
+    timers: Timers,
+    /// Connections with something in their outbox that was not there at the last write.
+    dirty: Vec<usize>,
+    /// Connections to read from without waiting for an event.
+    unread: Vec<usize>,
+    /// What this turn's messages send to channels.
+    publications: Vec<Publication>,
+    scratch: Vec<u8>,
+    /// Start of this turn.
+    now: Instant,
+    /// Connections still to be closed, while draining.
+    draining: Option<Draining>,
+    tally: Tally,
+    stopped: bool,
+}
+
+#[derive(Debug)]
+struct Draining {
+    queue: VecDeque<ConnectionId>,
+    every: Duration,
+    next: Instant,
+}
+
+impl Door {
+    /// Asks the kernel for what a shard needs.
+    ///
+    /// # Errors
+    /// The kernel's: no descriptors left.
+    pub(crate) fn open() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        Ok(Self { poll, inbox: Arc::new(Inbox::new(Arc::new(waker))) })
+    }
+
+    pub(crate) fn inbox(&self) -> Arc<Inbox> {
+        Arc::clone(&self.inbox)
+    }
+}
+
+impl Shard {
+    pub(crate) fn new(index: usize, door: Door, parts: Parts) -> Self {
+        let limits = &parts.limits;
+        let frame_limits = codec::Limits {
+            frame_bytes: limits.frame_bytes,
+            message_bytes: limits.message_bytes,
+            binary: limits.allow_binary,
+        };
+        Self {
+            index,
+            poll: door.poll,
+            inbox: door.inbox,
+            frame_limits,
+            connections: Slab::new(),
+            by_id: HashMap::new(),
+            members: Members::default(),
+            timers: Timers::default(),
+            dirty: Vec::new(),
+            unread: Vec::new(),
+            publications: Vec::new(),
+            scratch: vec![0; SCRATCH_BYTES],
+            now: Instant::now(),
+            draining: None,
+            tally: Tally::new(index, &parts.metrics),
+            stopped: false,
+            parts,
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub(crate) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut work = Vec::new();
+        while !self.stopped {
+            let timeout = self.timeout();
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    tracing::error!(shard = self.index, %error, "the event loop cannot wait for events");
+                    return;
+                }
+            }
+            self.turn(&events, &mut work);
+        }
+    }
+
+    fn turn(&mut self, events: &Events, work: &mut Vec<Event>) {
+        self.now = Instant::now();
+        self.inbox.woke();
+        for event in events {
+            self.on_ready(event);
+        }
+        self.read_rest();
+        self.parts.broker.publish(&mut self.publications);
+        self.inbox.take(work);
+        self.on_events(work);
+        self.fire_timers();
+        self.continue_drain();
+        self.flush();
+        self.tally.report(self.now);
+    }
+
+    /// Returns how long to wait for events; not at all if there is work left.
+    fn timeout(&mut self) -> Option<Duration> {
+        if !self.inbox.may_sleep() || !self.dirty.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        if !self.unread.is_empty() {
+            let pause = if self.parts.hub.is_congested() { CONGESTION_PAUSE } else { Duration::ZERO };
+            return Some(pause);
+        }
+        let drain = self.draining.as_ref().filter(|draining| !draining.queue.is_empty());
+        let next = self.timers.next().into_iter().chain(drain.map(|draining| draining.next)).min()?;
+        // The kernel counts in milliseconds and rounds down; one more, so as not to spin until the moment is there.
+        Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
+    }
+
+    fn on_ready(&mut self, event: &Readiness) {
+        if event.token() == WAKER {
+            return;
+        }
+        let Token(key) = event.token();
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if event.is_writable() && !connection.outbox.is_empty() && !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(key);
+        }
+        if event.is_read_closed() || event.is_error() {
+            connection.hung_up = true;
+        }
+        if (event.is_readable() || connection.hung_up) && connection.reading == Reading::OnEvent {
+            self.read(key);
+        }
+    }
+
+    fn attach(&mut self, new: NewConnection) {
+        let NewConnection { stream, mut early, ticket } = new;
+        let mut stream = mio::net::TcpStream::from_std(stream);
+        let entry = self.connections.vacant_entry();
+        let key = entry.key();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(&mut stream, Token(key), interest) {
+            tracing::warn!(conn.id = %ticket.record().id, %error, "the event loop cannot take a connection");
+            return;
+        }
+        let id = ticket.record().id;
+        let user = ticket.record().user.clone();
+        entry.insert(Connection::new(stream, ticket, self.now, &self.parts.limits));
+        self.by_id.insert(id, key);
+        self.schedule(key);
+        if let Some(user) = user {
+            self.join(key, &Channel::User(user));
+        }
+        if let Some(draining) = &mut self.draining {
+            draining.queue.push_back(id);
+        }
+        if !early.is_empty() {
+            let mut bytes = std::mem::take(&mut early).to_vec();
+            self.on_bytes(key, &mut bytes);
+        }
+    }
+
+    /// Starts to close a connection: our close frame goes behind whatever waits for it.
+    fn close(&mut self, key: usize, close: Close) {
+        let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.is_open()) else {
+            return;
+        };
+        let frame = match &close {
+            Close::Client { code, .. } => encode_close(*code, ""),
+            close => encode_close(close.code(), close.reason()),
+        };
+        connection.on_closing(close, self.now, &self.parts.limits);
+        self.enqueue_unbounded(key, frame);
+        self.schedule(key);
+    }
+
+    /// Ends a connection; whatever still waits for it is lost.
+    fn remove(&mut self, key: usize) {
+        let Some(mut connection) = self.connections.try_remove(key) else { return };
+        self.by_id.remove(&connection.ticket.record().id);
+        let (index, broker) = (self.index, &self.parts.broker);
+        let left = self.members.leave_all(key, |channel| broker.unsubscribe(index, channel));
+        self.tally.left(left);
+        self.tally.forgotten(connection.outbox.bytes());
+        if let Err(error) = self.poll.registry().deregister(&mut connection.stream) {
+            tracing::debug!(conn.id = %connection.ticket.record().id, %error, "deregistering");
+        }
+        let (ticket, close) = connection.into_end();
+        ticket.end(close);
+    }
+
+    /// Makes a connection a member of a channel.
+    fn join(&mut self, key: usize, channel: &Channel) {
+        match self.members.join(channel, key) {
+            members::Change::None => return,
+            members::Change::Counted => {}
+            members::Change::Edge => self.parts.broker.subscribe(self.index, channel),
+        }
+        self.tally.joined();
+    }
+
+    /// Ends a membership.
+    fn leave(&mut self, key: usize, channel: &Channel) {
+        match self.members.leave(channel, key) {
+            members::Change::None => return,
+            members::Change::Counted => {}
+            members::Change::Edge => self.parts.broker.unsubscribe(self.index, channel),
+        }
+        self.tally.left(1);
+    }
+}

@@ -1,0 +1,162 @@
+//! From a socket's bytes to what their messages ask for.
+
+use std::io::{self, Read as _};
+
+use super::Shard;
+use crate::broker::{Channel, Publication, Receipt};
+use crate::close::Close;
+use crate::codec::{Message, Opcode, encode};
+use crate::connection::Reading;
+use crate::gateway::{Action, Outcome, Payload, frames};
+
+impl Shard {
+    /// Reads from connections that had more than one read's worth, or were held back.
+    pub(super) fn read_rest(&mut self) {
+        for key in std::mem::take(&mut self.unread) {
+            if let Some(connection) = self.connections.get_mut(key)
+                && connection.reading == Reading::Queued
+            {
+                connection.reading = Reading::OnEvent;
+                self.read(key);
+            }
+        }
+    }
+
+    /// Reads once. A client that does not take what waits for it, and all clients while a shard is behind, are left unread,
+    /// so that they feel it.
+    pub(super) fn read(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.outbox.bytes() > self.parts.limits.outbox_bytes / 2 && connection.is_open() {
+            connection.reading = Reading::Held;
+            return;
+        }
+        if self.parts.hub.is_congested() {
+            self.read_later(key);
+            return;
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        match connection.stream.read(&mut scratch) {
+            Ok(0) => self.on_end_of_stream(key),
+            Ok(count) => {
+                if count == scratch.len() || connection.hung_up {
+                    self.read_later(key);
+                }
+                self.on_bytes(key, scratch.get_mut(..count).unwrap_or_default());
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.read_later(key),
+            Err(_) => self.remove(key),
+        }
+        self.scratch = scratch;
+    }
+
+    fn read_later(&mut self, key: usize) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.reading = Reading::Queued;
+            self.unread.push(key);
+        }
+    }
+
+    /// Takes bytes of a client: decodes them and acts on every message, until one ends the connection.
+    pub(super) fn on_bytes(&mut self, key: usize, mut input: &mut [u8]) {
+        self.tally.received_bytes(input.len());
+        let limits = self.frame_limits;
+        while let Some(connection) = self.connections.get_mut(key) {
+            connection.on_heard(self.now);
+            if connection.is_deaf() {
+                return;
+            }
+            match connection.decoder.next(&mut input, &limits) {
+                Ok(Some(message)) => self.on_message(key, message),
+                Ok(None) => return,
+                Err(violation) => {
+                    self.close(key, Close::Violation(violation));
+                    // If we were closing already, that was not the answer we waited for, but an end it is.
+                    if let Some(connection) = self.connections.get_mut(key) {
+                        connection.on_close_answered();
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn on_message(&mut self, key: usize, message: Message<'_>) {
+        match message {
+            Message::Text(text) => self.on_payload(key, Payload::Text(&text)),
+            Message::Binary(bytes) => self.on_payload(key, Payload::Binary(&bytes)),
+            Message::Ping(payload) => self.send(key, encode(Opcode::Pong, &payload)),
+            Message::Pong => {
+                let connection = self.connections.get_mut(key);
+                if let Some(round_trip) = connection.and_then(|connection| connection.on_pong(self.now)) {
+                    self.parts.metrics.ping_rtt.observe(round_trip.as_secs_f64());
+                }
+            }
+            Message::Close(sent) => {
+                let close = sent.map_or(Close::ClientNoStatus, |(code, reason)| Close::Client {
+                    code,
+                    reason: reason.into(),
+                });
+                self.on_client_close(key, close);
+            }
+        }
+    }
+
+    /// Answers a close frame, or takes it as the answer to ours.
+    fn on_client_close(&mut self, key: usize, close: Close) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.is_open() {
+            self.close(key, close);
+        } else {
+            connection.on_close_answered();
+            self.write_soon(key);
+        }
+    }
+
+    fn on_payload(&mut self, key: usize, payload: Payload<'_>) {
+        self.tally.received();
+        let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.is_open()) else {
+            return;
+        };
+        connection.on_active(self.now);
+        let record = connection.ticket.record();
+        let id = record.id;
+        let Outcome { request, action, reply } = self.parts.gateway.on_message(payload, record);
+        let mut reply = reply;
+        let mut close = false;
+        match (action, request) {
+            (Some(Action::Publish { channel, frame }), Some(request)) => {
+                let receipt = Receipt::Sender(id, request);
+                self.publications.push(Publication { channel, frame, receipt });
+            }
+            (Some(Action::Join(group)), Some(request)) => {
+                let has_room = self.members.count(key) < self.parts.limits.groups_per_connection;
+                if has_room {
+                    self.join(key, &Channel::Group(group));
+                } else {
+                    reply = Some(frames::limit_exceeded(&id, &request));
+                }
+            }
+            (Some(Action::Leave(group)), _) => self.leave(key, &Channel::Group(group)),
+            (Some(Action::Close), _) => close = true,
+            (Some(_) | None, _) => {}
+        }
+        if let Some(reply) = reply {
+            self.send(key, reply);
+        }
+        if close {
+            self.close(key, Close::Route);
+        }
+    }
+
+    /// The client will send nothing more. It may still read: what it is owed is written first.
+    fn on_end_of_stream(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.is_open() || connection.outbox.is_empty() {
+            self.remove(key);
+        } else {
+            connection.hung_up = true;
+            self.write_soon(key);
+        }
+    }
+}

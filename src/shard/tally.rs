@@ -1,0 +1,104 @@
+//! What a turn did, counted without atomics and added to the metrics once.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prometheus::IntCounter;
+
+use crate::metrics::{LagStage, Metrics, as_i64};
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(super) struct Tally {
+    metrics: Arc<Metrics>,
+    busy: IntCounter,
+    received: u64,
+    received_bytes: usize,
+    sent: u64,
+    sent_bytes: usize,
+    queued_bytes: usize,
+    forgotten_bytes: usize,
+    joined: usize,
+    left: usize,
+    delivered: Vec<Instant>,
+}
+
+impl Tally {
+    pub(super) fn new(shard: usize, metrics: &Arc<Metrics>) -> Self {
+        Self {
+            metrics: Arc::clone(metrics),
+            busy: metrics.shard_busy.with_label_values(&[shard.to_string()]),
+            received: 0,
+            received_bytes: 0,
+            sent: 0,
+            sent_bytes: 0,
+            queued_bytes: 0,
+            forgotten_bytes: 0,
+            joined: 0,
+            left: 0,
+            delivered: Vec::new(),
+        }
+    }
+
+    pub(super) fn received(&mut self) {
+        self.received += 1;
+    }
+
+    pub(super) fn received_bytes(&mut self, count: usize) {
+        self.received_bytes += count;
+    }
+
+    /// A frame came into an outbox.
+    pub(super) fn queued(&mut self, bytes: usize) {
+        self.sent += 1;
+        self.queued_bytes += bytes;
+    }
+
+    /// Bytes left an outbox for the socket.
+    pub(super) fn written(&mut self, bytes: usize) {
+        self.sent_bytes += bytes;
+    }
+
+    /// Bytes left an outbox for nowhere.
+    pub(super) fn forgotten(&mut self, bytes: usize) {
+        self.forgotten_bytes += bytes;
+    }
+
+    pub(super) fn joined(&mut self) {
+        self.joined += 1;
+    }
+
+    pub(super) fn left(&mut self, count: usize) {
+        self.left += count;
+    }
+
+    /// A message has come as far as `stage`.
+    pub(super) fn lag(&mut self, stage: LagStage, age: Duration) {
+        self.metrics.observe_lag(stage, age);
+    }
+
+    /// A message is in all outboxes; the write at the end of this turn is its socket stage.
+    pub(super) fn delivered(&mut self, accepted_at: Instant) {
+        self.delivered.push(accepted_at);
+    }
+
+    /// Adds all to the metrics at the end of a turn that began at `began`.
+    pub(super) fn report(&mut self, began: Instant) {
+        let now = Instant::now();
+        for accepted_at in std::mem::take(&mut self.delivered) {
+            self.metrics.observe_lag(LagStage::Socket, now.saturating_duration_since(accepted_at));
+        }
+        let metrics = &self.metrics;
+        let busy = now.saturating_duration_since(began).as_micros();
+        self.busy.inc_by(u64::try_from(busy).unwrap_or(u64::MAX));
+        metrics.received.inc_by(std::mem::take(&mut self.received));
+        metrics.received_bytes.inc_by(std::mem::take(&mut self.received_bytes) as u64);
+        metrics.sent.inc_by(std::mem::take(&mut self.sent));
+        let sent_bytes = std::mem::take(&mut self.sent_bytes);
+        metrics.sent_bytes.inc_by(sent_bytes as u64);
+        let gone = sent_bytes + std::mem::take(&mut self.forgotten_bytes);
+        metrics.outbox_bytes.add(as_i64(std::mem::take(&mut self.queued_bytes)) - as_i64(gone));
+        let left = std::mem::take(&mut self.left);
+        metrics.group_members.add(as_i64(std::mem::take(&mut self.joined)) - as_i64(left));
+    }
+}

@@ -1,0 +1,70 @@
+//! When to look at which connection again.
+//!
+//! A connection has one valid timer, the one that `timer_at` names; an earlier moment pushes a second, which makes the first
+//! stale, and activity that only moves moments back touches nothing: the timer fires, finds nothing due and is set again.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Instant;
+
+use super::Shard;
+use crate::close::Close;
+use crate::codec::{Opcode, encode};
+use crate::connection::Due;
+
+/// Moments, earliest first.
+#[derive(Debug, Default)]
+pub(super) struct Timers(BinaryHeap<Reverse<(Instant, usize)>>);
+
+impl Timers {
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.0.peek().map(|Reverse((at, _))| *at)
+    }
+
+    fn push(&mut self, at: Instant, key: usize) {
+        self.0.push(Reverse((at, key)));
+    }
+
+    fn pop_due(&mut self, now: Instant) -> Option<(Instant, usize)> {
+        let due = self.next().is_some_and(|at| at <= now);
+        due.then(|| self.0.pop().map(|Reverse(timer)| timer)).flatten()
+    }
+}
+
+impl Shard {
+    /// Sets a connection's timer if its next deadline is earlier than the timer that is set, or that one has fired.
+    pub(super) fn schedule(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let at = connection.deadline(&self.parts.limits);
+        if connection.timer_at <= self.now || at < connection.timer_at {
+            connection.timer_at = at;
+            self.timers.push(at, key);
+        }
+    }
+
+    /// Acts on every deadline that has passed.
+    pub(super) fn fire_timers(&mut self) {
+        while let Some((at, key)) = self.timers.pop_due(self.now) {
+            let is_valid = self.connections.get(key).is_some_and(|connection| connection.timer_at == at);
+            if is_valid {
+                self.on_timer(key);
+            }
+        }
+    }
+
+    fn on_timer(&mut self, key: usize) {
+        while let Some(connection) = self.connections.get_mut(key) {
+            match connection.due(self.now, &self.parts.limits) {
+                Due::Nothing => break,
+                Due::Ping => {
+                    connection.on_ping_sent(self.now, &self.parts.limits);
+                    self.send(key, encode(Opcode::Ping, &[]));
+                }
+                Due::Close(Close::SlowConsumer) => self.close_slow(key),
+                Due::Close(close) => self.close(key, close),
+                Due::Cut => self.remove(key),
+            }
+        }
+        self.schedule(key);
+    }
+}

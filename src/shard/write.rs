@@ -1,0 +1,103 @@
+//! From outboxes to sockets.
+
+use bytes::Bytes;
+
+use super::Shard;
+use crate::close::Close;
+use crate::connection::Reading;
+use crate::metrics::DropReason;
+
+impl Shard {
+    /// Sends a frame to one connection, if it is open; a full outbox closes it.
+    pub(super) fn send(&mut self, key: usize, frame: Bytes) {
+        if !self.connections.get(key).is_some_and(|connection| connection.is_open()) {
+            return;
+        }
+        if self.make_room(key, &frame) {
+            self.enqueue_unbounded(key, frame);
+        } else {
+            self.close_slow(key);
+        }
+    }
+
+    /// Returns whether an outbox takes a frame, after writing what the socket takes.
+    pub(super) fn make_room(&mut self, key: usize, frame: &Bytes) -> bool {
+        let limit = self.parts.limits.outbox_bytes;
+        let has_room = |shard: &Self| {
+            shard.connections.get(key).is_some_and(|connection| connection.outbox.has_room(frame, limit))
+        };
+        if !has_room(self) {
+            self.write(key);
+        }
+        has_room(self)
+    }
+
+    /// Puts a frame into an outbox whatever it holds; for those who have asked, and for close frames.
+    pub(super) fn enqueue_unbounded(&mut self, key: usize, frame: Bytes) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        self.tally.queued(frame.len());
+        connection.outbox.push(frame);
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
+    /// Looks at a connection at the end of this turn.
+    pub(super) fn write_soon(&mut self, key: usize) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !connection.dirty
+        {
+            connection.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
+    /// Writes to every connection that has something new, once.
+    pub(super) fn flush(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for key in dirty.drain(..) {
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.dirty = false;
+                self.write(key);
+            }
+        }
+        // Closing a connection may have made others dirty; their turn is the next one. The buffer is kept.
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
+    }
+
+    /// Writes what the socket takes.
+    fn write(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Ok(written) = connection.outbox.write_to(&mut connection.stream) else {
+            self.remove(key);
+            return;
+        };
+        self.tally.written(written.bytes);
+        connection.on_written(written.bytes > 0, written.all, self.now);
+        if !written.all {
+            self.schedule(key);
+            return;
+        }
+        if connection.hung_up && connection.is_deaf() && connection.reading == Reading::OnEvent {
+            self.remove(key);
+        } else if connection.reading == Reading::Held {
+            connection.reading = Reading::Queued;
+            self.unread.push(key);
+        }
+    }
+
+    /// Closes a connection that does not keep up; what no byte of has been written is dropped, and the close code says so.
+    pub(super) fn close_slow(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.is_open()) else {
+            return;
+        };
+        let before = connection.outbox.bytes();
+        let dropped = connection.outbox.discard_unsent();
+        self.tally.forgotten(before - connection.outbox.bytes());
+        self.parts.metrics.count_dropped(DropReason::SlowConsumer, dropped);
+        self.parts.metrics.slow_consumers.with_label_values(&["disconnect"]).inc();
+        self.close(key, Close::SlowConsumer);
+    }
+}

@@ -1,0 +1,355 @@
+//! AWS Signature Version 4, seen from the server: does the caller of `@connections` hold one of our keys?
+//!
+//! Rule: the signature is computed from the request as it came over the wire, before anybody decodes
+//! or rewrites it; whatever is compared with something secret is compared in constant time; no text
+//! made here holds a secret or a session token; and no request, however odd, makes this module panic.
+//!
+//! Source: "Create a signed AWS API request" in the IAM user guide, checked against what botocore,
+//! the JavaScript SDK, awscurl and aws4 send (`sigv4/tests.rs` holds the captures).
+
+mod canonical;
+
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hmac::{Hmac, KeyInit, Mac};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Method};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+
+use self::canonical::Tokens;
+use crate::config::AccessKey;
+
+/// The only algorithm accepted; `AWS4-ECDSA-P256-SHA256` (`SigV4a`) needs keys we do not have.
+const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+/// The service every SDK scopes `@connections` calls to.
+const SERVICE: &str = "execute-api";
+/// The fixed last element of a scope.
+const TERMINATOR: &str = "aws4_request";
+/// Bytes of path, query, header names and values looked at. API Gateway allows 10,240; a session
+/// token of some kilobytes and a proxy's additions still fit.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Signed with when the key id is unknown, so that the answer takes as long. It opens nothing:
+/// without a key the result is a refusal, whatever the comparison said.
+const UNKNOWN_KEY_SECRET: &str = "no key has this id, so this is no secret";
+
+/// A request as it came over the wire. Without `Debug` on purpose: its headers hold session tokens.
+#[derive(Clone, Copy)]
+pub(crate) struct SignedRequest<'a> {
+    /// The method, in the case it was sent in.
+    pub(crate) method: &'a Method,
+    /// The path, percent-encoded as sent: two encodings of one path have two signatures.
+    pub(crate) path: &'a str,
+    /// What follows `?`, percent-encoded as sent.
+    pub(crate) query: Option<&'a str>,
+    /// All headers. HTTP/2 sends none named `host`: the caller adds it from `:authority`.
+    pub(crate) headers: &'a HeaderMap,
+    /// The whole body, before any decoding.
+    pub(crate) body: &'a [u8],
+}
+
+/// Checks signatures against a fixed set of keys.
+#[derive(Clone, Debug)]
+pub(crate) struct Verifier {
+    keys: Vec<AccessKey>,
+    max_skew: Duration,
+}
+
+/// Why a request was refused; the caller's fault in every case. `Display` is the reply's `message`,
+/// in AWS's words, so it begins with a capital. What AWS repeats of the `Authorization` header is
+/// left out: people put secrets into the wrong place of it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum SignatureError {
+    /// No `Authorization` header. A query-signed (presigned) URL counts as unsigned.
+    #[error("Missing Authentication Token")]
+    MissingAuthenticationToken,
+    /// The `Authorization` header, the date or the size is not what this module can read.
+    #[error("{0}")]
+    IncompleteSignature(Cow<'static, str>),
+    /// Signed longer ago, or further ahead, than the clocks may differ; names both times.
+    #[error("{0}")]
+    Skewed(String),
+    /// Not tied to this host, this service, this day or this body: it might be meant for another.
+    #[error("{0}")]
+    Unbound(Cow<'static, str>),
+    /// No key has this id.
+    #[error("The security token included in the request is invalid.")]
+    UnrecognizedClient,
+    /// Another secret or another request was signed.
+    #[error(
+        "The request signature we calculated does not match the signature you provided. \
+         Check your AWS Secret Access Key and signing method. \
+         Consult the service documentation for details.\n\n\
+         The Canonical String for this request should have been\n'{canonical}'\n\n\
+         The String-to-Sign should have been\n'{to_sign}'\n"
+    )]
+    InvalidSignature {
+        /// What we signed, with tokens masked.
+        canonical: String,
+        /// Algorithm, time, scope and the hash of the unmasked canonical string.
+        to_sign: String,
+    },
+}
+
+/// The `Authorization` header, taken apart.
+struct Authorization<'a> {
+    credential: &'a str,
+    /// Lower case, sorted, each once: canonical, whatever order they came in.
+    signed_headers: Vec<String>,
+    signature: &'a str,
+}
+
+/// The `Credential` parameter, taken apart.
+struct Credential<'a> {
+    key_id: &'a str,
+    /// Day, region, service and terminator, as sent.
+    scope: [&'a str; 4],
+}
+
+impl Verifier {
+    /// Returns a verifier that accepts `keys`, and clocks that differ by at most `max_skew` from ours
+    /// in either direction (AWS: 5 minutes). Of two keys with one id the first counts.
+    pub(crate) fn new(keys: Vec<AccessKey>, max_skew: Duration) -> Self {
+        Self { keys, max_skew }
+    }
+
+    /// Returns the id of the key that signed `request`. Any region passes, and so does any session
+    /// token: it is only covered by the signature. A request overheard can be sent again until the
+    /// window closes, as with AWS.
+    ///
+    /// # Errors
+    /// Every [`SignatureError`] means HTTP 403 with that error's `x-amzn-ErrorType`; in AWS's order:
+    /// form, time, signed headers, scope, body hash, key id, signature.
+    pub(crate) fn verify(
+        &self,
+        request: &SignedRequest<'_>,
+        now: SystemTime,
+    ) -> Result<&str, SignatureError> {
+        request.check_size()?;
+        let authorization = Authorization::from_headers(request.headers)?;
+        let signed_at = canonical::signing_time(request.headers).ok_or_else(malformed_date)?;
+        self.check_time(signed_at, now)?;
+        authorization.check_signed_headers(request.headers)?;
+        let credential = Credential::parse(authorization.credential)?;
+        credential.check_scope(signed_at)?;
+        let body_hash = hex::encode(Sha256::digest(request.body));
+        request.check_body_hash(&body_hash)?;
+
+        let signed = canonical::request(request, &authorization.signed_headers, &body_hash);
+        let to_sign = credential.string_to_sign(signed_at, &signed.bytes(Tokens::Kept));
+        let key = self.key(credential.key_id);
+        let secret = key.map_or(UNKNOWN_KEY_SECRET, |key| key.secret.expose());
+        let expected = credential.sign(secret, &to_sign);
+        let matches = bool::from(expected.as_bytes().ct_eq(authorization.signature.as_bytes()));
+        match key {
+            None => Err(SignatureError::UnrecognizedClient),
+            Some(key) if matches => Ok(&key.id),
+            Some(_) => {
+                let canonical = signed.bytes(Tokens::Masked);
+                let canonical = String::from_utf8_lossy(&canonical).into_owned();
+                Err(SignatureError::InvalidSignature { canonical, to_sign })
+            }
+        }
+    }
+
+    /// Looks at every key, so that the time taken does not tell which of them fits.
+    fn key(&self, id: &str) -> Option<&AccessKey> {
+        self.keys.iter().fold(None, |found, key| {
+            let same = bool::from(key.id.as_bytes().ct_eq(id.as_bytes()));
+            if same { found.or(Some(key)) } else { found }
+        })
+    }
+
+    /// Both ends of the window are inside. Fractions of `now` are dropped: signatures have none.
+    fn check_time(&self, signed_at: i64, now: SystemTime) -> Result<(), SignatureError> {
+        let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);
+        let max_secs = i64::try_from(self.max_skew.as_secs()).unwrap_or(i64::MAX);
+        let (earliest, latest) = (now.saturating_sub(max_secs), now.saturating_add(max_secs));
+        let (fault, relation, edge, sign) = if signed_at < earliest {
+            ("expired", "is now earlier than", earliest, '-')
+        } else if signed_at > latest {
+            ("not yet current", "is still later than", latest, '+')
+        } else {
+            return Ok(());
+        };
+        let [signed, edge, now] = [signed_at, edge, now].map(canonical::iso_time);
+        let (width, unit) = if max_secs % 60 == 0 { (max_secs / 60, "min.") } else { (max_secs, "sec.") };
+        let message = format!("Signature {fault}: {signed} {relation} {edge} ({now} {sign} {width} {unit})");
+        Err(SignatureError::Skewed(message))
+    }
+}
+
+impl SignedRequest<'_> {
+    fn check_size(&self) -> Result<(), SignatureError> {
+        let headers = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+        let line = self.path.len() + self.query.map_or(0, str::len);
+        if headers.sum::<usize>() + line > MAX_HEAD_BYTES {
+            return Err(incomplete("Request line and headers are too large to be verified."));
+        }
+        Ok(())
+    }
+
+    /// Bodies are always hashed, so keywords such as `UNSIGNED-PAYLOAD` are refused.
+    fn check_body_hash(&self, body_hash: &str) -> Result<(), SignatureError> {
+        const NAME: &str = "x-amz-content-sha256";
+        let matches = canonical::header_value(self.headers, NAME) == body_hash.as_bytes();
+        if self.headers.contains_key(NAME) && !matches {
+            let message = "The provided 'x-amz-content-sha256' header does not match what was computed.";
+            return Err(SignatureError::Unbound(message.into()));
+        }
+        Ok(())
+    }
+}
+
+impl SignatureError {
+    /// Returns the value of the reply's `x-amzn-ErrorType` header; a closed set, fit for a label.
+    pub(crate) fn error_type(&self) -> &'static str {
+        match self {
+            Self::MissingAuthenticationToken => "MissingAuthenticationTokenException",
+            Self::IncompleteSignature(_) => "IncompleteSignatureException",
+            Self::UnrecognizedClient => "UnrecognizedClientException",
+            Self::Skewed(_) | Self::Unbound(_) | Self::InvalidSignature { .. } => "InvalidSignatureException",
+        }
+    }
+}
+
+impl<'a> Authorization<'a> {
+    fn from_headers(headers: &'a HeaderMap) -> Result<Self, SignatureError> {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let value = values.next().ok_or(SignatureError::MissingAuthenticationToken)?;
+        if values.next().is_some() {
+            return Err(incomplete("Authorization header must be given only once."));
+        }
+        let text = value.to_str().map_err(|_| not_a_pair())?;
+        Self::parse(text, headers.contains_key(canonical::date_header(headers)))
+    }
+
+    /// Accepts commas, blanks or both between parameters, as AWS does, and ignores unknown ones.
+    fn parse(text: &'a str, dated: bool) -> Result<Self, SignatureError> {
+        let mut words = text.split([',', ' ', '\t']).filter(|word| !word.is_empty());
+        let algorithm = words.next().ok_or(SignatureError::MissingAuthenticationToken)?;
+        let (mut credential, mut signed_headers, mut signature) = (None, None, None);
+        for word in words {
+            let (name, value) = word.split_once('=').ok_or_else(not_a_pair)?;
+            let parameter = match name {
+                "Credential" => &mut credential,
+                "SignedHeaders" => &mut signed_headers,
+                "Signature" => &mut signature,
+                _ => continue,
+            };
+            if parameter.replace(value).is_some() {
+                return Err(incomplete("Authorization header must have each parameter only once."));
+            }
+        }
+        let (Some(credential), Some(signed_headers), Some(signature), true) =
+            (credential, signed_headers, signature, dated)
+        else {
+            return Err(missing([credential, signature, signed_headers], dated));
+        };
+        if algorithm != ALGORITHM {
+            return Err(incomplete("Unsupported AWS 'algorithm' (only AWS4-HMAC-SHA256 for now)."));
+        }
+        Ok(Self { credential, signed_headers: canonical::names(signed_headers), signature })
+    }
+
+    fn check_signed_headers(&self, headers: &HeaderMap) -> Result<(), SignatureError> {
+        let signs = |name: &str| self.signed_headers.iter().any(|signed| signed == name);
+        let message = if !signs("host") {
+            "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization."
+        } else if !signs(canonical::date_header(headers)) {
+            "'X-Amz-Date' or 'Date' must be a 'SignedHeader' in the AWS Authorization."
+        } else {
+            return Ok(());
+        };
+        Err(SignatureError::Unbound(message.into()))
+    }
+}
+
+impl<'a> Credential<'a> {
+    fn parse(text: &'a str) -> Result<Self, SignatureError> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let &[key_id, date, region, service, terminator] = parts.as_slice() else {
+            return Err(incomplete(
+                "Credential must have exactly 5 slash-delimited elements, \
+                 e.g. keyid/date/region/service/term",
+            ));
+        };
+        Ok(Self { key_id, scope: [date, region, service, terminator] })
+    }
+
+    fn check_scope(&self, signed_at: i64) -> Result<(), SignatureError> {
+        let [date, _, service, terminator] = self.scope;
+        let time = canonical::iso_time(signed_at);
+        let day = time.split('T').next().unwrap_or_default();
+        let mut faults = Vec::new();
+        if service != SERVICE {
+            faults.push(format!("Credential should be scoped to correct service: '{SERVICE}'."));
+        }
+        if terminator != TERMINATOR {
+            faults.push(format!("Credential should be scoped with a valid terminator: '{TERMINATOR}'."));
+        }
+        if date != day {
+            faults.push(format!(
+                "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date \
+                 from HTTP: it should be '{day}', from '{time}'."
+            ));
+        }
+        if faults.is_empty() {
+            return Ok(());
+        }
+        Err(SignatureError::Unbound(faults.join(" ").into()))
+    }
+
+    fn string_to_sign(&self, signed_at: i64, canonical: &[u8]) -> String {
+        let (time, scope) = (canonical::iso_time(signed_at), self.scope.join("/"));
+        format!("{ALGORITHM}\n{time}\n{scope}\n{}", hex::encode(Sha256::digest(canonical)))
+    }
+
+    /// Returns the signature of `to_sign`, in lower-case hexadecimal.
+    fn sign(&self, secret: &str, to_sign: &str) -> String {
+        let seed = format!("AWS4{secret}").into_bytes();
+        let key = self.scope.iter().fold(seed, |key, part| hmac(&key, part));
+        hex::encode(hmac(&key, to_sign))
+    }
+}
+
+fn incomplete(message: &'static str) -> SignatureError {
+    SignatureError::IncompleteSignature(message.into())
+}
+
+fn not_a_pair() -> SignatureError {
+    incomplete("Invalid key=value pair (missing equal-sign) in Authorization header.")
+}
+
+fn malformed_date() -> SignatureError {
+    incomplete("Date must be in ISO-8601 'basic format'. See http://en.wikipedia.org/wiki/ISO_8601")
+}
+
+/// Names everything that is missing at once, in AWS's order.
+fn missing(parameters: [Option<&str>; 3], dated: bool) -> SignatureError {
+    let mut faults: Vec<String> = ["Credential", "Signature", "SignedHeaders"]
+        .iter()
+        .zip(parameters)
+        .filter(|(_, value)| value.is_none())
+        .map(|(name, _)| format!("Authorization header requires '{name}' parameter."))
+        .collect();
+    if !dated {
+        faults.push(
+            "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.".to_owned(),
+        );
+    }
+    SignatureError::IncompleteSignature(faults.join(" ").into())
+}
+
+#[expect(clippy::expect_used, reason = "HMAC pads or hashes its key, so any length will do")]
+fn hmac(key: &[u8], data: &str) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length");
+    mac.update(data.as_bytes());
+    mac.finalize().into_bytes().to_vec()
+}
+
+#[cfg(test)]
+mod tests;
