@@ -1,0 +1,245 @@
+//! The command line.
+//!
+//! Rule: every count and time has an upper bound, so that no run goes on by itself.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::payload::MIN_BYTES;
+use crate::relay::Plan;
+use crate::target::Target;
+
+const BROADCAST: &str = r#"{"action":"sendMessage","data":"{payload}"}"#;
+const JOIN: &str = r#"{"action":"joinGroup","group":"{group}"}"#;
+const SEND_GROUP: &str = r#"{"action":"sendToGroup","group":"{group}","data":"{payload}"}"#;
+
+const MAX_CONNECTIONS: usize = 100_000;
+const MAX_MESSAGES: i64 = 1_000_000;
+const MAX_BYTES: usize = 1 << 20;
+
+/// Black-box load client for WebSocket relays: what a delivery costs, what a connection costs, whether anything is lost.
+#[derive(Debug, Parser)]
+#[command(name = "loadtest", max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Also write every sample as JSON to this file
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Memory of connections that do nothing
+    Idle(IdleArgs),
+    /// One message to every connection
+    Fanout(FanoutArgs),
+    /// Messages to groups, by random senders
+    Groups(GroupsArgs),
+    /// The reference: a bare loop of send(2) over the sockets
+    Floor(FloorArgs),
+    /// Gatecast beside the floor, in turns, in one table
+    Compare(CompareArgs),
+    /// The bare server of `floor`
+    #[command(hide = true)]
+    FloorServer(FloorServerArgs),
+    /// Runs a command that ends when its parent does
+    #[command(hide = true)]
+    Leash {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TargetArgs {
+    /// Server to load: ws://127.0.0.1:PORT/PATH
+    #[arg(long)]
+    pub(crate) url: String,
+    /// Its process, whose CPU and memory are read from /proc
+    #[arg(long)]
+    pub(crate) pid: u32,
+    /// Allow a target that is not a loopback address
+    #[arg(long)]
+    pub(crate) allow_remote: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// Messages a round; a tenth more are sent before, to warm up
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=MAX_MESSAGES))]
+    pub(crate) messages: u32,
+    /// Size of each payload
+    #[arg(long, default_value_t = 128, value_parser = bytes)]
+    pub(crate) bytes: usize,
+    /// Rounds; the table has their median and spread
+    #[arg(long, default_value_t = 5, value_parser = rounds)]
+    pub(crate) rounds: usize,
+    /// Seconds after which a round is cut and has failed
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) max_seconds: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IdleArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Connections to open
+    #[arg(long, value_parser = connections)]
+    pub(crate) connections: usize,
+    /// Rounds of opening and closing all of them
+    #[arg(long, default_value_t = 1, value_parser = rounds)]
+    pub(crate) rounds: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FanoutArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    /// Connections to open; all receive
+    #[arg(long, value_parser = connections)]
+    pub(crate) connections: usize,
+    /// Messages under way at once
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) window: u32,
+    /// How many of the connections send
+    #[arg(long, default_value_t = 8, value_parser = connections)]
+    pub(crate) senders: usize,
+    /// What a client sends
+    #[arg(long, default_value = BROADCAST)]
+    pub(crate) message_template: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GroupsArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    /// How many groups
+    #[arg(long, value_parser = connections)]
+    pub(crate) groups: usize,
+    /// Connections in each
+    #[arg(long, value_parser = connections)]
+    pub(crate) size: usize,
+    /// Messages under way at once, over all groups
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) window: u32,
+    /// How many connections of each group send
+    #[arg(long, default_value_t = 8, value_parser = connections)]
+    pub(crate) senders: usize,
+    /// What a client sends to join
+    #[arg(long, default_value = JOIN)]
+    pub(crate) join_template: String,
+    /// What the server answers to it
+    #[arg(long, default_value = "joined {group}")]
+    pub(crate) join_reply: String,
+    /// What a client sends to its group
+    #[arg(long, default_value = SEND_GROUP)]
+    pub(crate) message_template: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FloorArgs {
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    /// Connections to open; all receive
+    #[arg(long, value_parser = connections)]
+    pub(crate) connections: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    /// The gatecast program to start
+    #[arg(long, value_name = "PATH")]
+    pub(crate) gatecast: PathBuf,
+    /// Connections that receive
+    #[arg(long, default_value_t = 1000, value_parser = connections)]
+    pub(crate) connections: usize,
+    /// Connections whose memory is measured
+    #[arg(long, default_value_t = 5000, value_parser = connections)]
+    pub(crate) idle_connections: usize,
+    /// How many of the connections send
+    #[arg(long, default_value_t = 8, value_parser = connections)]
+    pub(crate) senders: usize,
+    /// What a client sends
+    #[arg(long, default_value = BROADCAST)]
+    pub(crate) message_template: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FloorServerArgs {
+    pub(crate) connections: usize,
+    pub(crate) frame_bytes: usize,
+}
+
+impl TargetArgs {
+    /// Returns the server to dial.
+    ///
+    /// # Errors
+    /// As [`Target::parse`].
+    pub(crate) fn resolve(&self) -> Result<Target> {
+        Target::parse(&self.url, self.allow_remote)
+    }
+}
+
+impl LoadArgs {
+    /// Returns the plan of one round, with one message under way.
+    pub(crate) fn plan(&self, groups: usize, group_size: usize, senders: usize) -> Plan {
+        Plan {
+            groups,
+            group_size,
+            senders: senders.min(group_size),
+            messages: self.messages,
+            bytes: self.bytes,
+            window: 1,
+            limit: Duration::from_secs(self.max_seconds),
+        }
+    }
+
+    pub(crate) fn describe(&self, connections: usize) -> String {
+        let Self { messages, bytes, rounds, .. } = self;
+        format!("{connections} connections, {messages} messages of {bytes} bytes, {rounds} rounds")
+    }
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    within(text, 1, MAX_CONNECTIONS)
+}
+
+fn bytes(text: &str) -> Result<usize, String> {
+    within(text, MIN_BYTES, MAX_BYTES)
+}
+
+fn rounds(text: &str) -> Result<usize, String> {
+    within(text, 1, 100)
+}
+
+fn within(text: &str, low: usize, high: usize) -> Result<usize, String> {
+    let value = text.parse().map_err(|err| format!("{err}"))?;
+    if (low..=high).contains(&value) { Ok(value) } else { Err(format!("must be {low} to {high}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+        assert!(Cli::try_parse_from(["loadtest", "floor", "--connections", "100001"]).is_err());
+        assert!(Cli::try_parse_from(["loadtest", "floor", "--connections", "10", "--bytes", "15"]).is_err());
+        assert!(Cli::try_parse_from(["loadtest", "floor", "--connections", "10", "--json", "x"]).is_ok());
+    }
+}

@@ -1,0 +1,67 @@
+//! `compare`: a gatecast of our own beside the floor, in turns, in one table.
+//!
+//! Rule: every round measures everything once, so that a machine that gets slower does so for all alike.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::child::Server;
+use crate::cli::CompareArgs;
+use crate::fanout;
+use crate::floor;
+use crate::idle;
+use crate::payload::Template;
+use crate::process;
+use crate::progress;
+use crate::relay::Plan;
+use crate::report::{FLOOR, Report};
+use crate::target::Target;
+
+/// Coalescing makes a delivery of the flood some ten times cheaper, so it takes ten times the messages to use enough
+/// CPU to be counted.
+const FLOOD_FACTOR: u32 = 10;
+const FLOOD_WINDOW: u32 = 32;
+
+/// Measures floor, fan-out one at a time, flood and idle memory, round by round.
+///
+/// # Errors
+/// Gatecast cannot be started or ends.
+pub(crate) fn compare(args: &CompareArgs) -> Result<Report> {
+    process::reserve_files(args.connections.max(args.idle_connections))?;
+    let template = Template::new(&args.message_template)?;
+    let single = args.load.plan(1, args.connections, args.senders);
+    let flood = Plan { window: FLOOD_WINDOW, messages: single.messages * FLOOD_FACTOR, ..single.clone() };
+    let (mut gatecast, target) = start(&args.gatecast)?;
+    let admin = gatecast.word("http://")?;
+
+    let mut report = Report::new("compare");
+    report.set(format!(
+        "{}; window {FLOOD_WINDOW}: {} messages",
+        args.load.describe(args.connections),
+        flood.messages
+    ));
+    report.set(format!("gatecast: {}, {} (admin {admin})", args.gatecast.display(), target.authority));
+    for round in 1..=args.load.rounds {
+        progress::say(format!("round {round}/{}: floor, fanout, flood, idle", args.load.rounds));
+        report.add_outcome(FLOOR, &floor::measure(&Plan { senders: 1, ..single.clone() })?);
+        for plan in [&single, &flood] {
+            let outcome = fanout::measure_once(&target, plan, gatecast.process(), &template)?;
+            report.add_outcome(&fanout::work_name("gatecast fanout", plan), &outcome);
+        }
+        // A process of its own: memory that the fan-out left behind would hide what a connection takes.
+        let (fresh, target) = start(&args.gatecast)?;
+        idle::measure(&mut report, &target, fresh.process(), (args.idle_connections, 1))?;
+        if report.has_faults() {
+            break;
+        }
+    }
+    report.relate_to_floor();
+    Ok(report)
+}
+
+fn start(program: &Path) -> Result<(Server, Target)> {
+    let mut server = Server::start(program, ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])?;
+    let target = Target::parse(&server.word("ws://")?, false)?;
+    Ok((server, target))
+}

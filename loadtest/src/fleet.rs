@@ -1,0 +1,215 @@
+//! All connections of a run, driven by one thread through one epoll.
+//!
+//! Rule: the client must stay cheap, since it shares the cores with the server it measures: one shared read buffer,
+//! no task, timer or buffer per connection.
+
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use mio::{Events, Interest, Poll, Token};
+
+use crate::conn::{Conn, Incoming, State};
+use crate::frame::{self, Opcode};
+use crate::handshake;
+use crate::progress;
+use crate::target::Target;
+
+/// Handshakes under way at once: enough to keep a server busy, below any listen backlog.
+const DIALS_UNDER_WAY: usize = 128;
+/// A server that has not taken all connections by then never will; 15,000 take about two seconds.
+const OPEN_LIMIT: Duration = Duration::from_secs(60);
+/// How long a server may take to answer our close frames.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+/// Longest sleep between two looks at the clock.
+const TICK: Duration = Duration::from_millis(50);
+const EVENTS_PER_TURN: usize = 1024;
+/// Fits a flood's worth of frames for one connection in one read.
+const SCRATCH_BYTES: usize = 128 << 10;
+
+/// Whether connections speak WebSocket or only carry frames, as those to the floor do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    Handshake,
+    Bare,
+}
+
+/// Many connections to one server.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    poll: Poll,
+    events: Events,
+    /// Index = token = number of the connection, for the whole life of the fleet.
+    conns: Vec<Conn>,
+    n_open: usize,
+    n_closed: usize,
+    /// Why the first connection was lost, for the error message.
+    first_loss: Option<String>,
+    scratch: Vec<u8>,
+    outgoing: Vec<u8>,
+}
+
+impl Fleet {
+    /// Opens `n` connections and returns when all of them are open.
+    ///
+    /// # Errors
+    /// The first connection that fails, or the time limit.
+    pub(crate) fn open(target: &Target, n: usize, opening: Opening) -> Result<Self> {
+        let request = match opening {
+            Opening::Handshake => Some(handshake::request(target).into_bytes()),
+            Opening::Bare => None,
+        };
+        let mut fleet = Self::empty()?;
+        let started = Instant::now();
+        while fleet.n_open < n {
+            while fleet.conns.len() < n && fleet.conns.len() - fleet.n_open < DIALS_UNDER_WAY {
+                fleet.dial(target, request.clone())?;
+            }
+            fleet.turn(TICK, &mut |_, _| {})?;
+            if let Some(reason) = fleet.first_loss.take() {
+                bail!("connection lost after {} of {n} were open: {reason}", fleet.n_open);
+            }
+            if started.elapsed() > OPEN_LIMIT {
+                bail!("only {} of {n} connections opened in {OPEN_LIMIT:?}", fleet.n_open);
+            }
+        }
+        Ok(fleet)
+    }
+
+    /// Returns how many connections were lost since the fleet opened.
+    pub(crate) fn n_closed(&self) -> usize {
+        self.n_closed
+    }
+
+    /// Returns why the first of them was lost.
+    pub(crate) fn first_loss(&self) -> Option<&str> {
+        self.first_loss.as_deref()
+    }
+
+    /// Sends a text message on connection `nth`; never waits for the socket.
+    ///
+    /// # Errors
+    /// There is no such connection.
+    pub(crate) fn send_text(&mut self, nth: usize, text: &str) -> Result<()> {
+        let conn = self.conns.get_mut(nth).with_context(|| format!("there is no connection {nth}"))?;
+        self.outgoing.clear();
+        frame::encode_client(&mut self.outgoing, Opcode::Text, text.as_bytes());
+        if let Err(err) = conn.send(&self.outgoing) {
+            self.lose(nth, &err);
+        }
+        Ok(())
+    }
+
+    /// Waits up to `wait` for sockets and hands each message to `handler` with the number of its connection.
+    ///
+    /// # Errors
+    /// The poll itself; what happens to one connection is told to the handler.
+    pub(crate) fn turn(
+        &mut self,
+        wait: Duration,
+        handler: &mut impl FnMut(usize, Incoming<'_>),
+    ) -> Result<()> {
+        match self.poll.poll(&mut self.events, Some(wait)) {
+            Err(err) if err.kind() == ErrorKind::Interrupted => return Ok(()),
+            other => other.context("cannot poll")?,
+        }
+        for event in &self.events {
+            let nth = event.token().0;
+            let Some(conn) = self.conns.get_mut(nth).filter(|conn| conn.state() != State::Closed) else {
+                continue;
+            };
+            let was_open = conn.state() == State::Open;
+            let mut res = Ok(());
+            if event.is_writable() {
+                res = conn.on_writable();
+            }
+            let hung_up = event.is_read_closed() || event.is_error();
+            if res.is_ok() && (event.is_readable() || hung_up) {
+                res = conn.on_readable(&mut self.scratch, hung_up, &mut |incoming| handler(nth, incoming));
+            }
+            if !was_open && conn.state() == State::Open {
+                self.n_open += 1;
+            }
+            if let Err(err) = res {
+                conn.set_closed();
+                self.n_closed += 1;
+                self.first_loss.get_or_insert_with(|| format!("{err:#}"));
+                handler(nth, Incoming::Closed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves the connections (pings) for `time`, and drops what they bring.
+    ///
+    /// # Errors
+    /// As [`Self::turn`].
+    pub(crate) fn linger(&mut self, time: Duration) -> Result<()> {
+        let until = Instant::now() + time;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            self.turn(left.min(TICK), &mut |_, _| {})?;
+        }
+        Ok(())
+    }
+
+    /// Closes every connection with a close frame, and waits for the server to answer.
+    ///
+    /// # Errors
+    /// As [`Self::turn`]; a server that is late is only noted.
+    pub(crate) fn close(mut self) -> Result<()> {
+        let mut goodbye = Vec::new();
+        frame::encode_client(&mut goodbye, Opcode::Close, &1000_u16.to_be_bytes());
+        for nth in 0..self.conns.len() {
+            let Some(conn) = self.conns.get_mut(nth) else {
+                continue;
+            };
+            if let Err(err) = conn.send(&goodbye) {
+                self.lose(nth, &err);
+            }
+        }
+        let started = Instant::now();
+        while self.n_closed < self.conns.len() && started.elapsed() < CLOSE_LIMIT {
+            self.turn(TICK, &mut |_, _| {})?;
+        }
+        let unanswered = self.conns.len() - self.n_closed;
+        if unanswered > 0 {
+            progress::say(format!("{unanswered} close frames were not answered in {CLOSE_LIMIT:?}"));
+        }
+        Ok(())
+    }
+
+    fn empty() -> Result<Self> {
+        Ok(Self {
+            poll: Poll::new().context("cannot open an epoll")?,
+            events: Events::with_capacity(EVENTS_PER_TURN),
+            conns: Vec::new(),
+            n_open: 0,
+            n_closed: 0,
+            first_loss: None,
+            scratch: vec![0; SCRATCH_BYTES],
+            outgoing: Vec::new(),
+        })
+    }
+
+    fn dial(&mut self, target: &Target, request: Option<Vec<u8>>) -> Result<()> {
+        let nth = self.conns.len();
+        let mut conn = Conn::new(target.dial(nth)?, request);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(conn.stream_mut(), Token(nth), interest)
+            .context("cannot register a socket")?;
+        self.conns.push(conn);
+        Ok(())
+    }
+
+    /// Marks a connection whose sending failed; the run learns of it from [`Self::n_closed`].
+    fn lose(&mut self, nth: usize, err: &anyhow::Error) {
+        let Some(conn) = self.conns.get_mut(nth).filter(|conn| conn.state() != State::Closed) else {
+            return;
+        };
+        conn.set_closed();
+        self.n_closed += 1;
+        self.first_loss.get_or_insert_with(|| anyhow!("sending: {err:#}").to_string());
+    }
+}

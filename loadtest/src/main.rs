@@ -1,0 +1,60 @@
+//! Black-box load client for Gatecast and other WebSocket relays.
+//!
+//! Reading order: `cli` → `fanout`, `idle`, `floor`, `compare` (one command each) → `relay` (one measured run) →
+//! `fleet` (all sockets) → `conn` (one socket) → `frame`, `handshake`. Beside it: `sequence` judges deliveries,
+//! `process` reads `/proc`, `report` prints.
+//!
+//! *Invariant:* nothing of Gatecast is used here: frames, handshake and checks are this crate's own, so that a fault
+//! cannot hide by being on both sides.
+
+mod child;
+mod cli;
+mod compare;
+mod conn;
+mod fanout;
+mod fleet;
+mod floor;
+mod frame;
+mod handshake;
+mod idle;
+mod payload;
+mod process;
+mod progress;
+mod relay;
+mod report;
+mod sequence;
+mod target;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(code) => code,
+        Err(err) => {
+            progress::say(format!("error: {err:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<ExitCode> {
+    let report = match &cli.command {
+        Command::Idle(args) => idle::idle(args)?,
+        Command::Fanout(args) => fanout::fanout(args)?,
+        Command::Groups(args) => fanout::groups(args)?,
+        Command::Floor(args) => floor::floor(args)?,
+        Command::Compare(args) => compare::compare(args)?,
+        Command::FloorServer(args) => return floor::serve(args).map(|()| ExitCode::SUCCESS),
+        Command::Leash { command } => return child::leash(command).map(|()| ExitCode::SUCCESS),
+    };
+    report.print();
+    if let Some(path) = &cli.json {
+        report.write_json(path)?;
+    }
+    Ok(if report.has_faults() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

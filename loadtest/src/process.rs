@@ -1,0 +1,179 @@
+//! What the kernel says about a process and this machine, read from `/proc`.
+//!
+//! Rule: whole processes only: all threads, user and system time together.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::param::clock_ticks_per_second;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::Serialize;
+
+/// A process whose use of the machine is measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Process {
+    pid: u32,
+}
+
+/// What is being used up between two moments.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    server: Process,
+    server_cpu: Duration,
+    client_cpu: Duration,
+    machine_cpu: Duration,
+    started: Instant,
+}
+
+/// What was used between two moments. CPU has the kernel's resolution, 10 ms.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spent {
+    pub(crate) elapsed: Duration,
+    pub(crate) server_cpu: Duration,
+    pub(crate) client_cpu: Duration,
+    /// Of all other processes together: what disturbed the run.
+    pub(crate) others_cpu: Duration,
+}
+
+/// Where a figure was measured.
+#[derive(Debug, Serialize)]
+pub(crate) struct Machine {
+    cores: usize,
+    cpu: String,
+    kernel: String,
+}
+
+impl Process {
+    pub(crate) fn new(pid: u32) -> Self {
+        Self { pid }
+    }
+
+    /// Returns the resident set in bytes.
+    ///
+    /// `smaps_rollup` walks the page tables and is exact; `VmRSS` lags by up to 64 pages per core, which would be
+    /// hundreds of bytes per connection at a thousand of them. It is the way out where the former is forbidden.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub(crate) fn rss(self) -> Result<u64> {
+        let read = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", self.pid));
+        let text = read("smaps_rollup")
+            .or_else(|_| read("status"))
+            .with_context(|| format!("cannot read the memory of process {}", self.pid))?;
+        let kib = text
+            .lines()
+            .find_map(|line| line.strip_prefix("Rss:").or_else(|| line.strip_prefix("VmRSS:")))
+            .and_then(|value| value.trim().trim_end_matches("kB").trim().parse::<u64>().ok())
+            .with_context(|| format!("process {} shows no resident set", self.pid))?;
+        Ok(kib * 1024)
+    }
+
+    /// Returns the CPU time used so far by all threads, those that ended included.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub(crate) fn cpu(self) -> Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid))
+            .with_context(|| format!("cannot read the CPU time of process {}", self.pid))?;
+        // The name in brackets may hold anything; utime and stime are fields 14 and 15, the 12th and 13th after it.
+        let (_, fields) = stat.rsplit_once(')').context("/proc stat has no name")?;
+        Ok(sum_of_ticks(fields.split_whitespace().skip(11).take(2)))
+    }
+}
+
+impl Meter {
+    /// Begins to measure `server` and this client.
+    ///
+    /// # Errors
+    /// The server is gone.
+    pub(crate) fn start(server: Process) -> Result<Self> {
+        Ok(Self {
+            server,
+            server_cpu: server.cpu()?,
+            client_cpu: own()?,
+            machine_cpu: machine_cpu()?,
+            started: Instant::now(),
+        })
+    }
+
+    /// Returns what was used since the start.
+    ///
+    /// # Errors
+    /// The server is gone.
+    pub(crate) fn stop(&self) -> Result<Spent> {
+        let elapsed = self.started.elapsed();
+        let server_cpu = self.server.cpu()?.saturating_sub(self.server_cpu);
+        let client_cpu = own()?.saturating_sub(self.client_cpu);
+        let others_cpu = machine_cpu()?.saturating_sub(self.machine_cpu + server_cpu + client_cpu);
+        Ok(Spent { elapsed, server_cpu, client_cpu, others_cpu })
+    }
+}
+
+impl Machine {
+    /// Describes this machine.
+    pub(crate) fn this() -> Self {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let cpu = cpuinfo
+            .lines()
+            .find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, cpu)| cpu));
+        Self {
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            cpu: cpu.unwrap_or("unknown CPU").to_owned(),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+        }
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        format!("{} cores of {}, Linux {}", self.cores, self.cpu, self.kernel)
+    }
+}
+
+/// Raises the limit on open files as far as it goes, and checks that `n` connections fit below it.
+///
+/// # Errors
+/// They do not fit.
+pub(crate) fn reserve_files(n: usize) -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+        .context("cannot raise RLIMIT_NOFILE")?;
+    // Standard streams, epoll, /proc files and pipes to children.
+    let needed = n as u64 + 32;
+    anyhow::ensure!(
+        limit.maximum.is_none_or(|maximum| maximum >= needed),
+        "{n} connections do not fit below the hard limit of {} open files",
+        limit.maximum.unwrap_or_default()
+    );
+    Ok(())
+}
+
+/// Returns the user, nice and system time of all processes.
+fn machine_cpu() -> Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+    Ok(sum_of_ticks(stat.split_whitespace().skip(1).take(3)))
+}
+
+fn sum_of_ticks<'a>(fields: impl Iterator<Item = &'a str>) -> Duration {
+    let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1000 / clock_ticks_per_second())
+}
+
+fn own() -> Result<Duration> {
+    Process::new(std::process::id()).cpu()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_memory_and_uses_cpu() {
+        let this = Process::new(std::process::id());
+        assert!(this.rss().unwrap() > 100_000);
+        let started = Instant::now();
+        let before = this.cpu().unwrap();
+        while started.elapsed() < Duration::from_secs(5) && this.cpu().unwrap() == before {}
+        assert!(this.cpu().unwrap() > before);
+        assert!(Process::new(u32::MAX).cpu().is_err());
+    }
+}

@@ -1,0 +1,100 @@
+//! Where to connect, and from which addresses.
+//!
+//! Rule: nothing but loopback is ever dialled unless the user asked for it by name.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+
+use anyhow::{Context, Result, ensure};
+use mio::net::TcpStream;
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Source addresses used in turn. One address has about 28,000 ports, and a churn of 15,000 leaves as many in
+/// `TIME_WAIT` for a minute: 64 addresses give 1.8 million.
+const SOURCES: usize = 64;
+
+/// A server under test.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) addr: SocketAddr,
+    /// Host and port as given, for the `Host` header.
+    pub(crate) authority: String,
+    pub(crate) path: String,
+}
+
+impl Target {
+    /// Reads `ws://host:port/path`.
+    ///
+    /// # Errors
+    /// Another scheme, a host that does not resolve, or one that is not loopback while `allow_remote` is not set.
+    pub(crate) fn parse(url: &str, allow_remote: bool) -> Result<Self> {
+        let rest = url.strip_prefix("ws://").with_context(|| format!("`{url}` does not begin with ws://"))?;
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let dialled = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+        let addr = dialled
+            .to_socket_addrs()
+            .with_context(|| format!("cannot resolve `{dialled}`"))?
+            .next()
+            .with_context(|| format!("`{dialled}` has no address"))?;
+        ensure!(
+            allow_remote || addr.ip().is_loopback(),
+            "{addr} is not a loopback address; --allow-remote is needed to load another machine"
+        );
+        Ok(Self { addr, authority: authority.to_owned(), path: format!("/{path}") })
+    }
+
+    /// Returns the target of a bare TCP server on this machine.
+    pub(crate) fn local(port: u16) -> Self {
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self { addr, authority: addr.to_string(), path: "/".to_owned() }
+    }
+
+    /// Begins to connect the `nth` connection; the socket is writable once it is connected.
+    ///
+    /// # Errors
+    /// No descriptor, no port.
+    pub(crate) fn dial(&self, nth: usize) -> Result<TcpStream> {
+        let socket = Socket::new(Domain::for_address(self.addr), Type::STREAM, Some(Protocol::TCP))
+            .context("cannot open a socket")?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        if let Some(source) = self.source(nth) {
+            socket.bind(&source.into()).with_context(|| format!("cannot bind {source}"))?;
+        }
+        match socket.connect(&self.addr.into()) {
+            Err(err) if err.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
+                Err(err).with_context(|| format!("cannot connect to {}", self.addr))
+            }
+            Ok(()) | Err(_) => Ok(TcpStream::from_std(socket.into())),
+        }
+    }
+
+    /// Only 127.0.0.0/8 belongs to this machine as a whole, so only there are sources chosen.
+    fn source(&self, nth: usize) -> Option<SocketAddr> {
+        let IpAddr::V4(ip) = self.addr.ip() else {
+            return None;
+        };
+        let last = u8::try_from(nth % SOURCES + 1).ok()?;
+        ip.is_loopback().then(|| SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_is_a_target_unless_allowed() {
+        assert!(Target::parse("ws://127.0.0.1:8080/beta", false).is_ok());
+        assert!(Target::parse("ws://[::1]:8080", false).is_ok());
+        assert!(Target::parse("ws://192.0.2.1:8080/", false).is_err());
+        assert!(Target::parse("ws://192.0.2.1:8080/", true).is_ok());
+        assert!(Target::parse("wss://127.0.0.1/", false).is_err());
+    }
+
+    #[test]
+    fn the_path_keeps_its_query() {
+        let target = Target::parse("ws://127.0.0.1/beta?x=1/2", false).unwrap();
+        assert_eq!((target.path.as_str(), target.addr.port()), ("/beta?x=1/2", 80));
+    }
+}
