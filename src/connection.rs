@@ -2,6 +2,7 @@
 //!
 //! No decisions about other connections are taken here, and no system call except on this socket.
 
+use std::io;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
@@ -12,22 +13,23 @@ use crate::admission::Ticket;
 use crate::close::Close;
 use crate::codec::Decoder;
 use crate::config::Limits;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Written};
 
-/// A connection whose handshake is done, on its way to its shard.
+/// The socket of a connection whose handshake is done, on its way to its shard.
 #[derive(Debug)]
-pub(crate) struct NewConnection {
+pub(crate) struct NewSocket {
     /// Non-blocking.
     pub(crate) stream: std::net::TcpStream,
     /// What the client sent right behind its handshake.
     pub(crate) early: Bytes,
-    pub(crate) ticket: Ticket,
 }
 
 /// See the head of this file.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) stream: TcpStream,
+    /// `None` while the answer to the handshake is on its way: what is sent meanwhile waits in the outbox, since a client
+    /// that has seen the answer may rely on being a member.
+    pub(crate) stream: Option<TcpStream>,
     pub(crate) ticket: Ticket,
     pub(crate) decoder: Decoder,
     pub(crate) outbox: Outbox,
@@ -86,9 +88,9 @@ pub(crate) enum Due {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, ticket: Ticket, now: Instant, limits: &Limits) -> Self {
+    pub(crate) fn new(ticket: Ticket, now: Instant, limits: &Limits) -> Self {
         Self {
-            stream,
+            stream: None,
             ticket,
             decoder: Decoder::default(),
             outbox: Outbox::default(),
@@ -155,10 +157,23 @@ impl Connection {
         }
     }
 
+    /// Writes what the socket takes.
+    ///
+    /// # Errors
+    /// The socket is broken.
+    pub(crate) fn write(&mut self, now: Instant) -> io::Result<Written> {
+        let written = match &mut self.stream {
+            Some(stream) => self.outbox.write_to(stream)?,
+            None => Written { bytes: 0, all: false },
+        };
+        self.on_written(written, now);
+        Ok(written)
+    }
+
     /// Notes what a write achieved; half-closes once everything is out and nothing more is expected, so that the client
     /// can read our close frame before the stream ends.
-    pub(crate) fn on_written(&mut self, progress: bool, all: bool, now: Instant) {
-        self.stuck_since = match (all, progress) {
+    fn on_written(&mut self, Written { bytes, all }: Written, now: Instant) {
+        self.stuck_since = match (all, bytes > 0) {
             (true, _) => None,
             (false, true) => Some(now),
             (false, false) => self.stuck_since.or(Some(now)),
@@ -168,7 +183,7 @@ impl Connection {
         {
             *half_closed = true;
             // The client may be gone already; then the next read says so.
-            let _gone = self.stream.shutdown(Shutdown::Write).is_err();
+            let _gone = self.stream.as_ref().is_some_and(|stream| stream.shutdown(Shutdown::Write).is_err());
         }
     }
 

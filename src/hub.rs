@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use crate::admission::Ticket;
 use crate::close::Close;
-use crate::connection::NewConnection;
+use crate::connection::NewSocket;
 use crate::id::ConnectionId;
 use crate::inbox::{Event, Inbox, PostOutcome};
 
@@ -45,10 +46,14 @@ impl Hub {
         self.inboxes.iter().any(|inbox| inbox.is_congested())
     }
 
-    /// Hands a connection to its shard.
-    pub(crate) fn attach(&self, connection: NewConnection) {
-        let id = connection.ticket.record().id;
-        self.inbox_of(&id).push(Event::Attach(Box::new(connection)));
+    /// Announces a connection to its shard, before its handshake is answered: it is a member from now on.
+    pub(crate) fn expect(&self, ticket: Ticket) {
+        self.inbox_of(&ticket.record().id).push(Event::Expect(ticket));
+    }
+
+    /// Hands the socket of an announced connection to its shard; `None` if there is none to come.
+    pub(crate) fn attach(&self, id: ConnectionId, socket: Option<NewSocket>) {
+        self.inbox_of(&id).push(Event::Attach { id, socket });
     }
 
     /// Sends a frame to one connection.

@@ -13,9 +13,10 @@ use mio::Waker;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use crate::admission::Ticket;
 use crate::broker::Delivery;
 use crate::close::Close;
-use crate::connection::NewConnection;
+use crate::connection::NewSocket;
 use crate::id::{ConnectionId, RequestId};
 
 /// Bound of the messages waiting in one inbox. A shard empties it every turn; at 65,536 short messages to 15,000
@@ -28,8 +29,10 @@ const EVENT_WEIGHT: usize = 1 << 10;
 /// What a shard is asked to do.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Take over a connection.
-    Attach(Box<NewConnection>),
+    /// Make room for a connection whose handshake is about to be answered.
+    Expect(Ticket),
+    /// Take over its socket; without one, the client went away during the answer.
+    Attach { id: ConnectionId, socket: Option<NewSocket> },
     /// Hand a message to the members of its channel.
     Deliver(Delivery),
     /// Tell a sender that its message was refused.
@@ -133,7 +136,8 @@ impl Event {
             + match self {
                 Self::Deliver(delivery) => delivery.frame.len(),
                 Self::Post { frame, .. } => frame.len(),
-                Self::Attach(_)
+                Self::Expect(_)
+                | Self::Attach { .. }
                 | Self::PublishFailed { .. }
                 | Self::LastActive { .. }
                 | Self::Close { .. }

@@ -19,11 +19,12 @@ use slab::Slab;
 use self::members::Members;
 use self::tally::Tally;
 use self::timers::Timers;
+use crate::admission::Ticket;
 use crate::broker::{Broker, Channel, Publication};
 use crate::close::Close;
 use crate::codec::{self, encode_close};
 use crate::config::{Drain, Limits};
-use crate::connection::{Connection, NewConnection, Reading};
+use crate::connection::{Connection, NewSocket, Reading};
 use crate::gateway::Gateway;
 use crate::hub::Hub;
 use crate::id::ConnectionId;
@@ -214,19 +215,11 @@ impl Shard {
         }
     }
 
-    fn attach(&mut self, new: NewConnection) {
-        let NewConnection { stream, mut early, ticket } = new;
-        let mut stream = mio::net::TcpStream::from_std(stream);
-        let entry = self.connections.vacant_entry();
-        let key = entry.key();
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(&mut stream, Token(key), interest) {
-            tracing::warn!(conn.id = %ticket.record().id, %error, "the event loop cannot take a connection");
-            return;
-        }
+    /// Makes room for a connection whose handshake is about to be answered; from now on it is a member.
+    fn expect(&mut self, ticket: Ticket) {
         let id = ticket.record().id;
         let user = ticket.record().user.clone();
-        entry.insert(Connection::new(stream, ticket, self.now, &self.parts.limits));
+        let key = self.connections.insert(Connection::new(ticket, self.now, &self.parts.limits));
         self.by_id.insert(id, key);
         self.schedule(key);
         if let Some(user) = user {
@@ -235,9 +228,23 @@ impl Shard {
         if let Some(draining) = &mut self.draining {
             draining.queue.push_back(id);
         }
+    }
+
+    /// Takes over the socket of a connection whose handshake has been answered.
+    fn attach(&mut self, id: &ConnectionId, NewSocket { stream, early }: NewSocket) {
+        let Some(key) = self.by_id.get(id).copied() else { return };
+        let mut stream = mio::net::TcpStream::from_std(stream);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(&mut stream, Token(key), interest) {
+            tracing::warn!(conn.id = %id, %error, "the event loop cannot take a connection");
+            return self.remove(key);
+        }
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.stream = Some(stream);
+        }
+        self.write_soon(key);
         if !early.is_empty() {
-            let mut bytes = std::mem::take(&mut early).to_vec();
-            self.on_bytes(key, &mut bytes);
+            self.on_bytes(key, &mut Vec::from(early));
         }
     }
 
@@ -263,7 +270,9 @@ impl Shard {
         let left = self.members.leave_all(key, |channel| broker.unsubscribe(index, channel));
         self.tally.left(left);
         self.tally.forgotten(connection.outbox.bytes());
-        if let Err(error) = self.poll.registry().deregister(&mut connection.stream) {
+        if let Some(stream) = &mut connection.stream
+            && let Err(error) = self.poll.registry().deregister(stream)
+        {
             tracing::debug!(conn.id = %connection.ticket.record().id, %error, "deregistering");
         }
         let (ticket, close) = connection.into_end();

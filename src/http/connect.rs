@@ -1,6 +1,7 @@
 //! The WebSocket handshake (RFC 6455 §4.2), with the statuses of the contract, and the hand-over of the socket.
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use http::header::{
     CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use sha1::{Digest as _, Sha1};
 use tokio::net::TcpStream;
@@ -19,9 +20,10 @@ use warp::Filter;
 use warp::path::FullPath;
 
 use super::{Peer, error_reply};
-use crate::admission::{Admission, Refused, Ticket};
-use crate::connection::NewConnection;
+use crate::admission::{Admission, Refused};
+use crate::connection::NewSocket;
 use crate::hub::Hub;
+use crate::id::ConnectionId;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Refusal;
 
@@ -113,26 +115,31 @@ impl Connect {
     ) -> Result<Response<Vec<u8>>, Refused> {
         let Peer(peer) = handshake.peer;
         let ticket = self.admission.admit(peer.ip().to_canonical(), &handshake.headers)?;
-        let span = tracing::info_span!("conn", conn.id = %ticket.record().id);
-        self.lifecycle.spawn(hand_over(upgrade, ticket, Arc::clone(&self.hub)).instrument(span));
+        let id = ticket.record().id;
+        let span = tracing::info_span!("conn", conn.id = %id);
+        self.hub.expect(ticket);
+        self.lifecycle.spawn(hand_over(upgrade, id, Arc::clone(&self.hub)).instrument(span));
         Ok(switching_protocols(accept))
     }
 }
 
 /// Takes the socket over from the HTTP server and gives it to its shard.
-async fn hand_over(upgrade: OnUpgrade, ticket: Ticket, hub: Arc<Hub>) {
-    let taken = match upgrade.await.map(Upgraded::downcast::<TokioIo<TcpStream>>) {
-        Ok(Ok(parts)) => parts.io.into_inner().into_std().map(|stream| (stream, parts.read_buf)),
-        Ok(Err(_)) => return tracing::error!("an upgraded stream is not a TCP stream"),
-        Err(error) => return tracing::debug!(%error, "the client went away during its handshake"),
+async fn hand_over(upgrade: OnUpgrade, id: ConnectionId, hub: Arc<Hub>) {
+    let socket = match upgrade.await.map(Upgraded::downcast::<TokioIo<TcpStream>>) {
+        Ok(Ok(parts)) => into_socket(parts),
+        Ok(Err(_)) => Err(io::Error::other("an upgraded stream is not a TCP stream")),
+        Err(error) => Err(io::Error::other(error)),
     };
-    match taken {
-        Ok((stream, early)) => {
-            tracing::debug!("connected");
-            hub.attach(NewConnection { stream, early, ticket });
-        }
-        Err(error) => tracing::warn!(%error, "taking over a socket"),
+    match &socket {
+        Ok(_) => tracing::debug!("connected"),
+        Err(error) => tracing::debug!(%error, "the client went away during its handshake"),
     }
+    hub.attach(id, socket.ok());
+}
+
+fn into_socket(parts: Parts<TokioIo<TcpStream>>) -> io::Result<NewSocket> {
+    let stream = parts.io.into_inner().into_std()?;
+    Ok(NewSocket { stream, early: parts.read_buf })
 }
 
 fn switching_protocols(accept: &HeaderValue) -> Response<Vec<u8>> {

@@ -17,7 +17,13 @@ impl Shard {
         for event in work.drain(..) {
             match event {
                 Event::Deliver(delivery) => self.deliver(&delivery),
-                Event::Attach(connection) => self.attach(*connection),
+                Event::Expect(ticket) => self.expect(ticket),
+                Event::Attach { id, socket: Some(socket) } => self.attach(&id, socket),
+                Event::Attach { id, socket: None } => {
+                    if let Some(key) = self.by_id.get(&id).copied() {
+                        self.remove(key);
+                    }
+                }
                 Event::PublishFailed { id, request } => {
                     if let Some(key) = self.key_of(&id) {
                         self.send(key, frames::internal_server_error(&id, &request));

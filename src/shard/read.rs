@@ -34,8 +34,9 @@ impl Shard {
             self.read_later(key);
             return;
         }
+        let Some(stream) = &mut connection.stream else { return };
         let mut scratch = std::mem::take(&mut self.scratch);
-        match connection.stream.read(&mut scratch) {
+        match stream.read(&mut scratch) {
             Ok(0) => self.on_end_of_stream(key),
             Ok(count) => {
                 if count == scratch.len() || connection.hung_up {

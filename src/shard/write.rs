@@ -70,12 +70,11 @@ impl Shard {
     /// Writes what the socket takes.
     fn write(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let Ok(written) = connection.outbox.write_to(&mut connection.stream) else {
+        let Ok(written) = connection.write(self.now) else {
             self.remove(key);
             return;
         };
         self.tally.written(written.bytes);
-        connection.on_written(written.bytes > 0, written.all, self.now);
         if !written.all {
             self.schedule(key);
             return;
