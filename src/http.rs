@@ -120,7 +120,16 @@ impl Server {
             .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
-        if let Err(error) = conversation.await {
+        tokio::pin!(conversation);
+        let ending = self.lifecycle.ending();
+        let ended = tokio::select! {
+            ended = conversation.as_mut() => ended,
+            () = ending.cancelled() => {
+                conversation.as_mut().graceful_shutdown();
+                conversation.await
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "HTTP connection");
         }
         drop(permit);

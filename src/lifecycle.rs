@@ -4,10 +4,14 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// Longest wait for requests under way, once all WebSockets are gone.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where a node stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +27,18 @@ pub(crate) struct Lifecycle {
     phase: Arc<AtomicU8>,
     tasks: TaskTracker,
     stop_accepting: CancellationToken,
+    ending: CancellationToken,
 }
 
 impl Lifecycle {
     pub(crate) fn new() -> Self {
         let phase = Arc::new(AtomicU8::new(Phase::Starting as u8));
-        Self { phase, tasks: TaskTracker::new(), stop_accepting: CancellationToken::new() }
+        Self {
+            phase,
+            tasks: TaskTracker::new(),
+            stop_accepting: CancellationToken::new(),
+            ending: CancellationToken::new(),
+        }
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -57,6 +67,20 @@ impl Lifecycle {
     /// Returns what [`Lifecycle::stop_accepting`] cancels.
     pub(crate) fn accepting(&self) -> CancellationToken {
         self.stop_accepting.clone()
+    }
+
+    /// Returns what [`Lifecycle::finish`] cancels.
+    pub(crate) fn ending(&self) -> CancellationToken {
+        self.ending.clone()
+    }
+
+    /// Asks all tasks to end and waits for them, but not for ever: requests under way are answered.
+    pub(crate) async fn finish(&self) {
+        self.ending.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(FINISH_TIMEOUT, self.tasks.wait()).await.is_err() {
+            tracing::warn!(tasks = self.tasks.len(), "requests were cut");
+        }
     }
 }
 

@@ -50,7 +50,6 @@ pub struct Node {
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
     drain: Drain,
-    admin_stop: CancellationToken,
     shards: Vec<JoinHandle<()>>,
 }
 
@@ -106,7 +105,6 @@ impl Node {
             hub,
             metrics,
             drain: config.drain,
-            admin_stop: CancellationToken::new(),
             shards,
         };
         node.serve(config, &parts, tag, [public_listener, admin_listener]);
@@ -160,7 +158,7 @@ impl Node {
         let admin_routes = manage::routes(manage).or(admin::routes(&pages)).unify().recover(unknown).unify();
         let server = Server::new(self.lifecycle.clone(), Arc::clone(&parts.metrics), &config.limits);
         let public = self.port(public, "public", self.lifecycle.accepting());
-        let admin = self.port(admin, "admin", self.admin_stop.clone());
+        let admin = self.port(admin, "admin", self.lifecycle.ending());
         self.lifecycle.spawn(server.clone().serve(public, public_routes));
         self.lifecycle.spawn(server.serve(admin, admin_routes));
     }
@@ -186,7 +184,7 @@ impl Node {
             () = hurry => false,
         };
         let cut = if closed { 0 } else { self.places.taken() };
-        self.admin_stop.cancel();
+        self.lifecycle.finish().await;
         self.hub.stop();
         for shard in self.shards {
             if shard.join().is_err() {

@@ -135,9 +135,11 @@ impl Manage {
             Some(refusal) => ("unauthenticated", refusal),
         };
         self.metrics.management.with_label_values(&[operation, answer.status().as_str()]).inc();
+        let (second, random) = (Timestamp::now().as_second(), Uuid::new_v4().as_u128() >> 32);
         let ids = [
             ("x-amzn-requestid", Uuid::new_v4().to_string()),
             ("x-amz-apigw-id", RequestId::mint().to_string()),
+            ("x-amzn-trace-id", format!("Root=1-{second:08x}-{random:024x}")),
         ];
         for (name, id) in ids {
             if let Ok(id) = HeaderValue::from_str(&id) {
