@@ -1,6 +1,6 @@
 //! The command line: `gatecast [serve]` and `gatecast check`.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -19,7 +19,9 @@ const EXIT_USAGE: u8 = 64;
 const EXIT_UNAVAILABLE: u8 = 69;
 /// Connections were cut on the way out.
 const EXIT_CUT: u8 = 1;
-/// Descriptors that are not for connections: the program's own, and HTTP connections.
+/// Ports with HTTP connections.
+const PORTS: usize = 2;
+/// Descriptors that are not for connections.
 const OWN_DESCRIPTORS: usize = 64;
 
 /// Self-hosted WebSocket gateway and relay that speaks the contract of Amazon API Gateway.
@@ -80,6 +82,9 @@ pub fn run() -> ExitCode {
 fn check(settings: Settings) -> ExitCode {
     match load(settings) {
         Ok(config) => {
+            for variable in &config.unknown_variables {
+                say(&format!("{variable} is not a setting."));
+            }
             say(&format!(
                 "The configuration is valid: stage {}, {} routes.",
                 config.stage,
@@ -99,6 +104,9 @@ fn serve(settings: Settings) -> ExitCode {
     start_log(config.log_format);
     fit_to_descriptors(&mut config);
     tracing::info!(config = ?config, "configuration");
+    for variable in &config.unknown_variables {
+        tracing::warn!(variable, "this environment variable is not a setting");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime {
         Ok(runtime) => runtime.block_on(run_node(&config)),
@@ -152,7 +160,8 @@ fn load(settings: Settings) -> Result<Config, String> {
         std::fs::read_to_string(&path).with_context(|| format!("cannot read {name}")).map(|text| (name, text))
     });
     let file = file.transpose().map_err(|error| format!("{error:#}"))?;
-    let overrides = std::env::vars().filter(|(name, _)| name.starts_with("GATECAST_")).collect();
+    let is_setting = |name: &str| name.starts_with("GATECAST_") && name != "GATECAST_CONFIG";
+    let overrides = std::env::vars().filter(|(name, _)| is_setting(name)).collect();
     let mut sources = Sources { file, overrides };
     sources.set_flag("listen", settings.listen);
     sources.set_flag("admin_listen", settings.admin_listen);
@@ -175,8 +184,8 @@ fn fit_to_descriptors(config: &mut Config) {
     let Some(limit) = getrlimit(Resource::Nofile).current else { return };
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let limits = &mut config.limits;
-    limits.max_http_connections = limits.max_http_connections.min((limit / 4).max(1));
-    let room = limit.saturating_sub(limits.max_http_connections + OWN_DESCRIPTORS).max(1);
+    limits.max_http_connections = limits.max_http_connections.min((limit / 8).max(1));
+    let room = limit.saturating_sub(PORTS * limits.max_http_connections + OWN_DESCRIPTORS).max(1);
     if limits.max_connections > room {
         tracing::warn!(
             open_files = limit,
@@ -189,7 +198,9 @@ fn fit_to_descriptors(config: &mut Config) {
 
 fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

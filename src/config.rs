@@ -46,6 +46,8 @@ pub struct Config {
     pub auth: Auth,
     /// What messages do.
     pub routes: RouteTable,
+    /// Variables of the environment that are no settings; perhaps typing errors.
+    pub unknown_variables: Vec<String>,
 }
 
 /// How log lines look.
@@ -193,8 +195,9 @@ impl Config {
         let (file, text) = sources.file.as_ref().unwrap_or(&none);
         let mut reader = Reader::new(file, text, &sources.overrides);
         let mut document = reader.document();
-        let config = read(&mut reader, &mut document);
+        let mut config = read(&mut reader, &mut document);
         reader.finish(document);
+        config.unknown_variables = reader.unknown_variables();
         match reader.into_faults() {
             faults if faults.is_empty() => Ok(config),
             faults => Err(faults),
@@ -235,6 +238,7 @@ fn read<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Config {
         management,
         auth,
         routes,
+        unknown_variables: Vec::new(),
     }
 }
 

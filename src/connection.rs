@@ -136,9 +136,9 @@ impl Connection {
         self.ping_sent.take().map(|sent| now.saturating_duration_since(sent))
     }
 
-    /// Notes a ping of ours.
+    /// Notes a ping of ours; the oldest that is unanswered is the one that counts.
     pub(crate) fn on_ping_sent(&mut self, now: Instant, limits: &Limits) {
-        self.ping_sent = Some(now);
+        self.ping_sent.get_or_insert(now);
         self.next_ping = limits.ping_interval.map(|interval| now + jittered(interval));
     }
 

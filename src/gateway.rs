@@ -65,6 +65,7 @@ struct BadBody;
 
 impl Gateway {
     pub(crate) fn new(table: RouteTable, stage: &str, tag: NodeTag, metrics: Arc<Metrics>) -> Self {
+        table.iter().for_each(|route| metrics.know_route(&route.key));
         Self { table, stage: stage.into(), tag, metrics }
     }
 

@@ -16,6 +16,9 @@ use crate::close::Close;
 const LATENCY_BUCKETS: [f64; 14] =
     [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 
+/// What is done with a connection that does not keep up.
+const SLOW_POLICY: &str = "disconnect";
+
 /// How the run of a route ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum RouteOutcome {
@@ -55,6 +58,8 @@ pub(crate) enum DropReason {
 macro_rules! labels {
     ($($kind:ident { $($variant:ident => $label:literal),+ $(,)? })+) => {$(
         impl $kind {
+            const ALL: &[Self] = &[$(Self::$variant),+];
+
             fn label(self) -> &'static str {
                 match self { $(Self::$variant => $label),+ }
             }
@@ -171,6 +176,13 @@ impl Metrics {
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let metrics = Self::register(registry)?;
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        // Counters are there from the start, at 0: a rate over the first event needs what was before it.
+        Refusal::ALL
+            .iter()
+            .for_each(|refusal| drop(metrics.handshakes_rejected.with_label_values(&[refusal.label()])));
+        DropReason::ALL.iter().for_each(|reason| drop(metrics.dropped.with_label_values(&[reason.label()])));
+        LagStage::ALL.iter().for_each(|stage| drop(metrics.delivery_lag.with_label_values(&[stage.label()])));
+        metrics.slow_consumers.with_label_values(&[SLOW_POLICY]);
         Ok(metrics)
     }
 
@@ -197,6 +209,19 @@ impl Metrics {
 
     pub(crate) fn count_route(&self, key: &str, outcome: RouteOutcome) {
         self.routes.with_label_values(&[key, outcome.label()]).inc();
+    }
+
+    /// Makes the counters of a route.
+    pub(crate) fn know_route(&self, key: &str) {
+        RouteOutcome::ALL
+            .iter()
+            .for_each(|outcome| drop(self.routes.with_label_values(&[key, outcome.label()])));
+    }
+
+    /// Counts a connection that did not keep up, and the messages it did not get.
+    pub(crate) fn count_slow_consumer(&self, dropped: usize) {
+        self.slow_consumers.with_label_values(&[SLOW_POLICY]).inc();
+        self.count_dropped(DropReason::SlowConsumer, dropped);
     }
 
     pub(crate) fn count_dropped(&self, reason: DropReason, count: usize) {

@@ -133,6 +133,7 @@ impl Node {
             stage: Arc::clone(&stage),
             verifier,
             message_bytes: config.limits.message_bytes,
+            body_timeout: config.limits.handshake_timeout,
             hub: Arc::clone(&parts.hub),
             broker: Arc::clone(&parts.broker),
             registry,
@@ -156,11 +157,12 @@ impl Node {
         let public_routes =
             manage::routes(manage.clone()).or(connect::routes(connect)).unify().recover(unknown).unify();
         let admin_routes = manage::routes(manage).or(admin::routes(&pages)).unify().recover(unknown).unify();
-        let server = Server::new(self.lifecycle.clone(), Arc::clone(&parts.metrics), &config.limits);
+        // Each port has its own bound on connections: strangers on the public one must not keep probes out of the other.
+        let server = || Server::new(self.lifecycle.clone(), Arc::clone(&parts.metrics), &config.limits);
         let public = self.port(public, "public", self.lifecycle.accepting());
         let admin = self.port(admin, "admin", self.lifecycle.ending());
-        self.lifecycle.spawn(server.clone().serve(public, public_routes));
-        self.lifecycle.spawn(server.serve(admin, admin_routes));
+        self.lifecycle.spawn(server().serve(public, public_routes));
+        self.lifecycle.spawn(server().serve(admin, admin_routes));
     }
 
     fn port(&self, listener: TcpListener, name: &str, stop: CancellationToken) -> Port {

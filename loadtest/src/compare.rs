@@ -32,8 +32,7 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<Report> {
     let template = Template::new(&args.message_template)?;
     let single = args.load.plan(1, args.connections, args.senders);
     let flood = Plan { window: FLOOD_WINDOW, messages: single.messages * FLOOD_FACTOR, ..single.clone() };
-    let (mut gatecast, target) = start(&args.gatecast)?;
-    let admin = gatecast.word("http://")?;
+    let (gatecast, target) = start(&args.gatecast)?;
 
     let mut report = Report::new("compare");
     report.set(format!(
@@ -41,7 +40,7 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<Report> {
         args.load.describe(args.connections),
         flood.messages
     ));
-    report.set(format!("gatecast: {}, {} (admin {admin})", args.gatecast.display(), target.authority));
+    report.set(format!("gatecast: {}, {}", args.gatecast.display(), target.authority));
     for round in 1..=args.load.rounds {
         progress::say(format!("round {round}/{}: floor, fanout, flood, idle", args.load.rounds));
         report.add_outcome(FLOOR, &floor::measure(&Plan { senders: 1, ..single.clone() })?);

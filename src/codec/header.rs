@@ -83,6 +83,9 @@ fn payload_len(short: u8, rest: &[u8]) -> Result<Option<(usize, usize)>, Violati
             if len <= u16::MAX.into() {
                 return Err(NOT_MINIMAL);
             }
+            if len >> 63 != 0 {
+                return Err(Violation::Protocol("length with its highest bit set"));
+            }
             usize::try_from(len).map(|len| Some((len, 8))).map_err(|_| Violation::TooBig)
         }
         len => Ok(Some((len.into(), 0))),

@@ -105,6 +105,8 @@ fn violations_are_named() {
     assert_eq!(protocol(&[0x83, 0x80, 0, 0, 0, 0]), "unknown opcode");
     assert_eq!(protocol(&[0x81, 0x01, b'a']), "unmasked frame");
     assert_eq!(protocol(&[0x81, 0xFE, 0, 125, 0, 0, 0, 0]), "length not in its shortest form");
+    let highest_bit = [0x81, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(protocol(&highest_bit), "length with its highest bit set");
     assert_eq!(protocol(&client_frame(false, Opcode::Ping, b"")), "fragmented control frame");
     assert_eq!(protocol(&client_frame(true, Opcode::Ping, &[0; 126])), "control frame too long");
     assert_eq!(protocol(&client_frame(true, Opcode::Continuation, b"")), "continuation without a message");

@@ -3,7 +3,7 @@
 //! A setting `limits.idle_timeout` may be overridden by `GATECAST_LIMITS_IDLE_TIMEOUT`. What the program never asks for is
 //! unknown, and a fault: a typing error must not pass as a default.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 
@@ -50,6 +50,8 @@ pub(super) struct Reader<'d> {
     file: &'d str,
     text: &'d str,
     overrides: &'d BTreeMap<String, String>,
+    /// The variables that were asked for.
+    known: BTreeSet<String>,
     faults: Vec<Fault>,
 }
 
@@ -62,7 +64,7 @@ pub(super) struct Section<'d> {
 
 impl<'d> Reader<'d> {
     pub(super) fn new(file: &'d str, text: &'d str, overrides: &'d BTreeMap<String, String>) -> Self {
-        Self { file, text, overrides, faults: Vec::new() }
+        Self { file, text, overrides, known: BTreeSet::new(), faults: Vec::new() }
     }
 
     /// Parses the document; an empty one takes its place if it is not TOML.
@@ -156,7 +158,7 @@ impl<'d> Reader<'d> {
         let place = self.place(section, key);
         let path = section.dotted(key);
         let from_file = section.take(key);
-        let text = match self.overrides.get(&variable(&path)) {
+        let text = match self.variable(&path) {
             Some(text) => text.clone(),
             None => match scalar(from_file?.into_inner()) {
                 Some(text) => text,
@@ -184,7 +186,7 @@ impl<'d> Reader<'d> {
         let place = self.place(section, key);
         let path = section.dotted(key);
         let from_file = section.take(key);
-        if let Some(text) = self.overrides.get(&variable(&path)) {
+        if let Some(text) = self.variable(&path) {
             return text
                 .split(',')
                 .map(|item| item.trim().to_owned())
@@ -247,6 +249,16 @@ impl<'d> Reader<'d> {
         format!("{}:{line}", self.file)
     }
 
+    /// Returns the variables that nothing asked for. They are no faults: Kubernetes sets some of its own for a service that
+    /// is called `gatecast`, and those are left out.
+    pub(super) fn unknown_variables(&self) -> Vec<String> {
+        let foreign = |name: &str| {
+            ["PORT", "SERVICE_"].iter().any(|start| name.starts_with(&format!("{PREFIX}{start}")))
+        };
+        let unknown = self.overrides.keys().filter(|name| !self.known.contains(*name) && !foreign(name));
+        unknown.cloned().collect()
+    }
+
     /// Returns how many faults there are so far.
     pub(super) fn fault_count(&self) -> usize {
         self.faults.len()
@@ -255,6 +267,14 @@ impl<'d> Reader<'d> {
     /// Ends reading.
     pub(super) fn into_faults(self) -> Vec<Fault> {
         self.faults
+    }
+
+    /// Takes the variable of a dotted key.
+    fn variable(&mut self, path: &str) -> Option<&'d String> {
+        let name = variable(path);
+        let value = self.overrides.get(&name);
+        self.known.insert(name);
+        value
     }
 
     fn table(&mut self, path: &str, value: Spanned<DeValue<'d>>) -> Option<DeTable<'d>> {

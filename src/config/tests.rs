@@ -49,6 +49,18 @@ fn environment_is_stronger_than_the_file() {
 }
 
 #[test]
+fn unknown_variables_are_told_but_not_those_of_kubernetes() {
+    let variables = [
+        ("GATECAST_LIMITS_IDEL_TIMEOUT", "1m"),
+        ("GATECAST_LIMITS_IDLE_TIMEOUT", "1m"),
+        ("GATECAST_SERVICE_HOST", "10.0.0.1"),
+        ("GATECAST_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+    ];
+    let config = load("", &variables).expect("valid");
+    assert_eq!(config.unknown_variables, ["GATECAST_LIMITS_IDEL_TIMEOUT"]);
+}
+
+#[test]
 fn every_fault_is_reported_at_once_with_its_line() {
     let file = r#"stage = "no spaces"
 lisetn = "127.0.0.1:1"

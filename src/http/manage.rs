@@ -32,9 +32,6 @@ use crate::sigv4::{SignatureError, SignedRequest, Verifier};
 /// A body over the limit is read on to this size, so that its sender gets the answer instead of a reset.
 const DISCARD_MAX: usize = 8 << 20;
 
-/// Longest time for a request's body to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// What the management API works with.
 #[derive(Clone, Debug)]
 pub(crate) struct Manage {
@@ -42,6 +39,8 @@ pub(crate) struct Manage {
     /// `None`: callers need not sign.
     pub(crate) verifier: Option<Arc<Verifier>>,
     pub(crate) message_bytes: usize,
+    /// For a request's body to arrive.
+    pub(crate) body_timeout: Duration,
     pub(crate) hub: Arc<Hub>,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) registry: Arc<dyn Registry>,
@@ -104,7 +103,7 @@ impl Path {
 pub(crate) fn routes(
     manage: Manage,
 ) -> impl Filter<Extract = (Response<Vec<u8>>,), Error = warp::Rejection> + Clone {
-    let limit = manage.message_bytes;
+    let (limit, timeout) = (manage.message_bytes, manage.body_timeout);
     let path = warp::path::full().and_then(|path: FullPath| async move {
         Path::parse(path.as_str()).map(|parsed| (parsed, path)).ok_or_else(warp::reject::not_found)
     });
@@ -113,7 +112,9 @@ pub(crate) fn routes(
         .and(warp::method())
         .and(query)
         .and(warp::header::headers_cloned())
-        .and(warp::body::stream().then(move |stream| read_body(stream, limit)))
+        .and(warp::body::stream().then(move |stream| async move {
+            tokio::time::timeout(timeout, read_body(stream, limit)).await.unwrap_or(Body::Broken)
+        }))
         .map(|path, wire_path, method, query, headers, body| Call {
             method,
             path,
@@ -284,19 +285,19 @@ fn too_large() -> Response<Vec<u8>> {
 }
 
 fn broken_body() -> Response<Vec<u8>> {
-    error_reply(StatusCode::BAD_REQUEST, "BadRequestException", "The request's body ended early")
+    error_reply(
+        StatusCode::BAD_REQUEST,
+        "BadRequestException",
+        "The request's body did not arrive whole and in time",
+    )
 }
 
 fn not_authentic(error: &SignatureError) -> Response<Vec<u8>> {
     error_reply(StatusCode::FORBIDDEN, error.error_type(), &error.to_string())
 }
 
-/// Reads a body up to `limit` bytes; more is read and dropped, up to a bound. A body that does not come is given up.
-async fn read_body(stream: impl Stream<Item = Result<impl Buf, warp::Error>> + Unpin, limit: usize) -> Body {
-    tokio::time::timeout(BODY_TIMEOUT, collect(stream, limit)).await.unwrap_or(Body::Broken)
-}
-
-async fn collect(
+/// Reads a body up to `limit` bytes; more is read and dropped, up to a bound.
+async fn read_body(
     mut stream: impl Stream<Item = Result<impl Buf, warp::Error>> + Unpin,
     limit: usize,
 ) -> Body {

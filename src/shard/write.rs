@@ -5,7 +5,6 @@ use bytes::Bytes;
 use super::Shard;
 use crate::close::Close;
 use crate::connection::Reading;
-use crate::metrics::DropReason;
 
 impl Shard {
     /// Sends a frame to one connection, if it is open; a full outbox closes it.
@@ -95,8 +94,7 @@ impl Shard {
         let before = connection.outbox.bytes();
         let dropped = connection.outbox.discard_unsent();
         self.tally.forgotten(before - connection.outbox.bytes());
-        self.parts.metrics.count_dropped(DropReason::SlowConsumer, dropped);
-        self.parts.metrics.slow_consumers.with_label_values(&["disconnect"]).inc();
+        self.parts.metrics.count_slow_consumer(dropped);
         self.close(key, Close::SlowConsumer);
     }
 }

@@ -161,6 +161,17 @@ def test_many_silent_strangers_do_not_keep_others_out(start):
         stranger.raw.close()
 
 
+def test_silent_strangers_on_the_public_port_do_not_keep_probes_out_of_the_admin_port(start):
+    node = start('[limits]\nhandshake_timeout = "8s"\nmax_http_connections = 8')
+    strangers = [Socket(node.address) for _ in range(16)]
+    for _ in range(10):
+        began = time.monotonic()
+        assert node.page("/live")[0] == 200
+        assert time.monotonic() - began < 2, "a prober would have killed the node"
+    for stranger in strangers:
+        stranger.raw.close()
+
+
 def test_more_clients_than_allowed_are_told_503(start):
     node = start("limits.max_connections = 2")
     with node.connect(), node.connect() as second:
@@ -179,4 +190,4 @@ def test_refusals_are_counted_by_reason(start):
     assert answer(node, handshake(Origin="https://evil.example"))[0] == 403
     with Socket(node.address).upgrade(Origin="https://good.example"):
         counts = {s.labels["reason"]: s.value for s in node.samples() if s.name == "gatecast_handshakes_rejected_total"}
-    assert counts == {"path": 1, "malformed": 1, "origin": 1}
+    assert counts == {"path": 1, "malformed": 1, "origin": 1, "connect": 0, "capacity": 0, "draining": 0}
