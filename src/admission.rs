@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, Publication, Receipt};
 use crate::close::Close;
@@ -34,6 +35,8 @@ pub(crate) struct Admission {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) places: Arc<Places>,
+    /// Others have taken this node for dead, and run `$disconnect` in its name.
+    pub(crate) fenced: CancellationToken,
 }
 
 /// Counts connections, from before `$connect` to after `$disconnect`.
@@ -49,6 +52,13 @@ pub(crate) struct Places {
 pub(crate) struct Refused {
     pub(crate) status: StatusCode,
     pub(crate) refusal: Refusal,
+}
+
+impl Refused {
+    /// Redis is away.
+    fn unavailable() -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, refusal: Refusal::Unavailable }
+    }
 }
 
 /// The right to be connected.
@@ -70,8 +80,15 @@ impl Admission {
     ///
     /// # Errors
     /// What to answer instead.
-    pub(crate) fn admit(self: &Arc<Self>, source_ip: IpAddr, headers: &HeaderMap) -> Result<Ticket, Refused> {
+    pub(crate) async fn admit(
+        self: &Arc<Self>,
+        source_ip: IpAddr,
+        headers: &HeaderMap,
+    ) -> Result<Ticket, Refused> {
         let place = self.take_place()?;
+        if !self.broker.has_begun() {
+            return Err(Refused::unavailable());
+        }
         let user = self.identify(headers)?;
         let user_agent = header(headers, "user-agent").map(|text| {
             let end = text.floor_char_boundary(USER_AGENT_MAX);
@@ -86,11 +103,19 @@ impl Admission {
         }
         self.perform(action);
         let record = Arc::new(record);
-        self.registry.insert(Arc::clone(&record));
+        if self.registry.insert(Arc::clone(&record)).await.is_err() {
+            return Err(Refused::unavailable());
+        }
         self.metrics.opened.inc();
         let open = GaugeGuard::new(&self.metrics.connections);
         let admission = Arc::clone(self);
         Ok(Ticket { record, admission, close: Close::Lost, _open: open, _place: place })
+    }
+
+    /// Runs `$disconnect` for a connection of a node that is dead.
+    pub(crate) fn end_lost(&self, record: &Record) {
+        self.metrics.reaped.inc();
+        self.perform(self.gateway.on_disconnect(record));
     }
 
     fn take_place(&self) -> Result<Place, Refused> {
@@ -168,7 +193,9 @@ impl Drop for Ticket {
         let admission = &self.admission;
         admission.registry.remove(&self.record.id);
         admission.metrics.count_closed(&self.close);
-        admission.perform(admission.gateway.on_disconnect(&self.record));
+        if !admission.fenced.is_cancelled() {
+            admission.perform(admission.gateway.on_disconnect(&self.record));
+        }
         tracing::debug!(conn.id = %self.record.id, code = self.close.code(), reason = self.close.label(), "disconnected");
     }
 }

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use crate::id::{ConnectionId, RequestId};
 
 pub(crate) mod memory;
+pub(crate) mod redis;
 
 /// A named stream of messages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +61,20 @@ pub(crate) enum PublishError {
     /// The queue of a shard with members is full; the same message may be taken a moment later.
     #[error("queues are full")]
     Overload,
+    /// The broker cannot be reached, or did not say what became of the message.
+    #[error("the broker is not available")]
+    Unavailable,
+}
+
+/// How far a subscription is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Messages come from now on.
+    Confirmed,
+    /// The shard is told when they do (the inbox event `Subscribed`).
+    Pending,
+    /// They will not come; the shard need not unsubscribe.
+    Refused,
 }
 
 /// A message on its way from the broker to the members in one shard.
@@ -76,7 +91,10 @@ pub(crate) trait Broker: fmt::Debug + Send + Sync {
     fn publish(&self, publications: &mut Vec<Publication>);
 
     /// Notes that a shard has its first member of `channel`.
-    fn subscribe(&self, shard: usize, channel: &Channel);
+    fn subscribe(&self, shard: usize, channel: &Channel) -> Standing;
+
+    /// Returns whether a connection that comes now is a member of the broadcast channel.
+    fn has_begun(&self) -> bool;
 
     /// Notes that a shard has lost its last member of `channel`.
     fn unsubscribe(&self, shard: usize, channel: &Channel);

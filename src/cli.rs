@@ -17,6 +17,8 @@ use crate::node::{Node, StartError};
 const EXIT_USAGE: u8 = 64;
 /// Something that is needed, such as a port, is not to be had (`EX_UNAVAILABLE`).
 const EXIT_UNAVAILABLE: u8 = 69;
+/// Others have taken this node for dead; to be started again (`EX_TEMPFAIL`).
+const EXIT_FENCED: u8 = 75;
 /// Connections were cut on the way out.
 const EXIT_CUT: u8 = 1;
 /// Ports with HTTP connections.
@@ -54,6 +56,9 @@ struct Settings {
     /// Address for metrics and health [default: 127.0.0.1:9090] [env: `GATECAST_ADMIN_LISTEN`].
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
+    /// Redis in which many nodes meet, `redis://HOST:PORT` [default: none, one node] [env: `GATECAST_REDIS_URL`].
+    #[arg(long, value_name = "URL")]
+    redis_url: Option<String>,
     /// Path prefix of the gateway [default: beta] [env: `GATECAST_STAGE`].
     #[arg(long, value_name = "NAME")]
     stage: Option<String>,
@@ -122,8 +127,13 @@ async fn run_node(config: &Config) -> ExitCode {
         Err(error) => return refuse(EXIT_UNAVAILABLE, &error.to_string()),
     };
     greet(config, &node);
-    let signal = signals.next().await;
-    tracing::info!(signal, "shutting down");
+    let code = tokio::select! {
+        signal = signals.next() => {
+            tracing::info!(signal, "shutting down");
+            0
+        }
+        () = node.fenced() => EXIT_FENCED,
+    };
     let hurry = async {
         let signal = signals.next().await;
         tracing::warn!(signal, "a second signal: exiting at once");
@@ -131,7 +141,7 @@ async fn run_node(config: &Config) -> ExitCode {
     match node.shut_down(hurry).await {
         0 => {
             tracing::info!("all connections are closed");
-            ExitCode::SUCCESS
+            ExitCode::from(code)
         }
         cut => {
             tracing::warn!(connections = cut, "connections were cut");
@@ -143,9 +153,9 @@ async fn run_node(config: &Config) -> ExitCode {
 /// Prints where the node is to be found.
 fn greet(config: &Config, node: &Node) {
     let (public, admin, stage) = (node.public, node.admin, &config.stage);
-    tracing::info!(%public, %admin, stage, node.name = config.node_name, "ready");
+    tracing::info!(%public, %admin, stage, node.name = config.node_name, "listening");
     say(&format!(
-        "gatecast {} is ready\n  \
+        "gatecast {} is listening\n  \
          WebSockets  ws://{public}/{stage}\n  \
          Management  http://{public}/{stage}/@connections\n  \
          Admin       http://{admin}  (/metrics /live /ready /info)\n  \
@@ -165,6 +175,7 @@ fn load(settings: Settings) -> Result<Config, String> {
     let mut sources = Sources { file, overrides };
     sources.set_flag("listen", settings.listen);
     sources.set_flag("admin_listen", settings.admin_listen);
+    sources.set_flag("redis_url", settings.redis_url);
     sources.set_flag("stage", settings.stage);
     sources.set_flag("node_name", settings.node_name);
     Config::load(&sources).map_err(|faults| list(&faults))

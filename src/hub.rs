@@ -7,10 +7,11 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::admission::Ticket;
+use crate::broker::{Offset, PublishError, Receipt};
 use crate::close::Close;
 use crate::connection::NewSocket;
 use crate::id::ConnectionId;
-use crate::inbox::{Event, Inbox, PostOutcome};
+use crate::inbox::{Event, Inbox, PostOutcome, answer};
 
 /// The inboxes of all shards.
 #[derive(Debug)]
@@ -44,6 +45,17 @@ impl Hub {
     /// Returns whether some shard is behind, so that no more should be read from clients.
     pub(crate) fn is_congested(&self) -> bool {
         self.inboxes.iter().any(|inbox| inbox.is_congested())
+    }
+
+    /// Tells whoever sent a message what became of it; a sender hears only of failures.
+    pub(crate) fn answer(&self, receipt: Receipt, result: Result<Offset, PublishError>) {
+        match (receipt, result) {
+            (Receipt::Nobody | Receipt::Sender(..), Ok(_)) | (Receipt::Nobody, Err(_)) => {}
+            (Receipt::Sender(id, request), Err(_)) => {
+                self.inbox_of(&id).push(Event::PublishFailed { id, request });
+            }
+            (Receipt::Caller(caller), result) => answer(caller, result),
+        }
     }
 
     /// Announces a connection to its shard, before its handshake is answered: it is a member from now on.

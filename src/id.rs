@@ -8,13 +8,15 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use rand::RngExt as _;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const TEXT_LEN: usize = 16;
 const RANDOM_LEN: usize = 8;
 const TAG_LEN: usize = 3;
 
 /// Marks which node minted an id; drawn at random when a node starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NodeTag([u8; TAG_LEN]);
 
 impl NodeTag {
@@ -22,6 +24,22 @@ impl NodeTag {
     #[must_use]
     pub fn random() -> Self {
         Self(rand::rng().random())
+    }
+}
+
+impl NodeTag {
+    /// Reads the text form.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut tag = [0; TAG_LEN];
+        hex::decode_to_slice(text, &mut tag).ok()?;
+        Some(Self(tag))
+    }
+}
+
+impl fmt::Display for NodeTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -56,6 +74,14 @@ impl ConnectionId {
         ascii(&self.0)
     }
 
+    /// Returns the tag of the node that holds this connection; `None` if no node has minted it.
+    #[must_use]
+    pub fn node(&self) -> Option<NodeTag> {
+        let mut raw = [0; RANDOM_LEN + TAG_LEN + 1];
+        let len = URL_SAFE.decode_slice(self.0, &mut raw).ok()?;
+        raw.get(RANDOM_LEN..len)?.try_into().ok().map(NodeTag)
+    }
+
     /// Returns which of `count` shards holds this connection. `count` must not be 0.
     #[must_use]
     pub fn shard(&self, count: usize) -> usize {
@@ -82,6 +108,19 @@ impl RequestId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         ascii(&self.0)
+    }
+}
+
+impl Serialize for ConnectionId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for ConnectionId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| D::Error::custom("not a connection id"))
     }
 }
 
@@ -136,6 +175,8 @@ mod tests {
         assert!(id.as_str().ends_with('='));
         assert_eq!(ConnectionId::parse(id.as_str()), Some(id));
         assert_ne!(id, ConnectionId::mint(tag));
+        assert_eq!(id.node(), Some(tag));
+        assert_eq!(NodeTag::parse(&tag.to_string()), Some(tag));
         let message = RequestId::mint_message(tag);
         assert_eq!(id.0[11..], message.0[11..], "ids of one node end alike");
     }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::admission::Ticket;
-use crate::broker::Delivery;
+use crate::broker::{Channel, Delivery, PublishError};
 use crate::close::Close;
 use crate::connection::NewSocket;
 use crate::id::{ConnectionId, RequestId};
@@ -35,6 +35,8 @@ pub(crate) enum Event {
     Attach { id: ConnectionId, socket: Option<NewSocket> },
     /// Hand a message to the members of its channel.
     Deliver(Delivery),
+    /// A subscription stands, or will not.
+    Subscribed { channel: Channel, result: Result<(), PublishError> },
     /// Tell a sender that its message was refused.
     PublishFailed { id: ConnectionId, request: RequestId },
     /// Send a frame to one connection.
@@ -138,6 +140,7 @@ impl Event {
                 Self::Post { frame, .. } => frame.len(),
                 Self::Expect(_)
                 | Self::Attach { .. }
+                | Self::Subscribed { .. }
                 | Self::PublishFailed { .. }
                 | Self::LastActive { .. }
                 | Self::Close { .. }

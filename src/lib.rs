@@ -15,6 +15,7 @@
 //! ```
 //!
 //! # Invariants
+//! - *Invariant:* only `store`, `peers`, `broker::redis` and `registry` know Redis, through `deadpool_redis`.
 //! - *Invariant:* only `http` knows warp; only `cli` reads the environment; only `metrics` spells a metric name; only `close`
 //!   spells a close code.
 //! - *Invariant:* nobody who delivers waits for a client. Every queue has a bound, a policy when full, and a counter.
@@ -25,6 +26,7 @@
 //! - *Invariant:* a node holds nothing that outlives it: losing one loses only its sockets.
 
 mod admission;
+mod backend;
 mod broker;
 pub mod cli;
 pub mod close;
@@ -41,7 +43,9 @@ mod lifecycle;
 pub mod metrics;
 pub mod node;
 mod outbox;
+mod peers;
 mod registry;
 pub mod route;
 mod shard;
 mod sigv4;
+mod store;

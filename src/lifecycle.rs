@@ -59,6 +59,14 @@ impl Lifecycle {
         self.tasks.spawn(task);
     }
 
+    /// Spawns a task that would run for ever; the end of the node ends it.
+    pub(crate) fn spawn_until_end(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let ending = self.ending();
+        self.spawn(async move {
+            ending.run_until_cancelled(task).await;
+        });
+    }
+
     /// Tells the public port to accept no more.
     pub(crate) fn stop_accepting(&self) {
         self.stop_accepting.cancel();

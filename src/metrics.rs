@@ -40,10 +40,21 @@ pub(crate) enum Refusal {
     Origin,
     /// `$connect` said no.
     Connect,
+    /// Redis is away.
+    Unavailable,
     /// As many connections as allowed.
     Capacity,
     /// The node is shutting down.
     Draining,
+}
+
+/// How the repair of a gap ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Recovery {
+    /// Nothing is missing.
+    Repaired,
+    /// Something is, or may be.
+    Lost,
 }
 
 /// Why messages were dropped.
@@ -68,10 +79,11 @@ macro_rules! labels {
 }
 
 labels! {
+    Recovery { Repaired => "repaired", Lost => "lost" }
     RouteOutcome { Ok => "ok", BadBody => "bad_body", Forbidden => "forbidden" }
     Refusal {
         Path => "path", Malformed => "malformed", Origin => "origin", Connect => "connect",
-        Capacity => "capacity", Draining => "draining",
+        Capacity => "capacity", Unavailable => "unavailable", Draining => "draining",
     }
     DropReason { Overload => "overload", SlowConsumer => "slow_consumer" }
 }
@@ -159,6 +171,22 @@ metrics! {
     management: IntCounterVec("gatecast_management_requests_total", ["operation", "status"]);
     /// Time that the event loops were not waiting for events.
     shard_busy: IntCounterVec("gatecast_shard_busy_microseconds_total", ["shard"]);
+    /// 1 while messages go through Redis; always 0 for a node that is alone.
+    redis_up: IntGauge("gatecast_redis_up");
+    /// Subscriber connections to Redis that ended, or could not be made.
+    redis_reconnects: IntCounter("gatecast_redis_reconnects_total");
+    /// Commands that Redis did not carry out.
+    redis_errors: IntCounter("gatecast_redis_command_errors_total");
+    /// Time of a heartbeat through Redis and back.
+    redis_round_trip: Histogram("gatecast_redis_round_trip_seconds"; LATENCY_BUCKETS);
+    /// Gaps in channels that were read from the stream, by how that ended.
+    recoveries: IntCounterVec("gatecast_recoveries_total", ["result"]);
+    /// Messages that were delivered from the stream because they had not come.
+    repaired: IntCounter("gatecast_messages_repaired_total");
+    /// Messages that neither came nor were in the stream any more.
+    lost: IntCounter("gatecast_messages_lost_total");
+    /// Connections of dead nodes that this node has ended.
+    reaped: IntCounter("gatecast_connections_reaped_total");
     /// 1 while the node is shutting down.
     draining: IntGauge("gatecast_draining");
     /// Connections that a shutdown has still to close.
@@ -180,6 +208,7 @@ impl Metrics {
         Refusal::ALL
             .iter()
             .for_each(|refusal| drop(metrics.handshakes_rejected.with_label_values(&[refusal.label()])));
+        Recovery::ALL.iter().for_each(|one| drop(metrics.recoveries.with_label_values(&[one.label()])));
         DropReason::ALL.iter().for_each(|reason| drop(metrics.dropped.with_label_values(&[reason.label()])));
         LagStage::ALL.iter().for_each(|stage| drop(metrics.delivery_lag.with_label_values(&[stage.label()])));
         metrics.slow_consumers.with_label_values(&[SLOW_POLICY]);
@@ -209,6 +238,12 @@ impl Metrics {
 
     pub(crate) fn count_route(&self, key: &str, outcome: RouteOutcome) {
         self.routes.with_label_values(&[key, outcome.label()]).inc();
+    }
+
+    pub(crate) fn count_recovery(&self, recovery: Recovery, repaired: usize, lost: u64) {
+        self.recoveries.with_label_values(&[recovery.label()]).inc();
+        self.repaired.inc_by(repaired as u64);
+        self.lost.inc_by(lost);
     }
 
     /// Makes the counters of a route.

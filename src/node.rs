@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{Response, StatusCode};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -18,8 +18,7 @@ use tokio_util::sync::CancellationToken;
 use warp::Filter;
 
 use crate::admission::{Admission, Places};
-use crate::broker::Broker;
-use crate::broker::memory::MemoryBroker;
+use crate::backend::Backend;
 use crate::config::{Config, Drain, ManagementAuth};
 use crate::gateway::Gateway;
 use crate::http::admin::{self, Admin};
@@ -30,13 +29,17 @@ use crate::hub::Hub;
 use crate::id::NodeTag;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{Metrics, as_i64};
-use crate::registry::Registry;
-use crate::registry::memory::MemoryRegistry;
+use crate::registry::Record;
+use crate::registry::reaper::Reaper;
 use crate::shard::{Door, Parts, Shard};
 use crate::sigv4::Verifier;
+use crate::store::StoreError;
 
 /// Connections that the kernel may hold for us, within its own bound (`net.core.somaxconn`).
 const BACKLOG: i32 = 4_096;
+
+/// Longest wait for the registry to know that this node ends.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A running node.
 #[derive(Debug)]
@@ -48,6 +51,7 @@ pub struct Node {
     lifecycle: Lifecycle,
     places: Arc<Places>,
     hub: Arc<Hub>,
+    backend: Backend,
     metrics: Arc<Metrics>,
     drain: Drain,
     shards: Vec<JoinHandle<()>>,
@@ -67,9 +71,18 @@ pub enum StartError {
     /// The kernel gives no event loop or thread.
     #[error("cannot start an event loop: {0}")]
     EventLoop(#[from] io::Error),
+    /// The settings of Redis are wrong.
+    #[error("{0}")]
+    Redis(String),
     /// A metric is declared wrongly.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        Self::Redis(error.to_string())
+    }
 }
 
 impl Node {
@@ -84,12 +97,12 @@ impl Node {
         let metrics = Arc::new(Metrics::new()?);
         let doors = (0..config.shard_count()).map(|_| Door::open()).collect::<io::Result<Vec<_>>>()?;
         let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect()));
-        let broker: Arc<dyn Broker> = Arc::new(MemoryBroker::new(Arc::clone(&hub), Arc::clone(&metrics)));
-        let tag = NodeTag::random();
+        let (tag, lifecycle) = (NodeTag::random(), Lifecycle::new());
+        let backend = Backend::start(config, tag, &hub, (&lifecycle, &metrics))?;
         let gateway = Gateway::new(config.routes.clone(), &config.stage, tag, Arc::clone(&metrics));
         let parts = Parts {
             hub: Arc::clone(&hub),
-            broker,
+            broker: Arc::clone(&backend.broker),
             gateway: Arc::new(gateway),
             metrics: Arc::clone(&metrics),
             limits: config.limits,
@@ -97,16 +110,8 @@ impl Node {
         };
         let shards = start_shards(doors, &parts)?;
         let places = Arc::new(Places::default());
-        let node = Self {
-            public,
-            admin,
-            lifecycle: Lifecycle::new(),
-            places,
-            hub,
-            metrics,
-            drain: config.drain,
-            shards,
-        };
+        let node =
+            Self { public, admin, lifecycle, backend, places, hub, metrics, drain: config.drain, shards };
         node.serve(config, &parts, tag, [public_listener, admin_listener]);
         node.lifecycle.enter(Phase::Ready);
         Ok(node)
@@ -114,7 +119,7 @@ impl Node {
 
     /// Starts to answer on both ports.
     fn serve(&self, config: &Config, parts: &Parts, tag: NodeTag, [public, admin]: [TcpListener; 2]) {
-        let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::default());
+        let Backend { registry, shared, fenced, .. } = &self.backend;
         let stage: Arc<str> = config.stage.as_str().into();
         let admission = Admission {
             auth: config.auth.clone(),
@@ -122,9 +127,10 @@ impl Node {
             tag,
             gateway: Arc::clone(&parts.gateway),
             broker: Arc::clone(&parts.broker),
-            registry: Arc::clone(&registry),
+            registry: Arc::clone(registry),
             metrics: Arc::clone(&parts.metrics),
             places: Arc::clone(&self.places),
+            fenced: fenced.clone(),
         };
         let management = &config.management;
         let verifier = (management.auth == ManagementAuth::SigV4)
@@ -136,12 +142,15 @@ impl Node {
             body_timeout: config.limits.handshake_timeout,
             hub: Arc::clone(&parts.hub),
             broker: Arc::clone(&parts.broker),
-            registry,
+            registry: Arc::clone(registry),
+            peers: shared.as_ref().map(|shared| Arc::clone(&shared.peers)),
             metrics: Arc::clone(&parts.metrics),
         };
+        let admission = Arc::new(admission);
+        self.look_after_others(tag, &admission);
         let connect = Connect {
             stage: Arc::clone(&stage),
-            admission: Arc::new(admission),
+            admission,
             hub: Arc::clone(&parts.hub),
             lifecycle: self.lifecycle.clone(),
         };
@@ -149,6 +158,7 @@ impl Node {
             node: config.node_name.as_str().into(),
             stage,
             shards: self.shards.len(),
+            backend: self.backend.clone(),
             started: Instant::now(),
             lifecycle: self.lifecycle.clone(),
             places: Arc::clone(&self.places),
@@ -165,13 +175,35 @@ impl Node {
         self.lifecycle.spawn(server().serve(admin, admin_routes));
     }
 
+    /// Starts to end the connections of nodes that die.
+    fn look_after_others(&self, tag: NodeTag, admission: &Arc<Admission>) {
+        let Some(shared) = &self.backend.shared else { return };
+        let admission = Arc::clone(admission);
+        let reaper = Reaper {
+            store: shared.store.clone(),
+            tag: tag.to_string(),
+            lease: shared.settings.lease,
+            on_lost: move |record: &Arc<Record>| admission.end_lost(record),
+        };
+        self.lifecycle.spawn_until_end(reaper.run());
+    }
+
+    /// Waits until others have taken this node for dead; for ever, as a rule. *Cancel safe.*
+    pub async fn fenced(&self) {
+        self.backend.fenced.cancelled().await;
+    }
+
     fn port(&self, listener: TcpListener, name: &str, stop: CancellationToken) -> Port {
         Port { listener, accepted: self.metrics.accepted.with_label_values(&[name]), stop }
     }
 
     /// Ends the node: returns how many connections were cut rather than closed, because `hurry` came or time was up.
     pub async fn shut_down(self, hurry: impl Future<Output = ()>) -> usize {
-        let Drain { notice, window, grace, .. } = self.drain;
+        let Drain { mut notice, mut window, grace, .. } = self.drain;
+        if self.backend.fenced.is_cancelled() {
+            // A ghost: others act in its name already.
+            (notice, window) = (Duration::ZERO, Duration::ZERO);
+        }
         self.lifecycle.enter(Phase::Draining);
         self.metrics.draining.set(1);
         let close_all = async {
@@ -186,6 +218,10 @@ impl Node {
             () = hurry => false,
         };
         let cut = if closed { 0 } else { self.places.taken() };
+        let leave = self.backend.registry.leave();
+        if closed && tokio::time::timeout(LEAVE_TIMEOUT, leave).await.is_err() {
+            tracing::warn!("Redis is away: other nodes wait for the lease to end");
+        }
         self.lifecycle.finish().await;
         self.hub.stop();
         for shard in self.shards {

@@ -1,20 +1,27 @@
 //! Who is connected where.
 //!
-//! Contract: a record is there from the end of `$connect` to the start of `$disconnect`, and the registry of a node answers
-//! for every connection of the cluster. The memory implementation answers for one node.
+//! Contract: a record is there from the end of `$connect` to the start of `$disconnect`. A node's registry has the records of
+//! its own connections; whoever wants another node's asks that node. `insert` is done when the record would survive the
+//! node, so that its `$disconnect` can be run by another.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::id::ConnectionId;
 
 pub(crate) mod memory;
+pub(crate) mod reaper;
+pub(crate) mod redis;
 
 /// What is known of a connection from its handshake on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) id: ConnectionId,
     pub(crate) source_ip: IpAddr,
@@ -24,14 +31,45 @@ pub(crate) struct Record {
     pub(crate) connected_at: Timestamp,
 }
 
+/// The registry cannot be reached.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the registry is not available")]
+pub(crate) struct Unavailable;
+
 /// Keeps records.
 pub(crate) trait Registry: fmt::Debug + Send + Sync {
     /// Adds a record.
-    fn insert(&self, record: Arc<Record>);
+    fn insert(&self, record: Arc<Record>) -> BoxFuture<'_, Result<(), Unavailable>>;
 
     /// Removes a record.
     fn remove(&self, id: &ConnectionId);
 
-    /// Returns the record of a connection, `None` if it is gone.
+    /// Says that this node ends and has no connections left; nobody needs to wait for its lease to end.
+    fn leave(&self) -> BoxFuture<'_, ()>;
+
+    /// Returns the record of a connection of this node, `None` if it is gone.
     fn get(&self, id: &ConnectionId) -> Option<Arc<Record>>;
+}
+
+impl Record {
+    /// Returns the body of `GetConnection`, with the spacing of API Gateway.
+    pub(crate) fn describe(&self, last_active: SystemTime) -> String {
+        let Self { source_ip, user_agent, connected_at, .. } = self;
+        let user_agent = json!(user_agent);
+        let last_active = Timestamp::try_from(last_active).unwrap_or(*connected_at).max(*connected_at);
+        format!(
+            "{{\n  \"identity\" : {{\n    \"sourceIp\" : \"{source_ip}\",\n    \"userAgent\" : {user_agent}\n  }},\n  \
+             \"connectedAt\" : \"{connected_at:.3}\",\n  \"lastActiveAt\" : \"{last_active:.3}\"\n}}"
+        )
+    }
+
+    /// Returns the text in which the record is kept.
+    pub(crate) fn to_json(&self) -> String {
+        json!(self).to_string()
+    }
+
+    /// Reads it.
+    pub(crate) fn from_json(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
 }

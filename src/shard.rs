@@ -12,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use mio::event::Event as Readiness;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
@@ -20,14 +21,14 @@ use self::members::Members;
 use self::tally::Tally;
 use self::timers::Timers;
 use crate::admission::Ticket;
-use crate::broker::{Broker, Channel, Publication};
+use crate::broker::{Broker, Channel, Publication, Standing};
 use crate::close::Close;
 use crate::codec::{self, encode_close};
 use crate::config::{Drain, Limits};
 use crate::connection::{Connection, NewSocket, Reading};
 use crate::gateway::Gateway;
 use crate::hub::Hub;
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, RequestId};
 use crate::inbox::{Event, Inbox};
 use crate::metrics::Metrics;
 
@@ -85,6 +86,8 @@ pub(crate) struct Shard {
     dirty: Vec<usize>,
     /// Connections to read from without waiting for an event.
     unread: Vec<usize>,
+    /// Channels whose subscription does not stand yet, and who is to be told.
+    joining: HashMap<Channel, Vec<Joining>>,
     /// What this turn's messages send to channels.
     publications: Vec<Publication>,
     scratch: Vec<u8>,
@@ -94,6 +97,15 @@ pub(crate) struct Shard {
     draining: Option<Draining>,
     tally: Tally,
     stopped: bool,
+}
+
+/// A member whose channel's subscription does not stand yet.
+#[derive(Debug)]
+struct Joining {
+    id: ConnectionId,
+    request: RequestId,
+    /// What it is answered once it does.
+    reply: Option<Bytes>,
 }
 
 #[derive(Debug)]
@@ -138,6 +150,7 @@ impl Shard {
             timers: Timers::default(),
             dirty: Vec::new(),
             unread: Vec::new(),
+            joining: HashMap::new(),
             publications: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
             now: Instant::now(),
@@ -266,8 +279,11 @@ impl Shard {
     fn remove(&mut self, key: usize) {
         let Some(mut connection) = self.connections.try_remove(key) else { return };
         self.by_id.remove(&connection.ticket.record().id);
-        let (index, broker) = (self.index, &self.parts.broker);
-        let left = self.members.leave_all(key, |channel| broker.unsubscribe(index, channel));
+        let (index, broker, joining) = (self.index, &self.parts.broker, &mut self.joining);
+        let left = self.members.leave_all(key, |channel| {
+            broker.unsubscribe(index, channel);
+            joining.remove(channel);
+        });
         self.tally.left(left);
         self.tally.forgotten(connection.outbox.bytes());
         if let Some(stream) = &mut connection.stream
@@ -279,14 +295,24 @@ impl Shard {
         ticket.end(close);
     }
 
-    /// Makes a connection a member of a channel.
-    fn join(&mut self, key: usize, channel: &Channel) {
-        match self.members.join(channel, key) {
-            members::Change::None => return,
-            members::Change::Counted => {}
+    /// Makes a connection a member of a channel; returns whether messages come from now on.
+    fn join(&mut self, key: usize, channel: &Channel) -> Standing {
+        let pending =
+            || if self.joining.contains_key(channel) { Standing::Pending } else { Standing::Confirmed };
+        let standing = match self.members.join(channel, key) {
+            members::Change::None => return pending(),
+            members::Change::Counted => pending(),
             members::Change::Edge => self.parts.broker.subscribe(self.index, channel),
+        };
+        match standing {
+            Standing::Refused => drop(self.members.leave(channel, key)),
+            Standing::Pending => {
+                self.joining.entry(channel.clone()).or_default();
+                self.tally.joined();
+            }
+            Standing::Confirmed => self.tally.joined(),
         }
-        self.tally.joined();
+        standing
     }
 
     /// Ends a membership.
@@ -294,7 +320,10 @@ impl Shard {
         match self.members.leave(channel, key) {
             members::Change::None => return,
             members::Change::Counted => {}
-            members::Change::Edge => self.parts.broker.unsubscribe(self.index, channel),
+            members::Change::Edge => {
+                self.parts.broker.unsubscribe(self.index, channel);
+                self.joining.remove(channel);
+            }
         }
         self.tally.left(1);
     }

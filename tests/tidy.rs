@@ -16,10 +16,11 @@ const LAYERS: &[&[&str]] = &[
     &["cli", "main"],
     &["node"],
     &["http"],
-    &["shard"],
-    &["broker::memory"],
+    &["shard", "backend"],
+    &["broker::memory", "broker::redis", "registry::redis", "registry::reaper"],
+    &["peers"],
     &["admission", "connection", "hub", "inbox"],
-    &["gateway", "outbox", "broker", "registry", "sigv4"],
+    &["gateway", "outbox", "broker", "registry", "sigv4", "store"],
     &["config", "lifecycle", "metrics"],
     &["route", "expression", "close", "codec", "id"],
 ];
@@ -169,12 +170,13 @@ fn readme_lists_the_integrations_there_are() {
 #[test]
 fn readme_lists_the_settings_there_are() {
     let mut settings = BTreeSet::new();
-    let source = read("src/config.rs");
+    let source = read("src/config/sections.rs");
     for (section, function) in [
         ("", "fn read<"),
         ("limits.", "fn limits<"),
         ("drain.", "fn drain<"),
         ("auth.", "fn auth<"),
+        ("redis.", "fn redis<"),
         ("management.", "fn management<"),
     ] {
         let body = source.split(function).nth(1).expect("the function");
@@ -185,6 +187,7 @@ fn readme_lists_the_settings_there_are() {
             "reader.texts(",
             "reader.optional(",
             "reader.optional::<ManagementAuth>(",
+            "reader.optional::<RedisUrl>(",
         ] {
             for arguments in body.split(call).skip(1) {
                 let key = arguments.split('"').nth(1).expect("a key");

@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::{Broker, Channel, Delivery, Offset, Publication, PublishError, Receipt};
+use super::{Broker, Channel, Delivery, Offset, Publication, PublishError, Standing};
 use crate::hub::Hub;
-use crate::inbox::{Event, answer};
+use crate::inbox::Event;
 use crate::metrics::{DropReason, Metrics};
 
 /// See [`super::Broker`].
@@ -58,16 +58,6 @@ impl MemoryBroker {
         state.accepted += 1;
         Ok(Offset(state.accepted))
     }
-
-    fn answer(&self, receipt: Receipt, result: Result<Offset, PublishError>) {
-        match (receipt, result) {
-            (Receipt::Nobody | Receipt::Sender(..), Ok(_)) | (Receipt::Nobody, Err(_)) => {}
-            (Receipt::Sender(id, request), Err(_)) => {
-                self.hub.inbox_of(&id).push(Event::PublishFailed { id, request });
-            }
-            (Receipt::Caller(caller), result) => answer(caller, result),
-        }
-    }
 }
 
 impl Broker for MemoryBroker {
@@ -82,7 +72,7 @@ impl Broker for MemoryBroker {
                 Ok(_) => accepted += 1,
                 Err(_) => refused += 1,
             }
-            self.answer(receipt, result);
+            self.hub.answer(receipt, result);
         }
         drop(state);
         self.metrics.published.inc_by(accepted);
@@ -91,13 +81,18 @@ impl Broker for MemoryBroker {
         }
     }
 
-    fn subscribe(&self, shard: usize, channel: &Channel) {
+    fn subscribe(&self, shard: usize, channel: &Channel) -> Standing {
         let mut state = self.state.lock();
         let shards = state.interest.entry(channel.clone()).or_default();
         if !shards.contains(&shard) {
             shards.push(shard);
         }
         self.metrics.channels.set(crate::metrics::as_i64(state.interest.len()));
+        Standing::Confirmed
+    }
+
+    fn has_begun(&self) -> bool {
+        true
     }
 
     fn unsubscribe(&self, shard: usize, channel: &Channel) {

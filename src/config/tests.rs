@@ -1,6 +1,10 @@
 //! What is accepted, what is refused, and how that is said.
 
 use super::*;
+use crate::route::BUILT_IN;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
 
 fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let overrides = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

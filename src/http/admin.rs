@@ -15,6 +15,7 @@ use warp::Filter;
 
 use super::json_reply;
 use crate::admission::Places;
+use crate::backend::Backend;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
 
@@ -24,6 +25,7 @@ pub(crate) struct Admin {
     pub(crate) node: Arc<str>,
     pub(crate) stage: Arc<str>,
     pub(crate) shards: usize,
+    pub(crate) backend: Backend,
     pub(crate) started: Instant,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) places: Arc<Places>,
@@ -64,6 +66,9 @@ impl Admin {
     fn ready(&self) -> Response<Vec<u8>> {
         let (status, text) = match self.lifecycle.phase() {
             Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+            Phase::Ready if !self.backend.is_ready() => {
+                (StatusCode::SERVICE_UNAVAILABLE, "waiting for Redis")
+            }
             Phase::Ready => (StatusCode::OK, "ready"),
             Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         };
@@ -76,7 +81,7 @@ impl Admin {
             "version": env!("CARGO_PKG_VERSION"),
             "node": &*self.node,
             "stage": &*self.stage,
-            "broker": "memory",
+            "broker": self.backend.name(),
             "shards": self.shards,
             "connections": self.places.taken(),
             "uptime_seconds": self.started.elapsed().as_secs(),

@@ -63,16 +63,19 @@ pub(crate) fn routes(
         .map(|method, path, headers, peer, upgrade| Handshake { method, path, headers, peer, upgrade })
         .and_then(move |handshake| {
             let connect = connect.clone();
-            async move { Ok::<_, Infallible>(connect.answer(&handshake)) }
+            async move { Ok::<_, Infallible>(connect.answer(&handshake).await) }
         })
 }
 
 impl Connect {
-    fn answer(&self, handshake: &Handshake) -> Response<Vec<u8>> {
+    async fn answer(&self, handshake: &Handshake) -> Response<Vec<u8>> {
         let began = Instant::now();
         let metrics = &self.admission.metrics;
-        let checked = self.check(handshake);
-        let answer = match checked.and_then(|(accept, upgrade)| self.admit(handshake, &accept, upgrade)) {
+        let admitted = match self.check(handshake) {
+            Ok((accept, upgrade)) => self.admit(handshake, &accept, upgrade).await,
+            Err(refused) => Err(refused),
+        };
+        let answer = match admitted {
             Ok(answer) => answer,
             Err(refused) => {
                 metrics.count_refusal(refused.refusal);
@@ -107,14 +110,14 @@ impl Connect {
     }
 
     /// Lets the client in; the socket follows once the answer is written.
-    fn admit(
+    async fn admit(
         &self,
         handshake: &Handshake,
         accept: &HeaderValue,
         upgrade: OnUpgrade,
     ) -> Result<Response<Vec<u8>>, Refused> {
         let Peer(peer) = handshake.peer;
-        let ticket = self.admission.admit(peer.ip().to_canonical(), &handshake.headers)?;
+        let ticket = self.admission.admit(peer.ip().to_canonical(), &handshake.headers).await?;
         let id = ticket.record().id;
         let span = tracing::info_span!("conn", conn.id = %id);
         self.hub.expect(ticket);

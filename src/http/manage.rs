@@ -18,15 +18,14 @@ use warp::Filter;
 use warp::path::FullPath;
 
 use super::{error_reply, json_reply};
-use crate::broker::{Broker, Channel, Publication, Receipt};
-use crate::close::Close;
+use crate::broker::{Broker, Channel, Publication, PublishError, Receipt};
 use crate::codec::{Opcode, encode};
 use crate::gateway::is_group_name;
 use crate::hub::Hub;
 use crate::id::{ConnectionId, RequestId};
-use crate::inbox::PostOutcome;
 use crate::metrics::Metrics;
-use crate::registry::{Record, Registry};
+use crate::peers::{Answer, Operation, Peers, carry_out};
+use crate::registry::Registry;
 use crate::sigv4::{SignatureError, SignedRequest, Verifier};
 
 /// A body over the limit is read on to this size, so that its sender gets the answer instead of a reset.
@@ -41,6 +40,8 @@ pub(crate) struct Manage {
     pub(crate) message_bytes: usize,
     /// For a request's body to arrive.
     pub(crate) body_timeout: Duration,
+    /// The other nodes; `None` for a node that is alone.
+    pub(crate) peers: Option<Arc<Peers>>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) registry: Arc<dyn Registry>,
@@ -192,39 +193,32 @@ impl Manage {
                     let message = format!("Invalid connectionId: {text}");
                     error_reply(StatusCode::BAD_REQUEST, "BadRequestException", &message)
                 }
-                Some(id) if operation == "post" => self.post(id, body).await,
-                Some(id) if operation == "get" => self.get(id).await,
-                Some(id) => self.delete(id).await,
+                Some(id) if operation == "post" => self.perform(Operation::Post, id, body).await,
+                Some(id) if operation == "get" => self.perform(Operation::Get, id, body).await,
+                Some(id) => self.perform(Operation::Delete, id, body).await,
             },
         };
         (operation, answer)
     }
 
-    async fn post(&self, id: ConnectionId, body: &[u8]) -> Response<Vec<u8>> {
-        match self.hub.post(id, frame(body)).await {
-            PostOutcome::Sent => json_reply(StatusCode::OK, Vec::new()),
-            PostOutcome::Gone => gone(),
-            PostOutcome::Full => {
+    /// Does something with a connection, wherever it is.
+    async fn perform(&self, operation: Operation, id: ConnectionId, body: &[u8]) -> Response<Vec<u8>> {
+        let frame = frame(body);
+        let answer = match &self.peers {
+            Some(peers) => peers.ask(operation, id, frame).await,
+            None => Ok(carry_out(&self.hub, &*self.registry, operation, (id, frame)).await),
+        };
+        match answer {
+            Ok(Answer::Done) if operation == Operation::Delete => no_content(),
+            Ok(Answer::Done) => json_reply(StatusCode::OK, Vec::new()),
+            Ok(Answer::Described(text)) => json_reply(StatusCode::OK, text.into_bytes()),
+            Ok(Answer::Gone) => gone(),
+            Ok(Answer::Full) => {
                 let message = "The connection does not take its messages fast enough";
                 error_reply(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", message)
             }
+            Err(error) => unavailable(&error.to_string()),
         }
-    }
-
-    async fn get(&self, id: ConnectionId) -> Response<Vec<u8>> {
-        match (self.registry.get(&id), self.hub.last_active(id).await) {
-            (Some(record), Some(last_active)) => json_reply(StatusCode::OK, describe(&record, last_active)),
-            _ => gone(),
-        }
-    }
-
-    async fn delete(&self, id: ConnectionId) -> Response<Vec<u8>> {
-        if !self.hub.close(id, Close::Deleted).await {
-            return gone();
-        }
-        let mut answer = Response::new(Vec::new());
-        *answer.status_mut() = StatusCode::NO_CONTENT;
-        answer
     }
 
     async fn publish(&self, channel: Channel, body: &[u8]) -> Response<Vec<u8>> {
@@ -235,13 +229,11 @@ impl Manage {
             Ok(Ok(offset)) => {
                 json_reply(StatusCode::OK, json!({ "offset": offset.0 }).to_string().into_bytes())
             }
-            Ok(Err(error)) => {
+            Ok(Err(error @ PublishError::Overload)) => {
                 error_reply(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", &error.to_string())
             }
-            Err(_) => {
-                let status = StatusCode::SERVICE_UNAVAILABLE;
-                error_reply(status, "ServiceUnavailableException", "The node is shutting down")
-            }
+            Ok(Err(error @ PublishError::Unavailable)) => unavailable(&error.to_string()),
+            Err(_) => unavailable("The node is shutting down"),
         }
     }
 }
@@ -252,17 +244,14 @@ fn frame(body: &[u8]) -> Bytes {
     encode(opcode, body)
 }
 
-/// The body of `GetConnection`, with the spacing of API Gateway.
-fn describe(record: &Record, last_active: SystemTime) -> Vec<u8> {
-    let user_agent = json!(record.user_agent);
-    let last_active =
-        Timestamp::try_from(last_active).unwrap_or(record.connected_at).max(record.connected_at);
-    format!(
-        "{{\n  \"identity\" : {{\n    \"sourceIp\" : \"{}\",\n    \"userAgent\" : {user_agent}\n  }},\n  \
-         \"connectedAt\" : \"{:.3}\",\n  \"lastActiveAt\" : \"{last_active:.3}\"\n}}",
-        record.source_ip, record.connected_at
-    )
-    .into_bytes()
+fn no_content() -> Response<Vec<u8>> {
+    let mut answer = Response::new(Vec::new());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer
+}
+
+fn unavailable(message: &str) -> Response<Vec<u8>> {
+    error_reply(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailableException", message)
 }
 
 fn gone() -> Response<Vec<u8>> {

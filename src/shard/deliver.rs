@@ -24,6 +24,7 @@ impl Shard {
                         self.remove(key);
                     }
                 }
+                Event::Subscribed { channel, result } => self.on_subscribed(&channel, result),
                 Event::PublishFailed { id, request } => {
                     if let Some(key) = self.key_of(&id) {
                         self.send(key, frames::internal_server_error(&id, &request));
@@ -108,7 +109,7 @@ impl Shard {
     }
 
     /// Returns the key of an open connection.
-    fn key_of(&self, id: &ConnectionId) -> Option<usize> {
+    pub(super) fn key_of(&self, id: &ConnectionId) -> Option<usize> {
         let key = self.by_id.get(id).copied()?;
         self.connections.get(key)?.is_open().then_some(key)
     }

@@ -2,8 +2,10 @@
 
 use std::io::{self, Read as _};
 
-use super::Shard;
-use crate::broker::{Channel, Publication, Receipt};
+use bytes::Bytes;
+
+use super::{Joining, Shard};
+use crate::broker::{Channel, Publication, PublishError, Receipt, Standing};
 use crate::close::Close;
 use crate::codec::{Message, Opcode, encode};
 use crate::connection::Reading;
@@ -132,11 +134,11 @@ impl Shard {
             }
             (Some(Action::Join(group)), Some(request)) => {
                 let has_room = self.members.count(key) < self.parts.limits.groups_per_connection;
-                if has_room {
-                    self.join(key, &Channel::Group(group));
+                reply = if has_room {
+                    self.join_for(key, Channel::Group(group), Joining { id, request, reply })
                 } else {
-                    reply = Some(frames::limit_exceeded(&id, &request));
-                }
+                    Some(frames::limit_exceeded(&id, &request))
+                };
             }
             (Some(Action::Leave(group)), _) => self.leave(key, &Channel::Group(group)),
             (Some(Action::Close), _) => close = true,
@@ -147,6 +149,38 @@ impl Shard {
         }
         if close {
             self.close(key, Close::Route);
+        }
+    }
+
+    /// Joins for a client; returns what it is answered now, if not later.
+    fn join_for(&mut self, key: usize, channel: Channel, joining: Joining) -> Option<Bytes> {
+        match self.join(key, &channel) {
+            Standing::Confirmed => joining.reply,
+            Standing::Refused => Some(frames::internal_server_error(&joining.id, &joining.request)),
+            Standing::Pending => {
+                self.joining.entry(channel).or_default().push(joining);
+                None
+            }
+        }
+    }
+
+    /// A subscription stands, or will not: those who wait for it are told, and in the latter case are no members.
+    pub(super) fn on_subscribed(&mut self, channel: &Channel, result: Result<(), PublishError>) {
+        for Joining { id, request, reply } in self.joining.remove(channel).unwrap_or_default() {
+            let Some(key) = self.key_of(&id) else { continue };
+            if !self.members.of(channel).contains(&key) {
+                continue;
+            }
+            let reply = match result {
+                Ok(()) => reply,
+                Err(_) => {
+                    self.leave(key, channel);
+                    Some(frames::internal_server_error(&id, &request))
+                }
+            };
+            if let Some(reply) = reply {
+                self.send(key, reply);
+            }
         }
     }
 

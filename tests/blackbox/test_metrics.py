@@ -23,7 +23,7 @@ COUNTERS = """
 """.split()
 HISTOGRAMS = ["gatecast_handshake_duration_seconds", "gatecast_delivery_lag_seconds", "gatecast_ping_rtt_seconds"]
 CLOSED_LABELS = {"code", "initiator", "reason", "route", "outcome", "operation", "status", "stage", "port", "policy",
-                 "shard", "version", "le"}
+                 "shard", "version", "result", "le"}
 
 
 class Counted(Socket):

@@ -42,7 +42,7 @@ def test_the_urls_to_use_are_printed(node):
     host, port = node.address
     admin = f"http://{node.admin_address[0]}:{node.admin_address[1]}"
     expected = (
-        rf"gatecast \d+\.\d+\.\d+ is ready\n"
+        rf"gatecast \d+\.\d+\.\d+ is listening\n"
         rf"  WebSockets  ws://{host}:{port}/beta\n"
         rf"  Management  http://{host}:{port}/beta/@connections\n"
         rf"  Admin       {admin}  \(/metrics /live /ready /info\)\n"
@@ -172,4 +172,4 @@ def test_a_json_log_is_json(start):
     node = start('log_format = "json"')
     node.serves()
     lines = [json.loads(line) for line in node.log().splitlines()]
-    assert "ready" in [line["fields"]["message"] for line in lines]
+    assert "listening" in [line["fields"]["message"] for line in lines]

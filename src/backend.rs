@@ -1,0 +1,93 @@
+//! What a node shares with others, or keeps to itself: broker, registry, and the way to other nodes.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::Broker;
+use crate::broker::memory::MemoryBroker;
+use crate::broker::redis::RedisBroker;
+use crate::broker::redis::health::Health;
+use crate::config::{Config, RedisSettings};
+use crate::hub::Hub;
+use crate::id::NodeTag;
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
+use crate::peers::Peers;
+use crate::registry::Registry;
+use crate::registry::memory::MemoryRegistry;
+use crate::registry::redis::RedisRegistry;
+use crate::store::{Store, StoreError};
+
+/// Leases for which a node that has been up counts as ready while Redis is away.
+const GRACE_LEASES: u32 = 3;
+
+/// See the head of this file.
+#[derive(Clone, Debug)]
+pub(crate) struct Backend {
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) registry: Arc<dyn Registry>,
+    /// What is shared; `None` for a node that is alone.
+    pub(crate) shared: Option<Shared>,
+    /// Cancelled when others have taken this node for dead.
+    pub(crate) fenced: CancellationToken,
+}
+
+/// The parts that only many nodes have.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) settings: RedisSettings,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) health: Arc<Health>,
+}
+
+impl Backend {
+    /// Starts what the configuration asks for.
+    ///
+    /// # Errors
+    /// The URL of Redis is none.
+    pub(crate) fn start(
+        config: &Config,
+        tag: NodeTag,
+        hub: &Arc<Hub>,
+        (lifecycle, metrics): (&Lifecycle, &Arc<Metrics>),
+    ) -> Result<Self, StoreError> {
+        let fenced = CancellationToken::new();
+        let Some(settings) = &config.redis else {
+            let broker = Arc::new(MemoryBroker::new(Arc::clone(hub), Arc::clone(metrics)));
+            let registry = Arc::new(MemoryRegistry::default());
+            return Ok(Self { broker, registry, shared: None, fenced });
+        };
+        let store = Store::new(settings)?;
+        let registry: Arc<dyn Registry> = Arc::new(RedisRegistry::start(
+            (&store, settings),
+            (tag, &config.node_name),
+            config.limits.max_connections,
+            lifecycle,
+            fenced.clone(),
+        ));
+        let peers = Peers::new(store.clone(), tag, Arc::clone(hub), Arc::clone(&registry), lifecycle.clone());
+        let peers = Arc::new(peers);
+        let health = Arc::new(Health::new(settings.lease * GRACE_LEASES, Arc::clone(metrics)));
+        let broker = RedisBroker::start(
+            (store.clone(), settings.clone()),
+            Arc::clone(hub),
+            Arc::clone(&peers),
+            Arc::clone(&health),
+            (lifecycle, Arc::clone(metrics)),
+        );
+        let shared = Some(Shared { store, settings: settings.clone(), peers, health });
+        Ok(Self { broker: Arc::new(broker), registry, shared, fenced })
+    }
+
+    /// Returns whether new clients are welcome.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.broker.has_begun() && self.shared.as_ref().is_none_or(|shared| shared.health.is_ready())
+    }
+
+    /// Returns what carries the messages.
+    pub(crate) fn name(&self) -> &'static str {
+        if self.shared.is_some() { "redis" } else { "memory" }
+    }
+}

@@ -1,0 +1,121 @@
+//! The broker of many nodes: Redis carries the messages.
+//!
+//! A message is accepted by one script (offset, stream, publish); a node delivers what comes in order and reads from the
+//! stream what did not come ([`track`]). `publisher` and `reader` use pooled connections, `subscriber` one of its own.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use self::channels::Channels;
+use self::health::Health;
+use self::publisher::Publisher;
+use self::reader::Reader;
+use self::subscriber::{Command, Subscriber};
+use super::{Broker, Channel, Publication, PublishError, Standing};
+use crate::config::RedisSettings;
+use crate::hub::Hub;
+use crate::lifecycle::Lifecycle;
+use crate::metrics::{DropReason, Metrics};
+use crate::peers::Peers;
+use crate::store::Store;
+
+mod channels;
+pub(crate) mod health;
+mod publisher;
+mod reader;
+mod subscriber;
+mod track;
+
+/// Publications on their way to the publisher.
+const PUBLICATIONS: usize = 16_384;
+/// Subscriptions and their ends on their way to the subscriber.
+const COMMANDS: usize = 262_144;
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct RedisBroker {
+    store: Store,
+    hub: Arc<Hub>,
+    metrics: Arc<Metrics>,
+    channels: Arc<Channels>,
+    publications: mpsc::Sender<Publication>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl RedisBroker {
+    /// Starts the broker's tasks.
+    pub(crate) fn start(
+        (store, settings): (Store, RedisSettings),
+        hub: Arc<Hub>,
+        peers: Arc<Peers>,
+        health: Arc<Health>,
+        (lifecycle, metrics): (&Lifecycle, Arc<Metrics>),
+    ) -> Self {
+        let channels = Arc::new(Channels::new(Arc::clone(&hub), Arc::clone(&metrics)));
+        let (publications, to_publish) = mpsc::channel(PUBLICATIONS);
+        let (commands, to_command) = mpsc::channel(COMMANDS);
+        let subscriber = Subscriber {
+            store: store.clone(),
+            channels: Arc::clone(&channels),
+            peers,
+            health,
+            metrics: Arc::clone(&metrics),
+            heartbeat: settings.heartbeat,
+            commands: to_command,
+        };
+        let publisher = Publisher {
+            store: store.clone(),
+            settings,
+            hub: Arc::clone(&hub),
+            metrics: Arc::clone(&metrics),
+            publications: to_publish,
+        };
+        let reader = Reader { store: store.clone(), channels: Arc::clone(&channels) };
+        lifecycle.spawn_until_end(publisher.run());
+        lifecycle.spawn_until_end(reader.run());
+        lifecycle.spawn_until_end(subscriber.run());
+        let broker = Self { store, hub, metrics, channels, publications, commands };
+        for shard in 0..broker.hub.shard_count() {
+            broker.subscribe(shard, &Channel::Broadcast);
+        }
+        broker
+    }
+}
+
+impl Broker for RedisBroker {
+    fn publish(&self, publications: &mut Vec<Publication>) {
+        let mut refused = 0;
+        for publication in publications.drain(..) {
+            if let Err(error) = self.publications.try_send(publication) {
+                refused += 1;
+                self.hub.answer(error.into_inner().receipt, Err(PublishError::Overload));
+            }
+        }
+        if refused > 0 {
+            self.metrics.count_dropped(DropReason::Overload, refused);
+        }
+    }
+
+    fn subscribe(&self, shard: usize, channel: &Channel) -> Standing {
+        let name = self.store.channel(channel);
+        let (standing, is_new) = self.channels.add(&name, channel, shard);
+        if is_new && self.commands.try_send(Command::Subscribe(name.clone())).is_err() {
+            self.channels.remove(&name, shard);
+            return Standing::Refused;
+        }
+        standing
+    }
+
+    fn has_begun(&self) -> bool {
+        self.channels.has_begun(&self.store.channel(&Channel::Broadcast))
+    }
+
+    fn unsubscribe(&self, shard: usize, channel: &Channel) {
+        let name = self.store.channel(channel);
+        if self.channels.remove(&name, shard) && self.commands.try_send(Command::Unsubscribe(name)).is_err() {
+            // Messages for nobody are ignored; the next connection does not subscribe to it any more.
+            tracing::debug!("too many subscriptions under way to end one");
+        }
+    }
+}

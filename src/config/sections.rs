@@ -1,0 +1,213 @@
+//! Reads the settings, table by table: their names, defaults and ranges.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::reader::{Reader, Section};
+use super::settings::{RedisUrl, Switchable};
+use super::{
+    AccessKey, Auth, Config, Drain, Limits, LogFormat, Management, ManagementAuth, RedisSettings, Secret,
+    routes,
+};
+use crate::route::{BUILT_IN, RouteTable};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// Takes every setting.
+pub(super) fn read<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Config {
+    let listen = reader.setting(document, "listen", SocketAddr::from(([127, 0, 0, 1], 8080)));
+    let admin_listen = reader.setting(document, "admin_listen", SocketAddr::from(([127, 0, 0, 1], 9090)));
+    let stage = stage(reader, document);
+    let node_name = reader.setting(document, "node_name", default_node_name());
+    let shards = reader.within(document, "shards", 0, 0..=1_024);
+    let log_format = reader.setting(document, "log_format", LogFormat::Text);
+    let routes = route_table(reader, document);
+    let limits = limits(reader, document);
+    let drain = drain(reader, document);
+    let auth = auth(reader, document);
+    let redis = redis(reader, document);
+    let management = management(reader, document, [listen, admin_listen]);
+    Config {
+        listen,
+        admin_listen,
+        stage,
+        node_name,
+        shards,
+        log_format,
+        limits,
+        drain,
+        management,
+        auth,
+        redis,
+        routes,
+        unknown_variables: Vec::new(),
+    }
+}
+
+fn stage<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> String {
+    let place = reader.place(document, "stage");
+    let stage = reader.setting(document, "stage", "beta".to_owned());
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'$');
+    if stage.is_empty() || stage.len() > 128 || !stage.bytes().all(plain) {
+        let message = "a stage's name has 1 to 128 letters, digits, - and _";
+        reader.fault(place, "stage".to_owned(), message);
+    }
+    stage
+}
+
+/// The routes of the file, or the built-in table if it names none.
+fn route_table<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> RouteTable {
+    let table = routes::read(reader, document);
+    if table.iter().next().is_some() {
+        return table;
+    }
+    let no_overrides = BTreeMap::new();
+    let mut built_in = Reader::new("built-in routes", BUILT_IN, &no_overrides);
+    let mut document = built_in.document();
+    let table = routes::read(&mut built_in, &mut document);
+    built_in.finish(document);
+    debug_assert_eq!(built_in.into_faults(), []);
+    table
+}
+
+fn limits<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Limits {
+    const MIB: usize = 1 << 20;
+    let mut section = reader.section(document, "limits");
+    let s = &mut section;
+    let message_place = reader.place(s, "message_bytes");
+    let limits = Limits {
+        max_connections: reader.within(s, "max_connections", 100_000, 1..=10_000_000),
+        max_http_connections: reader.within(s, "max_http_connections", 1_024, 1..=1_000_000),
+        handshake_timeout: reader.within(s, "handshake_timeout", 10 * SECOND, 10 * MILLISECOND..=60 * SECOND),
+        frame_bytes: reader.within(s, "frame_bytes", 32 << 10, 125..=256 * MIB),
+        message_bytes: reader.within(s, "message_bytes", 128 << 10, 125..=256 * MIB),
+        allow_binary: reader.setting(s, "allow_binary", false),
+        idle_timeout: reader.within(s, "idle_timeout", 600 * SECOND, 10 * MILLISECOND..=24 * HOUR),
+        max_lifetime: reader.within(s, "max_lifetime", 2 * HOUR, 10 * MILLISECOND..=720 * HOUR),
+        ping_interval: {
+            let range = Switchable(None)..=Switchable(Some(HOUR));
+            reader.within(s, "ping_interval", Switchable(Some(25 * SECOND)), range).0
+        },
+        pong_timeout: reader.within(s, "pong_timeout", 10 * SECOND, 10 * MILLISECOND..=HOUR),
+        outbox_bytes: reader.within(s, "outbox_bytes", MIB, 1 << 10..=1 << 30),
+        outbox_age: reader.within(s, "outbox_age", 30 * SECOND, 10 * MILLISECOND..=HOUR),
+        close_timeout: reader.within(s, "close_timeout", 5 * SECOND, 10 * MILLISECOND..=60 * SECOND),
+        groups_per_connection: reader.within(s, "groups_per_connection", 128, 0..=10_000),
+    };
+    if limits.message_bytes > limits.outbox_bytes {
+        let message = "larger than limits.outbox_bytes; no client could be sent such a message";
+        reader.fault(message_place, "limits.message_bytes".to_owned(), message);
+    }
+    reader.finish(section);
+    limits
+}
+
+fn drain<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Drain {
+    let mut section = reader.section(document, "drain");
+    let s = &mut section;
+    let drain = Drain {
+        notice: reader.within(s, "notice", Duration::ZERO, Duration::ZERO..=HOUR),
+        window: reader.within(s, "window", 30 * SECOND, Duration::ZERO..=HOUR),
+        min_rate: reader.within(s, "min_rate", 100, 1..=1_000_000),
+        grace: reader.within(s, "grace", 10 * SECOND, 10 * MILLISECOND..=HOUR),
+    };
+    reader.finish(section);
+    drain
+}
+
+fn redis<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Option<RedisSettings> {
+    let mut section = reader.section(document, "redis");
+    let s = &mut section;
+    let url = reader.optional::<RedisUrl>(s, "url");
+    let prefix = reader.setting(s, "prefix", "gatecast".to_owned());
+    let lease = reader.within(s, "lease", 10 * SECOND, 500 * MILLISECOND..=HOUR);
+    let heartbeat = reader.within(s, "heartbeat", SECOND, 50 * MILLISECOND..=60 * SECOND);
+    let stream_entries = reader.within(s, "stream_entries", 1_000, 1..=1_000_000);
+    let stream_age = reader.within(s, "stream_age", 60 * SECOND, SECOND..=24 * HOUR);
+    reader.finish(section);
+    let RedisUrl(url) = url?;
+    Some(RedisSettings { url, prefix, lease, heartbeat, stream_entries, stream_age })
+}
+
+fn auth<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Auth {
+    let mut section = reader.section(document, "auth");
+    let auth = Auth {
+        allowed_origins: reader.texts(&mut section, "allowed_origins"),
+        user_header: reader.optional(&mut section, "user_header"),
+    };
+    reader.finish(section);
+    auth
+}
+
+/// The key pair of the two well-known variables or settings, and those of the list; without any, only loopback is served.
+fn management<'d>(
+    reader: &mut Reader<'d>,
+    document: &mut Section<'d>,
+    addresses: [SocketAddr; 2],
+) -> Management {
+    let mut keys = Vec::new();
+    let place = reader.place(document, "access_key_id");
+    let id = reader.optional::<String>(document, "access_key_id");
+    let secret = reader.optional::<Secret>(document, "secret_access_key");
+    match (id, secret) {
+        (Some(id), Some(secret)) => keys.push(AccessKey { id, secret }),
+        (None, None) => {}
+        _ => {
+            let message = "access_key_id and secret_access_key go together; set both or none";
+            reader.fault(place, "access_key_id".to_owned(), message);
+        }
+    }
+    let mut section = reader.section(document, "management");
+    for mut pair in reader.list_of_sections(&mut section, "keys") {
+        let place = reader.place(&pair, "id");
+        let id = reader.optional::<String>(&mut pair, "id");
+        let secret = reader.optional::<Secret>(&mut pair, "secret");
+        match (id, secret) {
+            (Some(id), Some(_)) if keys.iter().any(|key: &AccessKey| key.id == id) => {
+                reader.fault(
+                    place,
+                    pair.dotted("id"),
+                    format!("{id:?} is there twice; every id has one secret"),
+                );
+            }
+            (Some(id), Some(secret)) => keys.push(AccessKey { id, secret }),
+            _ => reader.fault(place, pair.dotted("id"), "a key needs both id and secret"),
+        }
+        reader.finish(pair);
+    }
+    let clock_skew = reader.within(&mut section, "clock_skew", 300 * SECOND, SECOND..=HOUR);
+    let place = reader.place(&section, "auth");
+    let wanted = reader.optional::<ManagementAuth>(&mut section, "auth");
+    reader.finish(section);
+    let public = addresses.iter().find(|address| !address.ip().is_loopback());
+    let auth = match (wanted, keys.is_empty(), public) {
+        (Some(auth), false, _) => auth,
+        (None, false, _) => ManagementAuth::SigV4,
+        (Some(ManagementAuth::None), true, _) | (None, true, None) => ManagementAuth::None,
+        (Some(ManagementAuth::SigV4), true, _) => {
+            reader.fault(
+                place,
+                "management.auth".to_owned(),
+                "\"sigv4\" needs a key; set access_key_id and secret_access_key",
+            );
+            ManagementAuth::SigV4
+        }
+        (None, true, Some(address)) => {
+            let message = format!(
+                "{address} is reachable from other hosts and the management API has no keys; set access_key_id and \
+                 secret_access_key, or listen on loopback, or ask for an open API by management.auth = \"none\""
+            );
+            reader.fault(place, "management.auth".to_owned(), message);
+            ManagementAuth::SigV4
+        }
+    };
+    Management { auth, keys, clock_skew }
+}
+
+fn default_node_name() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_str().unwrap_or("gatecast").to_owned()
+}

@@ -1,0 +1,216 @@
+//! Asks the node that holds a connection to do something with it.
+//!
+//! A connection's id names its node, so nothing is looked up: the request goes to that node's own channel, and the answer
+//! comes back on ours. Who does not listen and holds no lease is gone; who does not answer in time may be alive, and the
+//! caller is told just that.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use deadpool_redis::redis::AsyncCommands as _;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::close::Close;
+use crate::hub::Hub;
+use crate::id::{ConnectionId, NodeTag};
+use crate::inbox::PostOutcome;
+use crate::lifecycle::Lifecycle;
+use crate::registry::Registry;
+use crate::store::{Store, StoreError, answered};
+
+/// Longest wait for another node's answer.
+const DEADLINE: Duration = Duration::from_secs(3);
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    store: Store,
+    tag: NodeTag,
+    hub: Arc<Hub>,
+    registry: Arc<dyn Registry>,
+    lifecycle: Lifecycle,
+    next_call: AtomicU64,
+    calls: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+}
+
+/// What is asked of the node that holds a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Operation {
+    Post,
+    Get,
+    Delete,
+}
+
+/// What it says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    Done,
+    /// The body of `GetConnection`.
+    Described(String),
+    Gone,
+    Full,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PeerError {
+    /// Redis is away.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The node is not listening, but holds its lease.
+    #[error("the connection's node cannot be reached")]
+    Unreachable,
+    /// It did not answer in time; it may have done what it was asked.
+    #[error("the connection's node did not answer in time")]
+    Timeout,
+}
+
+/// The first line of what goes over a node's channel; a frame may follow.
+#[derive(Debug, Serialize, Deserialize)]
+enum Envelope {
+    Request { from: String, call: u64, operation: Operation, id: String },
+    Answer { call: u64, answer: Answer },
+}
+
+impl Peers {
+    pub(crate) fn new(
+        store: Store,
+        tag: NodeTag,
+        hub: Arc<Hub>,
+        registry: Arc<dyn Registry>,
+        lifecycle: Lifecycle,
+    ) -> Self {
+        let (next_call, calls) = (AtomicU64::new(0), Mutex::default());
+        Self { store, tag, hub, registry, lifecycle, next_call, calls }
+    }
+
+    /// Returns this node's tag.
+    pub(crate) fn tag(&self) -> NodeTag {
+        self.tag
+    }
+
+    /// Does something with a connection, wherever it is.
+    pub(crate) async fn ask(
+        &self,
+        operation: Operation,
+        id: ConnectionId,
+        frame: Bytes,
+    ) -> Result<Answer, PeerError> {
+        match id.node() {
+            None => Ok(Answer::Gone),
+            Some(node) if node == self.tag => {
+                Ok(carry_out(&self.hub, &*self.registry, operation, (id, frame)).await)
+            }
+            Some(node) => self.ask_node(node, operation, id, frame).await,
+        }
+    }
+
+    async fn ask_node(
+        &self,
+        node: NodeTag,
+        operation: Operation,
+        id: ConnectionId,
+        frame: Bytes,
+    ) -> Result<Answer, PeerError> {
+        let call = self.next_call.fetch_add(1, Ordering::Relaxed);
+        let (caller, answer) = oneshot::channel();
+        self.calls.lock().insert(call, caller);
+        let _forgotten = Forget { peers: self, call };
+        let from = self.tag.to_string();
+        let request = Envelope::Request { from, call, operation, id: id.to_string() };
+        if self.send(node, &request, &frame).await? == 0 {
+            return self.judge(node, PeerError::Unreachable).await;
+        }
+        match tokio::time::timeout(DEADLINE, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            // It listens as far as Redis knows, but perhaps it is dead to the others already.
+            Ok(Err(_)) | Err(_) => self.judge(node, PeerError::Timeout).await,
+        }
+    }
+
+    /// A node does not answer: its connections are gone if its lease has ended, else it may be about to come back.
+    async fn judge(&self, node: NodeTag, otherwise: PeerError) -> Result<Answer, PeerError> {
+        let mut connection = self.store.connection().await?;
+        let holds_lease: bool = answered(connection.exists(self.store.lease(&node.to_string()))).await?;
+        if holds_lease { Err(otherwise) } else { Ok(Answer::Gone) }
+    }
+
+    /// Takes what came over this node's channel.
+    pub(crate) fn on_message(self: &Arc<Self>, payload: &[u8]) {
+        let Some(at) = payload.iter().position(|byte| *byte == b'\n') else { return };
+        let (line, frame) = payload.split_at(at);
+        let frame = Bytes::copy_from_slice(frame.get(1..).unwrap_or_default());
+        match serde_json::from_slice(line) {
+            Ok(Envelope::Answer { call, answer }) => {
+                if let Some(caller) = self.calls.lock().remove(&call) {
+                    crate::inbox::answer(caller, answer);
+                }
+            }
+            Ok(Envelope::Request { from, call, operation, id }) => {
+                let (Some(from), Some(id)) = (NodeTag::parse(&from), ConnectionId::parse(&id)) else {
+                    return;
+                };
+                let peers = Arc::clone(self);
+                self.lifecycle.spawn(async move { peers.serve((from, call), operation, (id, frame)).await });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "another node's message cannot be read; do the versions differ?");
+            }
+        }
+    }
+
+    async fn serve(&self, (from, call): (NodeTag, u64), operation: Operation, what: (ConnectionId, Bytes)) {
+        let answer = carry_out(&self.hub, &*self.registry, operation, what).await;
+        if let Err(error) = self.send(from, &Envelope::Answer { call, answer }, &[]).await {
+            tracing::debug!(%error, "answering another node");
+        }
+    }
+
+    /// Publishes on a node's channel; returns how many listen.
+    async fn send(&self, node: NodeTag, envelope: &Envelope, frame: &[u8]) -> Result<u64, StoreError> {
+        let mut payload = serde_json::to_vec(envelope).unwrap_or_default();
+        payload.push(b'\n');
+        payload.extend_from_slice(frame);
+        let mut connection = self.store.connection().await?;
+        answered(connection.publish(self.store.node_channel(node), payload)).await
+    }
+}
+
+/// Does what is asked with a connection of this node.
+pub(crate) async fn carry_out(
+    hub: &Hub,
+    registry: &dyn Registry,
+    operation: Operation,
+    (id, frame): (ConnectionId, Bytes),
+) -> Answer {
+    match operation {
+        Operation::Post => match hub.post(id, frame).await {
+            PostOutcome::Sent => Answer::Done,
+            PostOutcome::Gone => Answer::Gone,
+            PostOutcome::Full => Answer::Full,
+        },
+        Operation::Delete if hub.close(id, Close::Deleted).await => Answer::Done,
+        Operation::Delete => Answer::Gone,
+        Operation::Get => match (registry.get(&id), hub.last_active(id).await) {
+            (Some(record), Some(last_active)) => Answer::Described(record.describe(last_active)),
+            _ => Answer::Gone,
+        },
+    }
+}
+
+/// Forgets a call that nobody waits for any more.
+struct Forget<'a> {
+    peers: &'a Peers,
+    call: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.peers.calls.lock().remove(&self.call);
+    }
+}

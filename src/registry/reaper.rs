@@ -1,0 +1,117 @@
+//! Ends the connections of nodes that are dead, in their name: `$disconnect` for each, once.
+//!
+//! Every node looks after the next alive one in the ring of tags, so that the cluster's work is O(nodes). Who claims a dead
+//! node takes its records out one by one; a record is taken out before its `$disconnect` runs, so it never runs twice.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deadpool_redis::redis::{AsyncCommands as _, Script};
+
+use super::Record;
+use crate::store::{Store, StoreError, answered};
+
+/// Records read at a time.
+const BATCH: usize = 128;
+/// How long a reaped node stays fenced.
+const FENCE: Duration = Duration::from_secs(24 * 3_600);
+
+/// See the head of this file.
+pub(crate) struct Reaper<F> {
+    pub(crate) store: Store,
+    /// This node's tag.
+    pub(crate) tag: String,
+    pub(crate) lease: Duration,
+    /// Runs `$disconnect` for a record.
+    pub(crate) on_lost: F,
+}
+
+impl<F: Fn(&Arc<Record>) + Send + Sync> Reaper<F> {
+    /// Runs for ever.
+    pub(crate) async fn run(self) {
+        let mut ticks = tokio::time::interval(self.lease / 3);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // While Redis was away, or this node asleep, nobody could renew a lease: everybody is given the time to.
+        let mut seen = Instant::now();
+        let mut fair_since = seen + self.lease;
+        loop {
+            ticks.tick().await;
+            let result = self.look(fair_since <= Instant::now()).await;
+            if let Err(error) = &result {
+                tracing::debug!(%error, "looking after other nodes");
+            }
+            if result.is_err() || seen.elapsed() > self.lease {
+                fair_since = Instant::now() + self.lease;
+            }
+            seen = Instant::now();
+        }
+    }
+
+    /// Looks at the nodes behind this one in the ring, up to the first that lives; reaps the dead, if that is fair.
+    async fn look(&self, is_fair: bool) -> Result<(), StoreError> {
+        let mut connection = self.store.connection().await?;
+        let mut tags: Vec<String> = answered(connection.smembers(self.store.nodes())).await?;
+        tags.sort();
+        let at = tags.partition_point(|tag| *tag <= self.tag);
+        tags.rotate_left(at);
+        for tag in tags.iter().filter(|tag| **tag != self.tag) {
+            if answered(connection.exists(self.store.lease(tag))).await? {
+                break;
+            }
+            if is_fair && self.claim(tag).await? {
+                self.reap(tag).await?;
+            } else if !answered(connection.exists(self.store.records(tag))).await? {
+                // It has left, or its reaper died at the very end.
+                let _: u64 = answered(connection.srem(self.store.nodes(), tag)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn claim(&self, tag: &str) -> Result<bool, StoreError> {
+        let script = Script::new(include_str!("claim.lua"));
+        let mut call = script.key(self.store.lease(tag));
+        call.key(self.store.reaped(tag)).arg(&self.tag);
+        call.arg(u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX).saturating_mul(3));
+        let mut connection = self.store.connection().await?;
+        answered(call.invoke_async(&mut connection)).await
+    }
+
+    async fn reap(&self, tag: &str) -> Result<(), StoreError> {
+        let (key, mark) = (self.store.records(tag), self.store.reaped(tag));
+        let mut connection = self.store.connection().await?;
+        let mut count = 0_usize;
+        loop {
+            let mut scan = deadpool_redis::redis::cmd("HSCAN");
+            scan.arg(&key).arg(0).arg("COUNT").arg(BATCH);
+            let (_, fields): (u64, Vec<(String, String)>) =
+                answered(scan.query_async(&mut connection)).await?;
+            if fields.is_empty() {
+                break;
+            }
+            for (id, text) in fields {
+                let taken: u64 = answered(connection.hdel(&key, &id)).await?;
+                match Record::from_json(&text) {
+                    Some(record) if taken == 1 => {
+                        (self.on_lost)(&Arc::new(record));
+                        count += 1;
+                    }
+                    Some(_) => {}
+                    None => tracing::warn!(conn.id = id, "a record of another node cannot be read"),
+                }
+            }
+            // Still at it: nobody else needs to go on, and the node stays fenced.
+            let lease = i64::try_from(self.lease.as_millis()).unwrap_or(i64::MAX).saturating_mul(3);
+            let _: bool = answered(connection.pexpire(&mark, lease)).await?;
+        }
+        let fence = i64::try_from(FENCE.as_millis()).unwrap_or(i64::MAX);
+        let _: bool = answered(connection.pexpire(&mark, fence)).await?;
+        let _: u64 = answered(connection.srem(self.store.nodes(), tag)).await?;
+        tracing::warn!(
+            node = tag,
+            connections = count,
+            "a node is dead; its connections are ended in its name"
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,260 @@
+//! The registry of many nodes: a hash of records for each node, and a lease that says the node lives.
+//!
+//! One write renews the lease for all connections of a node; nothing is refreshed for each. When a lease ends, one survivor
+//! ends the dead node's connections in its name ([`super::reaper`]); a node that was taken for dead must not go on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_redis::redis::{Script, pipe};
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::memory::MemoryRegistry;
+use super::{Record, Registry, Unavailable};
+use crate::config::RedisSettings;
+use crate::id::{ConnectionId, NodeTag};
+use crate::lifecycle::Lifecycle;
+use crate::store::{Store, StoreError, answered};
+
+/// Writes in one pipeline: a connect storm costs one round trip for so many.
+const BATCH: usize = 512;
+/// How long a node that has left is marked, far longer than any renewal is under way.
+const MARK_MILLISECONDS: u64 = 3_600_000;
+/// Pause before removals that failed are tried again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct RedisRegistry {
+    local: Arc<MemoryRegistry>,
+    writes: mpsc::Sender<Write>,
+}
+
+/// A handshake that waits for its record.
+type Waiting = oneshot::Sender<Result<(), Unavailable>>;
+
+#[derive(Debug)]
+enum Write {
+    Insert(Arc<Record>, Waiting),
+    Remove(ConnectionId),
+    /// Once all before it is written, give up the lease.
+    Leave(oneshot::Sender<()>),
+}
+
+/// The tasks' side.
+#[derive(Clone)]
+struct Keeper {
+    store: Store,
+    tag: String,
+    name: String,
+    lease: Duration,
+    local: Arc<MemoryRegistry>,
+    /// Cancelled when the lease is given up.
+    left: CancellationToken,
+}
+
+impl RedisRegistry {
+    /// Starts the registry's tasks; `fenced` is cancelled when others have taken this node for dead.
+    pub(crate) fn start(
+        (store, settings): (&Store, &RedisSettings),
+        (tag, name): (NodeTag, &str),
+        max_connections: usize,
+        lifecycle: &Lifecycle,
+        fenced: CancellationToken,
+    ) -> Self {
+        let local = Arc::new(MemoryRegistry::default());
+        // A connection is written once and removed once.
+        let (writes, to_write) = mpsc::channel(2 * max_connections);
+        let keeper = Keeper {
+            store: store.clone(),
+            tag: tag.to_string(),
+            name: name.to_owned(),
+            lease: settings.lease,
+            local: Arc::clone(&local),
+            left: CancellationToken::new(),
+        };
+        lifecycle.spawn_until_end(keeper.clone().write(to_write));
+        lifecycle.spawn_until_end(keeper.renew(fenced));
+        Self { local, writes }
+    }
+}
+
+impl Registry for RedisRegistry {
+    fn insert(&self, record: Arc<Record>) -> BoxFuture<'_, Result<(), Unavailable>> {
+        Box::pin(async move {
+            let id = record.id;
+            self.local.put(Arc::clone(&record));
+            let (done, written) = oneshot::channel();
+            let result = match self.writes.try_send(Write::Insert(record, done)) {
+                Ok(()) => written.await.unwrap_or(Err(Unavailable)),
+                Err(_) => Err(Unavailable),
+            };
+            if result.is_err() {
+                self.remove(&id);
+            }
+            result
+        })
+    }
+
+    fn remove(&self, id: &ConnectionId) {
+        self.local.remove(id);
+        if self.writes.try_send(Write::Remove(*id)).is_err() {
+            tracing::error!("a record stays behind until the node's lease ends");
+        }
+    }
+
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let (done, left) = oneshot::channel();
+            if self.writes.send(Write::Leave(done)).await.is_ok() && left.await.is_err() {
+                tracing::debug!("the lease ends by itself");
+            }
+        })
+    }
+
+    fn get(&self, id: &ConnectionId) -> Option<Arc<Record>> {
+        self.local.get(id)
+    }
+}
+
+impl Keeper {
+    /// Carries out writes, as many at a time as have come together. Insertions that fail are refused; removals stay.
+    async fn write(self, mut writes: mpsc::Receiver<Write>) {
+        let mut batch = Vec::new();
+        let mut removals: Vec<ConnectionId> = Vec::new();
+        let mut leaving = None;
+        loop {
+            let is_done = removals.is_empty() && leaving.is_none();
+            let wait = if is_done { Duration::MAX } else { PAUSE };
+            if tokio::time::timeout(wait, writes.recv_many(&mut batch, BATCH)).await == Ok(0) {
+                return;
+            }
+            let mut insertions = HashMap::new();
+            for write in batch.drain(..) {
+                match write {
+                    Write::Insert(record, done) => drop(insertions.insert(record.id, (record, done))),
+                    Write::Remove(id) => removals.push(id),
+                    Write::Leave(done) => leaving = Some(done),
+                }
+            }
+            let result = self.write_batch(&insertions, &removals).await;
+            if let Err(error) = &result {
+                tracing::debug!(%error, "writing records");
+            } else {
+                removals.clear();
+                if let Some(done) = leaving.take() {
+                    return self.leave(done).await;
+                }
+            }
+            for (_, done) in insertions.into_values() {
+                crate::inbox::answer(done, result.as_ref().map_err(|_| Unavailable).copied());
+            }
+        }
+    }
+
+    async fn write_batch(
+        &self,
+        insertions: &HashMap<ConnectionId, (Arc<Record>, Waiting)>,
+        removals: &[ConnectionId],
+    ) -> Result<(), StoreError> {
+        if insertions.is_empty() && removals.is_empty() {
+            return Ok(());
+        }
+        let key = self.store.records(&self.tag);
+        let mut pipeline = pipe();
+        for (record, _) in insertions.values() {
+            pipeline.hset(&key, record.id.as_str(), record.to_json()).ignore();
+        }
+        for chunk in removals.chunks(BATCH) {
+            let ids: Vec<&str> = chunk.iter().map(ConnectionId::as_str).collect();
+            pipeline.hdel(&key, ids).ignore();
+        }
+        let mut connection = self.store.connection().await?;
+        answered(pipeline.query_async(&mut connection)).await
+    }
+
+    /// Gives up the lease; the mark keeps a renewal that is under way from taking it again.
+    async fn leave(&self, done: oneshot::Sender<()>) {
+        self.left.cancel();
+        let mut pipeline = pipe();
+        let mark = self.store.reaped(&self.tag);
+        pipeline.pset_ex(mark, "left", MARK_MILLISECONDS).ignore();
+        pipeline.del(self.store.lease(&self.tag)).ignore().srem(self.store.nodes(), &self.tag).ignore();
+        let result: Result<(), StoreError> = async {
+            let mut connection = self.store.connection().await?;
+            answered(pipeline.query_async(&mut connection)).await
+        }
+        .await;
+        match result {
+            Ok(()) => crate::inbox::answer(done, ()),
+            Err(error) => tracing::debug!(%error, "giving up the lease"),
+        }
+    }
+
+    /// Keeps the lease.
+    async fn renew(self, fenced: CancellationToken) {
+        let left = self.left.clone();
+        left.run_until_cancelled(self.renew_for_ever(fenced)).await;
+    }
+
+    async fn renew_for_ever(&self, fenced: CancellationToken) {
+        let mut ticks = tokio::time::interval(self.lease / 3);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            match self.renew_once().await {
+                Ok(count) if count < 0 => {
+                    tracing::error!(
+                        "others have taken this node for dead; it closes its connections and ends"
+                    );
+                    return fenced.cancel();
+                }
+                Ok(count) => self.restore(count).await,
+                Err(error) => tracing::debug!(%error, "renewing the lease"),
+            }
+        }
+    }
+
+    async fn renew_once(&self) -> Result<i64, StoreError> {
+        let script = Script::new(include_str!("renew.lua"));
+        let mut call = script.key(self.store.lease(&self.tag));
+        call.key(self.store.reaped(&self.tag)).key(self.store.records(&self.tag));
+        call.arg(&self.name).arg(u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX));
+        let mut connection = self.store.connection().await?;
+        let count = answered(call.invoke_async(&mut connection)).await?;
+        answered(deadpool_redis::redis::AsyncCommands::sadd(&mut connection, self.store.nodes(), &self.tag))
+            .await
+            .map(|_: u64| count)
+    }
+
+    /// Writes all records again if Redis has forgotten them.
+    async fn restore(&self, count: i64) {
+        let records = self.local.all();
+        if count > 0 || records.is_empty() {
+            return;
+        }
+        let key = self.store.records(&self.tag);
+        for chunk in records.chunks(BATCH) {
+            let mut pipeline = pipe();
+            for record in chunk {
+                pipeline.hset(&key, record.id.as_str(), record.to_json()).ignore();
+            }
+            let written: Result<(), StoreError> = async {
+                let mut connection = self.store.connection().await?;
+                answered(pipeline.query_async(&mut connection)).await
+            }
+            .await;
+            if let Err(error) = written {
+                tracing::debug!(%error, "writing records again");
+                return;
+            }
+        }
+        tracing::info!(
+            records = records.len(),
+            "Redis had forgotten this node's records; they are written again"
+        );
+    }
+}
