@@ -7,8 +7,9 @@
 use std::time::Duration;
 
 use deadpool_redis::redis::aio::PubSub;
-use deadpool_redis::redis::{Client, RedisError};
+use deadpool_redis::redis::{Client, Pipeline, RedisError};
 use deadpool_redis::{Config, Connection, Pool, PoolConfig, PoolError, Runtime, Timeouts};
+use rand::RngExt as _;
 
 use crate::broker::Channel;
 use crate::config::RedisSettings;
@@ -80,6 +81,12 @@ impl Store {
         Ok(self.pool.get().await?)
     }
 
+    /// Carries out commands whose answers say nothing but that they were carried out.
+    pub(crate) async fn run(&self, pipeline: &Pipeline) -> Result<(), StoreError> {
+        let mut connection = self.connection().await?;
+        answered(pipeline.query_async(&mut connection)).await
+    }
+
     /// Opens a connection for subscriptions, of its own.
     pub(crate) async fn subscriber(&self) -> Result<PubSub, StoreError> {
         let opened = tokio::time::timeout(CONNECT_TIMEOUT, self.client.get_async_pubsub()).await;
@@ -130,6 +137,16 @@ impl Store {
     pub(crate) fn nodes(&self) -> String {
         format!("{}:nodes", self.prefix)
     }
+}
+
+/// Returns a time as Redis counts it.
+pub(crate) fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Draws the name of an epoch.
+pub(crate) fn new_epoch() -> String {
+    format!("{:08x}", rand::rng().random::<u32>())
 }
 
 /// Waits for an answer, but not for ever.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use deadpool_redis::redis::{AsyncCommands as _, Script};
 
 use super::Record;
-use crate::store::{Store, StoreError, answered};
+use crate::store::{Store, StoreError, answered, milliseconds};
 
 /// Records read at a time.
 const BATCH: usize = 128;
@@ -72,7 +72,7 @@ impl<F: Fn(&Arc<Record>) + Send + Sync> Reaper<F> {
         let script = Script::new(include_str!("claim.lua"));
         let mut call = script.key(self.store.lease(tag));
         call.key(self.store.reaped(tag)).arg(&self.tag);
-        call.arg(u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX).saturating_mul(3));
+        call.arg(milliseconds(self.lease * 3));
         let mut connection = self.store.connection().await?;
         answered(call.invoke_async(&mut connection)).await
     }
@@ -101,11 +101,9 @@ impl<F: Fn(&Arc<Record>) + Send + Sync> Reaper<F> {
                 }
             }
             // Still at it: nobody else needs to go on, and the node stays fenced.
-            let lease = i64::try_from(self.lease.as_millis()).unwrap_or(i64::MAX).saturating_mul(3);
-            let _: bool = answered(connection.pexpire(&mark, lease)).await?;
+            let _: bool = answered(connection.pexpire(&mark, milliseconds(self.lease * 3))).await?;
         }
-        let fence = i64::try_from(FENCE.as_millis()).unwrap_or(i64::MAX);
-        let _: bool = answered(connection.pexpire(&mark, fence)).await?;
+        let _: bool = answered(connection.pexpire(&mark, milliseconds(FENCE))).await?;
         let _: u64 = answered(connection.srem(self.store.nodes(), tag)).await?;
         tracing::warn!(
             node = tag,

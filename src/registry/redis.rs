@@ -17,7 +17,7 @@ use super::{Record, Registry, Unavailable};
 use crate::config::RedisSettings;
 use crate::id::{ConnectionId, NodeTag};
 use crate::lifecycle::Lifecycle;
-use crate::store::{Store, StoreError, answered};
+use crate::store::{Store, StoreError, answered, milliseconds};
 
 /// Writes in one pipeline: a connect storm costs one round trip for so many.
 const BATCH: usize = 512;
@@ -172,8 +172,7 @@ impl Keeper {
             let ids: Vec<&str> = chunk.iter().map(ConnectionId::as_str).collect();
             pipeline.hdel(&key, ids).ignore();
         }
-        let mut connection = self.store.connection().await?;
-        answered(pipeline.query_async(&mut connection)).await
+        self.store.run(&pipeline).await
     }
 
     /// Gives up the lease; the mark keeps a renewal that is under way from taking it again.
@@ -183,12 +182,7 @@ impl Keeper {
         let mark = self.store.reaped(&self.tag);
         pipeline.pset_ex(mark, "left", MARK_MILLISECONDS).ignore();
         pipeline.del(self.store.lease(&self.tag)).ignore().srem(self.store.nodes(), &self.tag).ignore();
-        let result: Result<(), StoreError> = async {
-            let mut connection = self.store.connection().await?;
-            answered(pipeline.query_async(&mut connection)).await
-        }
-        .await;
-        match result {
+        match self.store.run(&pipeline).await {
             Ok(()) => crate::inbox::answer(done, ()),
             Err(error) => tracing::debug!(%error, "giving up the lease"),
         }
@@ -222,7 +216,7 @@ impl Keeper {
         let script = Script::new(include_str!("renew.lua"));
         let mut call = script.key(self.store.lease(&self.tag));
         call.key(self.store.reaped(&self.tag)).key(self.store.records(&self.tag));
-        call.arg(&self.name).arg(u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX));
+        call.arg(&self.name).arg(milliseconds(self.lease));
         let mut connection = self.store.connection().await?;
         let count = answered(call.invoke_async(&mut connection)).await?;
         answered(deadpool_redis::redis::AsyncCommands::sadd(&mut connection, self.store.nodes(), &self.tag))
@@ -232,8 +226,11 @@ impl Keeper {
 
     /// Writes all records again if Redis has forgotten them.
     async fn restore(&self, count: i64) {
+        if count > 0 {
+            return;
+        }
         let records = self.local.all();
-        if count > 0 || records.is_empty() {
+        if records.is_empty() {
             return;
         }
         let key = self.store.records(&self.tag);
@@ -242,12 +239,7 @@ impl Keeper {
             for record in chunk {
                 pipeline.hset(&key, record.id.as_str(), record.to_json()).ignore();
             }
-            let written: Result<(), StoreError> = async {
-                let mut connection = self.store.connection().await?;
-                answered(pipeline.query_async(&mut connection)).await
-            }
-            .await;
-            if let Err(error) = written {
+            if let Err(error) = self.store.run(&pipeline).await {
                 tracing::debug!(%error, "writing records again");
                 return;
             }

@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use deadpool_redis::Connection;
 use deadpool_redis::redis::{Script, ScriptInvocation, pipe};
-use rand::RngExt as _;
 use tokio::sync::mpsc;
 
 use crate::broker::{Offset, Publication, PublishError};
 use crate::config::RedisSettings;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
-use crate::store::{Store, StoreError, answered};
+use crate::store::{Store, StoreError, answered, milliseconds, new_epoch};
 
 /// Publications in one pipeline; at 256 short ones Redis is busy for some 2 ms.
 const BATCH: usize = 256;
@@ -55,8 +54,8 @@ impl Publisher {
         let mut connection: Connection = self.store.connection().await?;
         // Loading is idempotent, and Redis may be another than before.
         answered(script.load_async(&mut connection)).await?;
-        let epoch = format!("{:08x}", rand::rng().random::<u32>());
-        let age = u64::try_from(self.settings.stream_age.as_millis()).unwrap_or(u64::MAX);
+        let epoch = new_epoch();
+        let age = milliseconds(self.settings.stream_age);
         let mut pipeline = pipe();
         for Publication { channel, frame, .. } in batch {
             let name = self.store.channel(channel);

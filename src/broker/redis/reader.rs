@@ -9,11 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use deadpool_redis::redis::streams::StreamRangeReply;
 use deadpool_redis::redis::{FromRedisValue as _, Script, Value, pipe};
-use rand::RngExt as _;
 
 use super::channels::{Channels, Next};
 use super::track::{Position, Reading};
-use crate::store::{Store, StoreError, answered};
+use crate::store::{Store, StoreError, answered, new_epoch};
 
 /// Channels read in one pipeline.
 const BATCH: usize = 64;
@@ -79,11 +78,10 @@ impl Reader {
     }
 
     async fn begin_epoch(&self, name: &str, seen: &str, offset: u64) -> Result<(), StoreError> {
-        let epoch = format!("{:08x}", rand::rng().random::<u32>());
         let mut connection = self.store.connection().await?;
         let script = Script::new(include_str!("rewind.lua"));
         let mut call = script.key(Store::meta(name));
-        call.key(Store::stream(name)).arg(seen).arg(offset).arg(epoch);
+        call.key(Store::stream(name)).arg(seen).arg(offset).arg(new_epoch());
         answered(call.invoke_async::<Value>(&mut connection)).await?;
         tracing::warn!(channel = name, "the offset went backwards: a new epoch begins");
         Ok(())
