@@ -135,8 +135,9 @@ impl Peers {
 
     /// A node does not answer: its connections are gone if its lease has ended, else it may be about to come back.
     async fn judge(&self, node: NodeTag, otherwise: PeerError) -> Result<Answer, PeerError> {
-        let mut connection = self.store.connection().await?;
-        let holds_lease: bool = answered(connection.exists(self.store.lease(&node.to_string()))).await?;
+        let lease = self.store.lease(&node.to_string());
+        let mut connection = self.store.connection(&lease).await?;
+        let holds_lease: bool = answered(connection.exists(&lease)).await?;
         if holds_lease { Err(otherwise) } else { Ok(Answer::Gone) }
     }
 
@@ -176,8 +177,9 @@ impl Peers {
         let mut payload = serde_json::to_vec(envelope).unwrap_or_default();
         payload.push(b'\n');
         payload.extend_from_slice(frame);
-        let mut connection = self.store.connection().await?;
-        answered(connection.publish(self.store.node_channel(node), payload)).await
+        let channel = self.store.node_channel(node);
+        let mut connection = self.store.connection(&channel).await?;
+        answered(connection.publish(channel, payload)).await
     }
 }
 

@@ -76,14 +76,14 @@ impl Store {
         Ok(Self { client: Client::open(url)?, pool, prefix: settings.prefix.clone() })
     }
 
-    /// Takes a connection for commands.
-    pub(crate) async fn connection(&self) -> Result<Connection, StoreError> {
+    /// Takes a connection for commands to the server that has a key or channel.
+    pub(crate) async fn connection(&self, _name: &str) -> Result<Connection, StoreError> {
         Ok(self.pool.get().await?)
     }
 
-    /// Carries out commands whose answers say nothing but that they were carried out.
-    pub(crate) async fn run(&self, pipeline: &Pipeline) -> Result<(), StoreError> {
-        let mut connection = self.connection().await?;
+    /// Carries out commands on keys that share the hash tag of `name`, whose answers say nothing but that they were carried out.
+    pub(crate) async fn run(&self, name: &str, pipeline: &Pipeline) -> Result<(), StoreError> {
+        let mut connection = self.connection(name).await?;
         answered(pipeline.query_async(&mut connection)).await
     }
 

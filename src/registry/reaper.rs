@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_redis::redis::{AsyncCommands as _, Script};
+use deadpool_redis::redis::{AsyncCommands as _, Script, pipe};
 
 use super::Record;
 use crate::store::{Store, StoreError, answered, milliseconds};
@@ -49,37 +49,50 @@ impl<F: Fn(&Arc<Record>) + Send + Sync> Reaper<F> {
 
     /// Looks at the nodes behind this one in the ring, up to the first that lives; reaps the dead, if that is fair.
     async fn look(&self, is_fair: bool) -> Result<(), StoreError> {
-        let mut connection = self.store.connection().await?;
-        let mut tags: Vec<String> = answered(connection.smembers(self.store.nodes())).await?;
+        let nodes = self.store.nodes();
+        let mut connection = self.store.connection(&nodes).await?;
+        let mut tags: Vec<String> = answered(connection.smembers(&nodes)).await?;
+        drop(connection);
         tags.sort();
         let at = tags.partition_point(|tag| *tag <= self.tag);
         tags.rotate_left(at);
         for tag in tags.iter().filter(|tag| **tag != self.tag) {
-            if answered(connection.exists(self.store.lease(tag))).await? {
+            if self.exists(&self.store.lease(tag)).await? {
                 break;
             }
             if is_fair && self.claim(tag).await? {
                 self.reap(tag).await?;
-            } else if !answered(connection.exists(self.store.records(tag))).await? {
+            } else if !self.exists(&self.store.records(tag)).await? {
                 // It has left, or its reaper died at the very end.
-                let _: u64 = answered(connection.srem(self.store.nodes(), tag)).await?;
+                self.forget(tag).await?;
             }
         }
         Ok(())
     }
 
+    async fn exists(&self, key: &str) -> Result<bool, StoreError> {
+        let mut connection = self.store.connection(key).await?;
+        answered(connection.exists(key)).await
+    }
+
+    async fn forget(&self, tag: &str) -> Result<(), StoreError> {
+        let nodes = self.store.nodes();
+        self.store.run(&nodes, pipe().srem(&nodes, tag).ignore()).await
+    }
+
     async fn claim(&self, tag: &str) -> Result<bool, StoreError> {
         let script = Script::new(include_str!("claim.lua"));
-        let mut call = script.key(self.store.lease(tag));
+        let lease = self.store.lease(tag);
+        let mut call = script.key(&lease);
         call.key(self.store.reaped(tag)).arg(&self.tag);
         call.arg(milliseconds(self.lease * 3));
-        let mut connection = self.store.connection().await?;
+        let mut connection = self.store.connection(&lease).await?;
         answered(call.invoke_async(&mut connection)).await
     }
 
     async fn reap(&self, tag: &str) -> Result<(), StoreError> {
         let (key, mark) = (self.store.records(tag), self.store.reaped(tag));
-        let mut connection = self.store.connection().await?;
+        let mut connection = self.store.connection(&key).await?;
         let mut count = 0_usize;
         loop {
             let mut scan = deadpool_redis::redis::cmd("HSCAN");
@@ -104,7 +117,7 @@ impl<F: Fn(&Arc<Record>) + Send + Sync> Reaper<F> {
             let _: bool = answered(connection.pexpire(&mark, milliseconds(self.lease * 3))).await?;
         }
         let _: bool = answered(connection.pexpire(&mark, milliseconds(FENCE))).await?;
-        let _: u64 = answered(connection.srem(self.store.nodes(), tag)).await?;
+        self.forget(tag).await?;
         tracing::warn!(
             node = tag,
             connections = count,

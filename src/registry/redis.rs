@@ -172,20 +172,25 @@ impl Keeper {
             let ids: Vec<&str> = chunk.iter().map(ConnectionId::as_str).collect();
             pipeline.hdel(&key, ids).ignore();
         }
-        self.store.run(&pipeline).await
+        self.store.run(&key, &pipeline).await
     }
 
     /// Gives up the lease; the mark keeps a renewal that is under way from taking it again.
     async fn leave(&self, done: oneshot::Sender<()>) {
         self.left.cancel();
-        let mut pipeline = pipe();
-        let mark = self.store.reaped(&self.tag);
-        pipeline.pset_ex(mark, "left", MARK_MILLISECONDS).ignore();
-        pipeline.del(self.store.lease(&self.tag)).ignore().srem(self.store.nodes(), &self.tag).ignore();
-        match self.store.run(&pipeline).await {
+        match self.give_up().await {
             Ok(()) => crate::inbox::answer(done, ()),
             Err(error) => tracing::debug!(%error, "giving up the lease"),
         }
+    }
+
+    async fn give_up(&self) -> Result<(), StoreError> {
+        let (lease, mark) = (self.store.lease(&self.tag), self.store.reaped(&self.tag));
+        let mut pipeline = pipe();
+        pipeline.pset_ex(&mark, "left", MARK_MILLISECONDS).ignore().del(&lease).ignore();
+        self.store.run(&lease, &pipeline).await?;
+        let nodes = self.store.nodes();
+        self.store.run(&nodes, pipe().srem(&nodes, &self.tag).ignore()).await
     }
 
     /// Keeps the lease.
@@ -214,14 +219,15 @@ impl Keeper {
 
     async fn renew_once(&self) -> Result<i64, StoreError> {
         let script = Script::new(include_str!("renew.lua"));
-        let mut call = script.key(self.store.lease(&self.tag));
+        let (lease, nodes) = (self.store.lease(&self.tag), self.store.nodes());
+        let mut call = script.key(&lease);
         call.key(self.store.reaped(&self.tag)).key(self.store.records(&self.tag));
         call.arg(&self.name).arg(milliseconds(self.lease));
-        let mut connection = self.store.connection().await?;
+        let mut connection = self.store.connection(&lease).await?;
         let count = answered(call.invoke_async(&mut connection)).await?;
-        answered(deadpool_redis::redis::AsyncCommands::sadd(&mut connection, self.store.nodes(), &self.tag))
-            .await
-            .map(|_: u64| count)
+        drop(connection);
+        self.store.run(&nodes, pipe().sadd(&nodes, &self.tag).ignore()).await?;
+        Ok(count)
     }
 
     /// Writes all records again if Redis has forgotten them.
@@ -239,7 +245,7 @@ impl Keeper {
             for record in chunk {
                 pipeline.hset(&key, record.id.as_str(), record.to_json()).ignore();
             }
-            if let Err(error) = self.store.run(&pipeline).await {
+            if let Err(error) = self.store.run(&key, &pipeline).await {
                 tracing::debug!(%error, "writing records again");
                 return;
             }

@@ -51,7 +51,7 @@ impl Publisher {
         script: &Script,
         batch: &[Publication],
     ) -> Result<Vec<(String, u64)>, StoreError> {
-        let mut connection: Connection = self.store.connection().await?;
+        let mut connection: Connection = self.store.connection("").await?;
         // Loading is idempotent, and Redis may be another than before.
         answered(script.load_async(&mut connection)).await?;
         let epoch = new_epoch();

@@ -65,7 +65,7 @@ impl Reader {
 
     async fn read(&self, batch: &[(String, u64)]) -> Result<Vec<Reading<Bytes>>, StoreError> {
         let script = Script::new(include_str!("read.lua"));
-        let mut connection = self.store.connection().await?;
+        let mut connection = self.store.connection("").await?;
         answered(script.load_async(&mut connection)).await?;
         let mut pipeline = pipe();
         for (name, after) in batch {
@@ -78,7 +78,7 @@ impl Reader {
     }
 
     async fn begin_epoch(&self, name: &str, seen: &str, offset: u64) -> Result<(), StoreError> {
-        let mut connection = self.store.connection().await?;
+        let mut connection = self.store.connection(name).await?;
         let script = Script::new(include_str!("rewind.lua"));
         let mut call = script.key(Store::meta(name));
         call.key(Store::stream(name)).arg(seen).arg(offset).arg(new_epoch());

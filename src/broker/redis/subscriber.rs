@@ -177,7 +177,7 @@ async fn beat(
         }
         let beat = format!("beat {}", health.stamp());
         let sent = async {
-            let mut connection = store.connection().await?;
+            let mut connection = store.connection(own).await?;
             answered(connection.publish::<_, _, u64>(own, beat)).await
         };
         if let Err(error) = sent.await {
