@@ -11,11 +11,13 @@ use self::reader::{PREFIX, Reader};
 use crate::route::RouteTable;
 
 mod reader;
+mod redis_url;
 mod routes;
 mod sections;
 mod settings;
 
 pub use self::reader::Fault;
+pub use self::redis_url::{RedisTopology, RedisUrl};
 
 /// All settings, checked.
 #[derive(Clone, Debug)]
@@ -159,8 +161,14 @@ impl fmt::Debug for Secret {
 /// How nodes meet in Redis.
 #[derive(Clone, Debug)]
 pub struct RedisSettings {
-    /// `redis://[user:password@]host[:port][/database]`; it may hold a password.
-    pub url: Secret,
+    /// Where it is.
+    pub url: RedisUrl,
+    /// User for the Sentinels themselves.
+    pub sentinel_user: Option<String>,
+    /// Their password.
+    pub sentinel_password: Option<Secret>,
+    /// What encrypted connections are checked with.
+    pub tls: RedisTls,
     /// Start of every key and channel.
     pub prefix: String,
     /// How long a node that is not heard of holds its connections.
@@ -171,6 +179,17 @@ pub struct RedisSettings {
     pub stream_entries: usize,
     /// Time for which they are kept after the last.
     pub stream_age: Duration,
+}
+
+/// Files, in PEM, for encrypted connections to Redis.
+#[derive(Clone, Debug, Default)]
+pub struct RedisTls {
+    /// Certificates that may sign the servers'; without it those that the system trusts.
+    pub ca_file: Option<String>,
+    /// The certificate by which this node is known to the servers.
+    pub cert_file: Option<String>,
+    /// Its key.
+    pub key_file: Option<String>,
 }
 
 /// Who may connect.

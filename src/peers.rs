@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use deadpool_redis::redis::AsyncCommands as _;
+use deadpool_redis::redis::Cmd;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -21,7 +21,7 @@ use crate::id::{ConnectionId, NodeTag};
 use crate::inbox::PostOutcome;
 use crate::lifecycle::Lifecycle;
 use crate::registry::Registry;
-use crate::store::{Store, StoreError, answered};
+use crate::store::{Store, StoreError};
 
 /// Longest wait for another node's answer.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -136,8 +136,7 @@ impl Peers {
     /// A node does not answer: its connections are gone if its lease has ended, else it may be about to come back.
     async fn judge(&self, node: NodeTag, otherwise: PeerError) -> Result<Answer, PeerError> {
         let lease = self.store.lease(&node.to_string());
-        let mut connection = self.store.connection(&lease).await?;
-        let holds_lease: bool = answered(connection.exists(&lease)).await?;
+        let holds_lease: bool = self.store.ask(&lease, Cmd::exists(&lease)).await?;
         if holds_lease { Err(otherwise) } else { Ok(Answer::Gone) }
     }
 
@@ -177,9 +176,7 @@ impl Peers {
         let mut payload = serde_json::to_vec(envelope).unwrap_or_default();
         payload.push(b'\n');
         payload.extend_from_slice(frame);
-        let channel = self.store.node_channel(node);
-        let mut connection = self.store.connection(&channel).await?;
-        answered(connection.publish(channel, payload)).await
+        self.store.publish(&self.store.node_channel(node), &payload).await
     }
 }
 

@@ -4,19 +4,24 @@
 //! name starts with the prefix, so that clusters can share a Redis. Only `store`, `broker::redis`, `peers` and
 //! `registry::redis` know Redis, through `deadpool_redis`, so that two versions of the driver cannot part.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::redis::aio::PubSub;
-use deadpool_redis::redis::{Client, Pipeline, RedisError};
-use deadpool_redis::{Config, Connection, Pool, PoolConfig, PoolError, Runtime, Timeouts};
+use deadpool_redis::PoolError;
+use deadpool_redis::redis::{ErrorKind, ParsingError, RedisError, ServerErrorKind, cmd};
 use rand::RngExt as _;
 
+pub(crate) use self::calls::{Call, Outcome, Script};
+use self::server::Server;
+use self::topology::Topology;
 use crate::broker::Channel;
 use crate::config::RedisSettings;
 use crate::id::NodeTag;
 
-/// Connections for commands. A pipeline is under way on each; more do not make Redis faster.
-const POOL_SIZE: usize = 16;
+mod calls;
+pub(crate) mod server;
+mod slots;
+pub(crate) mod topology;
 
 /// Longest wait for a connection, its making included. Redis is on the same network, or it is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -24,20 +29,19 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest wait for an answer. A command that takes longer is in doubt, and its caller is told so.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Handle on Redis; clones share the pool.
-#[derive(Clone)]
+/// Handle on Redis; clones share the connections.
+#[derive(Clone, Debug)]
 pub(crate) struct Store {
-    client: Client,
-    pool: Pool,
-    prefix: String,
+    topology: Arc<Topology>,
+    prefix: Arc<str>,
 }
 
 /// Why Redis did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     /// No connection is to be had.
     #[error("no connection to Redis: {0}")]
-    Connect(#[from] PoolError),
+    Connect(String),
     /// A command failed.
     #[error("Redis: {0}")]
     Command(#[from] RedisError),
@@ -47,50 +51,86 @@ pub(crate) enum StoreError {
     /// No answer came in time.
     #[error("Redis did not answer in time")]
     Timeout,
-    /// The settings are no settings of a pool.
+    /// It is not known where Redis is.
     #[error("{0}")]
-    Settings(#[from] deadpool_redis::CreatePoolError),
+    NotFound(&'static str),
+    /// The settings cannot be meant.
+    #[error("{0}")]
+    Settings(String),
 }
 
-impl std::fmt::Debug for Store {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("prefix", &self.prefix).finish_non_exhaustive()
+impl From<PoolError> for StoreError {
+    fn from(error: PoolError) -> Self {
+        Self::Connect(error.to_string())
     }
+}
+
+impl From<ParsingError> for StoreError {
+    fn from(error: ParsingError) -> Self {
+        Self::Command(error.into())
+    }
+}
+
+impl StoreError {
+    /// Returns whether the server may not be the right one any more.
+    fn is_of_topology(&self) -> bool {
+        match self {
+            Self::Command(error) => error.is_unrecoverable_error() || is_elsewhere(error),
+            Self::Connect(_) | Self::Closed | Self::Timeout => true,
+            Self::NotFound(_) | Self::Settings(_) => false,
+        }
+    }
+}
+
+fn is_elsewhere(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Server(
+            ServerErrorKind::Moved
+                | ServerErrorKind::ReadOnly
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ClusterDown
+        )
+    )
 }
 
 impl Store {
     /// Makes a handle; connects to nothing yet.
     ///
     /// # Errors
-    /// The URL is none.
+    /// What is set for TLS is wrong.
     pub(crate) fn new(settings: &RedisSettings) -> Result<Self, StoreError> {
-        let url = settings.url.expose();
-        let mut config = Config::from_url(url);
-        let timeouts = Timeouts {
-            wait: Some(CONNECT_TIMEOUT),
-            create: Some(CONNECT_TIMEOUT),
-            recycle: Some(CONNECT_TIMEOUT),
-        };
-        config.pool = Some(PoolConfig { max_size: POOL_SIZE, timeouts, ..PoolConfig::default() });
-        let pool = config.create_pool(Some(Runtime::Tokio1))?;
-        Ok(Self { client: Client::open(url)?, pool, prefix: settings.prefix.clone() })
+        let topology = Arc::new(Topology::new(settings)?);
+        Ok(Self { topology, prefix: settings.prefix.as_str().into() })
     }
 
-    /// Takes a connection for commands to the server that has a key or channel.
-    pub(crate) async fn connection(&self, _name: &str) -> Result<Connection, StoreError> {
-        Ok(self.pool.get().await?)
+    /// Returns what knows the servers.
+    pub(crate) fn topology(&self) -> &Arc<Topology> {
+        &self.topology
     }
 
-    /// Carries out commands on keys that share the hash tag of `name`, whose answers say nothing but that they were carried out.
-    pub(crate) async fn run(&self, name: &str, pipeline: &Pipeline) -> Result<(), StoreError> {
-        let mut connection = self.connection(name).await?;
-        answered(pipeline.query_async(&mut connection)).await
+    fn server_of(&self, name: &str) -> Result<Arc<Server>, StoreError> {
+        let server = self.topology.map().server_of(name).cloned();
+        server.ok_or_else(|| {
+            self.topology.suspect();
+            StoreError::NotFound("it is not known yet which server of Redis to ask")
+        })
     }
 
-    /// Opens a connection for subscriptions, of its own.
-    pub(crate) async fn subscriber(&self) -> Result<PubSub, StoreError> {
-        let opened = tokio::time::timeout(CONNECT_TIMEOUT, self.client.get_async_pubsub()).await;
-        Ok(opened.map_err(|_| StoreError::Timeout)??)
+    /// Publishes; returns how many listen.
+    pub(crate) async fn publish(&self, channel: &str, payload: &[u8]) -> Result<u64, StoreError> {
+        let command = cmd(self.publish_command()).arg(channel).arg(payload).to_owned();
+        self.ask(channel, command).await
+    }
+
+    /// Returns the command that publishes.
+    pub(crate) fn publish_command(&self) -> &'static str {
+        if self.topology.is_cluster() { "SPUBLISH" } else { "PUBLISH" }
+    }
+
+    /// Returns the commands that subscribe and unsubscribe.
+    pub(crate) fn subscribe_commands(&self) -> (&'static str, &'static str) {
+        if self.topology.is_cluster() { ("SSUBSCRIBE", "SUNSUBSCRIBE") } else { ("SUBSCRIBE", "UNSUBSCRIBE") }
     }
 
     /// Returns the name of a channel.
@@ -116,6 +156,11 @@ impl Store {
     /// Returns the name of a node's own channel.
     pub(crate) fn node_channel(&self, tag: NodeTag) -> String {
         format!("{}:{{node:{tag}}}", self.prefix)
+    }
+
+    /// Returns the name of a channel for a node's heartbeats, at the server that has the hash tag.
+    pub(crate) fn beat_channel(&self, tag: &str, node: NodeTag) -> String {
+        format!("{}:{{{tag}}}:beat:{node}", self.prefix)
     }
 
     /// Returns the key of a node's lease.

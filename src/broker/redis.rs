@@ -11,7 +11,7 @@ use self::channels::Channels;
 use self::health::Health;
 use self::publisher::Publisher;
 use self::reader::Reader;
-use self::subscriber::{Command, Subscriber};
+use self::subscriber::{Command, Parts, Subscriber};
 use super::{Broker, Channel, Publication, PublishError, Standing};
 use crate::config::RedisSettings;
 use crate::hub::Hub;
@@ -22,6 +22,7 @@ use crate::store::Store;
 
 mod channels;
 pub(crate) mod health;
+mod link;
 mod publisher;
 mod reader;
 mod subscriber;
@@ -55,15 +56,16 @@ impl RedisBroker {
         let channels = Arc::new(Channels::new(Arc::clone(&hub), Arc::clone(&metrics)));
         let (publications, to_publish) = mpsc::channel(PUBLICATIONS);
         let (commands, to_command) = mpsc::channel(COMMANDS);
-        let subscriber = Subscriber {
+        let parts = Parts {
             store: store.clone(),
             channels: Arc::clone(&channels),
             peers,
             health,
             metrics: Arc::clone(&metrics),
             heartbeat: settings.heartbeat,
-            commands: to_command,
         };
+        let subscriber = Subscriber::new(parts, lifecycle.clone(), to_command);
+        lifecycle.spawn_until_end(Arc::clone(store.topology()).keep(settings.heartbeat));
         let publisher = Publisher {
             store: store.clone(),
             settings,

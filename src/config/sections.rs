@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::reader::{Reader, Section};
-use super::settings::{RedisUrl, Switchable};
+use super::settings::Switchable;
 use super::{
-    AccessKey, Auth, Config, Drain, Limits, LogFormat, Management, ManagementAuth, RedisSettings, Secret,
-    routes,
+    AccessKey, Auth, Config, Drain, Limits, LogFormat, Management, ManagementAuth, RedisSettings, RedisTls,
+    RedisUrl, Secret, routes,
 };
 use crate::route::{BUILT_IN, RouteTable};
 
@@ -122,14 +122,36 @@ fn redis<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Option<Redi
     let mut section = reader.section(document, "redis");
     let s = &mut section;
     let url = reader.optional::<RedisUrl>(s, "url");
+    let sentinel_user = reader.optional(s, "sentinel_user");
+    let sentinel_password = reader.optional(s, "sentinel_password");
+    let tls_place = reader.place(s, "tls_key_file");
+    let tls = RedisTls {
+        ca_file: reader.optional(s, "tls_ca_file"),
+        cert_file: reader.optional(s, "tls_cert_file"),
+        key_file: reader.optional(s, "tls_key_file"),
+    };
+    if tls.cert_file.is_some() != tls.key_file.is_some() {
+        let message = "redis.tls_cert_file and redis.tls_key_file go together; set both or none";
+        reader.fault(tls_place, "redis.tls_key_file".to_owned(), message);
+    }
     let prefix = reader.setting(s, "prefix", "gatecast".to_owned());
     let lease = reader.within(s, "lease", 10 * SECOND, 500 * MILLISECOND..=HOUR);
     let heartbeat = reader.within(s, "heartbeat", SECOND, 50 * MILLISECOND..=60 * SECOND);
     let stream_entries = reader.within(s, "stream_entries", 1_000, 1..=1_000_000);
     let stream_age = reader.within(s, "stream_age", 60 * SECOND, SECOND..=24 * HOUR);
     reader.finish(section);
-    let RedisUrl(url) = url?;
-    Some(RedisSettings { url, prefix, lease, heartbeat, stream_entries, stream_age })
+    let url = url?;
+    Some(RedisSettings {
+        url,
+        sentinel_user,
+        sentinel_password,
+        tls,
+        prefix,
+        lease,
+        heartbeat,
+        stream_entries,
+        stream_age,
+    })
 }
 
 fn auth<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Auth {

@@ -103,21 +103,6 @@ impl Setting for ManagementAuth {
     }
 }
 
-/// The address of a Redis.
-#[derive(Clone, Debug)]
-pub(super) struct RedisUrl(pub(super) Secret);
-
-impl Setting for RedisUrl {
-    const EXPECTED: &'static str =
-        "a URL such as \"redis://127.0.0.1:6379\" or \"redis://user:password@host/0\"";
-    const SECRET: bool = true;
-
-    fn read(text: &str) -> Option<Self> {
-        let host = text.strip_prefix("redis://")?;
-        (!host.is_empty()).then(|| Self(Secret::new(text)))
-    }
-}
-
 /// An expression as typed; its own error says more than "not an expression", so parsing waits.
 #[derive(Clone, Debug)]
 pub(super) struct ExpressionText(pub(super) String);

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_redis::redis::{AsyncCommands as _, Script, pipe};
+use deadpool_redis::redis::{Cmd, cmd};
 
 use super::Record;
-use crate::store::{Store, StoreError, answered, milliseconds};
+use crate::store::{Script, Store, StoreError, milliseconds};
 
 /// Records read at a time.
 const BATCH: usize = 128;
@@ -50,9 +50,7 @@ impl<F: Fn(&Arc<Record>) + Send + Sync> Reaper<F> {
     /// Looks at the nodes behind this one in the ring, up to the first that lives; reaps the dead, if that is fair.
     async fn look(&self, is_fair: bool) -> Result<(), StoreError> {
         let nodes = self.store.nodes();
-        let mut connection = self.store.connection(&nodes).await?;
-        let mut tags: Vec<String> = answered(connection.smembers(&nodes)).await?;
-        drop(connection);
+        let mut tags: Vec<String> = self.store.ask(&nodes, Cmd::smembers(&nodes)).await?;
         tags.sort();
         let at = tags.partition_point(|tag| *tag <= self.tag);
         tags.rotate_left(at);
@@ -71,39 +69,33 @@ impl<F: Fn(&Arc<Record>) + Send + Sync> Reaper<F> {
     }
 
     async fn exists(&self, key: &str) -> Result<bool, StoreError> {
-        let mut connection = self.store.connection(key).await?;
-        answered(connection.exists(key)).await
+        self.store.ask(key, Cmd::exists(key)).await
     }
 
     async fn forget(&self, tag: &str) -> Result<(), StoreError> {
         let nodes = self.store.nodes();
-        self.store.run(&nodes, pipe().srem(&nodes, tag).ignore()).await
+        self.store.run(&nodes, vec![Cmd::srem(&nodes, tag)]).await
     }
 
     async fn claim(&self, tag: &str) -> Result<bool, StoreError> {
         let script = Script::new(include_str!("claim.lua"));
         let lease = self.store.lease(tag);
-        let mut call = script.key(&lease);
-        call.key(self.store.reaped(tag)).arg(&self.tag);
-        call.arg(milliseconds(self.lease * 3));
-        let mut connection = self.store.connection(&lease).await?;
-        answered(call.invoke_async(&mut connection)).await
+        let mut claim = script.command(&[&lease, &self.store.reaped(tag)]);
+        claim.arg(&self.tag).arg(milliseconds(self.lease * 3));
+        self.store.ask_script(&script, &lease, claim).await
     }
 
     async fn reap(&self, tag: &str) -> Result<(), StoreError> {
         let (key, mark) = (self.store.records(tag), self.store.reaped(tag));
-        let mut connection = self.store.connection(&key).await?;
         let mut count = 0_usize;
         loop {
-            let mut scan = deadpool_redis::redis::cmd("HSCAN");
-            scan.arg(&key).arg(0).arg("COUNT").arg(BATCH);
-            let (_, fields): (u64, Vec<(String, String)>) =
-                answered(scan.query_async(&mut connection)).await?;
+            let scan = cmd("HSCAN").arg(&key).arg(0).arg("COUNT").arg(BATCH).to_owned();
+            let (_, fields): (u64, Vec<(String, String)>) = self.store.ask(&key, scan).await?;
             if fields.is_empty() {
                 break;
             }
             for (id, text) in fields {
-                let taken: u64 = answered(connection.hdel(&key, &id)).await?;
+                let taken: u64 = self.store.ask(&key, Cmd::hdel(&key, &id)).await?;
                 match Record::from_json(&text) {
                     Some(record) if taken == 1 => {
                         (self.on_lost)(&Arc::new(record));
@@ -114,9 +106,9 @@ impl<F: Fn(&Arc<Record>) + Send + Sync> Reaper<F> {
                 }
             }
             // Still at it: nobody else needs to go on, and the node stays fenced.
-            let _: bool = answered(connection.pexpire(&mark, milliseconds(self.lease * 3))).await?;
+            self.store.run(&mark, vec![Cmd::pexpire(&mark, milliseconds(self.lease * 3))]).await?;
         }
-        let _: bool = answered(connection.pexpire(&mark, milliseconds(FENCE))).await?;
+        self.store.run(&mark, vec![Cmd::pexpire(&mark, milliseconds(FENCE))]).await?;
         self.forget(tag).await?;
         tracing::warn!(
             node = tag,

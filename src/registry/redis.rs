@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::redis::{Script, pipe};
+use deadpool_redis::redis::Cmd;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use super::{Record, Registry, Unavailable};
 use crate::config::RedisSettings;
 use crate::id::{ConnectionId, NodeTag};
 use crate::lifecycle::Lifecycle;
-use crate::store::{Store, StoreError, answered, milliseconds};
+use crate::store::{Script, Store, StoreError, milliseconds};
 
 /// Writes in one pipeline: a connect storm costs one round trip for so many.
 const BATCH: usize = 512;
@@ -164,15 +164,15 @@ impl Keeper {
             return Ok(());
         }
         let key = self.store.records(&self.tag);
-        let mut pipeline = pipe();
+        let mut commands = Vec::new();
         for (record, _) in insertions.values() {
-            pipeline.hset(&key, record.id.as_str(), record.to_json()).ignore();
+            commands.push(Cmd::hset(&key, record.id.as_str(), record.to_json()));
         }
         for chunk in removals.chunks(BATCH) {
             let ids: Vec<&str> = chunk.iter().map(ConnectionId::as_str).collect();
-            pipeline.hdel(&key, ids).ignore();
+            commands.push(Cmd::hdel(&key, ids));
         }
-        self.store.run(&key, &pipeline).await
+        self.store.run(&key, commands).await
     }
 
     /// Gives up the lease; the mark keeps a renewal that is under way from taking it again.
@@ -186,11 +186,10 @@ impl Keeper {
 
     async fn give_up(&self) -> Result<(), StoreError> {
         let (lease, mark) = (self.store.lease(&self.tag), self.store.reaped(&self.tag));
-        let mut pipeline = pipe();
-        pipeline.pset_ex(&mark, "left", MARK_MILLISECONDS).ignore().del(&lease).ignore();
-        self.store.run(&lease, &pipeline).await?;
+        let commands = vec![Cmd::pset_ex(&mark, "left", MARK_MILLISECONDS), Cmd::del(&lease)];
+        self.store.run(&lease, commands).await?;
         let nodes = self.store.nodes();
-        self.store.run(&nodes, pipe().srem(&nodes, &self.tag).ignore()).await
+        self.store.run(&nodes, vec![Cmd::srem(&nodes, &self.tag)]).await
     }
 
     /// Keeps the lease.
@@ -220,13 +219,11 @@ impl Keeper {
     async fn renew_once(&self) -> Result<i64, StoreError> {
         let script = Script::new(include_str!("renew.lua"));
         let (lease, nodes) = (self.store.lease(&self.tag), self.store.nodes());
-        let mut call = script.key(&lease);
-        call.key(self.store.reaped(&self.tag)).key(self.store.records(&self.tag));
-        call.arg(&self.name).arg(milliseconds(self.lease));
-        let mut connection = self.store.connection(&lease).await?;
-        let count = answered(call.invoke_async(&mut connection)).await?;
-        drop(connection);
-        self.store.run(&nodes, pipe().sadd(&nodes, &self.tag).ignore()).await?;
+        let (mark, records) = (self.store.reaped(&self.tag), self.store.records(&self.tag));
+        let mut renewal = script.command(&[&lease, &mark, &records]);
+        renewal.arg(&self.name).arg(milliseconds(self.lease));
+        let count = self.store.ask_script(&script, &lease, renewal).await?;
+        self.store.run(&nodes, vec![Cmd::sadd(&nodes, &self.tag)]).await?;
         Ok(count)
     }
 
@@ -241,11 +238,8 @@ impl Keeper {
         }
         let key = self.store.records(&self.tag);
         for chunk in records.chunks(BATCH) {
-            let mut pipeline = pipe();
-            for record in chunk {
-                pipeline.hset(&key, record.id.as_str(), record.to_json()).ignore();
-            }
-            if let Err(error) = self.store.run(&key, &pipeline).await {
+            let write = |record: &Arc<Record>| Cmd::hset(&key, record.id.as_str(), record.to_json());
+            if let Err(error) = self.store.run(&key, chunk.iter().map(write).collect()).await {
                 tracing::debug!(%error, "writing records again");
                 return;
             }

@@ -25,6 +25,8 @@ pub(super) struct Channels {
     state: Mutex<State>,
     /// Told when there is something to read.
     pub(super) to_read: Notify,
+    /// Told when a channel is not subscribed to any more, though it is wanted.
+    pub(super) astray: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +35,8 @@ struct State {
     entries: HashMap<String, Entry>,
     /// Names of channels of which the stream has to be read.
     unread: HashSet<String>,
+    /// Names of channels that their servers have given away.
+    astray: HashSet<String>,
 }
 
 #[derive(Debug)]
@@ -55,7 +59,7 @@ pub(super) enum Next {
 
 impl Channels {
     pub(super) fn new(hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
-        Self { hub, metrics, state: Mutex::default(), to_read: Notify::new() }
+        Self { hub, metrics, state: Mutex::default(), to_read: Notify::new(), astray: Notify::new() }
     }
 
     /// Adds a shard's interest; `true` with it if Redis has to be asked to subscribe.
@@ -100,12 +104,43 @@ impl Channels {
         is_last
     }
 
-    /// Returns all names, for a new connection; from now on nothing is delivered as it comes until it has been read.
-    pub(super) fn suspect_all(&self) -> Vec<String> {
+    /// Returns the names that a new connection is for; from now on nothing of them is delivered as it comes until it has
+    /// been read.
+    pub(super) fn suspect_all(&self, is_for: impl Fn(&str) -> bool) -> Vec<String> {
         let mut state = self.state.lock();
-        state.unread.clear();
-        state.entries.values_mut().for_each(|entry| entry.track.suspect());
-        state.entries.keys().cloned().collect()
+        let State { entries, unread, astray } = &mut *state;
+        let mut names = Vec::new();
+        for (name, entry) in entries.iter_mut().filter(|(name, _)| is_for(name)) {
+            entry.track.suspect();
+            unread.remove(name);
+            astray.remove(name);
+            names.push(name.clone());
+        }
+        names
+    }
+
+    /// Notes that a server does not have a channel any more; a channel that nobody wants does not matter.
+    pub(super) fn went_astray(&self, name: &str) {
+        let mut state = self.state.lock();
+        if let Some(entry) = state.entries.get_mut(name) {
+            entry.track.suspect();
+            state.astray.insert(name.to_owned());
+            drop(state);
+            self.astray.notify_one();
+        }
+    }
+
+    /// The same for all channels that have moved.
+    pub(super) fn lead_astray(&self, has_moved: impl Fn(&str) -> bool) {
+        let state = self.state.lock();
+        let moved: Vec<String> = state.entries.keys().filter(|name| has_moved(name)).cloned().collect();
+        drop(state);
+        moved.iter().for_each(|name| self.went_astray(name));
+    }
+
+    /// Returns the channels to subscribe to anew.
+    pub(super) fn take_astray(&self) -> Vec<String> {
+        self.state.lock().astray.drain().collect()
     }
 
     /// Notes that Redis has confirmed subscriptions.
@@ -121,9 +156,9 @@ impl Channels {
     }
 
     /// Tells shards that wait for a subscription that it will not come.
-    pub(super) fn refuse_waiting(&self) {
+    pub(super) fn refuse_waiting(&self, is_lost: impl Fn(&str) -> bool) {
         let mut state = self.state.lock();
-        for entry in state.entries.values_mut() {
+        for (_, entry) in state.entries.iter_mut().filter(|(name, _)| is_lost(name)) {
             let Entry { channel, waiting, .. } = entry;
             for shard in waiting.drain(..) {
                 let result = Err(PublishError::Unavailable);

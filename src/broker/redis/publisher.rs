@@ -4,15 +4,14 @@
 
 use std::sync::Arc;
 
-use deadpool_redis::Connection;
-use deadpool_redis::redis::{Script, ScriptInvocation, pipe};
+use deadpool_redis::redis::FromRedisValue as _;
 use tokio::sync::mpsc;
 
 use crate::broker::{Offset, Publication, PublishError};
 use crate::config::RedisSettings;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
-use crate::store::{Store, StoreError, answered, milliseconds, new_epoch};
+use crate::store::{Call, Outcome, Script, Store, StoreError, milliseconds, new_epoch};
 
 /// Publications in one pipeline; at 256 short ones Redis is busy for some 2 ms.
 const BATCH: usize = 256;
@@ -32,42 +31,49 @@ impl Publisher {
         let script = Script::new(include_str!("publish.lua"));
         let mut batch = Vec::with_capacity(BATCH);
         while self.publications.recv_many(&mut batch, BATCH).await > 0 {
-            let result = self.publish(&script, &batch).await;
-            if let Err(error) = &result {
-                self.metrics.redis_errors.inc();
-                tracing::warn!(%error, messages = batch.len(), "publishing");
+            let calls = self.calls(&script, &batch);
+            let outcomes = self.store.run_all(Some(&script), &calls).await;
+            let mut refused = 0;
+            for (publication, outcome) in batch.drain(..).zip(outcomes) {
+                let accepted = self.read(&publication, outcome).await;
+                if let Err(error) = &accepted {
+                    refused += 1;
+                    tracing::debug!(%error, "publishing");
+                }
+                self.hub.answer(publication.receipt, accepted.map_err(|_| PublishError::Unavailable));
             }
-            let offsets = result.unwrap_or_default();
-            self.metrics.published.inc_by(offsets.len() as u64);
-            let mut offsets = offsets.into_iter().map(|(_, offset)| Ok(Offset(offset)));
-            for Publication { receipt, .. } in batch.drain(..) {
-                self.hub.answer(receipt, offsets.next().unwrap_or(Err(PublishError::Unavailable)));
+            self.metrics.published.inc_by(calls.len() as u64 - refused);
+            if refused > 0 {
+                self.metrics.redis_errors.inc_by(refused);
+                tracing::warn!(messages = refused, "Redis did not take messages; their senders are told");
             }
         }
     }
 
-    async fn publish(
-        &self,
-        script: &Script,
-        batch: &[Publication],
-    ) -> Result<Vec<(String, u64)>, StoreError> {
-        let mut connection: Connection = self.store.connection("").await?;
-        // Loading is idempotent, and Redis may be another than before.
-        answered(script.load_async(&mut connection)).await?;
+    fn calls(&self, script: &Script, batch: &[Publication]) -> Vec<Call> {
         let epoch = new_epoch();
         let age = milliseconds(self.settings.stream_age);
-        let mut pipeline = pipe();
-        for Publication { channel, frame, .. } in batch {
+        let call = |Publication { channel, frame, .. }: &Publication| {
             let name = self.store.channel(channel);
-            let mut call: ScriptInvocation<'_> = script.key(Store::meta(&name));
-            call.key(Store::stream(&name))
-                .arg(&name)
-                .arg(&frame[..])
-                .arg(self.settings.stream_entries)
-                .arg(age)
-                .arg(&epoch);
-            pipeline.invoke_script(&call);
+            let mut command = script.command(&[&Store::meta(&name), &Store::stream(&name)]);
+            command.arg(&name).arg(&frame[..]).arg(self.settings.stream_entries).arg(age).arg(&epoch);
+            command.arg(self.store.publish_command());
+            Call { name, command }
+        };
+        batch.iter().map(call).collect()
+    }
+
+    /// Reads the place that a message was given.
+    async fn read(&self, publication: &Publication, outcome: Outcome) -> Result<Offset, StoreError> {
+        let (epoch, offset) = <(String, u64)>::from_redis_value(outcome.result?)?;
+        if outcome.is_ahead {
+            // The slot is moving: the subscribers are still where it comes from. What is missed here is read once it has moved.
+            let name = self.store.channel(&publication.channel);
+            let payload = [format!("{epoch} {offset} ").as_bytes(), &publication.frame].concat();
+            if let Err(error) = self.store.publish(&name, &payload).await {
+                tracing::debug!(%error, "publishing where a slot comes from");
+            }
         }
-        answered(pipeline.query_async(&mut connection)).await
+        Ok(Offset(offset))
     }
 }

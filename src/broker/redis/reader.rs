@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use deadpool_redis::redis::streams::StreamRangeReply;
-use deadpool_redis::redis::{FromRedisValue as _, Script, Value, pipe};
+use deadpool_redis::redis::{FromRedisValue as _, Value};
 
 use super::channels::{Channels, Next};
 use super::track::{Position, Reading};
-use crate::store::{Store, StoreError, answered, new_epoch};
+use crate::store::{Call, Script, Store, StoreError, new_epoch};
 
 /// Channels read in one pipeline.
 const BATCH: usize = 64;
@@ -36,62 +36,62 @@ impl Reader {
                 self.channels.to_read.notified().await;
                 continue;
             }
-            if let Err(error) = self.read_batch(&batch).await {
-                tracing::debug!(%error, channels = batch.len(), "reading streams");
-                self.channels.put_back(batch.into_iter().map(|(name, _)| name));
+            if let Err(error) = self.read_batch(batch).await {
+                tracing::debug!(%error, "reading streams");
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
 
-    async fn read_batch(&self, batch: &[(String, u64)]) -> Result<(), StoreError> {
-        let readings = self.read(batch).await?;
-        let mut again = Vec::new();
-        for ((name, _), reading) in batch.iter().zip(readings) {
-            match self.channels.on_reading(name, reading) {
-                Next::Done => {}
-                Next::Again => again.push(name.clone()),
-                Next::NewEpoch(epoch, offset) => {
-                    self.begin_epoch(name, &epoch, offset).await?;
-                    again.push(name.clone());
+    /// Reads what can be read, and puts the rest back.
+    async fn read_batch(&self, batch: Vec<(String, u64)>) -> Result<(), StoreError> {
+        let readings = self.read(&batch).await;
+        let (mut again, mut failed) = (Vec::new(), Ok(()));
+        for ((name, _), reading) in batch.into_iter().zip(readings) {
+            let is_done = match reading.map(|reading| self.channels.on_reading(&name, reading)) {
+                Ok(Next::Done) => Ok(true),
+                Ok(Next::Again) => Ok(false),
+                Ok(Next::NewEpoch(epoch, offset)) => {
+                    self.begin_epoch(&name, &epoch, offset).await.map(|()| false)
                 }
+                Err(error) => Err(error),
+            };
+            if !matches!(is_done, Ok(true)) {
+                again.push(name);
             }
+            failed = failed.and(is_done.map(drop));
         }
         if !again.is_empty() {
             self.channels.put_back(again);
         }
-        Ok(())
+        failed
     }
 
-    async fn read(&self, batch: &[(String, u64)]) -> Result<Vec<Reading<Bytes>>, StoreError> {
+    async fn read(&self, batch: &[(String, u64)]) -> Vec<Result<Reading<Bytes>, StoreError>> {
         let script = Script::new(include_str!("read.lua"));
-        let mut connection = self.store.connection("").await?;
-        answered(script.load_async(&mut connection)).await?;
-        let mut pipeline = pipe();
-        for (name, after) in batch {
-            let mut call = script.key(Store::meta(name));
-            call.key(Store::stream(name)).arg(format!("{after}-0")).arg(MESSAGES + 1);
-            pipeline.invoke_script(&call);
-        }
-        let answers: Vec<(Value, Value)> = answered(pipeline.query_async(&mut connection)).await?;
-        answers.iter().map(|(meta, messages)| reading(meta, messages)).collect()
+        let call = |(name, after): &(String, u64)| {
+            let mut command = script.command(&[&Store::meta(name), &Store::stream(name)]);
+            command.arg(format!("{after}-0")).arg(MESSAGES + 1);
+            Call { name: name.clone(), command }
+        };
+        let calls: Vec<Call> = batch.iter().map(call).collect();
+        let outcomes = self.store.run_all(Some(&script), &calls).await;
+        outcomes.into_iter().map(|outcome| reading(outcome.result?)).collect()
     }
 
     async fn begin_epoch(&self, name: &str, seen: &str, offset: u64) -> Result<(), StoreError> {
-        let mut connection = self.store.connection(name).await?;
         let script = Script::new(include_str!("rewind.lua"));
-        let mut call = script.key(Store::meta(name));
-        call.key(Store::stream(name)).arg(seen).arg(offset).arg(new_epoch());
-        answered(call.invoke_async::<Value>(&mut connection)).await?;
+        let mut command = script.command(&[&Store::meta(name), &Store::stream(name)]);
+        command.arg(seen).arg(offset).arg(new_epoch());
+        self.store.ask_script::<Value>(&script, name, command).await?;
         tracing::warn!(channel = name, "the offset went backwards: a new epoch begins");
         Ok(())
     }
 }
 
-fn reading(meta: &Value, messages: &Value) -> Result<Reading<Bytes>, StoreError> {
-    let wrong = |error| StoreError::Command(deadpool_redis::redis::RedisError::from(error));
-    let (epoch, offset) = <(Option<String>, Option<u64>)>::from_redis_value_ref(meta).map_err(wrong)?;
-    let range = StreamRangeReply::from_redis_value_ref(messages).map_err(wrong)?;
+fn reading(answer: Value) -> Result<Reading<Bytes>, StoreError> {
+    let ((epoch, offset), range) =
+        <((Option<String>, Option<u64>), StreamRangeReply)>::from_redis_value(answer)?;
     let is_cut = range.ids.len() > MESSAGES;
     let messages = range.ids.into_iter().take(MESSAGES).filter_map(|entry| {
         let offset = entry.id.split('-').next()?.parse().ok()?;

@@ -1,187 +1,160 @@
-//! The subscriber connection: reads what is published, subscribes and unsubscribes, and is thrown away when it goes deaf.
+//! Keeps a subscriber connection ([`super::link`]) to every server of Redis, and each channel subscribed to where it is.
 //!
-//! Rule: nothing here makes the reading wait. A heartbeat goes through Redis to this node's own channel all the time, busy or
-//! not; while it comes back, messages do.
+//! One server, a master that Sentinels name, or all masters of a Cluster: the store's map says which. A channel that moves is
+//! read from its stream where it went, so nothing is missed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
-use deadpool_redis::redis::AsyncCommands as _;
-use deadpool_redis::redis::aio::{PubSubSink, PubSubStream};
-use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::channels::Channels;
 use super::health::Health;
-use crate::connection::jittered;
+use super::link::{Beats, Link};
+use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
-use crate::store::{Store, StoreError, answered};
+use crate::store::Store;
+use crate::store::topology::Map;
 
-/// Names in one SUBSCRIBE or UNSUBSCRIBE.
+/// Commands taken at a time.
 const BATCH: usize = 512;
-/// Heartbeats that may be missing before the connection is thrown away.
-const PATIENCE: u32 = 3;
-/// First pause before connecting again, and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// Commands on their way to one connection.
+const COMMANDS: usize = 262_144;
+/// Pause before a channel that a server has given away is looked for again.
+const PAUSE: Duration = Duration::from_millis(50);
 
-/// What the broker wants of the connection.
-#[derive(Debug)]
+/// What the broker wants of the connections.
+#[derive(Clone, Debug)]
 pub(super) enum Command {
     Subscribe(String),
     Unsubscribe(String),
 }
 
-/// See the head of this file.
-pub(super) struct Subscriber {
+/// What connections work with.
+#[derive(Clone, Debug)]
+pub(super) struct Parts {
     pub(super) store: Store,
     pub(super) channels: Arc<Channels>,
     pub(super) peers: Arc<Peers>,
     pub(super) health: Arc<Health>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) heartbeat: Duration,
-    pub(super) commands: mpsc::Receiver<Command>,
+}
+
+/// See the head of this file.
+pub(super) struct Subscriber {
+    parts: Parts,
+    lifecycle: Lifecycle,
+    commands: mpsc::Receiver<Command>,
+    links: HashMap<String, Handle>,
+    beats: Arc<Beats>,
+}
+
+/// The manager's end of a connection; dropping it ends the connection.
+struct Handle {
+    commands: mpsc::Sender<Command>,
+    _ended: tokio_util::sync::DropGuard,
 }
 
 impl Subscriber {
-    /// Runs for ever: connects, serves, and when that ends connects again.
+    pub(super) fn new(parts: Parts, lifecycle: Lifecycle, commands: mpsc::Receiver<Command>) -> Self {
+        let beats = Arc::new(Beats::new(Arc::clone(&parts.health)));
+        Self { parts, lifecycle, commands, links: HashMap::new(), beats }
+    }
+
+    /// Runs for ever.
     pub(super) async fn run(mut self) {
-        let mut pause = BACKOFF.0;
+        let mut maps = self.parts.store.topology().watch();
+        let mut map = Arc::clone(&maps.borrow_and_update());
+        self.follow(&Map::default(), &map);
+        let channels = Arc::clone(&self.parts.channels);
+        let mut batch = Vec::new();
         loop {
-            let began = Instant::now();
-            let error = self.serve().await;
-            if self.health.lost() {
-                tracing::warn!(%error, "Redis is away; connections stay, and messages are refused");
+            tokio::select! {
+                changed = maps.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let new = Arc::clone(&maps.borrow_and_update());
+                    self.follow(&map, &new);
+                    map = new;
+                }
+                count = self.commands.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                    batch.drain(..).for_each(|command| self.route(&map, command));
+                }
+                () = channels.astray.notified() => {
+                    self.parts.store.topology().suspect();
+                    tokio::time::sleep(PAUSE).await;
+                    self.resubscribe(&map);
+                }
             }
-            self.metrics.redis_reconnects.inc();
-            self.channels.refuse_waiting();
-            pause = if began.elapsed() > BACKOFF.1 { BACKOFF.0 } else { (pause * 2).min(BACKOFF.1) };
-            tokio::time::sleep(jittered(pause)).await;
         }
     }
 
-    /// Serves one connection to its end; returns why it ended.
-    async fn serve(&mut self) -> StoreError {
-        let (sink, stream) = match self.store.subscriber().await {
-            Ok(connection) => connection.split(),
-            Err(error) => return error,
-        };
-        let names = self.channels.suspect_all();
-        let own = self.store.node_channel(self.peers.tag());
-        let heard = parking_lot::Mutex::new(Instant::now());
-        let reading = read(stream, &self.channels, |payload| {
-            *heard.lock() = Instant::now();
-            match payload.strip_prefix(b"beat ") {
-                Some(sent) => self.health.on_beat(sent),
-                None => self.peers.on_message(payload),
+    /// Connects to servers that are new, leaves those that have nothing any more, and moves channels.
+    fn follow(&mut self, old: &Map, new: &Arc<Map>) {
+        let addresses: Vec<_> = new.servers().iter().map(|server| server.address.clone()).collect();
+        self.links.retain(|address, _| addresses.contains(address));
+        self.beats.expect(&addresses);
+        for server in new.servers() {
+            if self.links.contains_key(&server.address) {
+                continue;
             }
-        });
-        let commanding = command(sink, &self.channels, &own, names, &mut self.commands);
-        let beating = beat(&self.store, &self.health, &own, self.heartbeat, &heard);
-        tokio::select! {
-            error = reading => error,
-            error = commanding => error,
-            error = beating => error,
-        }
-    }
-}
-
-/// Reads messages until the connection ends.
-async fn read(mut stream: PubSubStream, channels: &Channels, on_own: impl Fn(&[u8])) -> StoreError {
-    while let Some(message) = stream.next().await {
-        let name = message.get_channel_name();
-        match parse(message.get_payload_bytes()) {
-            Some((epoch, offset, frame)) if !name.contains("{node:") => {
-                channels.on_message(name, epoch, offset, &Bytes::copy_from_slice(frame));
-            }
-            _ => on_own(message.get_payload_bytes()),
-        }
-    }
-    StoreError::Closed
-}
-
-/// Splits `EPOCH OFFSET FRAME`.
-fn parse(payload: &[u8]) -> Option<(&str, u64, &[u8])> {
-    let mut parts = payload.splitn(3, |byte| *byte == b' ');
-    let epoch = str::from_utf8(parts.next()?).ok()?;
-    let offset = str::from_utf8(parts.next()?).ok()?.parse().ok()?;
-    Some((epoch, offset, parts.next()?))
-}
-
-/// Subscribes to all there is, and then follows the broker's wishes, many at a time.
-async fn command(
-    mut sink: PubSubSink,
-    channels: &Channels,
-    own: &str,
-    names: Vec<String>,
-    commands: &mut mpsc::Receiver<Command>,
-) -> StoreError {
-    if let Err(error) = answered(sink.subscribe(own)).await {
-        return error;
-    }
-    for batch in names.chunks(BATCH) {
-        if let Err(error) = answered(sink.subscribe(batch)).await {
-            return error;
-        }
-        channels.confirm(batch);
-    }
-    let mut batch = Vec::new();
-    while commands.recv_many(&mut batch, BATCH).await > 0 {
-        // In order, in runs of one kind.
-        for run in batch.chunk_by(|a, b| a.is_subscribe() == b.is_subscribe()) {
-            let names: Vec<String> = run.iter().map(|command| command.name().to_owned()).collect();
-            let is_subscribe = run.first().is_some_and(Command::is_subscribe);
-            let done = if is_subscribe {
-                answered(sink.subscribe(&names)).await
-            } else {
-                answered(sink.unsubscribe(&names)).await
+            let (commands, to_command) = mpsc::channel(COMMANDS);
+            let ended = CancellationToken::new();
+            let link = Link {
+                parts: self.parts.clone(),
+                server: Arc::clone(server),
+                beats: Arc::clone(&self.beats),
+                commands: to_command,
             };
-            match done {
-                Ok(()) if is_subscribe => channels.confirm(&names),
-                Ok(()) => {}
-                Err(error) => return error,
-            }
+            let token = ended.clone();
+            self.lifecycle.spawn_until_end(async move {
+                token.run_until_cancelled(link.run()).await;
+            });
+            let handle = Handle { commands, _ended: ended.drop_guard() };
+            self.links.insert(server.address.clone(), handle);
         }
-        batch.clear();
+        let address = |map: &Map, name: &str| map.server_of(name).map(|server| server.address.clone());
+        self.parts.channels.lead_astray(|name| {
+            let before = address(old, name);
+            before.is_some() && before != address(new, name)
+        });
     }
-    StoreError::Closed
+
+    /// Subscribes, where they are now, to channels that their servers have given away.
+    fn resubscribe(&mut self, map: &Map) {
+        for name in self.parts.channels.take_astray() {
+            self.route(map, Command::Subscribe(name));
+        }
+    }
+
+    fn route(&mut self, map: &Map, command: Command) {
+        let Some(address) = map.server_of(command.name()).map(|server| &server.address) else { return };
+        let Some(link) = self.links.get(address) else { return };
+        if link.commands.try_send(command).is_err() {
+            // A new connection subscribes to everything that is wanted by then.
+            tracing::warn!(server = address, "too many subscriptions under way; connecting anew");
+            self.links.remove(address);
+            self.follow(map, &self.parts.store.topology().map());
+        }
+    }
 }
 
 impl Command {
-    fn is_subscribe(&self) -> bool {
+    pub(super) fn is_subscribe(&self) -> bool {
         matches!(self, Self::Subscribe(_))
     }
 
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         match self {
             Self::Subscribe(name) | Self::Unsubscribe(name) => name,
-        }
-    }
-}
-
-/// Sends heartbeats; ends when too many have not come back.
-async fn beat(
-    store: &Store,
-    health: &Health,
-    own: &str,
-    interval: Duration,
-    heard: &parking_lot::Mutex<Instant>,
-) -> StoreError {
-    let mut ticks = tokio::time::interval(interval);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if heard.lock().elapsed() > interval * PATIENCE + crate::store::ANSWER_TIMEOUT {
-            return StoreError::Timeout;
-        }
-        let beat = format!("beat {}", health.stamp());
-        let sent = async {
-            let mut connection = store.connection(own).await?;
-            answered(connection.publish::<_, _, u64>(own, beat)).await
-        };
-        if let Err(error) = sent.await {
-            tracing::debug!(%error, "heartbeat");
         }
     }
 }

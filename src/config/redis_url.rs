@@ -1,0 +1,148 @@
+//! Where Redis is, as one URL says it: one server, Sentinels that know the master, or a Cluster.
+
+use percent_encoding::percent_decode_str;
+
+use super::Secret;
+use super::reader::Setting;
+
+/// Port of a Redis whose URL names none.
+const REDIS_PORT: u16 = 6_379;
+/// Port of a Sentinel whose URL names none.
+const SENTINEL_PORT: u16 = 26_379;
+
+/// See the head of this file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisUrl {
+    /// What the hosts are.
+    pub topology: RedisTopology,
+    /// Whether connections are encrypted.
+    pub tls: bool,
+    /// Where to begin: the server, or some of the Sentinels or of the Cluster's servers. Never empty.
+    pub hosts: Vec<(String, u16)>,
+    /// User of Redis's access control list.
+    pub user: Option<String>,
+    /// Their password, or that of all.
+    pub password: Option<Secret>,
+    /// Number of the database; a Cluster has only 0.
+    pub database: u32,
+}
+
+/// How Redis is laid out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisTopology {
+    /// One server.
+    Single,
+    /// Sentinels, which say where the master of this name is.
+    Sentinel(String),
+    /// A Cluster, in which every channel has a slot, and every slot a server.
+    Cluster,
+}
+
+impl Setting for RedisUrl {
+    const EXPECTED: &'static str = "redis://[user:password@]host[:port][/database], \
+         redis+sentinel://[user:password@]host[:port],…/master[/database] or \
+         redis+cluster://[user:password@]host[:port],…; rediss for TLS";
+    const SECRET: bool = true;
+
+    fn read(text: &str) -> Option<Self> {
+        let (scheme, rest) = text.split_once("://")?;
+        let (base, form) = scheme.split_once('+').unwrap_or((scheme, ""));
+        let tls = match base {
+            "redis" => false,
+            "rediss" => true,
+            _ => return None,
+        };
+        let (login, rest) = match rest.rsplit_once('@') {
+            Some((login, rest)) => (login, rest),
+            None => ("", rest),
+        };
+        let (user, password) = login.split_once(':').unwrap_or((login, ""));
+        let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (topology, database) = match form {
+            "" => (RedisTopology::Single, path),
+            "cluster" => (RedisTopology::Cluster, path),
+            "sentinel" => {
+                let (master, database) = path.split_once('/').unwrap_or((path, ""));
+                (RedisTopology::Sentinel(plain(master)?), database)
+            }
+            _ => return None,
+        };
+        let database = if database.is_empty() { 0 } else { database.parse().ok()? };
+        let port = if matches!(topology, RedisTopology::Sentinel(_)) { SENTINEL_PORT } else { REDIS_PORT };
+        let hosts = hosts.split(',').map(|host| host_and_port(host, port)).collect::<Option<Vec<_>>>()?;
+        let is_possible = match topology {
+            RedisTopology::Single => hosts.len() == 1,
+            RedisTopology::Sentinel(_) => true,
+            RedisTopology::Cluster => database == 0,
+        };
+        let password = plain(password).map(|password| Secret::new(&password));
+        is_possible.then_some(Self { topology, tls, hosts, user: plain(user), password, database })
+    }
+}
+
+/// Decodes a part of a URL; `None` if it is empty.
+fn plain(part: &str) -> Option<String> {
+    let text = percent_decode_str(part).decode_utf8().ok()?.into_owned();
+    (!text.is_empty()).then_some(text)
+}
+
+/// Splits `host[:port]`; an address of IPv6 stands in brackets.
+fn host_and_port(text: &str, default: u16) -> Option<(String, u16)> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']')?;
+            (host, port.strip_prefix(':'))
+        }
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    let port = port.map_or(Some(default), |port| port.parse().ok())?;
+    (!host.is_empty()).then(|| (host.to_owned(), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_is_read() {
+        let single = RedisUrl::read("redis://127.0.0.1").expect("a URL");
+        assert_eq!((single.hosts, single.tls), (vec![("127.0.0.1".to_owned(), 6_379)], false));
+        let secured = RedisUrl::read("rediss://tom:a%40b@[::1]:7000/3").expect("a URL");
+        assert_eq!(secured.hosts, [("::1".to_owned(), 7_000)]);
+        assert_eq!((secured.user.as_deref(), secured.database, secured.tls), (Some("tom"), 3, true));
+        assert_eq!(secured.password, Some(Secret::new("a@b")));
+        let sentinel = RedisUrl::read("redis+sentinel://:pw@a,b:1/mymaster/2").expect("a URL");
+        assert_eq!(sentinel.topology, RedisTopology::Sentinel("mymaster".to_owned()));
+        assert_eq!(sentinel.hosts, [("a".to_owned(), 26_379), ("b".to_owned(), 1)]);
+        assert_eq!((sentinel.user, sentinel.database), (None, 2));
+        let cluster = RedisUrl::read("rediss+cluster://a:1,b:2,c:3").expect("a URL");
+        assert_eq!((cluster.topology, cluster.hosts.len()), (RedisTopology::Cluster, 3));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for text in [
+            "",
+            "redis://",
+            "http://a",
+            "redis://a,b",
+            "redis://a:x",
+            "redis://a/x",
+            "redis+sentinel://a:1",
+            "redis+cluster://a/1",
+            "redis+ring://a",
+            "redis://[::1",
+        ] {
+            assert_eq!(RedisUrl::read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn password_is_not_shown() {
+        let url = RedisUrl::read("redis://:swordfish@a").expect("a URL");
+        assert!(!format!("{url:?}").contains("swordfish"));
+    }
+}

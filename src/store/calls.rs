@@ -1,0 +1,233 @@
+//! Carries out many calls at once, each at the server that has its key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_redis::redis::{
+    Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, Script as Hash, ServerErrorKind, Value, cmd,
+};
+use futures_util::future::join_all;
+
+use super::server::Server;
+use super::{Store, StoreError};
+
+/// Times that a call follows a slot which moves.
+const REDIRECTS: usize = 50;
+/// Pause before it follows again: the slot's keys are on their way.
+const REDIRECT_PAUSE: Duration = Duration::from_millis(20);
+
+/// A script of Lua.
+#[derive(Clone, Debug)]
+pub(crate) struct Script {
+    load: Cmd,
+    hash: String,
+}
+
+impl Script {
+    pub(crate) fn new(body: &str) -> Self {
+        let load = cmd("SCRIPT").arg("LOAD").arg(body).to_owned();
+        Self { load, hash: Hash::new(body).get_hash().to_owned() }
+    }
+
+    /// Returns a command that runs the script; its arguments follow.
+    pub(crate) fn command(&self, keys: &[&str]) -> Cmd {
+        cmd("EVALSHA").arg(&self.hash).arg(keys.len()).arg(keys).to_owned()
+    }
+}
+
+/// A command, and the key or channel that says where it is carried out.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) name: String,
+    pub(crate) command: Cmd,
+}
+
+/// What became of a call: the answer, or why there is none.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) result: Result<Value, StoreError>,
+    /// Whether a server carried it out that is about to take the slot over: its subscribers are elsewhere still.
+    pub(crate) is_ahead: bool,
+}
+
+/// A call on its way.
+struct Routed<'c> {
+    index: usize,
+    call: &'c Call,
+    server: Arc<Server>,
+    /// Whether the server does not have the slot yet, and was named by the one that has.
+    asking: bool,
+}
+
+/// Where a server sends a call to.
+enum Redirect {
+    Moved(Arc<Server>),
+    Ask(Arc<Server>),
+    /// Some of its keys are here and some there: ask the first again.
+    Again,
+}
+
+impl Store {
+    /// Carries out a command.
+    pub(crate) async fn ask<T: FromRedisValue>(&self, name: &str, command: Cmd) -> Result<T, StoreError> {
+        self.ask_all(None, name, vec![command]).await
+    }
+
+    /// Runs a script.
+    pub(crate) async fn ask_script<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        name: &str,
+        command: Cmd,
+    ) -> Result<T, StoreError> {
+        self.ask_all(Some(script), name, vec![command]).await
+    }
+
+    /// Carries out commands on keys that share the hash tag of `name`, of whose answers none matters.
+    pub(crate) async fn run(&self, name: &str, commands: Vec<Cmd>) -> Result<(), StoreError> {
+        self.ask_all::<Value>(None, name, commands).await.map(drop)
+    }
+
+    /// Returns the last answer, or the first error.
+    async fn ask_all<T: FromRedisValue>(
+        &self,
+        script: Option<&Script>,
+        name: &str,
+        commands: Vec<Cmd>,
+    ) -> Result<T, StoreError> {
+        let calls: Vec<_> =
+            commands.into_iter().map(|command| Call { name: name.to_owned(), command }).collect();
+        let mut last = Value::Nil;
+        for outcome in self.run_all(script, &calls).await {
+            last = outcome.result?;
+        }
+        Ok(T::from_redis_value(last)?)
+    }
+
+    /// Carries out calls, in one round trip to each server; those on one name are carried out in their order. `script` is
+    /// loaded before them. A call is sent again only where a server has said that it did not carry it out.
+    pub(crate) async fn run_all(&self, script: Option<&Script>, calls: &[Call]) -> Vec<Outcome> {
+        let mut outcomes: Vec<Option<Outcome>> = calls.iter().map(|_| None).collect();
+        let mut open = Vec::new();
+        for (index, call) in calls.iter().enumerate() {
+            match self.server_of(&call.name) {
+                Ok(server) => open.push(Routed { index, call, server, asking: false }),
+                Err(error) => set(&mut outcomes, index, Err(error), false),
+            }
+        }
+        for round in 0..=REDIRECTS {
+            if open.is_empty() {
+                break;
+            }
+            if round > 1 {
+                tokio::time::sleep(REDIRECT_PAUSE).await;
+            }
+            let done = join_all(by_server(open).into_iter().map(|group| run_group(script, group))).await;
+            open = Vec::new();
+            for (routed, result) in done.into_iter().flatten() {
+                match self.redirect(&routed, &result).filter(|_| round < REDIRECTS) {
+                    Some(redirect) => open.push(self.follow(routed, redirect)),
+                    None => set(&mut outcomes, routed.index, self.settled(result), routed.asking),
+                }
+            }
+            open.sort_by_key(|routed| routed.index);
+        }
+        let unsent = || Outcome { result: Err(StoreError::Closed), is_ahead: false };
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unsent)).collect()
+    }
+
+    /// An error of the server is an error.
+    fn settled(&self, result: Result<Value, StoreError>) -> Result<Value, StoreError> {
+        let result = match result {
+            Ok(Value::ServerError(error)) => Err(StoreError::Command(error.into())),
+            other => other,
+        };
+        if result.as_ref().is_err_and(|error| error.is_of_topology()) {
+            self.topology().suspect();
+        }
+        result
+    }
+
+    fn redirect(&self, routed: &Routed<'_>, result: &Result<Value, StoreError>) -> Option<Redirect> {
+        let Ok(Value::ServerError(error)) = result else { return None };
+        let error = RedisError::from(error.clone());
+        let ErrorKind::Server(kind) = error.kind() else { return None };
+        if kind == ServerErrorKind::TryAgain {
+            return Some(Redirect::Again);
+        }
+        let (address, _) = error.redirect_node()?;
+        let (host, port) = address.rsplit_once(':')?;
+        // A server that does not know its own name means "at the same host".
+        let host = if host.is_empty() { &routed.server.host } else { host };
+        let server = self.topology().server(host, port.parse().ok()?).ok()?;
+        match kind {
+            ServerErrorKind::Moved => {
+                self.topology().suspect();
+                Some(Redirect::Moved(server))
+            }
+            ServerErrorKind::Ask => Some(Redirect::Ask(server)),
+            _ => None,
+        }
+    }
+
+    fn follow<'c>(&self, routed: Routed<'c>, redirect: Redirect) -> Routed<'c> {
+        match redirect {
+            Redirect::Moved(server) => Routed { server, asking: false, ..routed },
+            Redirect::Ask(server) => Routed { server, asking: true, ..routed },
+            Redirect::Again => match self.server_of(&routed.call.name) {
+                Ok(server) => Routed { server, asking: false, ..routed },
+                Err(_) => routed,
+            },
+        }
+    }
+}
+
+fn set(outcomes: &mut [Option<Outcome>], index: usize, result: Result<Value, StoreError>, is_ahead: bool) {
+    if let Some(outcome) = outcomes.get_mut(index) {
+        *outcome = Some(Outcome { result, is_ahead });
+    }
+}
+
+/// Groups calls by server, each group in order.
+fn by_server(calls: Vec<Routed<'_>>) -> Vec<Vec<Routed<'_>>> {
+    let mut groups: Vec<Vec<Routed<'_>>> = Vec::new();
+    for routed in calls {
+        let is_same = |group: &&mut Vec<Routed<'_>>| {
+            group.first().is_some_and(|first| Arc::ptr_eq(&first.server, &routed.server))
+        };
+        match groups.iter_mut().find(is_same) {
+            Some(group) => group.push(routed),
+            None => groups.push(vec![routed]),
+        }
+    }
+    groups
+}
+
+/// Carries out the calls of one server.
+async fn run_group<'c>(
+    script: Option<&Script>,
+    group: Vec<Routed<'c>>,
+) -> Vec<(Routed<'c>, Result<Value, StoreError>)> {
+    let Some(server) = group.first().map(|first| Arc::clone(&first.server)) else { return Vec::new() };
+    let mut pipeline = Pipeline::new();
+    if let Some(script) = script {
+        pipeline.add_command(script.load.clone());
+    }
+    for routed in &group {
+        if routed.asking {
+            pipeline.add_command(cmd("ASKING"));
+        }
+        pipeline.add_command(routed.call.command.clone());
+    }
+    match server.run(&pipeline).await {
+        Ok(values) => {
+            let mut values = values.into_iter().skip(usize::from(script.is_some()));
+            let answer = |routed: Routed<'c>| {
+                let value = values.nth(usize::from(routed.asking));
+                (routed, value.ok_or(StoreError::Closed))
+            };
+            group.into_iter().map(answer).collect()
+        }
+        Err(error) => group.into_iter().map(|routed| (routed, Err(error.clone()))).collect(),
+    }
+}

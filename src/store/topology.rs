@@ -1,0 +1,264 @@
+//! Which servers there are, and which of them has a key: one, the master that Sentinels name, or those of a Cluster.
+//!
+//! Who meets an error that says "not here" or "not there any more" asks for a new map by [`Topology::suspect`]; one task draws
+//! maps ([`Topology::keep`]). Names are resolved anew with every connection.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_redis::redis::{FromRedisValue as _, Pipeline, Value};
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use super::server::{Access, Server};
+use super::{StoreError, slots};
+use crate::config::{RedisSettings, RedisTopology};
+
+/// Between looks at a Cluster that gives no reason to.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Shortest time between two looks.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Topology {
+    form: RedisTopology,
+    access: Access,
+    /// Whom to ask first: the server, Sentinels, or some servers of the Cluster.
+    seeds: Vec<Arc<Server>>,
+    /// Servers by address, so that a server that is seen again keeps its connections.
+    known: Mutex<HashMap<String, Arc<Server>>>,
+    map: watch::Sender<Arc<Map>>,
+    suspected: Notify,
+}
+
+/// Which server has what. Empty until one has been drawn.
+#[derive(Debug, Default)]
+pub(crate) struct Map {
+    servers: Vec<Arc<Server>>,
+    /// For each slot of a Cluster its server's index, [`NOWHERE`] for a slot that has none; empty elsewhere.
+    slots: Vec<u16>,
+}
+
+const NOWHERE: u16 = u16::MAX;
+
+impl Map {
+    /// Returns the servers that have something.
+    pub(crate) fn servers(&self) -> &[Arc<Server>] {
+        &self.servers
+    }
+
+    /// Returns the server that has a key or channel.
+    pub(crate) fn server_of(&self, name: &str) -> Option<&Arc<Server>> {
+        if self.slots.is_empty() {
+            return self.servers.first();
+        }
+        let index = self.slots.get(usize::from(slots::of(name)))?;
+        self.servers.get(usize::from(*index))
+    }
+
+    /// Returns whether a key or channel is at the server of this address.
+    pub(crate) fn is_at(&self, name: &str, address: &str) -> bool {
+        self.server_of(name).is_some_and(|server| server.address == address)
+    }
+
+    /// Returns a hash tag of which the names are at the server of this address.
+    pub(crate) fn tag_at(&self, address: &str) -> Option<String> {
+        let index = self.servers.iter().position(|server| server.address == address)?;
+        let at = |slot: &u16| usize::from(*slot) == index;
+        let slot = self.slots.iter().position(at).map_or(Ok(0), u16::try_from);
+        slot.ok().map(slots::tag_for)
+    }
+
+    fn addresses(&self) -> Vec<&str> {
+        self.servers.iter().map(|server| server.address.as_str()).collect()
+    }
+}
+
+impl PartialEq for Map {
+    fn eq(&self, other: &Self) -> bool {
+        self.addresses() == other.addresses() && self.slots == other.slots
+    }
+}
+
+impl Topology {
+    /// Makes a handle; asks nobody yet.
+    ///
+    /// # Errors
+    /// What is set for TLS is wrong.
+    pub(super) fn new(settings: &RedisSettings) -> Result<Self, StoreError> {
+        let url = &settings.url;
+        let access = Access::to_data(settings)?;
+        let to_seeds = match url.topology {
+            RedisTopology::Sentinel(_) => access.to_sentinels(settings),
+            RedisTopology::Single | RedisTopology::Cluster => access.clone(),
+        };
+        let seed = |(host, port): &(String, u16)| Server::new(host, *port, &to_seeds);
+        let seeds = url.hosts.iter().map(seed).collect::<Result<Vec<_>, _>>()?;
+        let first = match url.topology {
+            RedisTopology::Single => Map { servers: seeds.clone(), slots: Vec::new() },
+            RedisTopology::Sentinel(_) | RedisTopology::Cluster => Map::default(),
+        };
+        Ok(Self {
+            form: url.topology.clone(),
+            access,
+            seeds,
+            known: Mutex::default(),
+            map: watch::Sender::new(Arc::new(first)),
+            suspected: Notify::new(),
+        })
+    }
+
+    /// Returns whether channels have slots, so that messages are published to one server's subscribers only.
+    pub(super) fn is_cluster(&self) -> bool {
+        self.form == RedisTopology::Cluster
+    }
+
+    /// Returns the present map.
+    pub(crate) fn map(&self) -> Arc<Map> {
+        Arc::clone(&self.map.borrow())
+    }
+
+    /// Returns a way to wait for other maps.
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<Map>> {
+        self.map.subscribe()
+    }
+
+    /// Asks for a new map.
+    pub(crate) fn suspect(&self) {
+        self.suspected.notify_one();
+    }
+
+    /// Draws maps for ever: when asked to, and every `heartbeat` where Sentinels may have named another master.
+    pub(crate) async fn keep(self: Arc<Self>, heartbeat: Duration) {
+        let every = match self.form {
+            RedisTopology::Single => return,
+            RedisTopology::Sentinel(_) => heartbeat,
+            RedisTopology::Cluster => LOOK_EVERY,
+        };
+        loop {
+            match self.draw().await {
+                Ok(map) => self.replace(map),
+                Err(error) => tracing::warn!(%error, "the servers of Redis are not known"),
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+            let reason = tokio::time::timeout(every, self.suspected.notified());
+            if reason.await.is_err() && self.map().servers.is_empty() {
+                tracing::warn!("Redis has not been found yet");
+            }
+        }
+    }
+
+    fn replace(&self, map: Map) {
+        let is_new = self.map.send_if_modified(|present| {
+            let is_new = **present != map;
+            *present = Arc::new(map);
+            is_new
+        });
+        if is_new {
+            let map = self.map();
+            tracing::info!(servers = ?map.addresses(), "Redis is at other servers than before");
+            let mut known = self.known.lock();
+            known.retain(|address, _| map.servers.iter().any(|server| server.address == *address));
+        }
+    }
+
+    async fn draw(&self) -> Result<Map, StoreError> {
+        match &self.form {
+            RedisTopology::Single => Ok(Map { servers: self.seeds.clone(), slots: Vec::new() }),
+            RedisTopology::Sentinel(name) => self.ask_sentinels(name).await,
+            RedisTopology::Cluster => self.ask_cluster().await,
+        }
+    }
+
+    /// Asks all Sentinels; the one whose view is the newest is right.
+    async fn ask_sentinels(&self, name: &str) -> Result<Map, StoreError> {
+        let mut question = Pipeline::new();
+        question.cmd("SENTINEL").arg("MASTER").arg(name);
+        let answers = ask_all(&self.seeds, &question).await;
+        let views = answers.into_iter().filter_map(|(_, values)| {
+            let fields = HashMap::<String, String>::from_redis_value(values.into_iter().next()?).ok()?;
+            let epoch: u64 = fields.get("config-epoch")?.parse().ok()?;
+            Some((epoch, fields.get("ip")?.clone(), fields.get("port")?.parse::<u16>().ok()?))
+        });
+        let newest = views.max_by_key(|(epoch, ..)| *epoch);
+        let Some((_, host, port)) = newest else {
+            return Err(StoreError::NotFound("no Sentinel knows the master of this name"));
+        };
+        Ok(Map { servers: vec![self.server(&host, port)?], slots: Vec::new() })
+    }
+
+    /// Asks all servers of the Cluster; the one whose view is the newest is right.
+    async fn ask_cluster(&self) -> Result<Map, StoreError> {
+        let mut servers = self.map().servers.clone();
+        servers.extend(self.seeds.iter().cloned());
+        let mut questions = Pipeline::new();
+        questions.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOTS");
+        let answers = ask_all(&servers, &questions).await;
+        let views = answers.into_iter().filter_map(|(server, values)| {
+            let [info, slots] = <[Value; 2]>::try_from(values).ok()?;
+            let info = String::from_redis_value(info).ok()?;
+            let field = |name| info.lines().find_map(|line| line.trim().strip_prefix(name));
+            let epoch: u64 = field("cluster_current_epoch:")?.parse().ok()?;
+            (field("cluster_state:") == Some("ok")).then_some((epoch, server, slots))
+        });
+        let newest = views.max_by_key(|(epoch, ..)| *epoch);
+        let Some((_, asked, slots)) = newest else {
+            return Err(StoreError::NotFound("no server of the Cluster says that it is well"));
+        };
+        self.read_slots(&asked, slots)
+    }
+
+    /// Reads what `CLUSTER SLOTS` answers: ranges, each with its master first.
+    fn read_slots(&self, asked: &Server, answer: Value) -> Result<Map, StoreError> {
+        let mut map = Map { servers: Vec::new(), slots: vec![NOWHERE; usize::from(slots::COUNT)] };
+        for range in Vec::<Value>::from_redis_value(answer)? {
+            let Ok(parts) = Vec::<Value>::from_redis_value(range) else { continue };
+            let [first, last, master, ..] = parts.as_slice() else { continue };
+            let bounds = (u16::from_redis_value_ref(first), u16::from_redis_value_ref(last));
+            let (Ok(first), Ok(last)) = bounds else { continue };
+            let Ok(master) = Vec::<Value>::from_redis_value_ref(master) else { continue };
+            let host = master.first().and_then(|host| String::from_redis_value_ref(host).ok());
+            let Some(Ok(port)) = master.get(1).map(u16::from_redis_value_ref) else { continue };
+            let host =
+                host.filter(|host| !host.is_empty() && host != "?").unwrap_or_else(|| asked.host.clone());
+            let server = self.server(&host, port)?;
+            let known = map.servers.iter().position(|other| other.address == server.address);
+            let index = known.unwrap_or_else(|| {
+                map.servers.push(server);
+                map.servers.len() - 1
+            });
+            let index = u16::try_from(index).unwrap_or(NOWHERE);
+            if let Some(slots) = map.slots.get_mut(usize::from(first)..=usize::from(last)) {
+                slots.fill(index);
+            }
+        }
+        Ok(map)
+    }
+
+    /// Returns the server of an address, which another has named.
+    pub(super) fn server(&self, host: &str, port: u16) -> Result<Arc<Server>, StoreError> {
+        let address = format!("{host}:{port}");
+        if let Some(known) = self.known.lock().get(&address) {
+            return Ok(Arc::clone(known));
+        }
+        let server = Server::new(host, port, &self.access)?;
+        Ok(Arc::clone(self.known.lock().entry(address).or_insert(server)))
+    }
+}
+
+/// Asks all at once; leaves out who does not answer, or with an error.
+async fn ask_all(servers: &[Arc<Server>], questions: &Pipeline) -> Vec<(Arc<Server>, Vec<Value>)> {
+    let ask = async |server: &Arc<Server>| {
+        let answer = server.run(questions).await;
+        if let Err(error) = &answer {
+            tracing::debug!(server = server.address, %error, "asking where Redis is");
+        }
+        let values = answer.ok()?;
+        let is_error = values.iter().any(|value| matches!(value, Value::ServerError(_)));
+        (!is_error).then(|| (Arc::clone(server), values))
+    };
+    join_all(servers.iter().map(ask)).await.into_iter().flatten().collect()
+}
