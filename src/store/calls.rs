@@ -38,8 +38,21 @@ impl Script {
 /// A command, and the key or channel that says where it is carried out.
 #[derive(Debug)]
 pub(crate) struct Call {
-    pub(crate) name: String,
-    pub(crate) command: Cmd,
+    name: String,
+    command: Cmd,
+    /// Whether the command ends with the replication id of the server that carries it out, as far as that is known.
+    needs_id: bool,
+}
+
+impl Call {
+    pub(crate) fn new(name: String, command: Cmd) -> Self {
+        Self { name, command, needs_id: false }
+    }
+
+    /// A call that depends on which server carries it out; its answer is a list that ends with the true id.
+    pub(crate) fn of_server(name: String, command: Cmd) -> Self {
+        Self { name, command, needs_id: true }
+    }
 }
 
 /// What became of a call: the answer, or why there is none.
@@ -95,8 +108,7 @@ impl Store {
         name: &str,
         commands: Vec<Cmd>,
     ) -> Result<T, StoreError> {
-        let calls: Vec<_> =
-            commands.into_iter().map(|command| Call { name: name.to_owned(), command }).collect();
+        let calls: Vec<_> = commands.into_iter().map(|command| Call::new(name.to_owned(), command)).collect();
         let mut last = Value::Nil;
         for outcome in self.run_all(script, &calls).await {
             last = outcome.result?;
@@ -112,7 +124,10 @@ impl Store {
         for (index, call) in calls.iter().enumerate() {
             match self.server_of(&call.name) {
                 Ok(server) => open.push(Routed { index, call, server, asking: false }),
-                Err(error) => set(&mut outcomes, index, Err(error), false),
+                Err(error) => {
+                    let outcome = Outcome { result: Err(error), is_ahead: false };
+                    set(&mut outcomes, index, outcome);
+                }
             }
         }
         for round in 0..=REDIRECTS {
@@ -127,7 +142,10 @@ impl Store {
             for (routed, result) in done.into_iter().flatten() {
                 match self.redirect(&routed, &result).filter(|_| round < REDIRECTS) {
                     Some(redirect) => open.push(self.follow(routed, redirect)),
-                    None => set(&mut outcomes, routed.index, self.settled(result), routed.asking),
+                    None => {
+                        let outcome = Outcome { result: self.settled(result), is_ahead: routed.asking };
+                        set(&mut outcomes, routed.index, outcome);
+                    }
                 }
             }
             open.sort_by_key(|routed| routed.index);
@@ -182,9 +200,9 @@ impl Store {
     }
 }
 
-fn set(outcomes: &mut [Option<Outcome>], index: usize, result: Result<Value, StoreError>, is_ahead: bool) {
-    if let Some(outcome) = outcomes.get_mut(index) {
-        *outcome = Some(Outcome { result, is_ahead });
+fn set(outcomes: &mut [Option<Outcome>], index: usize, outcome: Outcome) {
+    if let Some(place) = outcomes.get_mut(index) {
+        *place = Some(outcome);
     }
 }
 
@@ -209,17 +227,7 @@ async fn run_group<'c>(
     group: Vec<Routed<'c>>,
 ) -> Vec<(Routed<'c>, Result<Value, StoreError>)> {
     let Some(server) = group.first().map(|first| Arc::clone(&first.server)) else { return Vec::new() };
-    let mut pipeline = Pipeline::new();
-    if let Some(script) = script {
-        pipeline.add_command(script.load.clone());
-    }
-    for routed in &group {
-        if routed.asking {
-            pipeline.add_command(cmd("ASKING"));
-        }
-        pipeline.add_command(routed.call.command.clone());
-    }
-    match server.run(&pipeline).await {
+    match server.run(|id| pipeline(script, &group, id), |answers| id_in(&group, answers)).await {
         Ok(values) => {
             let mut values = values.into_iter().skip(usize::from(script.is_some()));
             let answer = |routed: Routed<'c>| {
@@ -230,4 +238,32 @@ async fn run_group<'c>(
         }
         Err(error) => group.into_iter().map(|routed| (routed, Err(error.clone()))).collect(),
     }
+}
+
+fn pipeline(script: Option<&Script>, group: &[Routed<'_>], id: &str) -> Pipeline {
+    let mut pipeline = Pipeline::new();
+    if let Some(script) = script {
+        pipeline.add_command(script.load.clone());
+    }
+    for Routed { call, asking, .. } in group {
+        if *asking {
+            pipeline.add_command(cmd("ASKING"));
+        }
+        let mut command = call.command.clone();
+        if call.needs_id {
+            command.arg(id);
+        }
+        pipeline.add_command(command);
+    }
+    pipeline
+}
+
+/// Returns the id that the last answer names.
+fn id_in(group: &[Routed<'_>], answers: &[Value]) -> Option<String> {
+    let Some(Value::Array(answer)) =
+        answers.last().filter(|_| group.last().is_some_and(|last| last.call.needs_id))
+    else {
+        return None;
+    };
+    String::from_redis_value_ref(answer.last()?).ok()
 }

@@ -7,7 +7,8 @@ use deadpool_redis::redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
     Pipeline, ProtocolVersion, PushInfo, RedisConnectionInfo, TlsCertificates, Value,
 };
-use deadpool_redis::{Connection, Manager, Pool, Runtime, Timeouts};
+use deadpool_redis::{Hook, Manager, Pool, Runtime, Timeouts};
+use parking_lot::Mutex;
 
 use super::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, StoreError, answered};
 use crate::config::{RedisSettings, RedisTls, Secret};
@@ -31,6 +32,17 @@ pub(crate) struct Server {
     pub(super) host: String,
     client: Client,
     pool: Pool,
+    id: Arc<Mutex<ReplicationId>>,
+}
+
+/// What tells a server from itself after a restart, and from the replica that takes over (`master_replid`). Scripts tell it;
+/// it is forgotten with every new connection, since the server may be another by then.
+#[derive(Debug, Default)]
+struct ReplicationId {
+    /// Empty if it is not known.
+    id: String,
+    /// Counts new connections: what was learnt before one does not hold after it.
+    connections: u64,
 }
 
 impl Access {
@@ -96,19 +108,23 @@ impl Server {
             create: Some(CONNECT_TIMEOUT),
             recycle: Some(CONNECT_TIMEOUT),
         };
+        let id = Arc::<Mutex<ReplicationId>>::default();
+        let forgotten = Arc::clone(&id);
+        let forget = Hook::sync_fn(move |_, _| {
+            let mut known = forgotten.lock();
+            known.id.clear();
+            known.connections += 1;
+            Ok(())
+        });
         let pool = Pool::builder(manager)
+            .post_create(forget)
             .max_size(POOL_SIZE)
             .timeouts(timeouts)
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| StoreError::Settings(error.to_string()))?;
         let address = format!("{host}:{port}");
-        Ok(Arc::new(Self { address, host: host.to_owned(), client: Client::open(info)?, pool }))
-    }
-
-    /// Takes a connection for commands.
-    pub(super) async fn connection(&self) -> Result<Connection, StoreError> {
-        Ok(self.pool.get().await?)
+        Ok(Arc::new(Self { address, host: host.to_owned(), client: Client::open(info)?, pool, id }))
     }
 
     /// Opens a connection for subscriptions, of its own; `on_push` must not wait.
@@ -127,10 +143,27 @@ impl Server {
         answered(self.client.get_multiplexed_async_connection_with_config(&config)).await
     }
 
-    /// Carries out commands in one round trip; each has its own answer, which may be an error of the server.
-    pub(super) async fn run(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
-        let mut connection = self.connection().await?;
-        answered(connection.req_packed_commands(pipeline, 0, pipeline.len())).await
+    /// Carries out commands in one round trip; each has its own answer, which may be an error of the server. They are made
+    /// once there is a connection, with the server's replication id, which is empty if it is not known; `id_in` finds it in
+    /// the answers.
+    pub(super) async fn run(
+        &self,
+        commands: impl FnOnce(&str) -> Pipeline,
+        id_in: impl FnOnce(&[Value]) -> Option<String>,
+    ) -> Result<Vec<Value>, StoreError> {
+        let mut connection = self.pool.get().await?;
+        let (pipeline, connections) = {
+            let known = self.id.lock();
+            (commands(&known.id), known.connections)
+        };
+        let answers = answered(connection.req_packed_commands(&pipeline, 0, pipeline.len())).await?;
+        if let Some(id) = id_in(&answers) {
+            let mut known = self.id.lock();
+            if known.connections == connections {
+                known.id = id;
+            }
+        }
+        Ok(answers)
     }
 }
 

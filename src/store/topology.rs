@@ -252,7 +252,7 @@ impl Topology {
 /// Asks all at once; leaves out who does not answer, or with an error.
 async fn ask_all(servers: &[Arc<Server>], questions: &Pipeline) -> Vec<(Arc<Server>, Vec<Value>)> {
     let ask = async |server: &Arc<Server>| {
-        let answer = server.run(questions).await;
+        let answer = server.run(|_| questions.clone(), |_| None).await;
         if let Err(error) = &answer {
             tracing::debug!(server = server.address, %error, "asking where Redis is");
         }

@@ -53,8 +53,6 @@ struct Entry {
 pub(super) enum Next {
     Done,
     Again,
-    /// Begin a new epoch unless somebody has: the epoch and offset that were seen.
-    NewEpoch(String, u64),
 }
 
 impl Channels {
@@ -214,13 +212,14 @@ impl Channels {
         }
         let had_begun = entry.track.has_begun();
         match entry.track.on_reading(reading) {
-            Step::Restart => {
+            Step::Restart { forgotten } => {
                 self.metrics.count_recovery(Recovery::Lost, 0, 0);
+                tracing::warn!(
+                    channel = name,
+                    forgotten,
+                    "Redis has forgotten messages that it had accepted"
+                );
                 Next::Again
-            }
-            Step::Rewound(seen) => {
-                self.metrics.count_recovery(Recovery::Lost, 0, 0);
-                Next::NewEpoch(seen.epoch, seen.offset)
             }
             Step::Deliver { messages, lost, done } => {
                 messages.iter().for_each(|frame| entry.push(&self.hub, frame));

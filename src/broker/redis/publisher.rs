@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use deadpool_redis::redis::FromRedisValue as _;
+use deadpool_redis::redis::{FromRedisValue as _, Value};
 use tokio::sync::mpsc;
 
 use crate::broker::{Offset, Publication, PublishError};
@@ -58,14 +58,14 @@ impl Publisher {
             let mut command = script.command(&[&Store::meta(&name), &Store::stream(&name)]);
             command.arg(&name).arg(&frame[..]).arg(self.settings.stream_entries).arg(age).arg(&epoch);
             command.arg(self.store.publish_command());
-            Call { name, command }
+            Call::of_server(name, command)
         };
         batch.iter().map(call).collect()
     }
 
     /// Reads the place that a message was given.
     async fn read(&self, publication: &Publication, outcome: Outcome) -> Result<Offset, StoreError> {
-        let (epoch, offset) = <(String, u64)>::from_redis_value(outcome.result?)?;
+        let (epoch, offset, _) = <(String, u64, Value)>::from_redis_value(outcome.result?)?;
         if outcome.is_ahead {
             // The slot is moving: the subscribers are still where it comes from. What is missed here is read once it has moved.
             let name = self.store.channel(&publication.channel);

@@ -12,7 +12,7 @@ use deadpool_redis::redis::{FromRedisValue as _, Value};
 
 use super::channels::{Channels, Next};
 use super::track::{Position, Reading};
-use crate::store::{Call, Script, Store, StoreError, new_epoch};
+use crate::store::{Call, Script, Store, StoreError};
 
 /// Channels read in one pipeline.
 const BATCH: usize = 64;
@@ -48,18 +48,14 @@ impl Reader {
         let readings = self.read(&batch).await;
         let (mut again, mut failed) = (Vec::new(), Ok(()));
         for ((name, _), reading) in batch.into_iter().zip(readings) {
-            let is_done = match reading.map(|reading| self.channels.on_reading(&name, reading)) {
-                Ok(Next::Done) => Ok(true),
-                Ok(Next::Again) => Ok(false),
-                Ok(Next::NewEpoch(epoch, offset)) => {
-                    self.begin_epoch(&name, &epoch, offset).await.map(|()| false)
+            match reading.map(|reading| self.channels.on_reading(&name, reading)) {
+                Ok(Next::Done) => {}
+                Ok(Next::Again) => again.push(name),
+                Err(error) => {
+                    again.push(name);
+                    failed = Err(error);
                 }
-                Err(error) => Err(error),
-            };
-            if !matches!(is_done, Ok(true)) {
-                again.push(name);
             }
-            failed = failed.and(is_done.map(drop));
         }
         if !again.is_empty() {
             self.channels.put_back(again);
@@ -72,31 +68,28 @@ impl Reader {
         let call = |(name, after): &(String, u64)| {
             let mut command = script.command(&[&Store::meta(name), &Store::stream(name)]);
             command.arg(format!("{after}-0")).arg(MESSAGES + 1);
-            Call { name: name.clone(), command }
+            Call::new(name.clone(), command)
         };
         let calls: Vec<Call> = batch.iter().map(call).collect();
         let outcomes = self.store.run_all(Some(&script), &calls).await;
         outcomes.into_iter().map(|outcome| reading(outcome.result?)).collect()
     }
-
-    async fn begin_epoch(&self, name: &str, seen: &str, offset: u64) -> Result<(), StoreError> {
-        let script = Script::new(include_str!("rewind.lua"));
-        let mut command = script.command(&[&Store::meta(name), &Store::stream(name)]);
-        command.arg(seen).arg(offset).arg(new_epoch());
-        self.store.ask_script::<Value>(&script, name, command).await?;
-        tracing::warn!(channel = name, "the offset went backwards: a new epoch begins");
-        Ok(())
-    }
 }
 
+/// A channel's epoch and offset, and its last epochs.
+type Meta = (Option<String>, Option<u64>, Option<String>);
+
 fn reading(answer: Value) -> Result<Reading<Bytes>, StoreError> {
-    let ((epoch, offset), range) =
-        <((Option<String>, Option<u64>), StreamRangeReply)>::from_redis_value(answer)?;
+    let ((epoch, offset, epochs), range) = <(Meta, StreamRangeReply)>::from_redis_value(answer)?;
     let is_cut = range.ids.len() > MESSAGES;
     let messages = range.ids.into_iter().take(MESSAGES).filter_map(|entry| {
         let offset = entry.id.split('-').next()?.parse().ok()?;
         Some((offset, Bytes::from(entry.get::<Vec<u8>>("f")?)))
     });
     let now = Position { epoch: epoch.unwrap_or_default(), offset: offset.unwrap_or(0) };
-    Ok(Reading { now, messages: messages.collect(), is_cut })
+    let epochs = epochs.as_deref().unwrap_or_default().split(' ').filter_map(|text| {
+        let (epoch, offset) = text.split_once('@')?;
+        Some(Position { epoch: epoch.to_owned(), offset: offset.parse().ok()? })
+    });
+    Ok(Reading { now, epochs: epochs.collect(), messages: messages.collect(), is_cut })
 }

@@ -16,6 +16,8 @@ pub(super) struct Position {
 pub(super) struct Track {
     /// `None` until the place at which the subscription began is known.
     position: Option<Position>,
+    /// The last epochs as of the last reading, and after which offset each began.
+    epochs: Vec<Position>,
     is_live: bool,
     /// The highest offset that came while not live.
     top: u64,
@@ -35,6 +37,8 @@ pub(super) enum Verdict {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reading<M> {
     pub(super) now: Position,
+    /// The last epochs, and after which offset each began.
+    pub(super) epochs: Vec<Position>,
     pub(super) messages: Vec<(u64, M)>,
     /// Whether there may be more messages.
     pub(super) is_cut: bool,
@@ -45,10 +49,19 @@ pub(super) struct Reading<M> {
 pub(super) enum Step<M> {
     /// Deliver these, after so many that are lost; then `done` or read again.
     Deliver { messages: Vec<M>, lost: u64, done: bool },
-    /// The channel began anew: read again, from its start. What was missed of the old epoch cannot be known.
-    Restart,
-    /// The offset went backwards: begin a new epoch, then read again.
-    Rewound(Position),
+    /// Redis has forgotten so many of the messages that were delivered, and perhaps others: read again, from where it has not.
+    Restart { forgotten: u64 },
+}
+
+/// Returns the offset up to which two histories of a channel are the same: both go on alike to the end of the last epoch
+/// that both have, in whichever it ended first.
+fn common(own: &[Position], other: &[Position]) -> u64 {
+    let end = |epochs: &[Position], at: usize| epochs.get(at + 1).map_or(u64::MAX, |next| next.offset);
+    let shared = own.iter().enumerate().rev().find_map(|(at, epoch)| {
+        let there = other.iter().position(|candidate| candidate.epoch == epoch.epoch)?;
+        Some(end(own, at).min(end(other, there)))
+    });
+    shared.unwrap_or(0)
 }
 
 impl Track {
@@ -85,6 +98,7 @@ impl Track {
         let Some(position) = &mut self.position else { return Verdict::Ignore };
         if position.epoch.is_empty() && offset == 1 {
             epoch.clone_into(&mut position.epoch);
+            self.epochs = vec![Position { epoch: epoch.to_owned(), offset: 0 }];
         }
         if position.epoch == epoch && offset <= position.offset {
             return Verdict::Ignore;
@@ -99,7 +113,8 @@ impl Track {
     }
 
     pub(super) fn on_reading<M>(&mut self, reading: Reading<M>) -> Step<M> {
-        let Reading { now, messages, is_cut } = reading;
+        let Reading { now, epochs, messages, is_cut } = reading;
+        let known = std::mem::replace(&mut self.epochs, epochs);
         let Some(position) = &mut self.position else {
             // The subscription begins here; what came meanwhile is read in the next step.
             let done = self.top <= now.offset;
@@ -108,14 +123,17 @@ impl Track {
             return Step::Deliver { messages: Vec::new(), lost: 0, done };
         };
         if position.epoch != now.epoch {
-            let is_first = position.epoch.is_empty();
-            *position = Position { epoch: now.epoch, offset: 0 };
-            if !is_first {
-                return Step::Restart;
+            let offset = position.offset.min(common(&known, &self.epochs));
+            let forgotten = position.offset - offset;
+            *position = Position { epoch: now.epoch, offset };
+            if forgotten > 0 {
+                return Step::Restart { forgotten };
             }
         }
         if now.offset < position.offset {
-            return Step::Rewound(position.clone());
+            // A replica has taken over that lagged. The next message begins an epoch, which says since when.
+            self.is_live = true;
+            return Step::Deliver { messages: Vec::new(), lost: 0, done: true };
         }
         let mut last = position.offset;
         let (mut lost, mut new) = (0, Vec::new());
@@ -154,7 +172,8 @@ mod tests {
             let mut messages: Vec<_> = held.filter(|(offset, _)| *offset > after).collect();
             let is_cut = messages.len() > limit;
             messages.truncate(limit);
-            Reading { now: Position { epoch: "e".to_owned(), offset }, messages, is_cut }
+            let now = Position { epoch: "e".to_owned(), offset };
+            Reading { now, epochs: Vec::new(), messages, is_cut }
         }
     }
 
@@ -186,7 +205,7 @@ mod tests {
                                 lost += missing;
                                 if done { break }
                             }
-                            other => panic!("{other:?}"),
+                            Step::Restart { .. } => panic!("there is one epoch"),
                         }
                     },
                 }
@@ -224,9 +243,11 @@ mod tests {
         assert_eq!(track.on_message("a", 1), Verdict::Deliver);
         assert_eq!(track.on_message("b", 2), Verdict::Repair);
         let now = Position { epoch: "b".to_owned(), offset: 2 };
-        let after = Reading { now: now.clone(), messages: vec![(2, "two")], is_cut: false };
-        assert_eq!(track.on_reading(after), Step::Restart);
-        let all = Reading { now, messages: vec![(1, "one"), (2, "two")], is_cut: false };
+        let epochs = vec![Position { epoch: "b".to_owned(), offset: 0 }];
+        let after =
+            Reading { now: now.clone(), epochs: epochs.clone(), messages: vec![(2, "two")], is_cut: false };
+        assert_eq!(track.on_reading(after), Step::Restart { forgotten: 1 });
+        let all = Reading { now, epochs, messages: vec![(1, "one"), (2, "two")], is_cut: false };
         assert_eq!(
             track.on_reading(all),
             Step::Deliver { messages: vec!["one", "two"], lost: 0, done: true }
@@ -234,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn offset_that_went_backwards_is_noticed() {
+    fn server_that_lags_is_waited_for() {
         let mut track = begun();
         for offset in 1..=5 {
             assert_eq!(track.on_message("e", offset), Verdict::Deliver);
@@ -242,7 +263,108 @@ mod tests {
         track.suspect();
         let behind =
             Reading::<u32> { now: Position { epoch: "e".to_owned(), offset: 3 }, ..Reading::default() };
-        let Step::Rewound(seen) = track.on_reading(behind) else { panic!("not noticed") };
-        assert_eq!(seen.offset, 5);
+        let nothing = Step::Deliver { messages: Vec::new(), lost: 0, done: true };
+        assert_eq!(track.on_reading(behind), nothing);
+        assert_eq!(track.on_message("f", 4), Verdict::Repair);
+        assert_eq!(track.offset(), 5);
+    }
+
+    /// What happens to a channel, and to a node that listens to it.
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        /// A message is accepted; whether it arrives.
+        Message(bool),
+        /// A replica takes over that lacks the last so many.
+        Failover(usize),
+        /// The node connects anew.
+        Reconnect,
+    }
+
+    proptest! {
+        /// Over any failovers: nothing twice, in order, and everything that Redis still has, at the end.
+        #[test]
+        fn failovers_double_nothing_and_skip_nothing_that_survived(
+            events in prop::collection::vec(prop_oneof![
+                6 => any::<bool>().prop_map(Event::Message),
+                1 => (0..6_usize).prop_map(Event::Failover),
+                1 => Just(Event::Reconnect),
+            ], 1..120),
+        ) {
+            let (mut channel, mut track, mut delivered) = (Survivor::default(), begun(), Vec::new());
+            let last = [Event::Message(true), Event::Reconnect];
+            for event in events.into_iter().chain(last) {
+                let must_read = match event {
+                    Event::Message(arrives) => {
+                        let (epoch, offset, number) = channel.accept();
+                        match if arrives { track.on_message(&epoch, offset) } else { Verdict::Ignore } {
+                            Verdict::Deliver => {
+                                delivered.push(number);
+                                false
+                            }
+                            Verdict::Ignore => false,
+                            Verdict::Repair => true,
+                        }
+                    }
+                    Event::Failover(lag) => {
+                        channel.fail_over(lag);
+                        false
+                    }
+                    Event::Reconnect => {
+                        track.suspect();
+                        true
+                    }
+                };
+                for _ in 0..if must_read { 3 } else { 0 } {
+                    match track.on_reading(channel.read(track.offset())) {
+                        Step::Deliver { messages, done, .. } => {
+                            delivered.extend(messages);
+                            if done { break }
+                        }
+                        Step::Restart { .. } => {}
+                    }
+                }
+            }
+            let all = delivered.len();
+            prop_assert!(delivered.is_sorted_by(|a, b| a < b), "in order, none twice: {:?}", delivered);
+            delivered.retain(|number| channel.held.contains(number));
+            prop_assert_eq!(&delivered, &channel.held, "{} delivered", all);
+        }
+    }
+
+    /// A channel whose servers may lack its last messages; each message is a number of its own.
+    #[derive(Default)]
+    struct Survivor {
+        held: Vec<u32>,
+        next: u32,
+        has_new_server: bool,
+        epochs: Vec<Position>,
+    }
+
+    impl Survivor {
+        fn accept(&mut self) -> (String, u64, u32) {
+            if self.epochs.is_empty() || std::mem::take(&mut self.has_new_server) {
+                let epoch = format!("e{}", self.next);
+                self.epochs.push(Position { epoch, offset: self.held.len() as u64 });
+            }
+            self.next += 1;
+            self.held.push(self.next);
+            let epoch = self.epochs.last().expect("an epoch").epoch.clone();
+            (epoch, self.held.len() as u64, self.next)
+        }
+
+        fn fail_over(&mut self, lag: usize) {
+            self.held.truncate(self.held.len().saturating_sub(lag));
+            let left = self.held.len() as u64;
+            self.epochs.retain(|epoch| epoch.offset < left);
+            self.has_new_server = true;
+        }
+
+        fn read(&self, after: u64) -> Reading<u32> {
+            let epoch = self.epochs.last().map(|last| last.epoch.clone()).unwrap_or_default();
+            let messages =
+                (1..).zip(self.held.iter().copied()).filter(|(offset, _)| *offset > after).collect();
+            let now = Position { epoch, offset: self.held.len() as u64 };
+            Reading { now, epochs: self.epochs.clone(), messages, is_cut: false }
+        }
     }
 }
