@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_redis::redis::{
-    Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, Script as Hash, ServerErrorKind, Value, cmd,
+    Cmd, ErrorKind, FromRedisValue, RedisError, Script as Hash, ServerErrorKind, Value, cmd,
 };
 use futures_util::future::join_all;
 
-use super::server::Server;
+use super::server::{Command, Server};
 use super::{Store, StoreError};
 
 /// Times that a call follows a slot which moves.
@@ -19,8 +19,8 @@ const REDIRECT_PAUSE: Duration = Duration::from_millis(20);
 /// A script of Lua.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
-    load: Cmd,
-    hash: String,
+    pub(super) load: Cmd,
+    pub(super) hash: String,
 }
 
 impl Script {
@@ -76,7 +76,7 @@ struct Routed<'c> {
 enum Redirect {
     Moved(Arc<Server>),
     Ask(Arc<Server>),
-    /// Some of its keys are here and some there: ask the first again.
+    /// Some of its keys are here and some there, or the script is not: ask the first again.
     Again,
 }
 
@@ -170,7 +170,10 @@ impl Store {
         let Ok(Value::ServerError(error)) = result else { return None };
         let error = RedisError::from(error.clone());
         let ErrorKind::Server(kind) = error.kind() else { return None };
-        if kind == ServerErrorKind::TryAgain {
+        if kind == ServerErrorKind::NoScript {
+            routed.server.forget_scripts();
+        }
+        if matches!(kind, ServerErrorKind::NoScript | ServerErrorKind::TryAgain) {
             return Some(Redirect::Again);
         }
         let (address, _) = error.redirect_node()?;
@@ -224,46 +227,25 @@ fn by_server(calls: Vec<Routed<'_>>) -> Vec<Vec<Routed<'_>>> {
 /// Carries out the calls of one server.
 async fn run_group<'c>(
     script: Option<&Script>,
-    group: Vec<Routed<'c>>,
+    calls: Vec<Routed<'c>>,
 ) -> Vec<(Routed<'c>, Result<Value, StoreError>)> {
-    let Some(server) = group.first().map(|first| Arc::clone(&first.server)) else { return Vec::new() };
-    match server.run(|id| pipeline(script, &group, id), |answers| id_in(&group, answers)).await {
+    let Some(server) = calls.first().map(|first| Arc::clone(&first.server)) else { return Vec::new() };
+    let asking = cmd("ASKING");
+    let with_asking = |Routed { call, asking: is_asking, .. }: &Routed<'c>| {
+        let before = is_asking.then_some(Command { command: &asking, needs_id: false });
+        let needs_id = call.needs_id;
+        before.into_iter().chain([Command { command: &call.command, needs_id }]).collect::<Vec<_>>()
+    };
+    let commands: Vec<Command<'_>> = calls.iter().flat_map(with_asking).collect();
+    match server.run(script, &commands).await {
         Ok(values) => {
-            let mut values = values.into_iter().skip(usize::from(script.is_some()));
+            let mut values = values.into_iter();
             let answer = |routed: Routed<'c>| {
                 let value = values.nth(usize::from(routed.asking));
                 (routed, value.ok_or(StoreError::Closed))
             };
-            group.into_iter().map(answer).collect()
+            calls.into_iter().map(answer).collect()
         }
-        Err(error) => group.into_iter().map(|routed| (routed, Err(error.clone()))).collect(),
+        Err(error) => calls.into_iter().map(|routed| (routed, Err(error.clone()))).collect(),
     }
-}
-
-fn pipeline(script: Option<&Script>, group: &[Routed<'_>], id: &str) -> Pipeline {
-    let mut pipeline = Pipeline::new();
-    if let Some(script) = script {
-        pipeline.add_command(script.load.clone());
-    }
-    for Routed { call, asking, .. } in group {
-        if *asking {
-            pipeline.add_command(cmd("ASKING"));
-        }
-        let mut command = call.command.clone();
-        if call.needs_id {
-            command.arg(id);
-        }
-        pipeline.add_command(command);
-    }
-    pipeline
-}
-
-/// Returns the id that the last answer names.
-fn id_in(group: &[Routed<'_>], answers: &[Value]) -> Option<String> {
-    let Some(Value::Array(answer)) =
-        answers.last().filter(|_| group.last().is_some_and(|last| last.call.needs_id))
-    else {
-        return None;
-    };
-    String::from_redis_value_ref(answer.last()?).ok()
 }

@@ -1,20 +1,21 @@
-//! One server of Redis: a pool of connections for commands, and the way to connections for subscriptions.
+//! One server of Redis: the connection for commands, and the way to connections for subscriptions.
 
 use std::sync::Arc;
 
 use deadpool_redis::redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use deadpool_redis::redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
-    Pipeline, ProtocolVersion, PushInfo, RedisConnectionInfo, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue as _,
+    IntoConnectionInfo as _, Pipeline, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo,
+    TlsCertificates, Value,
 };
-use deadpool_redis::{Hook, Manager, Pool, Runtime, Timeouts};
+use deadpool_redis::{Connection, Manager, Pool, Runtime, Timeouts};
 use parking_lot::Mutex;
 
-use super::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, StoreError, answered};
+use super::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, Script, StoreError, answered};
 use crate::config::{RedisSettings, RedisTls, Secret};
 
-/// Connections for commands. A pipeline is under way on each; more do not make Redis faster.
-const POOL_SIZE: usize = 16;
+/// Connections that may be made at a time, when all who want one find it gone.
+const POOL_SIZE: usize = 4;
 
 /// How servers are connected to, whichever they are.
 #[derive(Clone, Debug)]
@@ -32,17 +33,33 @@ pub(crate) struct Server {
     pub(super) host: String,
     client: Client,
     pool: Pool,
-    id: Arc<Mutex<ReplicationId>>,
+    session: Arc<Mutex<Session>>,
 }
 
-/// What tells a server from itself after a restart, and from the replica that takes over (`master_replid`). Scripts tell it;
-/// it is forgotten with every new connection, since the server may be another by then.
-#[derive(Debug, Default)]
-struct ReplicationId {
-    /// Empty if it is not known.
-    id: String,
-    /// Counts new connections: what was learnt before one does not hold after it.
-    connections: u64,
+/// The connection for commands, and what is known of the server for as long as it lasts: whoever is at the other end of the
+/// next may be another, or have forgotten.
+#[derive(Default)]
+struct Session {
+    connection: Option<MultiplexedConnection>,
+    /// Counts connections.
+    number: u64,
+    /// What tells a server from itself after a restart, and from the replica that takes over (`master_replid`); scripts
+    /// tell it. Empty if it is not known.
+    replication_id: String,
+    /// Hashes of the scripts that the server has.
+    scripts: Vec<String>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    fn end(&mut self) {
+        *self = Self { number: self.number, ..Self::default() };
+    }
 }
 
 impl Access {
@@ -92,6 +109,15 @@ fn certificates(files: &RedisTls) -> Result<TlsCertificates, StoreError> {
     Ok(TlsCertificates { client_tls, root_cert: read(&files.ca_file)? })
 }
 
+/// A command on its way to a server.
+#[derive(Clone, Copy)]
+pub(super) struct Command<'c> {
+    pub(super) command: &'c Cmd,
+    /// Whether it takes the server's replication id, as far as that is known, as a last argument, and answers with a list
+    /// that ends with the true one.
+    pub(super) needs_id: bool,
+}
+
 impl Server {
     /// Makes a handle; connects to nothing yet.
     ///
@@ -99,32 +125,29 @@ impl Server {
     /// The certificates are none.
     pub(super) fn new(host: &str, port: u16, access: &Access) -> Result<Arc<Self>, StoreError> {
         let info = connection_info(host, port, access)?;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(ANSWER_TIMEOUT));
-        let manager = Manager::new_with_config(info.clone(), config)?;
+        let session = Arc::<Mutex<Session>>::default();
+        let ending = Arc::clone(&session);
+        let on_push = move |push: PushInfo| {
+            if push.kind == PushKind::Disconnection {
+                ending.lock().end();
+            }
+            Ok::<_, ()>(())
+        };
+        let config = config().set_push_sender(on_push);
         let timeouts = Timeouts {
             wait: Some(CONNECT_TIMEOUT),
             create: Some(CONNECT_TIMEOUT),
             recycle: Some(CONNECT_TIMEOUT),
         };
-        let id = Arc::<Mutex<ReplicationId>>::default();
-        let forgotten = Arc::clone(&id);
-        let forget = Hook::sync_fn(move |_, _| {
-            let mut known = forgotten.lock();
-            known.id.clear();
-            known.connections += 1;
-            Ok(())
-        });
+        let manager = Manager::new_with_config(info.clone(), config)?;
         let pool = Pool::builder(manager)
-            .post_create(forget)
             .max_size(POOL_SIZE)
             .timeouts(timeouts)
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| StoreError::Settings(error.to_string()))?;
         let address = format!("{host}:{port}");
-        Ok(Arc::new(Self { address, host: host.to_owned(), client: Client::open(info)?, pool, id }))
+        Ok(Arc::new(Self { address, host: host.to_owned(), client: Client::open(info)?, pool, session }))
     }
 
     /// Opens a connection for subscriptions, of its own; `on_push` must not wait.
@@ -136,35 +159,87 @@ impl Server {
             on_push(push);
             Ok::<_, ()>(())
         };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(ANSWER_TIMEOUT))
-            .set_push_sender(on_push);
+        let config = config().set_push_sender(on_push);
         answered(self.client.get_multiplexed_async_connection_with_config(&config)).await
     }
 
-    /// Carries out commands in one round trip; each has its own answer, which may be an error of the server. They are made
-    /// once there is a connection, with the server's replication id, which is empty if it is not known; `id_in` finds it in
-    /// the answers.
+    /// Carries out calls in one round trip; each has its own answer, which may be an error of the server. All share one
+    /// connection, since the server takes one command at a time anyway; it is taken from the pool, which knows how to make
+    /// one, and kept while it is well. `script` is loaded before them unless it is there.
     pub(super) async fn run(
         &self,
-        commands: impl FnOnce(&str) -> Pipeline,
-        id_in: impl FnOnce(&[Value]) -> Option<String>,
+        script: Option<&Script>,
+        commands: &[Command<'_>],
     ) -> Result<Vec<Value>, StoreError> {
-        let mut connection = self.pool.get().await?;
-        let (pipeline, connections) = {
-            let known = self.id.lock();
-            (commands(&known.id), known.connections)
+        let (mut connection, number) = self.connection().await?;
+        let pipeline = self.pipeline(number, script, commands);
+        let skipped = pipeline.len() - commands.len();
+        let answers = answered(connection.req_packed_commands(&pipeline, 0, pipeline.len())).await;
+        let mut session = self.session.lock();
+        let is_same = session.number == number;
+        let answers = match answers {
+            Ok(mut answers) => answers.split_off(skipped),
+            Err(error) => {
+                if is_same {
+                    session.end();
+                }
+                return Err(error);
+            }
         };
-        let answers = answered(connection.req_packed_commands(&pipeline, 0, pipeline.len())).await?;
-        if let Some(id) = id_in(&answers) {
-            let mut known = self.id.lock();
-            if known.connections == connections {
-                known.id = id;
+        if is_same {
+            session.scripts.extend(script.filter(|_| skipped > 0).map(|script| script.hash.clone()));
+            if commands.last().is_some_and(|last| last.needs_id)
+                && let Some(Value::Array(answer)) = answers.last()
+                && let Some(Ok(id)) = answer.last().map(String::from_redis_value_ref)
+            {
+                session.replication_id = id;
             }
         }
         Ok(answers)
     }
+
+    fn pipeline(&self, number: u64, script: Option<&Script>, commands: &[Command<'_>]) -> Pipeline {
+        let session = self.session.lock();
+        let is_same = session.number == number;
+        let mut pipeline = Pipeline::new();
+        let is_missing = |script: &&Script| !is_same || !session.scripts.contains(&script.hash);
+        if let Some(script) = script.filter(is_missing) {
+            pipeline.add_command(script.load.clone());
+        }
+        for Command { command, needs_id } in commands {
+            let mut command = (*command).clone();
+            if *needs_id {
+                command.arg(if is_same { &session.replication_id } else { "" });
+            }
+            pipeline.add_command(command);
+        }
+        pipeline
+    }
+
+    /// Forgets which scripts the server has: it has said that it lacks one.
+    pub(super) fn forget_scripts(&self) {
+        self.session.lock().scripts.clear();
+    }
+
+    /// Returns the connection and its number.
+    async fn connection(&self) -> Result<(MultiplexedConnection, u64), StoreError> {
+        let present = |session: &Session| Some((session.connection.clone()?, session.number));
+        if let Some(present) = present(&self.session.lock()) {
+            return Ok(present);
+        }
+        let connection = Connection::take(self.pool.get().await?);
+        let mut session = self.session.lock();
+        session.end();
+        session.number += 1;
+        session.connection = Some(connection.clone());
+        Ok((connection, session.number))
+    }
+}
+
+fn config() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(ANSWER_TIMEOUT))
 }
 
 fn connection_info(host: &str, port: u16, access: &Access) -> Result<ConnectionInfo, StoreError> {

@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::redis::{FromRedisValue as _, Pipeline, Value};
+use deadpool_redis::redis::{Cmd, FromRedisValue as _, Value, cmd};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-use super::server::{Access, Server};
+use super::server::{Access, Command, Server};
 use super::{StoreError, slots};
 use crate::config::{RedisSettings, RedisTopology};
 
@@ -175,9 +175,8 @@ impl Topology {
 
     /// Asks all Sentinels; the one whose view is the newest is right.
     async fn ask_sentinels(&self, name: &str) -> Result<Map, StoreError> {
-        let mut question = Pipeline::new();
-        question.cmd("SENTINEL").arg("MASTER").arg(name);
-        let answers = ask_all(&self.seeds, &question).await;
+        let question = cmd("SENTINEL").arg("MASTER").arg(name).to_owned();
+        let answers = ask_all(&self.seeds, &[question]).await;
         let views = answers.into_iter().filter_map(|(_, values)| {
             let fields = HashMap::<String, String>::from_redis_value(values.into_iter().next()?).ok()?;
             let epoch: u64 = fields.get("config-epoch")?.parse().ok()?;
@@ -194,8 +193,8 @@ impl Topology {
     async fn ask_cluster(&self) -> Result<Map, StoreError> {
         let mut servers = self.map().servers.clone();
         servers.extend(self.seeds.iter().cloned());
-        let mut questions = Pipeline::new();
-        questions.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOTS");
+        let question = |word| cmd("CLUSTER").arg(word).to_owned();
+        let questions = [question("INFO"), question("SLOTS")];
         let answers = ask_all(&servers, &questions).await;
         let views = answers.into_iter().filter_map(|(server, values)| {
             let [info, slots] = <[Value; 2]>::try_from(values).ok()?;
@@ -250,9 +249,11 @@ impl Topology {
 }
 
 /// Asks all at once; leaves out who does not answer, or with an error.
-async fn ask_all(servers: &[Arc<Server>], questions: &Pipeline) -> Vec<(Arc<Server>, Vec<Value>)> {
+async fn ask_all(servers: &[Arc<Server>], questions: &[Cmd]) -> Vec<(Arc<Server>, Vec<Value>)> {
+    let command = |command| Command { command, needs_id: false };
+    let commands: Vec<_> = questions.iter().map(command).collect();
     let ask = async |server: &Arc<Server>| {
-        let answer = server.run(|_| questions.clone(), |_| None).await;
+        let answer = server.run(None, &commands).await;
         if let Err(error) = &answer {
             tracing::debug!(server = server.address, %error, "asking where Redis is");
         }
