@@ -69,7 +69,10 @@ impl Shard {
     /// Writes what the socket takes.
     fn write(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        let before = connection.outbox.bytes();
         let Ok(written) = connection.write(self.now) else {
+            // The socket may have taken something before it broke.
+            self.tally.written(before - connection.outbox.bytes());
             self.remove(key);
             return;
         };

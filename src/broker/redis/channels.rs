@@ -15,7 +15,7 @@ use super::track::{Reading, Step, Track, Verdict};
 use crate::broker::{Channel, Delivery, PublishError, Standing};
 use crate::hub::Hub;
 use crate::inbox::Event;
-use crate::metrics::{Metrics, Recovery, as_i64};
+use crate::metrics::{GaugeGuard, Metrics, Recovery};
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ struct Entry {
     /// Shards to be told once the subscription stands.
     waiting: Vec<usize>,
     track: Track,
+    /// Broadcasts are nothing to be a member of.
+    _counted: Option<GaugeGuard>,
 }
 
 /// What the reader does next with a channel.
@@ -69,6 +71,7 @@ impl Channels {
             shards: Vec::new(),
             waiting: Vec::new(),
             track: Track::default(),
+            _counted: (*channel != Channel::Broadcast).then(|| GaugeGuard::new(&self.metrics.channels)),
         });
         if !entry.shards.contains(&shard) {
             entry.shards.push(shard);
@@ -79,7 +82,6 @@ impl Channels {
             entry.waiting.push(shard);
             Standing::Pending
         };
-        self.metrics.channels.set(as_i64(state.entries.len()));
         (standing, is_new)
     }
 
@@ -98,7 +100,6 @@ impl Channels {
             state.entries.remove(name);
             state.unread.remove(name);
         }
-        self.metrics.channels.set(as_i64(state.entries.len()));
         is_last
     }
 
