@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::id::{ConnectionId, RequestId};
@@ -21,7 +22,7 @@ pub(crate) mod memory;
 pub(crate) mod redis;
 
 /// A named stream of messages.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Channel {
     /// Every connection of the stage.
     Broadcast,

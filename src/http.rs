@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 
 pub(crate) mod admin;
 pub(crate) mod connect;
+pub(crate) mod listing;
 pub(crate) mod manage;
 
 /// Longest request head, in bytes; a JWT in a query string fits.
@@ -142,6 +143,16 @@ pub(crate) fn error_reply(status: StatusCode, error_type: &'static str, message:
     let name = HeaderName::from_static("x-amzn-errortype");
     reply.headers_mut().insert(name, HeaderValue::from_static(error_type));
     reply
+}
+
+/// Says what is wrong with a request.
+pub(crate) fn bad_request(message: &str) -> Response<Vec<u8>> {
+    error_reply(StatusCode::BAD_REQUEST, "BadRequestException", message)
+}
+
+/// Says that something needed is not there now.
+pub(crate) fn unavailable(message: &str) -> Response<Vec<u8>> {
+    error_reply(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailableException", message)
 }
 
 /// Builds an answer with a JSON body, which may be empty.

@@ -11,7 +11,9 @@ use crate::broker::{Offset, PublishError, Receipt};
 use crate::close::Close;
 use crate::connection::NewSocket;
 use crate::id::ConnectionId;
-use crate::inbox::{Event, Inbox, PostOutcome, answer};
+use crate::inbox::{Event, Inbox, JoinOutcome, PostOutcome, answer};
+
+mod listing;
 
 /// The inboxes of all shards.
 #[derive(Debug)]
@@ -91,6 +93,32 @@ impl Hub {
         let (done, answer) = oneshot::channel();
         self.inbox_of(&id).push(Event::Close { id, close, done });
         answer.await.is_ok()
+    }
+
+    /// Makes a connection a member of a group; done when the group's messages come.
+    pub(crate) async fn join(&self, id: ConnectionId, group: Arc<str>) -> JoinOutcome {
+        let (done, outcome) = oneshot::channel();
+        self.inbox_of(&id).push(Event::Join { id, group, done });
+        match outcome.await {
+            Ok(outcome) => outcome,
+            // It has left, or ended, before its membership stood.
+            Err(_) if self.last_active(id).await.is_some() => JoinOutcome::Refused,
+            Err(_) => JoinOutcome::Gone,
+        }
+    }
+
+    /// Ends a connection's membership in a group; returns false if the connection is gone.
+    pub(crate) async fn leave(&self, id: ConnectionId, group: Arc<str>) -> bool {
+        let (done, answer) = oneshot::channel();
+        self.inbox_of(&id).push(Event::Leave { id, group, done });
+        answer.await.is_ok()
+    }
+
+    /// Returns a connection's groups by name, `None` if it is gone.
+    pub(crate) async fn groups_of(&self, id: ConnectionId) -> Option<Vec<Arc<str>>> {
+        let (done, answer) = oneshot::channel();
+        self.inbox_of(&id).push(Event::Groups { id, done });
+        answer.await.ok()
     }
 
     /// Starts to close all connections, spread over `window`.

@@ -16,7 +16,7 @@ const RANDOM_LEN: usize = 8;
 const TAG_LEN: usize = 3;
 
 /// Marks which node minted an id; drawn at random when a node starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeTag([u8; TAG_LEN]);
 
 impl NodeTag {

@@ -18,6 +18,7 @@ use crate::broker::{Channel, Delivery, PublishError};
 use crate::close::Close;
 use crate::connection::NewSocket;
 use crate::id::{ConnectionId, RequestId};
+use crate::listing::{Listed, Query};
 
 /// Bound of the messages waiting in one inbox. A shard empties it every turn; at 65,536 short messages to 15,000
 /// connections it holds work for minutes, so more would only add delay.
@@ -45,6 +46,14 @@ pub(crate) enum Event {
     LastActive { id: ConnectionId, done: oneshot::Sender<SystemTime> },
     /// Close a connection; no answer if it is gone.
     Close { id: ConnectionId, close: Close, done: oneshot::Sender<()> },
+    /// Make a connection a member of a group.
+    Join { id: ConnectionId, group: Arc<str>, done: oneshot::Sender<JoinOutcome> },
+    /// End a membership; no answer if the connection is gone.
+    Leave { id: ConnectionId, group: Arc<str>, done: oneshot::Sender<()> },
+    /// Tell the groups of a connection; no answer if it is gone.
+    Groups { id: ConnectionId, done: oneshot::Sender<Vec<Arc<str>>> },
+    /// Tell a page of what there is.
+    List { query: Query, done: oneshot::Sender<Listed> },
     /// Close all connections, spread over a time.
     Drain { window: Duration },
     /// End the shard.
@@ -60,6 +69,19 @@ pub(crate) enum PostOutcome {
     Gone,
     /// The outbox is full; nothing was sent.
     Full,
+}
+
+/// What became of a wish to join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JoinOutcome {
+    /// A member: what is sent to the group from now on arrives.
+    Joined,
+    /// The connection is not there, or is closing.
+    Gone,
+    /// It is in as many groups as it may be.
+    TooMany,
+    /// The broker does not bring the group's messages.
+    Refused,
 }
 
 /// See the head of this file.
@@ -144,6 +166,10 @@ impl Event {
                 | Self::PublishFailed { .. }
                 | Self::LastActive { .. }
                 | Self::Close { .. }
+                | Self::Join { .. }
+                | Self::Leave { .. }
+                | Self::Groups { .. }
+                | Self::List { .. }
                 | Self::Drain { .. }
                 | Self::Stop => 0,
             }

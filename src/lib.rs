@@ -40,6 +40,7 @@ mod hub;
 pub mod id;
 mod inbox;
 mod lifecycle;
+mod listing;
 pub mod metrics;
 pub mod node;
 mod outbox;

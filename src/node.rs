@@ -23,6 +23,7 @@ use crate::config::{Config, Drain, ManagementAuth};
 use crate::gateway::Gateway;
 use crate::http::admin::{self, Admin};
 use crate::http::connect::{self, Connect};
+use crate::http::listing::Lister;
 use crate::http::manage::{self, Manage};
 use crate::http::{Port, Server, error_reply};
 use crate::hub::Hub;
@@ -135,6 +136,7 @@ impl Node {
         let management = &config.management;
         let verifier = (management.auth == ManagementAuth::SigV4)
             .then(|| Arc::new(Verifier::new(management.keys.clone(), management.clock_skew)));
+        let peers = shared.as_ref().map(|shared| Arc::clone(&shared.peers));
         let manage = Manage {
             stage: Arc::clone(&stage),
             verifier,
@@ -143,7 +145,8 @@ impl Node {
             hub: Arc::clone(&parts.hub),
             broker: Arc::clone(&parts.broker),
             registry: Arc::clone(registry),
-            peers: shared.as_ref().map(|shared| Arc::clone(&shared.peers)),
+            lister: Lister::new(tag, Arc::clone(&parts.hub), peers.clone()),
+            peers,
             metrics: Arc::clone(&parts.metrics),
         };
         let admission = Arc::new(admission);

@@ -18,13 +18,14 @@ use tokio::sync::oneshot;
 use crate::close::Close;
 use crate::hub::Hub;
 use crate::id::{ConnectionId, NodeTag};
-use crate::inbox::PostOutcome;
+use crate::inbox::{JoinOutcome, PostOutcome};
 use crate::lifecycle::Lifecycle;
+use crate::listing::{Listed, Query};
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
 
 /// Longest wait for another node's answer.
-const DEADLINE: Duration = Duration::from_secs(3);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -39,11 +40,15 @@ pub(crate) struct Peers {
 }
 
 /// What is asked of the node that holds a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Operation {
     Post,
     Get,
     Delete,
+    /// The names of its groups.
+    Groups,
+    Join(Arc<str>),
+    Leave(Arc<str>),
 }
 
 /// What it says.
@@ -54,6 +59,12 @@ pub(crate) enum Answer {
     Described(String),
     Gone,
     Full,
+    /// The connection is in as many groups as it may be.
+    TooMany,
+    /// The broker is not available there.
+    Refused,
+    /// The answer to a query, not to an operation.
+    Listed(Listed),
 }
 
 /// Why there is no answer.
@@ -74,6 +85,7 @@ pub(crate) enum PeerError {
 #[derive(Debug, Serialize, Deserialize)]
 enum Envelope {
     Request { from: String, call: u64, operation: Operation, id: String },
+    List { from: String, call: u64, query: Query },
     Answer { call: u64, answer: Answer },
 }
 
@@ -117,16 +129,58 @@ impl Peers {
         id: ConnectionId,
         frame: Bytes,
     ) -> Result<Answer, PeerError> {
+        let id = id.to_string();
+        let request = |from, call| Envelope::Request { from, call, operation, id };
+        self.call(node, (request, &frame), DEADLINE).await
+    }
+
+    /// Asks a node what it holds.
+    ///
+    /// # Errors
+    /// As for a connection; a node that is gone holds nothing.
+    pub(crate) async fn list(
+        &self,
+        node: NodeTag,
+        query: Query,
+        within: Duration,
+    ) -> Result<Option<Listed>, PeerError> {
+        if node == self.tag {
+            return Ok(Some(self.hub.list(query).await));
+        }
+        let request = |from, call| Envelope::List { from, call, query };
+        match self.call(node, (request, &[]), within).await? {
+            Answer::Listed(listed) => Ok(Some(listed)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns the tags of all nodes, those of the dead among them that nobody has removed yet, in order.
+    pub(crate) async fn nodes(&self) -> Result<Vec<NodeTag>, StoreError> {
+        let nodes = self.store.nodes();
+        let tags: Vec<String> = self.store.ask(&nodes, Cmd::smembers(&nodes)).await?;
+        let mut tags: Vec<NodeTag> = tags.iter().filter_map(|tag| NodeTag::parse(tag)).collect();
+        // A Redis that has forgotten everything does not know us before the next renewal.
+        tags.push(self.tag);
+        tags.sort_unstable();
+        tags.dedup();
+        Ok(tags)
+    }
+
+    /// Sends a request to a node and waits for the answer.
+    async fn call(
+        &self,
+        node: NodeTag,
+        (request, frame): (impl FnOnce(String, u64) -> Envelope, &[u8]),
+        within: Duration,
+    ) -> Result<Answer, PeerError> {
         let call = self.next_call.fetch_add(1, Ordering::Relaxed);
         let (caller, answer) = oneshot::channel();
         self.calls.lock().insert(call, caller);
         let _forgotten = Forget { peers: self, call };
-        let from = self.tag.to_string();
-        let request = Envelope::Request { from, call, operation, id: id.to_string() };
-        if self.send(node, &request, &frame).await? == 0 {
+        if self.send(node, &request(self.tag.to_string(), call), frame).await? == 0 {
             return self.judge(node, PeerError::Unreachable).await;
         }
-        match tokio::time::timeout(DEADLINE, answer).await {
+        match tokio::time::timeout(within, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             // It listens as far as Redis knows, but perhaps it is dead to the others already.
             Ok(Err(_)) | Err(_) => self.judge(node, PeerError::Timeout).await,
@@ -158,6 +212,14 @@ impl Peers {
                 let peers = Arc::clone(self);
                 self.lifecycle.spawn(async move { peers.serve((from, call), operation, (id, frame)).await });
             }
+            Ok(Envelope::List { from, call, query }) => {
+                let Some(from) = NodeTag::parse(&from) else { return };
+                let peers = Arc::clone(self);
+                self.lifecycle.spawn(async move {
+                    let answer = Answer::Listed(peers.hub.list(query).await);
+                    peers.reply(from, call, answer).await;
+                });
+            }
             Err(error) => {
                 tracing::warn!(%error, "another node's message cannot be read; do the versions differ?");
             }
@@ -166,6 +228,10 @@ impl Peers {
 
     async fn serve(&self, (from, call): (NodeTag, u64), operation: Operation, what: (ConnectionId, Bytes)) {
         let answer = carry_out(&self.hub, &*self.registry, operation, what).await;
+        self.reply(from, call, answer).await;
+    }
+
+    async fn reply(&self, from: NodeTag, call: u64, answer: Answer) {
         if let Err(error) = self.send(from, &Envelope::Answer { call, answer }, &[]).await {
             tracing::debug!(%error, "answering another node");
         }
@@ -199,6 +265,23 @@ pub(crate) async fn carry_out(
             (Some(record), Some(last_active)) => Answer::Described(record.describe(last_active)),
             _ => Answer::Gone,
         },
+        Operation::Groups => hub.groups_of(id).await.map_or(Answer::Gone, |groups| {
+            Answer::Described(serde_json::json!({ "groups": groups }).to_string())
+        }),
+        // A subscription that does not come to stand is refused in the end; the caller does not wait so long.
+        Operation::Join(group) => match tokio::time::timeout(DEADLINE, hub.join(id, group)).await {
+            Ok(JoinOutcome::Joined) => Answer::Done,
+            Ok(JoinOutcome::Gone) => Answer::Gone,
+            Ok(JoinOutcome::TooMany) => Answer::TooMany,
+            Ok(JoinOutcome::Refused) | Err(_) => Answer::Refused,
+        },
+        Operation::Leave(group) => {
+            if hub.leave(id, group).await {
+                Answer::Done
+            } else {
+                Answer::Gone
+            }
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use mio::event::Event as Readiness;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
+use tokio::sync::oneshot;
 
 use self::members::Members;
 use self::tally::Tally;
@@ -29,11 +30,12 @@ use crate::connection::{Connection, NewSocket, Reading};
 use crate::gateway::Gateway;
 use crate::hub::Hub;
 use crate::id::{ConnectionId, RequestId};
-use crate::inbox::{Event, Inbox};
+use crate::inbox::{Event, Inbox, JoinOutcome};
 use crate::metrics::Metrics;
 
 mod deliver;
 mod drain;
+mod manage;
 mod members;
 mod read;
 mod tally;
@@ -103,9 +105,16 @@ pub(crate) struct Shard {
 #[derive(Debug)]
 struct Joining {
     id: ConnectionId,
-    request: RequestId,
-    /// What it is answered once it does.
-    reply: Option<Bytes>,
+    asked_by: AskedBy,
+}
+
+/// Who is told once it does.
+#[derive(Debug)]
+enum AskedBy {
+    /// The connection itself, with this reply.
+    Client { request: RequestId, reply: Option<Bytes> },
+    /// A caller of the management API.
+    Caller(oneshot::Sender<JoinOutcome>),
 }
 
 #[derive(Debug)]

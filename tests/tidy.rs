@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["broker::memory", "broker::redis", "registry::redis", "registry::reaper"],
     &["peers"],
     &["admission", "connection", "hub", "inbox"],
-    &["gateway", "outbox", "broker", "registry", "sigv4", "store"],
+    &["gateway", "listing", "outbox", "broker", "registry", "sigv4", "store"],
     &["config", "lifecycle", "metrics"],
     &["route", "expression", "close", "codec", "id"],
 ];

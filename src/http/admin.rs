@@ -5,6 +5,7 @@
 //! - `/live`: 200 while the process can answer at all.
 //! - `/ready`: 200 while the node takes new connections, else 503 and why.
 //! - `/info`: JSON for people.
+//! - `/openapi.json`: what the management API takes and answers, for programs.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +14,7 @@ use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 use warp::Filter;
 
-use super::json_reply;
+use super::{json_reply, listing};
 use crate::admission::Places;
 use crate::backend::Backend;
 use crate::lifecycle::{Lifecycle, Phase};
@@ -44,7 +45,8 @@ pub(crate) fn routes(
     let live = page("live", |_| json_reply(StatusCode::OK, br#"{"status":"live"}"#.to_vec()));
     let ready = page("ready", Admin::ready);
     let info = page("info", Admin::info);
-    metrics.or(live).unify().or(ready).unify().or(info).unify()
+    let document = page("openapi.json", |_| json_reply(StatusCode::OK, listing::DOCUMENT.into()));
+    metrics.or(live).unify().or(ready).unify().or(info).unify().or(document).unify()
 }
 
 impl Admin {

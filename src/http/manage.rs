@@ -1,7 +1,7 @@
-//! The management API: `POST/GET/DELETE /{stage}/@connections/{id}` as API Gateway has it, and sends to many.
+//! The management API: `POST/GET/DELETE /{stage}/@connections/{id}` as API Gateway has it, and extensions.
 //!
-//! Extensions with the same authentication: `POST /{stage}/@broadcast`, `/@groups/{group}`, `/@users/{user}`. Every answer
-//! is empty or JSON, since the SDKs parse nothing else; every error has its `x-amzn-ErrorType`.
+//! Extensions have the same authentication: sends to many, memberships, and lists (`listing.rs`); `path.rs` has the table of
+//! all. Every answer is empty or JSON, since the SDKs parse nothing else; every error has its `x-amzn-ErrorType`.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,14 +10,15 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use jiff::Timestamp;
-use percent_encoding::percent_decode_str;
 use serde_json::json;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 use warp::Filter;
 use warp::path::FullPath;
 
-use super::{error_reply, json_reply};
+use self::path::{Endpoint, Found, Path};
+use super::listing::{self, Lister};
+use super::{bad_request, error_reply, json_reply, unavailable};
 use crate::broker::{Broker, Channel, Publication, PublishError, Receipt};
 use crate::codec::{Opcode, encode};
 use crate::gateway::is_group_name;
@@ -27,6 +28,8 @@ use crate::metrics::Metrics;
 use crate::peers::{Answer, Operation, Peers, carry_out};
 use crate::registry::Registry;
 use crate::sigv4::{SignatureError, SignedRequest, Verifier};
+
+mod path;
 
 /// A body over the limit is read on to this size, so that its sender gets the answer instead of a reset.
 const DISCARD_MAX: usize = 8 << 20;
@@ -42,6 +45,7 @@ pub(crate) struct Manage {
     pub(crate) body_timeout: Duration,
     /// The other nodes; `None` for a node that is alone.
     pub(crate) peers: Option<Arc<Peers>>,
+    pub(crate) lister: Lister,
     pub(crate) hub: Arc<Hub>,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) registry: Arc<dyn Registry>,
@@ -62,42 +66,6 @@ enum Body {
     Whole(Bytes),
     TooLarge,
     Broken,
-}
-
-/// A path of the management API, decoded: empty segments do not count, `%40` is `@`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Path(Vec<String>);
-
-/// What a path names.
-#[derive(Debug, PartialEq, Eq)]
-enum Target<'p> {
-    Connection(&'p str),
-    Channel(Channel),
-}
-
-impl Path {
-    /// Returns the path if it is the management API's: its first or, behind a stage, second segment starts with `@`.
-    fn parse(path: &str) -> Option<Self> {
-        let decode = |segment| percent_decode_str(segment).decode_utf8_lossy().into_owned();
-        let segments: Vec<String> =
-            path.split('/').filter(|segment| !segment.is_empty()).map(decode).collect();
-        segments.iter().take(2).any(|segment| segment.starts_with('@')).then_some(Self(segments))
-    }
-
-    fn target(&self, stage: &str) -> Option<Target<'_>> {
-        let segments: Vec<&str> = self.0.iter().map(String::as_str).collect();
-        let (own_stage, rest) = segments.split_first()?;
-        if *own_stage != stage {
-            return None;
-        }
-        Some(match rest {
-            ["@connections", id] => Target::Connection(id),
-            ["@broadcast"] => Target::Channel(Channel::Broadcast),
-            ["@groups", group] if is_group_name(group) => Target::Channel(Channel::Group((*group).into())),
-            ["@users", user] if is_group_name(user) => Target::Channel(Channel::User((*user).into())),
-            _ => return None,
-        })
-    }
 }
 
 /// The routes of the management API; anything else is rejected, for the next filter.
@@ -173,50 +141,74 @@ impl Manage {
     }
 
     async fn dispatch(&self, call: &Call) -> (&'static str, Response<Vec<u8>>) {
-        let Some(target) = call.path.target(&self.stage) else { return ("none", forbidden()) };
-        let operation = match (&target, call.method.as_str()) {
-            (Target::Connection(_), "POST") => "post",
-            (Target::Connection(_), "GET") => "get",
-            (Target::Connection(_), "DELETE") => "delete",
-            (Target::Channel(_), "POST") => "publish",
-            _ => return ("none", method_not_allowed()),
+        let (endpoint, [name, group]) = match call.path.find(&self.stage, call.method.as_str()) {
+            Found::Endpoint(endpoint, names) => (endpoint, names),
+            Found::OtherMethod => return ("none", method_not_allowed()),
+            Found::Nothing => return ("none", forbidden()),
         };
-        let body = match &call.body {
-            Body::Whole(body) => body,
-            Body::TooLarge => return (operation, too_large()),
-            Body::Broken => return (operation, broken_body()),
+        let answer = match &call.body {
+            Body::Whole(body) => self.serve(endpoint, [name, group], call.query.as_deref(), body).await,
+            Body::TooLarge => too_large(),
+            Body::Broken => broken_body(),
         };
-        let answer = match target {
-            Target::Channel(channel) => self.publish(channel, body).await,
-            Target::Connection(text) => match ConnectionId::parse(text) {
-                None => {
-                    let message = format!("Invalid connectionId: {text}");
-                    error_reply(StatusCode::BAD_REQUEST, "BadRequestException", &message)
-                }
-                Some(id) if operation == "post" => self.perform(Operation::Post, id, body).await,
-                Some(id) if operation == "get" => self.perform(Operation::Get, id, body).await,
-                Some(id) => self.perform(Operation::Delete, id, body).await,
-            },
-        };
-        (operation, answer)
+        (endpoint.label(), answer)
+    }
+
+    async fn serve(
+        &self,
+        endpoint: Endpoint,
+        [name, group]: [&str; 2],
+        query: Option<&str>,
+        body: &[u8],
+    ) -> Response<Vec<u8>> {
+        let (name, group): (Arc<str>, Arc<str>) = (name.into(), group.into());
+        match endpoint {
+            Endpoint::Post => self.perform(Operation::Post, &name, body).await,
+            Endpoint::Get => self.perform(Operation::Get, &name, body).await,
+            Endpoint::Delete => self.perform(Operation::Delete, &name, body).await,
+            Endpoint::GroupsOf => self.perform(Operation::Groups, &name, body).await,
+            Endpoint::Join if is_group_name(&group) => {
+                self.perform(Operation::Join(group), &name, body).await
+            }
+            Endpoint::Leave if is_group_name(&group) => {
+                self.perform(Operation::Leave(group), &name, body).await
+            }
+            Endpoint::Join | Endpoint::Leave => invalid_name(),
+            Endpoint::SendToGroup | Endpoint::SendToUser if !is_group_name(&name) => invalid_name(),
+            Endpoint::GroupConnections | Endpoint::UserConnections if !is_group_name(&name) => invalid_name(),
+            Endpoint::Broadcast => self.publish(Channel::Broadcast, body).await,
+            Endpoint::SendToGroup => self.publish(Channel::Group(name), body).await,
+            Endpoint::SendToUser => self.publish(Channel::User(name), body).await,
+            Endpoint::Connections => self.lister.connections(Channel::Broadcast, query).await,
+            Endpoint::GroupConnections => self.lister.connections(Channel::Group(name), query).await,
+            Endpoint::UserConnections => self.lister.connections(Channel::User(name), query).await,
+            Endpoint::Groups => self.lister.groups(query).await,
+            Endpoint::Counts => self.lister.counts().await,
+            Endpoint::Document => json_reply(StatusCode::OK, listing::DOCUMENT.into()),
+        }
     }
 
     /// Does something with a connection, wherever it is.
-    async fn perform(&self, operation: Operation, id: ConnectionId, body: &[u8]) -> Response<Vec<u8>> {
+    async fn perform(&self, operation: Operation, id: &str, body: &[u8]) -> Response<Vec<u8>> {
+        let Some(id) = ConnectionId::parse(id) else {
+            return bad_request(&format!("Invalid connectionId: {id}"));
+        };
+        let is_silent = matches!(operation, Operation::Delete | Operation::Leave(_));
         let frame = frame(body);
         let answer = match &self.peers {
             Some(peers) => peers.ask(operation, id, frame).await,
             None => Ok(carry_out(&self.hub, &*self.registry, operation, (id, frame)).await),
         };
+        let limit = |message| error_reply(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", message);
         match answer {
-            Ok(Answer::Done) if operation == Operation::Delete => no_content(),
+            Ok(Answer::Done) if is_silent => no_content(),
             Ok(Answer::Done) => json_reply(StatusCode::OK, Vec::new()),
             Ok(Answer::Described(text)) => json_reply(StatusCode::OK, text.into_bytes()),
             Ok(Answer::Gone) => gone(),
-            Ok(Answer::Full) => {
-                let message = "The connection does not take its messages fast enough";
-                error_reply(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", message)
-            }
+            Ok(Answer::Full) => limit("The connection does not take its messages fast enough"),
+            Ok(Answer::TooMany) => limit("The connection is in as many groups as it may be"),
+            Ok(Answer::Refused) => unavailable("The group's messages cannot be had now"),
+            Ok(Answer::Listed(_)) => unavailable("The connection's node answered something else"),
             Err(error) => unavailable(&error.to_string()),
         }
     }
@@ -250,10 +242,6 @@ fn no_content() -> Response<Vec<u8>> {
     answer
 }
 
-fn unavailable(message: &str) -> Response<Vec<u8>> {
-    error_reply(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailableException", message)
-}
-
 fn gone() -> Response<Vec<u8>> {
     let mut answer = json_reply(StatusCode::GONE, Vec::new());
     let name = HeaderName::from_static("x-amzn-errortype");
@@ -274,11 +262,11 @@ fn too_large() -> Response<Vec<u8>> {
 }
 
 fn broken_body() -> Response<Vec<u8>> {
-    error_reply(
-        StatusCode::BAD_REQUEST,
-        "BadRequestException",
-        "The request's body did not arrive whole and in time",
-    )
+    bad_request("The request's body did not arrive whole and in time")
+}
+
+fn invalid_name() -> Response<Vec<u8>> {
+    bad_request("Invalid name of a group or user: 1 to 128 bytes without control characters are needed")
 }
 
 fn not_authentic(error: &SignatureError) -> Response<Vec<u8>> {
@@ -303,26 +291,4 @@ async fn read_body(
         }
     }
     if seen > limit { Body::TooLarge } else { Body::Whole(body.freeze()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_of_the_sdks_name_a_connection() {
-        for path in [
-            "/prod/@connections/L0SM9cOFvHcCIhw%3D",
-            "/prod//@connections/L0SM9cOFvHcCIhw%3D",
-            "/prod/%40connections/L0SM9cOFvHcCIhw=",
-        ] {
-            let path = Path::parse(path).expect("a path of the management API");
-            assert_eq!(path.target("prod"), Some(Target::Connection("L0SM9cOFvHcCIhw=")), "{path:?}");
-            assert_eq!(path.target("beta"), None);
-        }
-        assert_eq!(Path::parse("/prod"), None);
-        assert_eq!(Path::parse("/prod/x/@connections"), None);
-        let no_stage = Path::parse("/@connections/L0SM9cOFvHcCIhw=").expect("answered with Forbidden");
-        assert_eq!(no_stage.target("prod"), None);
-    }
 }

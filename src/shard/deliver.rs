@@ -54,6 +54,19 @@ impl Shard {
                         answer(done, ());
                     }
                 }
+                Event::Join { id, group, done } => self.join_by_call(&id, group, done),
+                Event::Leave { id, group, done } => {
+                    if let Some(key) = self.key_of(&id) {
+                        self.leave(key, &Channel::Group(group));
+                        answer(done, ());
+                    }
+                }
+                Event::Groups { id, done } => {
+                    if let Some(key) = self.key_of(&id) {
+                        answer(done, self.members.groups_of(key));
+                    }
+                }
+                Event::List { query, done } => answer(done, self.list(&query)),
                 Event::Drain { window } => self.start_drain(window),
                 Event::Stop => self.stopped = true,
             }

@@ -3,17 +3,22 @@
 //! Joining and leaving cost the number of a connection's own channels, never the number of a channel's members; handing out
 //! the members of a channel is one look-up and a slice.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
 
 use slab::Slab;
 
 use crate::broker::Channel;
+use crate::listing::Groups;
 
 /// Memberships of one shard; connections are named by their keys in the shard.
 #[derive(Debug, Default)]
 pub(super) struct Members {
     groups: Slab<Group>,
     by_channel: HashMap<Channel, usize>,
+    /// The groups among the channels, in the order in which they are listed.
+    by_name: BTreeMap<Arc<str>, usize>,
     /// For every key, its memberships.
     of: Vec<Vec<Membership>>,
 }
@@ -54,6 +59,35 @@ impl Members {
         self.of.get(key).map_or(0, Vec::len)
     }
 
+    /// Returns whether a connection is a member of a channel.
+    pub(super) fn is_member(&self, channel: &Channel, key: usize) -> bool {
+        let own = self.of.get(key).map_or(&[][..], Vec::as_slice);
+        let group = self.by_channel.get(channel);
+        own.iter().any(|membership| Some(&membership.group) == group)
+    }
+
+    /// Returns the names of a connection's groups, in order.
+    pub(super) fn groups_of(&self, key: usize) -> Vec<Arc<str>> {
+        let own = self.of.get(key).map_or(&[][..], Vec::as_slice);
+        let mut names: Vec<Arc<str>> = own
+            .iter()
+            .filter_map(|membership| match &self.groups.get(membership.group)?.channel {
+                Channel::Group(name) => Some(Arc::clone(name)),
+                Channel::Broadcast | Channel::User(_) => None,
+            })
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Returns the first groups behind a name and how many members they have.
+    pub(super) fn groups_after(&self, after: &str, limit: usize) -> Groups {
+        let mut behind = self.by_name.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
+        let members = |group: &usize| self.groups.get(*group).map_or(0, |group| group.keys.len());
+        let rows = behind.by_ref().take(limit).map(|(name, group)| (Arc::clone(name), members(group)));
+        Groups { rows: rows.collect(), more: behind.next().is_some() }
+    }
+
     /// Adds a member.
     pub(super) fn join(&mut self, channel: &Channel, key: usize) -> Change {
         let group = match self.by_channel.get(channel) {
@@ -61,6 +95,9 @@ impl Members {
             None => {
                 let group = self.groups.insert(Group { channel: channel.clone(), keys: Vec::new() });
                 self.by_channel.insert(channel.clone(), group);
+                if let Channel::Group(name) = channel {
+                    self.by_name.insert(Arc::clone(name), group);
+                }
                 group
             }
         };
@@ -117,6 +154,9 @@ impl Members {
         }
         let Group { channel, .. } = self.groups.remove(group);
         self.by_channel.remove(&channel);
+        if let Channel::Group(name) = &channel {
+            self.by_name.remove(name);
+        }
         Some(channel)
     }
 }
@@ -197,6 +237,19 @@ mod tests {
                     prop_assert_eq!(actual, expected);
                 }
                 prop_assert_eq!(members.by_channel.len(), model.len(), "nothing is kept of empty channels");
+                let listed: Vec<(String, usize)> =
+                    members.groups_after("", 9).rows.iter().map(|(name, count)| (name.to_string(), *count)).collect();
+                let expected: Vec<(String, usize)> =
+                    model.iter().map(|(number, set)| (number.to_string(), set.len())).collect();
+                prop_assert_eq!(listed, expected);
+                for key in 0..9 {
+                    let of: Vec<String> = members.groups_of(key).iter().map(ToString::to_string).collect();
+                    let expected: Vec<String> =
+                        model.iter().filter(|(_, set)| set.contains(&key)).map(|(number, _)| number.to_string()).collect();
+                    prop_assert!(model.keys().all(|number| members.is_member(&channel(*number), key)
+                        == expected.contains(&number.to_string())));
+                    prop_assert_eq!(of, expected);
+                }
             }
         }
     }

@@ -4,12 +4,14 @@ use std::io::{self, Read as _};
 
 use bytes::Bytes;
 
-use super::{Joining, Shard};
+use super::{AskedBy, Joining, Shard};
 use crate::broker::{Channel, Publication, PublishError, Receipt, Standing};
 use crate::close::Close;
 use crate::codec::{Message, Opcode, encode};
 use crate::connection::Reading;
 use crate::gateway::{Action, Outcome, Payload, frames};
+use crate::id::{ConnectionId, RequestId};
+use crate::inbox::{JoinOutcome, answer};
 
 impl Shard {
     /// Reads from connections that had more than one read's worth, or were held back.
@@ -135,7 +137,7 @@ impl Shard {
             (Some(Action::Join(group)), Some(request)) => {
                 let has_room = self.members.count(key) < self.parts.limits.groups_per_connection;
                 reply = if has_room {
-                    self.join_for(key, Channel::Group(group), Joining { id, request, reply })
+                    self.join_for(key, Channel::Group(group), (id, request, reply))
                 } else {
                     Some(frames::limit_exceeded(&id, &request))
                 };
@@ -153,12 +155,18 @@ impl Shard {
     }
 
     /// Joins for a client; returns what it is answered now, if not later.
-    fn join_for(&mut self, key: usize, channel: Channel, joining: Joining) -> Option<Bytes> {
+    fn join_for(
+        &mut self,
+        key: usize,
+        channel: Channel,
+        (id, request, reply): (ConnectionId, RequestId, Option<Bytes>),
+    ) -> Option<Bytes> {
         match self.join(key, &channel) {
-            Standing::Confirmed => joining.reply,
-            Standing::Refused => Some(frames::internal_server_error(&joining.id, &joining.request)),
+            Standing::Confirmed => reply,
+            Standing::Refused => Some(frames::internal_server_error(&id, &request)),
             Standing::Pending => {
-                self.joining.entry(channel).or_default().push(joining);
+                let asked_by = AskedBy::Client { request, reply };
+                self.joining.entry(channel).or_default().push(Joining { id, asked_by });
                 None
             }
         }
@@ -166,20 +174,21 @@ impl Shard {
 
     /// A subscription stands, or will not: those who wait for it are told, and in the latter case are no members.
     pub(super) fn on_subscribed(&mut self, channel: &Channel, result: Result<(), PublishError>) {
-        for Joining { id, request, reply } in self.joining.remove(channel).unwrap_or_default() {
-            let Some(key) = self.key_of(&id) else { continue };
-            if !self.members.of(channel).contains(&key) {
+        for Joining { id, asked_by } in self.joining.remove(channel).unwrap_or_default() {
+            let Some(key) = self.key_of(&id).filter(|key| self.members.is_member(channel, *key)) else {
                 continue;
-            }
-            let reply = match result {
-                Ok(()) => reply,
-                Err(_) => {
-                    self.leave(key, channel);
-                    Some(frames::internal_server_error(&id, &request))
-                }
             };
-            if let Some(reply) = reply {
-                self.send(key, reply);
+            if result.is_err() {
+                self.leave(key, channel);
+            }
+            match (asked_by, result) {
+                (AskedBy::Client { reply: Some(reply), .. }, Ok(())) => self.send(key, reply),
+                (AskedBy::Client { reply: None, .. }, Ok(())) => {}
+                (AskedBy::Client { request, .. }, Err(_)) => {
+                    self.send(key, frames::internal_server_error(&id, &request));
+                }
+                (AskedBy::Caller(done), Ok(())) => answer(done, JoinOutcome::Joined),
+                (AskedBy::Caller(done), Err(_)) => answer(done, JoinOutcome::Refused),
             }
         }
     }

@@ -1,0 +1,180 @@
+//! The paths of the management API: one table, which routes requests and is checked against the OpenAPI document.
+
+use percent_encoding::percent_decode_str;
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Endpoint {
+    Post,
+    Get,
+    Delete,
+    Connections,
+    GroupsOf,
+    Join,
+    Leave,
+    Broadcast,
+    SendToGroup,
+    SendToUser,
+    Groups,
+    GroupConnections,
+    UserConnections,
+    Counts,
+    Document,
+}
+
+/// Method and path, behind the stage, of every endpoint; `{…}` stands for one segment.
+const ENDPOINTS: &[(&str, &str, Endpoint)] = &[
+    ("POST", "/@connections/{connectionId}", Endpoint::Post),
+    ("GET", "/@connections/{connectionId}", Endpoint::Get),
+    ("DELETE", "/@connections/{connectionId}", Endpoint::Delete),
+    ("GET", "/@connections", Endpoint::Connections),
+    ("GET", "/@connections/{connectionId}/groups", Endpoint::GroupsOf),
+    ("PUT", "/@connections/{connectionId}/groups/{group}", Endpoint::Join),
+    ("DELETE", "/@connections/{connectionId}/groups/{group}", Endpoint::Leave),
+    ("POST", "/@broadcast", Endpoint::Broadcast),
+    ("GET", "/@groups", Endpoint::Groups),
+    ("POST", "/@groups/{group}", Endpoint::SendToGroup),
+    ("GET", "/@groups/{group}/connections", Endpoint::GroupConnections),
+    ("POST", "/@users/{user}", Endpoint::SendToUser),
+    ("GET", "/@users/{user}/connections", Endpoint::UserConnections),
+    ("GET", "/@counts", Endpoint::Counts),
+    ("GET", "/@openapi", Endpoint::Document),
+];
+
+/// A path of the management API, decoded: empty segments do not count, `%40` is `@`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Path(Vec<String>);
+
+/// What a path and a method name.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found<'p> {
+    /// With the segments that the table leaves open, in order.
+    Endpoint(Endpoint, [&'p str; 2]),
+    /// The path is known, but not with this method.
+    OtherMethod,
+    Nothing,
+}
+
+impl Endpoint {
+    /// Returns the name under which calls are counted.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Post => "post",
+            Self::Get => "get",
+            Self::Delete => "delete",
+            Self::Join => "join",
+            Self::Leave => "leave",
+            Self::Broadcast | Self::SendToGroup | Self::SendToUser => "publish",
+            Self::Connections
+            | Self::GroupsOf
+            | Self::Groups
+            | Self::GroupConnections
+            | Self::UserConnections => "list",
+            Self::Counts => "count",
+            Self::Document => "openapi",
+        }
+    }
+}
+
+impl Path {
+    /// Returns the path if it is the management API's: its first or, behind a stage, second segment starts with `@`.
+    pub(super) fn parse(path: &str) -> Option<Self> {
+        let decode = |segment| percent_decode_str(segment).decode_utf8_lossy().into_owned();
+        let segments: Vec<String> =
+            path.split('/').filter(|segment| !segment.is_empty()).map(decode).collect();
+        segments.iter().take(2).any(|segment| segment.starts_with('@')).then_some(Self(segments))
+    }
+
+    /// Looks the path up.
+    pub(super) fn find(&self, stage: &str, method: &str) -> Found<'_> {
+        let Some((_, rest)) = self.0.split_first().filter(|(own_stage, _)| *own_stage == stage) else {
+            return Found::Nothing;
+        };
+        let mut found = Found::Nothing;
+        for (known, pattern, endpoint) in ENDPOINTS {
+            match opened(pattern, rest) {
+                Some(open) if *known == method => return Found::Endpoint(*endpoint, open),
+                Some(_) => found = Found::OtherMethod,
+                None => {}
+            }
+        }
+        found
+    }
+}
+
+/// Returns the segments that a pattern leaves open; `None` if the path is not of that form.
+fn opened<'p>(pattern: &str, path: &'p [String]) -> Option<[&'p str; 2]> {
+    let pattern = pattern.split('/').skip(1);
+    if pattern.clone().count() != path.len() {
+        return None;
+    }
+    let mut open = [""; 2];
+    let mut places = open.iter_mut();
+    for (known, segment) in pattern.zip(path) {
+        if known.starts_with('{') {
+            *places.next()? = segment.as_str();
+        } else if known != segment {
+            return None;
+        }
+    }
+    Some(open)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::http::listing::DOCUMENT;
+
+    #[test]
+    fn paths_of_the_sdks_name_a_connection() {
+        for path in [
+            "/prod/@connections/L0SM9cOFvHcCIhw%3D",
+            "/prod//@connections/L0SM9cOFvHcCIhw%3D",
+            "/prod/%40connections/L0SM9cOFvHcCIhw=",
+        ] {
+            let path = Path::parse(path).expect("a path of the management API");
+            let expected = Found::Endpoint(Endpoint::Get, ["L0SM9cOFvHcCIhw=", ""]);
+            assert_eq!(path.find("prod", "GET"), expected, "{path:?}");
+            assert_eq!(path.find("prod", "PATCH"), Found::OtherMethod);
+            assert_eq!(path.find("beta", "GET"), Found::Nothing);
+        }
+        assert_eq!(Path::parse("/prod"), None);
+        assert_eq!(Path::parse("/prod/x/@connections"), None);
+        let no_stage = Path::parse("/@connections/L0SM9cOFvHcCIhw=").expect("answered with Forbidden");
+        assert_eq!(no_stage.find("prod", "GET"), Found::Nothing);
+    }
+
+    #[test]
+    fn names_may_hold_what_separates_elsewhere() {
+        let path = Path::parse("/beta/@connections/L0SM9cOFvHcCIhw=/groups/a%2Fb%20%C3%BC").expect("a path");
+        let expected = Found::Endpoint(Endpoint::Join, ["L0SM9cOFvHcCIhw=", "a/b ü"]);
+        assert_eq!(path.find("beta", "PUT"), expected);
+    }
+
+    #[test]
+    fn the_document_describes_what_is_routed_and_nothing_else() {
+        let document: Value = serde_json::from_str(DOCUMENT).expect("JSON");
+        let paths = document["paths"].as_object().expect("paths");
+        let methods = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
+        let described: BTreeSet<(String, String)> = paths
+            .iter()
+            .flat_map(|(path, item)| {
+                let item = item.as_object().expect("a path item");
+                let known = item.keys().filter(|key| methods.contains(&key.as_str()));
+                known.map(move |method| (method.to_uppercase(), path.clone()))
+            })
+            .collect();
+        let routed: BTreeSet<(String, String)> =
+            ENDPOINTS.iter().map(|(method, path, _)| ((*method).to_owned(), (*path).to_owned())).collect();
+        assert_eq!(described, routed);
+        for (method, pattern, endpoint) in ENDPOINTS {
+            let path = Path::parse(&format!("/beta{pattern}")).expect("a path of the management API");
+            let Found::Endpoint(found, _) = path.find("beta", method) else { panic!("{pattern}") };
+            assert_eq!(found, *endpoint);
+        }
+    }
+}
