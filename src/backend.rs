@@ -64,7 +64,7 @@ impl Backend {
             (&store, settings),
             (tag, &config.node_name),
             config.limits.max_connections,
-            lifecycle,
+            (lifecycle, metrics),
             fenced.clone(),
         ));
         let peers = Peers::new(store.clone(), tag, Arc::clone(hub), Arc::clone(&registry), lifecycle.clone());

@@ -57,6 +57,15 @@ pub(crate) enum Recovery {
     Lost,
 }
 
+/// What was wrong with a record in Redis.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reconciled {
+    /// It was missing.
+    Written,
+    /// Its connection was gone.
+    Removed,
+}
+
 /// Why messages were dropped.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum DropReason {
@@ -85,6 +94,7 @@ labels! {
         Path => "path", Malformed => "malformed", Origin => "origin", Connect => "connect",
         Capacity => "capacity", Unavailable => "unavailable", Draining => "draining",
     }
+    Reconciled { Written => "written", Removed => "removed" }
     DropReason { Overload => "overload", SlowConsumer => "slow_consumer" }
 }
 
@@ -185,6 +195,8 @@ metrics! {
     repaired: IntCounter("gatecast_messages_repaired_total");
     /// Messages that neither came nor were in the stream any more.
     lost: IntCounter("gatecast_messages_lost_total");
+    /// Records of this node's connections that Redis lacked (written) or held too many (removed).
+    reconciled: IntCounterVec("gatecast_registry_reconciled_total", ["result"]);
     /// Connections of dead nodes that this node has ended.
     reaped: IntCounter("gatecast_connections_reaped_total");
     /// 1 while the node is shutting down.
@@ -209,6 +221,7 @@ impl Metrics {
             .iter()
             .for_each(|refusal| drop(metrics.handshakes_rejected.with_label_values(&[refusal.label()])));
         Recovery::ALL.iter().for_each(|one| drop(metrics.recoveries.with_label_values(&[one.label()])));
+        Reconciled::ALL.iter().for_each(|one| drop(metrics.reconciled.with_label_values(&[one.label()])));
         DropReason::ALL.iter().for_each(|reason| drop(metrics.dropped.with_label_values(&[reason.label()])));
         LagStage::ALL.iter().for_each(|stage| drop(metrics.delivery_lag.with_label_values(&[stage.label()])));
         metrics.slow_consumers.with_label_values(&[SLOW_POLICY]);
@@ -244,6 +257,10 @@ impl Metrics {
         self.recoveries.with_label_values(&[recovery.label()]).inc();
         self.repaired.inc_by(repaired as u64);
         self.lost.inc_by(lost);
+    }
+
+    pub(crate) fn count_reconciled(&self, what: Reconciled, count: usize) {
+        self.reconciled.with_label_values(&[what.label()]).inc_by(count as u64);
     }
 
     /// Makes the counters of a route.

@@ -20,6 +20,11 @@ impl MemoryRegistry {
         self.0.write().insert(record.id, record);
     }
 
+    /// Returns how many records there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.read().len()
+    }
+
     /// Returns all records.
     pub(crate) fn all(&self) -> Vec<Arc<Record>> {
         self.0.read().values().cloned().collect()

@@ -3,21 +3,25 @@
 //! One write renews the lease for all connections of a node; nothing is refreshed for each. When a lease ends, one survivor
 //! ends the dead node's connections in its name ([`super::reaper`]); a node that was taken for dead must not go on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::redis::Cmd;
+use deadpool_redis::redis::{Cmd, cmd};
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use self::reconcile::{Difference, Suspicion};
 use super::memory::MemoryRegistry;
 use super::{Record, Registry, Unavailable};
 use crate::config::RedisSettings;
 use crate::id::{ConnectionId, NodeTag};
 use crate::lifecycle::Lifecycle;
+use crate::metrics::{Metrics, Reconciled, as_i64};
 use crate::store::{Script, Store, StoreError, milliseconds};
+
+mod reconcile;
 
 /// Writes in one pipeline: a connect storm costs one round trip for so many.
 const BATCH: usize = 512;
@@ -40,6 +44,8 @@ type Waiting = oneshot::Sender<Result<(), Unavailable>>;
 enum Write {
     Insert(Arc<Record>, Waiting),
     Remove(ConnectionId),
+    /// Once all before it is written, compare all records.
+    Reconcile,
     /// Once all before it is written, give up the lease.
     Leave(oneshot::Sender<()>),
 }
@@ -52,6 +58,7 @@ struct Keeper {
     name: String,
     lease: Duration,
     local: Arc<MemoryRegistry>,
+    metrics: Arc<Metrics>,
     /// Cancelled when the lease is given up.
     left: CancellationToken,
 }
@@ -62,7 +69,7 @@ impl RedisRegistry {
         (store, settings): (&Store, &RedisSettings),
         (tag, name): (NodeTag, &str),
         max_connections: usize,
-        lifecycle: &Lifecycle,
+        (lifecycle, metrics): (&Lifecycle, &Arc<Metrics>),
         fenced: CancellationToken,
     ) -> Self {
         let local = Arc::new(MemoryRegistry::default());
@@ -74,10 +81,11 @@ impl RedisRegistry {
             name: name.to_owned(),
             lease: settings.lease,
             local: Arc::clone(&local),
+            metrics: Arc::clone(metrics),
             left: CancellationToken::new(),
         };
         lifecycle.spawn_until_end(keeper.clone().write(to_write));
-        lifecycle.spawn_until_end(keeper.renew(fenced));
+        lifecycle.spawn_until_end(keeper.renew(writes.clone(), fenced));
         Self { local, writes }
     }
 }
@@ -102,7 +110,7 @@ impl Registry for RedisRegistry {
     fn remove(&self, id: &ConnectionId) {
         self.local.remove(id);
         if self.writes.try_send(Write::Remove(*id)).is_err() {
-            tracing::error!("a record stays behind until the node's lease ends");
+            tracing::warn!("a record stays behind until all are compared");
         }
     }
 
@@ -125,11 +133,13 @@ impl Keeper {
     async fn write(self, mut writes: mpsc::Receiver<Write>) {
         let mut batch = Vec::new();
         let mut removals: Vec<ConnectionId> = Vec::new();
-        let mut leaving = None;
+        let (mut leaving, mut compare) = (None, false);
         loop {
             let is_done = removals.is_empty() && leaving.is_none();
             let wait = if is_done { Duration::MAX } else { PAUSE };
-            if tokio::time::timeout(wait, writes.recv_many(&mut batch, BATCH)).await == Ok(0) {
+            if batch.is_empty()
+                && tokio::time::timeout(wait, writes.recv_many(&mut batch, BATCH)).await == Ok(0)
+            {
                 return;
             }
             let mut insertions = HashMap::new();
@@ -137,6 +147,7 @@ impl Keeper {
                 match write {
                     Write::Insert(record, done) => drop(insertions.insert(record.id, (record, done))),
                     Write::Remove(id) => removals.push(id),
+                    Write::Reconcile => compare = true,
                     Write::Leave(done) => leaving = Some(done),
                 }
             }
@@ -151,6 +162,12 @@ impl Keeper {
             }
             for (_, done) in insertions.into_values() {
                 crate::inbox::answer(done, result.as_ref().map_err(|_| Unavailable).copied());
+            }
+            if std::mem::take(&mut compare)
+                && result.is_ok()
+                && let Err(error) = self.reconcile(&mut writes, &mut batch).await
+            {
+                tracing::debug!(%error, "comparing records");
             }
         }
     }
@@ -175,6 +192,57 @@ impl Keeper {
         self.store.run(&key, commands).await
     }
 
+    /// Makes Redis hold this node's records, no more and no fewer. Nobody else writes meanwhile: what comes is put into
+    /// `batch`.
+    async fn reconcile(
+        &self,
+        writes: &mut mpsc::Receiver<Write>,
+        batch: &mut Vec<Write>,
+    ) -> Result<(), StoreError> {
+        let kept = self.kept().await?;
+        let local = self.local.all();
+        batch.extend(std::iter::from_fn(|| writes.try_recv().ok()));
+        let id_of = |write: &Write| match write {
+            Write::Insert(record, _) => Some(record.id),
+            Write::Remove(id) => Some(*id),
+            Write::Reconcile | Write::Leave(_) => None,
+        };
+        let pending = batch.iter().filter_map(id_of).collect();
+        let difference = Difference::between(kept, &local, &pending);
+        if difference.is_none() {
+            return Ok(());
+        }
+        let Difference { missing, foreign } = difference;
+        let key = self.store.records(&self.tag);
+        for chunk in missing.chunks(BATCH) {
+            let write = |record: &Arc<Record>| Cmd::hset(&key, record.id.as_str(), record.to_json());
+            self.store.run(&key, chunk.iter().map(write).collect()).await?;
+        }
+        for chunk in foreign.chunks(BATCH) {
+            self.store.run(&key, vec![Cmd::hdel(&key, chunk)]).await?;
+        }
+        self.metrics.count_reconciled(Reconciled::Written, missing.len());
+        self.metrics.count_reconciled(Reconciled::Removed, foreign.len());
+        let (written, removed) = (missing.len(), foreign.len());
+        tracing::warn!(written, removed, "Redis did not hold this node's records; now it does");
+        Ok(())
+    }
+
+    /// Returns the ids of which Redis keeps a record.
+    async fn kept(&self) -> Result<HashSet<String>, StoreError> {
+        let key = self.store.records(&self.tag);
+        let (mut kept, mut cursor) = (HashSet::new(), 0_u64);
+        loop {
+            let scan = cmd("HSCAN").arg(&key).arg(cursor).arg("COUNT").arg(BATCH).to_owned();
+            let page: (u64, Vec<(String, String)>) = self.store.ask(&key, scan).await?;
+            cursor = page.0;
+            kept.extend(page.1.into_iter().map(|(id, _)| id));
+            if cursor == 0 {
+                return Ok(kept);
+            }
+        }
+    }
+
     /// Gives up the lease; the mark keeps a renewal that is under way from taking it again.
     async fn leave(&self, done: oneshot::Sender<()>) {
         self.left.cancel();
@@ -193,12 +261,13 @@ impl Keeper {
     }
 
     /// Keeps the lease.
-    async fn renew(self, fenced: CancellationToken) {
+    async fn renew(self, writes: mpsc::Sender<Write>, fenced: CancellationToken) {
         let left = self.left.clone();
-        left.run_until_cancelled(self.renew_for_ever(fenced)).await;
+        left.run_until_cancelled(self.renew_for_ever(writes, fenced)).await;
     }
 
-    async fn renew_for_ever(&self, fenced: CancellationToken) {
+    async fn renew_for_ever(&self, writes: mpsc::Sender<Write>, fenced: CancellationToken) {
+        let mut suspicion = Suspicion::default();
         let mut ticks = tokio::time::interval(self.lease / 3);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -210,7 +279,12 @@ impl Keeper {
                     );
                     return fenced.cancel();
                 }
-                Ok(count) => self.restore(count).await,
+                Ok(count) => {
+                    let is_wrong = suspicion.on_counts(as_i64(self.local.len()), count);
+                    if is_wrong && writes.try_send(Write::Reconcile).is_err() {
+                        tracing::debug!("too many writes under way to compare records");
+                    }
+                }
                 Err(error) => tracing::debug!(%error, "renewing the lease"),
             }
         }
@@ -225,28 +299,5 @@ impl Keeper {
         let count = self.store.ask_script(&script, &lease, renewal).await?;
         self.store.run(&nodes, vec![Cmd::sadd(&nodes, &self.tag)]).await?;
         Ok(count)
-    }
-
-    /// Writes all records again if Redis has forgotten them.
-    async fn restore(&self, count: i64) {
-        if count > 0 {
-            return;
-        }
-        let records = self.local.all();
-        if records.is_empty() {
-            return;
-        }
-        let key = self.store.records(&self.tag);
-        for chunk in records.chunks(BATCH) {
-            let write = |record: &Arc<Record>| Cmd::hset(&key, record.id.as_str(), record.to_json());
-            if let Err(error) = self.store.run(&key, chunk.iter().map(write).collect()).await {
-                tracing::debug!(%error, "writing records again");
-                return;
-            }
-        }
-        tracing::info!(
-            records = records.len(),
-            "Redis had forgotten this node's records; they are written again"
-        );
     }
 }
