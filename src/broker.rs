@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -56,6 +57,16 @@ pub(crate) enum Receipt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Offset(pub(crate) u64);
 
+/// What a channel still holds, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct History {
+    /// Offsets that were seen in another epoch may name other messages.
+    pub(crate) epoch: String,
+    /// Where the channel is.
+    pub(crate) last: Offset,
+    pub(crate) messages: Vec<(Offset, Bytes)>,
+}
+
 /// Why the broker refused a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PublishError {
@@ -96,6 +107,14 @@ pub(crate) trait Broker: fmt::Debug + Send + Sync {
 
     /// Returns whether a connection that comes now is a member of the broadcast channel.
     fn has_begun(&self) -> bool;
+
+    /// Returns at most `limit` messages after an offset; `None` if none are kept. An answer may be shorter than what there is.
+    fn history(
+        &self,
+        channel: &Channel,
+        after: Offset,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Option<History>, PublishError>>;
 
     /// Notes that a shard has lost its last member of `channel`.
     fn unsubscribe(&self, shard: usize, channel: &Channel);

@@ -221,6 +221,18 @@ pub fn encode(opcode: Opcode, payload: &[u8]) -> Bytes {
     frame.freeze()
 }
 
+/// Takes apart what [`encode`] has built.
+#[must_use]
+pub fn payload_of(frame: &[u8]) -> Option<(Opcode, &[u8])> {
+    let opcode = Opcode::from_bits(frame.first()? & 0x0F)?;
+    let header = match frame.get(1)? {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    Some((opcode, frame.get(header..)?))
+}
+
 /// Builds a close frame; `reason` is cut at 123 bytes, at a character's edge. A code that may not be sent (RFC 6455 §7.4.1)
 /// gives an empty close frame.
 #[must_use]

@@ -145,7 +145,7 @@ impl Node {
             hub: Arc::clone(&parts.hub),
             broker: Arc::clone(&parts.broker),
             registry: Arc::clone(registry),
-            lister: Lister::new(tag, Arc::clone(&parts.hub), peers.clone()),
+            lister: Lister::new(tag, Arc::clone(&parts.hub), peers.clone(), Arc::clone(&parts.broker)),
             peers,
             metrics: Arc::clone(&parts.metrics),
         };

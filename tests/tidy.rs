@@ -152,6 +152,20 @@ fn readme_lists_the_metrics_there_are() {
 }
 
 #[test]
+fn readme_lists_the_calls_there_are() {
+    let source = read("src/http/manage/path.rs");
+    let table_of_paths = source.split("const ENDPOINTS").nth(1).expect("the table");
+    let table_of_paths = table_of_paths.split("];").next().expect("its end");
+    let rows = table_of_paths.lines().filter(|line| line.trim_start().starts_with("(\""));
+    let calls = rows.map(|row| {
+        let mut texts = row.split('"').skip(1).step_by(2);
+        let (method, path) = (texts.next().expect("a method"), texts.next().expect("a path"));
+        format!("{method} {}", path.replace("{connectionId}", "{id}"))
+    });
+    assert_eq!(table(&read("README.md"), "## Management API"), calls.collect());
+}
+
+#[test]
 fn readme_lists_the_integrations_there_are() {
     let source = read("src/config/routes.rs");
     let list = source

@@ -4,12 +4,14 @@
 //! Lock order: this one, then an inbox.
 
 use std::collections::HashMap;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
-use super::{Broker, Channel, Delivery, Offset, Publication, PublishError, Standing};
+use super::{Broker, Channel, Delivery, History, Offset, Publication, PublishError, Standing};
 use crate::hub::Hub;
 use crate::inbox::Event;
 use crate::metrics::{DropReason, Metrics};
@@ -93,6 +95,15 @@ impl Broker for MemoryBroker {
 
     fn has_begun(&self) -> bool {
         true
+    }
+
+    fn history(
+        &self,
+        _channel: &Channel,
+        _after: Offset,
+        _limit: usize,
+    ) -> BoxFuture<'_, Result<Option<History>, PublishError>> {
+        Box::pin(ready(Ok(None)))
     }
 
     fn unsubscribe(&self, shard: usize, channel: &Channel) {

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use self::channels::Channels;
@@ -12,7 +13,7 @@ use self::health::Health;
 use self::publisher::Publisher;
 use self::reader::Reader;
 use self::subscriber::{Command, Parts, Subscriber};
-use super::{Broker, Channel, Publication, PublishError, Standing};
+use super::{Broker, Channel, History, Offset, Publication, PublishError, Standing};
 use crate::config::RedisSettings;
 use crate::hub::Hub;
 use crate::lifecycle::Lifecycle;
@@ -22,6 +23,7 @@ use crate::store::Store;
 
 mod channels;
 pub(crate) mod health;
+mod history;
 mod link;
 mod publisher;
 mod reader;
@@ -111,6 +113,21 @@ impl Broker for RedisBroker {
 
     fn has_begun(&self) -> bool {
         self.channels.has_begun(&self.store.channel(&Channel::Broadcast))
+    }
+
+    fn history(
+        &self,
+        channel: &Channel,
+        after: Offset,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Option<History>, PublishError>> {
+        let channel = channel.clone();
+        Box::pin(async move {
+            history::read(&self.store, &channel, after, limit).await.map(Some).map_err(|error| {
+                tracing::debug!(%error, "reading a history");
+                PublishError::Unavailable
+            })
+        })
     }
 
     fn unsubscribe(&self, shard: usize, channel: &Channel) {

@@ -21,6 +21,19 @@ fn client_frame(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+#[test]
+fn what_is_encoded_can_be_taken_apart() {
+    for len in [0, 1, 125, 126, 127, 65_535, 65_536, 131_072] {
+        let payload = vec![b'x'; len];
+        for opcode in [Opcode::Text, Opcode::Binary] {
+            assert_eq!(payload_of(&encode(opcode, &payload)), Some((opcode, &payload[..])), "{len}");
+        }
+    }
+    assert_eq!(payload_of(&[]), None);
+    assert_eq!(payload_of(&[0x81]), None);
+    assert_eq!(payload_of(&[0x81, 126, 0]), None);
+}
+
 /// Decodes `wire` handed over in pieces of the given sizes, again and again.
 fn decode(wire: &[u8], pieces: &[usize], limits: &Limits) -> Result<Vec<Message<'static>>, Violation> {
     let mut decoder = Decoder::default();

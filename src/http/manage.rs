@@ -147,7 +147,7 @@ impl Manage {
             Found::Nothing => return ("none", forbidden()),
         };
         let answer = match &call.body {
-            Body::Whole(body) => self.serve(endpoint, [name, group], call.query.as_deref(), body).await,
+            Body::Whole(body) => self.serve((endpoint, [name, group]), call, body).await,
             Body::TooLarge => too_large(),
             Body::Broken => broken_body(),
         };
@@ -156,11 +156,11 @@ impl Manage {
 
     async fn serve(
         &self,
-        endpoint: Endpoint,
-        [name, group]: [&str; 2],
-        query: Option<&str>,
+        (endpoint, [name, group]): (Endpoint, [&str; 2]),
+        call: &Call,
         body: &[u8],
     ) -> Response<Vec<u8>> {
+        let query = call.query.as_deref();
         let (name, group): (Arc<str>, Arc<str>) = (name.into(), group.into());
         match endpoint {
             Endpoint::Post => self.perform(Operation::Post, &name, body).await,
@@ -175,7 +175,11 @@ impl Manage {
             }
             Endpoint::Join | Endpoint::Leave => invalid_name(),
             Endpoint::SendToGroup | Endpoint::SendToUser if !is_group_name(&name) => invalid_name(),
-            Endpoint::GroupConnections | Endpoint::UserConnections if !is_group_name(&name) => invalid_name(),
+            Endpoint::GroupConnections | Endpoint::UserConnections | Endpoint::History
+                if !is_group_name(&name) =>
+            {
+                invalid_name()
+            }
             Endpoint::Broadcast => self.publish(Channel::Broadcast, body).await,
             Endpoint::SendToGroup => self.publish(Channel::Group(name), body).await,
             Endpoint::SendToUser => self.publish(Channel::User(name), body).await,
@@ -183,6 +187,7 @@ impl Manage {
             Endpoint::GroupConnections => self.lister.connections(Channel::Group(name), query).await,
             Endpoint::UserConnections => self.lister.connections(Channel::User(name), query).await,
             Endpoint::Groups => self.lister.groups(query).await,
+            Endpoint::History => self.lister.history(&Channel::Group(name), query).await,
             Endpoint::Counts => self.lister.counts().await,
             Endpoint::Document => json_reply(StatusCode::OK, listing::DOCUMENT.into()),
         }

@@ -3,22 +3,22 @@
 //! One write renews the lease for all connections of a node; nothing is refreshed for each. When a lease ends, one survivor
 //! ends the dead node's connections in its name ([`super::reaper`]); a node that was taken for dead must not go on.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::redis::{Cmd, cmd};
+use deadpool_redis::redis::Cmd;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use self::reconcile::{Difference, Suspicion};
+use self::reconcile::Suspicion;
 use super::memory::MemoryRegistry;
 use super::{Record, Registry, Unavailable};
 use crate::config::RedisSettings;
 use crate::id::{ConnectionId, NodeTag};
 use crate::lifecycle::Lifecycle;
-use crate::metrics::{Metrics, Reconciled, as_i64};
+use crate::metrics::{Metrics, as_i64};
 use crate::store::{Script, Store, StoreError, milliseconds};
 
 mod reconcile;
@@ -190,57 +190,6 @@ impl Keeper {
             commands.push(Cmd::hdel(&key, ids));
         }
         self.store.run(&key, commands).await
-    }
-
-    /// Makes Redis hold this node's records, no more and no fewer. Nobody else writes meanwhile: what comes is put into
-    /// `batch`.
-    async fn reconcile(
-        &self,
-        writes: &mut mpsc::Receiver<Write>,
-        batch: &mut Vec<Write>,
-    ) -> Result<(), StoreError> {
-        let kept = self.kept().await?;
-        let local = self.local.all();
-        batch.extend(std::iter::from_fn(|| writes.try_recv().ok()));
-        let id_of = |write: &Write| match write {
-            Write::Insert(record, _) => Some(record.id),
-            Write::Remove(id) => Some(*id),
-            Write::Reconcile | Write::Leave(_) => None,
-        };
-        let pending = batch.iter().filter_map(id_of).collect();
-        let difference = Difference::between(kept, &local, &pending);
-        if difference.is_none() {
-            return Ok(());
-        }
-        let Difference { missing, foreign } = difference;
-        let key = self.store.records(&self.tag);
-        for chunk in missing.chunks(BATCH) {
-            let write = |record: &Arc<Record>| Cmd::hset(&key, record.id.as_str(), record.to_json());
-            self.store.run(&key, chunk.iter().map(write).collect()).await?;
-        }
-        for chunk in foreign.chunks(BATCH) {
-            self.store.run(&key, vec![Cmd::hdel(&key, chunk)]).await?;
-        }
-        self.metrics.count_reconciled(Reconciled::Written, missing.len());
-        self.metrics.count_reconciled(Reconciled::Removed, foreign.len());
-        let (written, removed) = (missing.len(), foreign.len());
-        tracing::warn!(written, removed, "Redis did not hold this node's records; now it does");
-        Ok(())
-    }
-
-    /// Returns the ids of which Redis keeps a record.
-    async fn kept(&self) -> Result<HashSet<String>, StoreError> {
-        let key = self.store.records(&self.tag);
-        let (mut kept, mut cursor) = (HashSet::new(), 0_u64);
-        loop {
-            let scan = cmd("HSCAN").arg(&key).arg(cursor).arg("COUNT").arg(BATCH).to_owned();
-            let page: (u64, Vec<(String, String)>) = self.store.ask(&key, scan).await?;
-            cursor = page.0;
-            kept.extend(page.1.into_iter().map(|(id, _)| id));
-            if cursor == 0 {
-                return Ok(kept);
-            }
-        }
     }
 
     /// Gives up the lease; the mark keeps a renewal that is under way from taking it again.

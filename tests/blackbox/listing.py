@@ -2,6 +2,10 @@
 
 import json
 
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
 from conftest import connection_id, request
 
 
@@ -30,6 +34,13 @@ def everything(node, path, limit=100):
         assert page["incomplete"] == []
         rows += page["connections"] if "connections" in page else page["groups"]
     return rows
+
+
+def fits(node, name, value):
+    """Asserts that an answer is what the node's own document says, to the last field."""
+    document = Resource(contents=call(node, "GET", "@openapi"), specification=DRAFT202012)
+    schema = {"$ref": f"doc:#/components/schemas/{name}"}
+    Draft202012Validator(schema, registry=Registry().with_resource("doc:", document)).validate(value)
 
 
 def count(node):

@@ -10,7 +10,7 @@ import pytest
 
 from cluster import LONG_LEASE, ask, clients_of, metric, paused, publish, redis, start_on, start_redis
 from conftest import connection_id, eventually, request
-from listing import call, count, everything, identified, pages
+from listing import call, count, everything, fits, identified, pages
 from management import KEYS, signed
 from wire import Socket
 
@@ -72,6 +72,9 @@ def test_groups_and_users_are_listed_with_members_on_many_nodes(redis, start_on)
                 ask(client, JOIN % f"group {group}")
                 expected[f"group {group}"] = 9 - group
         for node in nodes:
+            fits(node, "GroupPage", call(node, "GET", "@groups"))
+            fits(node, "ConnectionPage", call(node, "GET", "@users/user%201/connections"))
+            fits(node, "Counts", call(node, "GET", "@counts"))
             for limit in (1, 4, 100):
                 got = [(row["group"], row["connections"]) for row in everything(node, "@groups", limit)]
                 assert got == sorted(expected.items())

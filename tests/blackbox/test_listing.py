@@ -6,47 +6,31 @@ import threading
 from contextlib import ExitStack
 
 import pytest
-from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
-from referencing import Registry, Resource
-from referencing.jsonschema import DRAFT202012
 
 from cluster import ask
 from conftest import connection_id, eventually, request
-from listing import call, count, everything, identified, pages
-from management import KEYS, UNKNOWN_ID, is_uuid, sdk, signed
+from listing import call, count, everything, fits, identified, pages
+from management import KEYS, UNKNOWN_ID, is_uuid, sdk, signature, signed
 from wire import Socket
 
 JOIN = '{"action":"joinGroup","group":"%s"}'
 LISTS = ["@connections", "@groups", "@groups/moon/connections", "@users/tom/connections"]
 
 
-@pytest.fixture(scope="module")
-def document(start_shared):
-    node = start_shared()
+def test_the_document_is_valid_openapi_and_on_both_ports(node):
     response, body = request(node.address, "GET", "/beta/@openapi")
     assert (response.status, response.headers["content-type"]) == (200, "application/json")
     assert node.page("/openapi.json") == (200, body.decode())
-    return json.loads(body)
+    validate(json.loads(body))
 
 
-def fits(document, name, value):
-    """Asserts that an answer is what the document says, to the last field."""
-    registry = Registry().with_resource("doc:", Resource(contents=document, specification=DRAFT202012))
-    schema = {"$ref": f"doc:#/components/schemas/{name}"}
-    Draft202012Validator(schema, registry=registry).validate(value)
-
-
-def test_the_document_is_valid_openapi(document):
-    validate(document)
-
-
-def test_a_connection_is_listed_with_what_is_known_of_it(start, document):
+def test_a_connection_is_listed_with_what_is_known_of_it(start):
     node = start('[auth]\nuser_header = "x-user"')
     with node.connect(additional_headers={"X-User": "tom"}) as tom, node.connect() as other:
         ids = {connection_id(tom): "tom", connection_id(other): None}
         page = call(node, "GET", "@connections")
-        fits(document, "ConnectionPage", page)
+        fits(node, "ConnectionPage", page)
         assert {row["connectionId"]: row["user"] for row in page["connections"]} == ids
         assert (page["cursor"], page["incomplete"]) == (None, [])
         for row in page["connections"]:
@@ -58,7 +42,7 @@ def test_a_connection_is_listed_with_what_is_known_of_it(start, document):
         assert everything(node, "@users/nobody/connections") == []
 
 
-def test_groups_are_listed_by_name_with_their_members(node, document):
+def test_groups_are_listed_by_name_with_their_members(node):
     with ExitStack() as stack:
         clients = [stack.enter_context(node.connect()) for _ in range(9)]
         expected = {}
@@ -70,7 +54,7 @@ def test_groups_are_listed_by_name_with_their_members(node, document):
         for limit in (1, 2, 4, 9, 100):
             got = list(pages(node, "@groups", limit))
             for page in got:
-                fits(document, "GroupPage", page)
+                fits(node, "GroupPage", page)
                 assert len(page["groups"]) <= limit
             rows = [row for page in got for row in page["groups"]]
             assert [(row["group"], row["connections"]) for row in rows] == sorted(expected.items())
@@ -78,7 +62,7 @@ def test_groups_are_listed_by_name_with_their_members(node, document):
         assert sorted(row["connectionId"] for row in members) == sorted(identified(clients[3:]))
         assert call(node, "GET", "@counts")["nodes"][0]["groups"] == 9
     eventually(lambda: everything(node, "@groups") == [])
-    fits(document, "Counts", eventually(lambda: count(node) == 0 and call(node, "GET", "@counts")))
+    fits(node, "Counts", eventually(lambda: count(node) == 0 and call(node, "GET", "@counts")))
 
 
 def test_every_page_size_shows_every_connection_once(node):
@@ -122,7 +106,7 @@ def test_who_stays_is_listed_once_while_others_come_and_go(node):
             thread.join()
 
 
-def test_a_join_by_call_stands_when_it_is_answered(node, document):
+def test_a_join_by_call_stands_when_it_is_answered(node):
     with node.connect() as client:
         own = connection_id(client)
         for _ in range(2):
@@ -131,7 +115,7 @@ def test_a_join_by_call_stands_when_it_is_answered(node, document):
             assert client.recv(timeout=10) == "hello"
         assert call(node, "PUT", f"@connections/{own}/groups/a%2Fb") == ""
         groups = call(node, "GET", f"@connections/{own}/groups")
-        fits(document, "GroupNames", groups)
+        fits(node, "GroupNames", groups)
         assert groups == {"groups": ["a/b", "moon"]}
         for _ in range(2):
             assert call(node, "DELETE", f"@connections/{own}/groups/moon", 204) == ""
@@ -199,6 +183,16 @@ def test_lists_are_only_read_and_only_of_the_own_stage(node, path):
     assert (response.status, body) == (403, b'{"message":"Forbidden"}')
 
 
+def test_a_node_without_redis_keeps_no_history_and_says_so(node):
+    error = call(node, "GET", "@groups/moon/history", 404, "NotFoundException")
+    assert "Redis" in error["message"]
+
+
+@pytest.mark.parametrize("query, said", [("limit=101", "limit"), ("after=-1", "after"), ("after=x", "after"), ("cursor=1", "after")])
+def test_what_is_no_page_of_a_history_is_a_bad_request(node, query, said):
+    assert said in call(node, "GET", f"@groups/moon/history?{query}", 400, "BadRequestException")["message"]
+
+
 @pytest.mark.parametrize("path", [*LISTS, "@counts", "@openapi", f"@connections/{UNKNOWN_ID}/groups"])
 def test_lists_are_signed_where_there_are_keys(start, path):
     node = start(**KEYS)
@@ -225,6 +219,16 @@ def test_a_signature_covers_the_page_that_was_asked_for(start):
         assert response.status == 200, body
         second = json.loads(body)
         assert sorted(row["connectionId"] for row in first["connections"] + second["connections"]) == ids
+
+
+def test_a_signature_for_a_connection_is_none_for_its_groups(start):
+    node = start(**KEYS)
+    path = f"/beta/@connections/{UNKNOWN_ID}"
+    headers = signature(node.address, "DELETE", path)
+    for other in ("/groups/..", "/groups/../", "/groups/%2E%2E", "/groups/moon"):
+        response, body = request(node.address, "DELETE", path + other, headers=headers)
+        assert response.status == 403, (other, body)
+    assert request(node.address, "DELETE", path, headers=headers)[0].status == 410
 
 
 def test_a_web_page_may_not_list_who_is_connected(node):

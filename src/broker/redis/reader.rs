@@ -79,7 +79,7 @@ impl Reader {
 /// A channel's epoch and offset, and its last epochs.
 type Meta = (Option<String>, Option<u64>, Option<String>);
 
-fn reading(answer: Value) -> Result<Reading<Bytes>, StoreError> {
+pub(super) fn reading(answer: Value) -> Result<Reading<Bytes>, StoreError> {
     let ((epoch, offset, epochs), range) = <(Meta, StreamRangeReply)>::from_redis_value(answer)?;
     let is_cut = range.ids.len() > MESSAGES;
     let messages = range.ids.into_iter().take(MESSAGES).filter_map(|entry| {

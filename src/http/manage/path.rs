@@ -18,6 +18,7 @@ pub(crate) enum Endpoint {
     Groups,
     GroupConnections,
     UserConnections,
+    History,
     Counts,
     Document,
 }
@@ -35,6 +36,7 @@ const ENDPOINTS: &[(&str, &str, Endpoint)] = &[
     ("GET", "/@groups", Endpoint::Groups),
     ("POST", "/@groups/{group}", Endpoint::SendToGroup),
     ("GET", "/@groups/{group}/connections", Endpoint::GroupConnections),
+    ("GET", "/@groups/{group}/history", Endpoint::History),
     ("POST", "/@users/{user}", Endpoint::SendToUser),
     ("GET", "/@users/{user}/connections", Endpoint::UserConnections),
     ("GET", "/@counts", Endpoint::Counts),
@@ -70,6 +72,7 @@ impl Endpoint {
             | Self::Groups
             | Self::GroupConnections
             | Self::UserConnections => "list",
+            Self::History => "history",
             Self::Counts => "count",
             Self::Document => "openapi",
         }
@@ -80,9 +83,12 @@ impl Path {
     /// Returns the path if it is the management API's: its first or, behind a stage, second segment starts with `@`.
     pub(super) fn parse(path: &str) -> Option<Self> {
         let decode = |segment| percent_decode_str(segment).decode_utf8_lossy().into_owned();
-        let segments: Vec<String> =
-            path.split('/').filter(|segment| !segment.is_empty()).map(decode).collect();
-        segments.iter().take(2).any(|segment| segment.starts_with('@')).then_some(Self(segments))
+        let segments = path.split('/').filter(|segment| !segment.is_empty());
+        let is_folded = segments.clone().any(|segment| matches!(segment, "." | ".."));
+        let segments: Vec<String> = segments.map(decode).collect();
+        let is_ours = segments.iter().take(2).any(|segment| segment.starts_with('@'));
+        // A signature covers the path that is left when these are folded; it must not open another.
+        is_ours.then(|| Self(if is_folded { Vec::new() } else { segments }))
     }
 
     /// Looks the path up.
@@ -146,6 +152,20 @@ mod tests {
         assert_eq!(Path::parse("/prod/x/@connections"), None);
         let no_stage = Path::parse("/@connections/L0SM9cOFvHcCIhw=").expect("answered with Forbidden");
         assert_eq!(no_stage.find("prod", "GET"), Found::Nothing);
+    }
+
+    #[test]
+    fn what_a_signature_would_fold_is_no_path() {
+        for path in
+            ["/beta/@connections/L0SM9cOFvHcCIhw=/groups/..", "/beta/@groups/./moon", "/beta/@groups/."]
+        {
+            let path = Path::parse(path).expect("answered with Forbidden");
+            for method in ["GET", "PUT", "POST", "DELETE"] {
+                assert_eq!(path.find("beta", method), Found::Nothing, "{path:?}");
+            }
+        }
+        let spelled = Path::parse("/beta/@groups/%2E%2E").expect("a path");
+        assert_eq!(spelled.find("beta", "POST"), Found::Endpoint(Endpoint::SendToGroup, ["..", ""]));
     }
 
     #[test]

@@ -6,8 +6,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use deadpool_redis::redis::{Cmd, cmd};
+use tokio::sync::mpsc;
+
+use super::{BATCH, Keeper, Write};
 use crate::id::ConnectionId;
+use crate::metrics::Reconciled;
 use crate::registry::Record;
+use crate::store::StoreError;
 
 /// Renewals from one audit to the next: five and a half minutes by default. Reading 100,000 records takes 15 MB.
 const AUDIT: u32 = 100;
@@ -22,9 +28,9 @@ pub(super) struct Suspicion {
 
 /// What Redis has to be told.
 #[derive(Debug, Default)]
-pub(super) struct Difference {
-    pub(super) missing: Vec<Arc<Record>>,
-    pub(super) foreign: Vec<String>,
+struct Difference {
+    missing: Vec<Arc<Record>>,
+    foreign: Vec<String>,
 }
 
 impl Suspicion {
@@ -43,16 +49,65 @@ impl Suspicion {
     }
 }
 
+impl Keeper {
+    /// Makes Redis hold this node's records, no more and no fewer. Nobody else writes meanwhile: what comes is put into
+    /// `batch`.
+    pub(super) async fn reconcile(
+        &self,
+        writes: &mut mpsc::Receiver<Write>,
+        batch: &mut Vec<Write>,
+    ) -> Result<(), StoreError> {
+        let kept = self.kept().await?;
+        let local = self.local.all();
+        batch.extend(std::iter::from_fn(|| writes.try_recv().ok()));
+        let id_of = |write: &Write| match write {
+            Write::Insert(record, _) => Some(record.id),
+            Write::Remove(id) => Some(*id),
+            Write::Reconcile | Write::Leave(_) => None,
+        };
+        let pending = batch.iter().filter_map(id_of).collect();
+        let difference = Difference::between(kept, &local, &pending);
+        if difference.is_none() {
+            return Ok(());
+        }
+        let Difference { missing, foreign } = difference;
+        let key = self.store.records(&self.tag);
+        for chunk in missing.chunks(BATCH) {
+            let write = |record: &Arc<Record>| Cmd::hset(&key, record.id.as_str(), record.to_json());
+            self.store.run(&key, chunk.iter().map(write).collect()).await?;
+        }
+        for chunk in foreign.chunks(BATCH) {
+            self.store.run(&key, vec![Cmd::hdel(&key, chunk)]).await?;
+        }
+        self.metrics.count_reconciled(Reconciled::Written, missing.len());
+        self.metrics.count_reconciled(Reconciled::Removed, foreign.len());
+        let (written, removed) = (missing.len(), foreign.len());
+        tracing::warn!(written, removed, "Redis did not hold this node's records; now it does");
+        Ok(())
+    }
+
+    /// Returns the ids of which Redis keeps a record.
+    async fn kept(&self) -> Result<HashSet<String>, StoreError> {
+        let key = self.store.records(&self.tag);
+        let (mut kept, mut cursor) = (HashSet::new(), 0_u64);
+        loop {
+            let scan = cmd("HSCAN").arg(&key).arg(cursor).arg("COUNT").arg(BATCH).to_owned();
+            let page: (u64, Vec<(String, String)>) = self.store.ask(&key, scan).await?;
+            cursor = page.0;
+            kept.extend(page.1.into_iter().map(|(id, _)| id));
+            if cursor == 0 {
+                return Ok(kept);
+            }
+        }
+    }
+}
+
 impl Difference {
     /// Compares what Redis keeps with this node's records. `pending`: those of which a write is still to come.
     ///
     /// `kept` must be read before `local`, and nothing be written from then on: what is in `kept` only is gone for good then,
     /// since a record is local before it is written.
-    pub(super) fn between(
-        kept: HashSet<String>,
-        local: &[Arc<Record>],
-        pending: &HashSet<ConnectionId>,
-    ) -> Self {
+    fn between(kept: HashSet<String>, local: &[Arc<Record>], pending: &HashSet<ConnectionId>) -> Self {
         let is_missing =
             |record: &&Arc<Record>| !kept.contains(record.id.as_str()) && !pending.contains(&record.id);
         let missing = local.iter().filter(is_missing).cloned().collect();
@@ -64,7 +119,7 @@ impl Difference {
         Self { missing, foreign: kept.into_iter().filter(is_foreign).collect() }
     }
 
-    pub(super) fn is_none(&self) -> bool {
+    fn is_none(&self) -> bool {
         self.missing.is_empty() && self.foreign.is_empty()
     }
 }
