@@ -19,7 +19,7 @@ use crate::config::RedisSettings;
 use crate::id::{ConnectionId, NodeTag};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{Metrics, as_i64};
-use crate::store::{Script, Store, StoreError, milliseconds};
+use crate::store::{ANSWER_TIMEOUT, Script, Store, StoreError, milliseconds};
 
 mod reconcile;
 
@@ -27,7 +27,7 @@ mod reconcile;
 const BATCH: usize = 512;
 /// How long a node that has left is marked, far longer than any renewal is under way.
 const MARK_MILLISECONDS: u64 = 3_600_000;
-/// Pause before removals that failed are tried again.
+/// Pause before removals, or a renewal, that failed are tried again.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// See the head of this file.
@@ -59,6 +59,8 @@ struct Keeper {
     lease: Duration,
     local: Arc<MemoryRegistry>,
     metrics: Arc<Metrics>,
+    /// Cancelled, once, when the node has its lease and is among the nodes: before that nobody would miss it.
+    known: CancellationToken,
     /// Cancelled when the lease is given up.
     left: CancellationToken,
 }
@@ -82,6 +84,7 @@ impl RedisRegistry {
             lease: settings.lease,
             local: Arc::clone(&local),
             metrics: Arc::clone(metrics),
+            known: CancellationToken::new(),
             left: CancellationToken::new(),
         };
         lifecycle.spawn_until_end(keeper.clone().write(to_write));
@@ -180,6 +183,8 @@ impl Keeper {
         if insertions.is_empty() && removals.is_empty() {
             return Ok(());
         }
+        let known = tokio::time::timeout(ANSWER_TIMEOUT, self.known.cancelled()).await;
+        known.map_err(|_| StoreError::Timeout)?;
         let key = self.store.records(&self.tag);
         let mut commands = Vec::new();
         for (record, _) in insertions.values() {
@@ -234,7 +239,10 @@ impl Keeper {
                         tracing::debug!("too many writes under way to compare records");
                     }
                 }
-                Err(error) => tracing::debug!(%error, "renewing the lease"),
+                Err(error) => {
+                    tracing::debug!(%error, "renewing the lease");
+                    ticks.reset_after(PAUSE);
+                }
             }
         }
     }
@@ -247,6 +255,7 @@ impl Keeper {
         renewal.arg(&self.name).arg(milliseconds(self.lease));
         let count = self.store.ask_script(&script, &lease, renewal).await?;
         self.store.run(&nodes, vec![Cmd::sadd(&nodes, &self.tag)]).await?;
+        self.known.cancel();
         Ok(count)
     }
 }

@@ -312,3 +312,18 @@ def test_gauges_tell_the_truth_after_the_death_of_clients_and_nodes(redis, start
             eventually(lambda: [metric(node, name) for name in gauges] == [0] * 4)
         eventually(lambda: records(redis) == {})
         assert everything(nodes[1], "@connections") == everything(nodes[2], "@groups") == []
+
+
+def test_a_node_that_lets_clients_in_is_known_to_the_others(redis, start):
+    """Also if Redis was away when it first wanted to say that it is there."""
+    redis.kill()
+    nodes = [start(GATECAST_REDIS_URL=redis.url, GATECAST_REDIS_LEASE="60s") for _ in range(2)]
+    assert all(node.page("/ready")[0] == 503 for node in nodes)
+    assert redis.start()
+    with ExitStack() as stack:
+        for node in nodes:
+            eventually(lambda: node.page("/ready")[0] == 200)
+            stack.enter_context(Socket(node.address)).upgrade().connection_id()
+        for node in nodes:
+            assert len(everything(node, "@connections")) == 2
+            assert call(node, "GET", "@counts")["connections"] == 2
