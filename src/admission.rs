@@ -56,7 +56,7 @@ pub(crate) struct Refused {
 
 impl Refused {
     /// Redis is away.
-    fn unavailable() -> Self {
+    pub(crate) fn unavailable() -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, refusal: Refusal::Unavailable }
     }
 }

@@ -60,9 +60,12 @@ impl Hub {
         }
     }
 
-    /// Announces a connection to its shard, before its handshake is answered: it is a member from now on.
-    pub(crate) fn expect(&self, ticket: Ticket) {
-        self.inbox_of(&ticket.record().id).push(Event::Expect(ticket));
+    /// Announces a connection to its shard, before its handshake is answered: once this is done, whatever is sent to the
+    /// connection or its user arrives.
+    pub(crate) async fn expect(&self, ticket: Ticket) -> JoinOutcome {
+        let (done, outcome) = oneshot::channel();
+        self.inbox_of(&ticket.record().id).push(Event::Expect { ticket, done });
+        outcome.await.unwrap_or(JoinOutcome::Refused)
     }
 
     /// Hands the socket of an announced connection to its shard; `None` if there is none to come.

@@ -30,8 +30,8 @@ const EVENT_WEIGHT: usize = 1 << 10;
 /// What a shard is asked to do.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Make room for a connection whose handshake is about to be answered.
-    Expect(Ticket),
+    /// Make room for a connection whose handshake is about to be answered; tell once what is sent to it arrives.
+    Expect { ticket: Ticket, done: oneshot::Sender<JoinOutcome> },
     /// Take over its socket; without one, the client went away during the answer.
     Attach { id: ConnectionId, socket: Option<NewSocket> },
     /// Hand a message to the members of its channel.
@@ -160,7 +160,7 @@ impl Event {
             + match self {
                 Self::Deliver(delivery) => delivery.frame.len(),
                 Self::Post { frame, .. } => frame.len(),
-                Self::Expect(_)
+                Self::Expect { .. }
                 | Self::Attach { .. }
                 | Self::Subscribed { .. }
                 | Self::PublishFailed { .. }

@@ -30,7 +30,7 @@ use crate::connection::{Connection, NewSocket, Reading};
 use crate::gateway::Gateway;
 use crate::hub::Hub;
 use crate::id::{ConnectionId, RequestId};
-use crate::inbox::{Event, Inbox, JoinOutcome};
+use crate::inbox::{Event, Inbox, JoinOutcome, answer};
 use crate::metrics::Metrics;
 
 mod deliver;
@@ -237,15 +237,16 @@ impl Shard {
         }
     }
 
-    /// Makes room for a connection whose handshake is about to be answered; from now on it is a member.
-    fn expect(&mut self, ticket: Ticket) {
+    /// Makes room for a connection whose handshake is about to be answered; `done` is told once it is a member.
+    fn expect(&mut self, ticket: Ticket, done: oneshot::Sender<JoinOutcome>) {
         let id = ticket.record().id;
         let user = ticket.record().user.clone();
         let key = self.connections.insert(Connection::new(ticket, self.now, &self.parts.limits));
         self.by_id.insert(id, key);
         self.schedule(key);
-        if let Some(user) = user {
-            self.join(key, &Channel::User(user));
+        match user {
+            Some(user) => self.join_and_tell((key, id), Channel::User(user), done),
+            None => answer(done, JoinOutcome::Joined),
         }
         if let Some(draining) = &mut self.draining {
             draining.queue.push_back(id);

@@ -24,6 +24,7 @@ use crate::admission::{Admission, Refused};
 use crate::connection::NewSocket;
 use crate::hub::Hub;
 use crate::id::ConnectionId;
+use crate::inbox::JoinOutcome;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Refusal;
 
@@ -120,7 +121,10 @@ impl Connect {
         let ticket = self.admission.admit(peer.ip().to_canonical(), &handshake.headers).await?;
         let id = ticket.record().id;
         let span = tracing::info_span!("conn", conn.id = %id);
-        self.hub.expect(ticket);
+        if self.hub.expect(ticket).await != JoinOutcome::Joined {
+            self.hub.attach(id, None);
+            return Err(Refused::unavailable());
+        }
         self.lifecycle.spawn(hand_over(upgrade, id, Arc::clone(&self.hub)).instrument(span));
         Ok(switching_protocols(accept))
     }

@@ -17,7 +17,7 @@ impl Shard {
         for event in work.drain(..) {
             match event {
                 Event::Deliver(delivery) => self.deliver(&delivery),
-                Event::Expect(ticket) => self.expect(ticket),
+                Event::Expect { ticket, done } => self.expect(ticket, done),
                 Event::Attach { id, socket: Some(socket) } => self.attach(&id, socket),
                 Event::Attach { id, socket: None } => {
                     if let Some(key) = self.by_id.get(&id).copied() {

@@ -27,11 +27,21 @@ impl Shard {
         if !has_room && !self.members.is_member(&channel, key) {
             return answer(done, JoinOutcome::TooMany);
         }
+        self.join_and_tell((key, *id), channel, done);
+    }
+
+    /// Makes a connection a member, and tells when messages come.
+    pub(super) fn join_and_tell(
+        &mut self,
+        (key, id): (usize, ConnectionId),
+        channel: Channel,
+        done: oneshot::Sender<JoinOutcome>,
+    ) {
         match self.join(key, &channel) {
             Standing::Confirmed => answer(done, JoinOutcome::Joined),
             Standing::Refused => answer(done, JoinOutcome::Refused),
             Standing::Pending => {
-                let joining = Joining { id: *id, asked_by: AskedBy::Caller(done) };
+                let joining = Joining { id, asked_by: AskedBy::Caller(done) };
                 self.joining.entry(channel).or_default().push(joining);
             }
         }
