@@ -147,8 +147,8 @@ impl Admission {
 
     /// Carries out what `$connect` or `$disconnect` asks for.
     fn perform(&self, action: Option<Action>) {
-        if let Some(Action::Publish { channel, frame }) = action {
-            self.broker.publish(&mut vec![Publication { channel, frame, receipt: Receipt::Nobody }]);
+        if let Some(Action::Publish { channel, frame, key }) = action {
+            self.broker.publish(&mut vec![Publication { channel, frame, key, receipt: Receipt::Nobody }]);
         }
     }
 }

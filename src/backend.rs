@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::Broker;
 use crate::broker::memory::MemoryBroker;
 use crate::broker::redis::RedisBroker;
 use crate::broker::redis::health::Health;
-use crate::config::{Config, RedisSettings};
+use crate::broker::{Broker, Terms};
+use crate::config::{Config, OnOutage, RedisSettings};
 use crate::hub::Hub;
 use crate::id::NodeTag;
 use crate::lifecycle::Lifecycle;
@@ -54,8 +54,9 @@ impl Backend {
         (lifecycle, metrics): (&Lifecycle, &Arc<Metrics>),
     ) -> Result<Self, StoreError> {
         let fenced = CancellationToken::new();
+        let terms = Terms { groups: config.groups.clone(), idempotency_age: config.limits.idempotency_age };
         let Some(settings) = &config.redis else {
-            let broker = Arc::new(MemoryBroker::new(Arc::clone(hub), Arc::clone(metrics)));
+            let broker = Arc::new(MemoryBroker::new(Arc::clone(hub), Arc::clone(metrics), terms));
             let registry = Arc::new(MemoryRegistry::default());
             return Ok(Self { broker, registry, shared: None, fenced });
         };
@@ -69,9 +70,11 @@ impl Backend {
         ));
         let peers = Peers::new(store.clone(), tag, Arc::clone(hub), Arc::clone(&registry), lifecycle.clone());
         let peers = Arc::new(peers);
-        let health = Arc::new(Health::new(settings.lease * GRACE_LEASES, Arc::clone(metrics)));
+        // Who serves its own members all the same is to be sent clients all the same.
+        let grace = (settings.on_outage != OnOutage::Local).then_some(settings.lease * GRACE_LEASES);
+        let health = Arc::new(Health::new(grace, settings.heartbeat, Arc::clone(metrics)));
         let broker = RedisBroker::start(
-            (store.clone(), settings.clone()),
+            (store.clone(), settings.clone(), terms),
             Arc::clone(hub),
             Arc::clone(&peers),
             Arc::clone(&health),

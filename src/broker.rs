@@ -4,23 +4,29 @@
 //! - *Order*: per channel, every connection sees messages in the one order in which the broker accepted them.
 //! - *Delivery*: a connection that is a member when the broker accepts a message is handed it once, or is closed with a code
 //!   that says so. At most once into the socket.
-//! - *Answer*: every publication's [`Receipt`] is answered, with an offset or an error; never silence.
+//! - *Answer*: every publication's [`Receipt`] is answered, with what became of it or an error; never silence.
+//! - *Once*: a publication whose key its channel has seen within [`Terms::idempotency_age`] is answered with the offset of
+//!   the first, and not handed out again. A group without replay counts and keeps nothing, so it takes no keys.
 //! - *Interest*: a message costs only shards that have members; [`Broker::subscribe`] is done when the first member is added.
 //! - *Never block*: no call waits for a client, or for a full queue; what cannot be taken is refused and counted.
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::config::Groups;
 use crate::id::{ConnectionId, RequestId};
 
 pub(crate) mod memory;
 pub(crate) mod redis;
+
+/// Longest key of a publication.
+const KEY_MAX: usize = 64;
 
 /// A named stream of messages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,6 +45,8 @@ pub(crate) struct Publication {
     pub(crate) channel: Channel,
     /// The frame as every member gets it, built once.
     pub(crate) frame: Bytes,
+    /// Names the message among those of its channel, so that it is published once; see [`is_key`].
+    pub(crate) key: Option<Arc<str>>,
     pub(crate) receipt: Receipt,
 }
 
@@ -50,7 +58,23 @@ pub(crate) enum Receipt {
     /// The connection that sent the message; it gets an error frame if the broker refused.
     Sender(ConnectionId, RequestId),
     /// A caller of the management API.
-    Caller(oneshot::Sender<Result<Offset, PublishError>>),
+    Caller(oneshot::Sender<PublishResult>),
+}
+
+/// What became of a publication.
+pub(crate) type PublishResult = Result<Accepted, PublishError>;
+
+/// How the broker took a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accepted {
+    /// At this place of its channel.
+    At(Offset),
+    /// Its key had been seen; the first message with it is at this place.
+    Duplicate(Offset),
+    /// On a channel that counts and keeps nothing.
+    Unkept,
+    /// For the members on this node alone, since the broker cannot be reached.
+    Locally,
 }
 
 /// Place of a message among those the broker accepted.
@@ -76,6 +100,9 @@ pub(crate) enum PublishError {
     /// The broker cannot be reached, or did not say what became of the message.
     #[error("the broker is not available")]
     Unavailable,
+    /// It has a key, and its channel keeps nothing that it could be found in.
+    #[error("the group is configured with replay = \"off\" and remembers no keys; send without one")]
+    KeyUnkept,
 }
 
 /// How far a subscription is.
@@ -95,6 +122,29 @@ pub(crate) struct Delivery {
     pub(crate) channel: Channel,
     pub(crate) frame: Bytes,
     pub(crate) accepted_at: Instant,
+}
+
+/// What the operator decides about messages.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) groups: Groups,
+    /// How long a key is remembered.
+    pub(crate) idempotency_age: Duration,
+}
+
+impl Terms {
+    /// Returns whether the messages of a channel are counted, and kept for repairs.
+    pub(crate) fn keeps(&self, channel: &Channel) -> bool {
+        match channel {
+            Channel::Group(name) => self.groups.keeps(name),
+            Channel::Broadcast | Channel::User(_) => true,
+        }
+    }
+}
+
+/// Returns whether a text may be a publication's key: 1 to 64 printable ASCII characters.
+pub(crate) fn is_key(text: &str) -> bool {
+    (1..=KEY_MAX).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// See the head of this file for the contract.

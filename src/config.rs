@@ -10,12 +10,14 @@ use std::time::Duration;
 use self::reader::{PREFIX, Reader};
 use crate::route::RouteTable;
 
+mod groups;
 mod reader;
 mod redis_url;
 mod routes;
 mod sections;
 mod settings;
 
+pub use self::groups::Groups;
 pub use self::reader::Fault;
 pub use self::redis_url::{RedisTopology, RedisUrl};
 
@@ -44,6 +46,8 @@ pub struct Config {
     pub auth: Auth,
     /// Where many nodes meet; `None` for a node that is alone.
     pub redis: Option<RedisSettings>,
+    /// What differs between groups.
+    pub groups: Groups,
     /// What messages do.
     pub routes: RouteTable,
     /// Variables of the environment that are no settings; perhaps typing errors.
@@ -90,6 +94,8 @@ pub struct Limits {
     pub close_timeout: Duration,
     /// Most groups one connection may be in.
     pub groups_per_connection: usize,
+    /// How long a message's idempotency key is remembered.
+    pub idempotency_age: Duration,
 }
 
 /// How a node shuts down.
@@ -179,6 +185,23 @@ pub struct RedisSettings {
     pub stream_entries: usize,
     /// Time for which they are kept after the last.
     pub stream_age: Duration,
+    /// What becomes of messages, joins and handshakes while Redis is away.
+    pub on_outage: OnOutage,
+    /// Most bytes of messages that wait for Redis to come back.
+    pub buffer_bytes: usize,
+    /// Longest time that a message waits for it.
+    pub buffer_age: Duration,
+}
+
+/// What is done while Redis is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnOutage {
+    /// Whatever needs Redis is refused.
+    Reject,
+    /// Clients are let in, and messages reach the members on the same node.
+    Local,
+    /// Messages wait for a while; the rest is refused.
+    Buffer,
 }
 
 /// Files, in PEM, for encrypted connections to Redis.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::broker::Channel;
+use crate::broker::{Channel, is_key};
 use crate::codec::{Opcode, encode};
 use crate::expression::{Body, Context, ContextKey, Expression};
 use crate::id::{NodeTag, RequestId};
@@ -46,6 +46,7 @@ pub(crate) enum Action {
     Publish {
         channel: Channel,
         frame: Bytes,
+        key: Option<Arc<str>>,
     },
     Join(Arc<str>),
     Leave(Arc<str>),
@@ -147,12 +148,13 @@ impl Run<'_> {
             Integration::Mock => None,
             Integration::Close => Some(Action::Close),
             Integration::Broadcast { data } => {
-                let frame = self.frame(data, payload, body)?;
-                Some(Action::Publish { channel: Channel::Broadcast, frame })
+                let (frame, key) = (self.frame(data, payload, body)?, self.key(route, body)?);
+                Some(Action::Publish { channel: Channel::Broadcast, frame, key })
             }
             Integration::SendGroup { group, data } => {
                 let channel = Channel::Group(self.group(group, body)?);
-                Some(Action::Publish { channel, frame: self.frame(data, payload, body)? })
+                let (frame, key) = (self.frame(data, payload, body)?, self.key(route, body)?);
+                Some(Action::Publish { channel, frame, key })
             }
             Integration::Join { group } => Some(Action::Join(self.group(group, body)?)),
             Integration::Leave { group } => Some(Action::Leave(self.group(group, body)?)),
@@ -170,6 +172,12 @@ impl Run<'_> {
         }
         let text = data.render(body, self).ok_or(BadBody)?;
         Ok(encode(Opcode::Text, text.as_bytes()))
+    }
+
+    fn key(&self, route: &Route, body: &Body<'_>) -> Result<Option<Arc<str>>, BadBody> {
+        let Some(key) = &route.idempotency_key else { return Ok(None) };
+        let key = key.render(body, self).ok_or(BadBody)?;
+        if is_key(&key) { Ok(Some(key.into())) } else { Err(BadBody) }
     }
 
     fn group(&self, group: &Expression, body: &Body<'_>) -> Result<Arc<str>, BadBody> {

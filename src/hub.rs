@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::admission::Ticket;
-use crate::broker::{Offset, PublishError, Receipt};
+use crate::broker::{PublishResult, Receipt};
 use crate::close::Close;
 use crate::connection::NewSocket;
 use crate::id::ConnectionId;
@@ -50,7 +50,7 @@ impl Hub {
     }
 
     /// Tells whoever sent a message what became of it; a sender hears only of failures.
-    pub(crate) fn answer(&self, receipt: Receipt, result: Result<Offset, PublishError>) {
+    pub(crate) fn answer(&self, receipt: Receipt, result: PublishResult) {
         match (receipt, result) {
             (Receipt::Nobody | Receipt::Sender(..), Ok(_)) | (Receipt::Nobody, Err(_)) => {}
             (Receipt::Sender(id, request), Err(_)) => {

@@ -73,6 +73,14 @@ pub(crate) enum DropReason {
     Overload,
     /// Waiting for a slow consumer when it was closed.
     SlowConsumer,
+    /// Redis did not take it, or did not say so; the sender was told.
+    Unavailable,
+    /// It did not fit among those that wait for Redis; the sender was told.
+    BufferFull,
+    /// It waited for Redis for too long; the sender was told.
+    BufferAge,
+    /// A shard's queue was full, and the group keeps nothing to repair the gap from.
+    InboxFull,
 }
 
 macro_rules! labels {
@@ -95,7 +103,10 @@ labels! {
         Capacity => "capacity", Unavailable => "unavailable", Draining => "draining",
     }
     Reconciled { Written => "written", Removed => "removed" }
-    DropReason { Overload => "overload", SlowConsumer => "slow_consumer" }
+    DropReason {
+        Overload => "overload", SlowConsumer => "slow_consumer", Unavailable => "unavailable",
+        BufferFull => "buffer_full", BufferAge => "buffer_age", InboxFull => "inbox_full",
+    }
 }
 
 /// Makes the struct and registers each field: the doc comment is the help text.
@@ -165,6 +176,14 @@ metrics! {
     sent_bytes: IntCounter("gatecast_sent_bytes_total");
     /// Messages that the broker accepted for a channel.
     published: IntCounter("gatecast_messages_published_total");
+    /// Messages that Redis did not take and that were delivered to this node's members alone.
+    published_locally: IntCounter("gatecast_messages_published_local_total");
+    /// Messages that wait for Redis to come back.
+    buffer_messages: IntGauge("gatecast_buffer_messages");
+    /// Bytes of messages that wait for Redis to come back.
+    buffer_bytes: IntGauge("gatecast_buffer_bytes");
+    /// Messages that were not published because their idempotency key had been seen.
+    duplicates: IntCounter("gatecast_messages_duplicate_total");
     /// Messages that did not reach whom they were for.
     dropped: IntCounterVec("gatecast_messages_dropped_total", ["reason"]);
     /// Connections closed because they did not keep up.

@@ -15,6 +15,8 @@ pub struct Route {
     pub key: Box<str>,
     /// What the route does.
     pub integration: Integration,
+    /// What names a message that is published, so that it is not published twice.
+    pub idempotency_key: Option<Expression>,
     /// What the sender is answered, if anything.
     pub reply: Option<Expression>,
     /// `$connect` only: the handshake's status, 200 to let the client in.

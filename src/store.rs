@@ -72,6 +72,15 @@ impl From<ParsingError> for StoreError {
 }
 
 impl StoreError {
+    /// Returns whether nothing was carried out: the server was not reached, or has said no.
+    pub(crate) fn is_certain(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::NotFound(_) | Self::Settings(_) => true,
+            Self::Command(error) => matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension),
+            Self::Closed | Self::Timeout => false,
+        }
+    }
+
     /// Returns whether the server may not be the right one any more.
     fn is_of_topology(&self) -> bool {
         match self {
@@ -151,6 +160,12 @@ impl Store {
     /// Returns the key of a channel's last messages.
     pub(crate) fn stream(name: &str) -> String {
         format!("{name}:stream")
+    }
+
+    /// Returns the key of where the message of an idempotency key is. Names of channels end with a brace and keys are
+    /// without, so that no group's name and key together are those of another group.
+    pub(crate) fn key(name: &str, key: &str) -> String {
+        format!("{name}:key:{}", key.replace('%', "%25").replace('}', "%7D"))
     }
 
     /// Returns the name of a node's own channel.

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use tokio::sync::oneshot;
 
 use super::memory::MemoryBroker;
-use super::{Broker, Channel, Offset, Publication, PublishError, Receipt};
+use super::{Accepted, Broker, Channel, Offset, Publication, PublishError, PublishResult, Receipt, Terms};
+use crate::config::{Config, Sources};
 use crate::hub::Hub;
 use crate::id::{ConnectionId, NodeTag, RequestId};
 use crate::inbox::Event;
@@ -34,12 +35,26 @@ impl Bench {
     fn publish(&self, channel: &Channel, text: &str) -> Result<Offset, PublishError> {
         let (caller, answer) = oneshot::channel();
         self.send(channel, text, Receipt::Caller(caller));
+        match answer.blocking_recv().expect("an answer, never silence")? {
+            Accepted::At(offset) => Ok(offset),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn publish_once(&self, channel: &Channel, text: &str, key: &str) -> PublishResult {
+        let (caller, answer) = oneshot::channel();
+        self.send_with(channel, text, Some(key), Receipt::Caller(caller));
         answer.blocking_recv().expect("an answer, never silence")
     }
 
     fn send(&self, channel: &Channel, text: &str, receipt: Receipt) {
+        self.send_with(channel, text, None, receipt);
+    }
+
+    fn send_with(&self, channel: &Channel, text: &str, key: Option<&str>, receipt: Receipt) {
         let frame = Bytes::copy_from_slice(text.as_bytes());
-        self.broker.publish(&mut vec![Publication { channel: channel.clone(), frame, receipt }]);
+        let (channel, key) = (channel.clone(), key.map(Into::into));
+        self.broker.publish(&mut vec![Publication { channel, frame, key, receipt }]);
     }
 
     /// Empties an inbox; returns the texts of the messages in it.
@@ -55,7 +70,15 @@ impl Bench {
 }
 
 fn memory(hub: Arc<Hub>) -> Arc<dyn Broker> {
-    Arc::new(MemoryBroker::new(hub, Arc::new(Metrics::new().expect("metrics"))))
+    Arc::new(MemoryBroker::new(hub, Arc::new(Metrics::new().expect("metrics")), terms()))
+}
+
+/// Groups whose names begin with "ticks-" are not kept.
+fn terms() -> Terms {
+    let text = "[[groups]]\npattern = \"ticks-*\"\nreplay = \"off\"\n";
+    let sources = Sources { file: Some(("test.toml".to_owned(), text.to_owned())), ..Sources::default() };
+    let config = Config::load(&sources).expect("valid");
+    Terms { groups: config.groups, idempotency_age: config.limits.idempotency_age }
 }
 
 fn group(name: &str) -> Channel {
@@ -136,10 +159,34 @@ fn refused_messages_reach_nobody_and_their_senders_know(make: fn(Arc<Hub>) -> Ar
     bench.publish(&Channel::Broadcast, "again").expect("there is room again");
 }
 
+fn a_key_is_published_once_on_each_channel(make: fn(Arc<Hub>) -> Arc<dyn Broker>) {
+    let bench = Bench::new(make);
+    bench.broker.subscribe(1, &group("moon"));
+    let Ok(Accepted::At(first)) = bench.publish_once(&group("moon"), "one", "key") else { panic!("refused") };
+    bench.publish(&group("moon"), "two").expect("accepted");
+    assert_eq!(bench.publish_once(&group("moon"), "three", "key"), Ok(Accepted::Duplicate(first)));
+    let on_another = bench.publish_once(&group("sun"), "one", "key");
+    assert!(matches!(on_another, Ok(Accepted::At(_))), "{on_another:?}");
+    assert_eq!(bench.taken(1), ["one", "two"]);
+}
+
+fn a_group_without_replay_is_delivered_and_not_counted(make: fn(Arc<Hub>) -> Arc<dyn Broker>) {
+    let bench = Bench::new(make);
+    let ticks = group("ticks-eur");
+    bench.broker.subscribe(1, &ticks);
+    let (caller, answer) = oneshot::channel();
+    bench.send(&ticks, "one", Receipt::Caller(caller));
+    assert_eq!(answer.blocking_recv().expect("an answer"), Ok(Accepted::Unkept));
+    assert_eq!(bench.publish_once(&ticks, "two", "key"), Err(PublishError::KeyUnkept));
+    assert_eq!(bench.taken(1), ["one"]);
+}
+
 #[test]
 fn memory_broker_keeps_the_contract() {
     only_shards_with_members_are_given_a_message(memory);
     offsets_grow(memory);
+    a_key_is_published_once_on_each_channel(memory);
+    a_group_without_replay_is_delivered_and_not_counted(memory);
     all_shards_see_one_order(memory);
     refused_messages_reach_nobody_and_their_senders_know(memory);
 }

@@ -11,40 +11,62 @@ use std::time::Instant;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
-use super::{Broker, Channel, Delivery, History, Offset, Publication, PublishError, Standing};
+use self::keys::Keys;
+use super::{
+    Accepted, Broker, Channel, Delivery, History, Offset, Publication, PublishError, PublishResult, Standing, Terms,
+};
 use crate::hub::Hub;
 use crate::inbox::Event;
 use crate::metrics::{DropReason, Metrics};
+
+mod keys;
 
 /// See [`super::Broker`].
 #[derive(Debug)]
 pub(crate) struct MemoryBroker {
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
+    terms: Terms,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// Shards with members, for every channel that has any; all shards take broadcasts.
     interest: HashMap<Channel, Vec<usize>>,
     accepted: u64,
+    keys: Keys,
 }
 
 impl MemoryBroker {
-    pub(crate) fn new(hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
-        Self { hub, metrics, state: Mutex::default() }
+    pub(crate) fn new(hub: Arc<Hub>, metrics: Arc<Metrics>, terms: Terms) -> Self {
+        let keys = Keys::new(terms.idempotency_age);
+        let state = Mutex::new(State { interest: HashMap::new(), accepted: 0, keys });
+        Self { hub, metrics, terms, state }
+    }
+
+    /// Takes a message, unless its key says that it was taken before.
+    fn take(&self, state: &mut State, key: Option<&Arc<str>>, delivery: &Delivery) -> PublishResult {
+        let (channel, now) = (&delivery.channel, delivery.accepted_at);
+        if !self.terms.keeps(channel) {
+            let result =
+                if key.is_some() { Err(PublishError::KeyUnkept) } else { self.accept(state, delivery) };
+            return result.map(|_| Accepted::Unkept);
+        }
+        if let Some(first) = key.and_then(|key| state.keys.find(channel, key, now)) {
+            return Ok(Accepted::Duplicate(first));
+        }
+        let offset = self.accept(state, delivery)?;
+        if let Some(key) = key {
+            state.keys.add(channel.clone(), Arc::clone(key), offset, now);
+        }
+        Ok(Accepted::At(offset))
     }
 
     /// Puts a message into the inbox of every shard with members, or into none.
-    fn accept(
-        &self,
-        state: &mut State,
-        channel: &Channel,
-        delivery: &Delivery,
-    ) -> Result<Offset, PublishError> {
+    fn accept(&self, state: &mut State, delivery: &Delivery) -> Result<Offset, PublishError> {
         let all: Vec<usize>;
-        let shards = match channel {
+        let shards = match &delivery.channel {
             Channel::Broadcast => {
                 all = (0..self.hub.shard_count()).collect();
                 all.as_slice()
@@ -65,19 +87,22 @@ impl MemoryBroker {
 impl Broker for MemoryBroker {
     fn publish(&self, publications: &mut Vec<Publication>) {
         let accepted_at = Instant::now();
-        let (mut accepted, mut refused) = (0, 0);
+        let (mut accepted, mut repeated, mut refused) = (0, 0, 0);
         let mut state = self.state.lock();
-        for Publication { channel, frame, receipt } in publications.drain(..) {
-            let delivery = Delivery { channel: channel.clone(), frame, accepted_at };
-            let result = self.accept(&mut state, &channel, &delivery);
+        for Publication { channel, frame, key, receipt } in publications.drain(..) {
+            let delivery = Delivery { channel, frame, accepted_at };
+            let result = self.take(&mut state, key.as_ref(), &delivery);
             match result {
+                Ok(Accepted::Duplicate(_)) => repeated += 1,
                 Ok(_) => accepted += 1,
-                Err(_) => refused += 1,
+                Err(PublishError::Overload) => refused += 1,
+                Err(PublishError::Unavailable | PublishError::KeyUnkept) => {}
             }
             self.hub.answer(receipt, result);
         }
         drop(state);
         self.metrics.published.inc_by(accepted);
+        self.metrics.duplicates.inc_by(repeated);
         if refused > 0 {
             self.metrics.count_dropped(DropReason::Overload, refused);
         }

@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use self::channels::Channels;
 use self::health::Health;
 use self::publisher::Publisher;
 use self::reader::Reader;
 use self::subscriber::{Command, Parts, Subscriber};
-use super::{Broker, Channel, History, Offset, Publication, PublishError, Standing};
-use crate::config::RedisSettings;
+use super::{Broker, Channel, History, Offset, Publication, PublishError, Standing, Terms};
+use crate::config::{OnOutage, RedisSettings};
 use crate::hub::Hub;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{DropReason, Metrics};
@@ -26,6 +27,7 @@ pub(crate) mod health;
 mod history;
 mod link;
 mod publisher;
+mod queue;
 mod reader;
 mod subscriber;
 mod track;
@@ -39,6 +41,7 @@ const COMMANDS: usize = 262_144;
 #[derive(Debug)]
 pub(crate) struct RedisBroker {
     store: Store,
+    terms: Terms,
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
     channels: Arc<Channels>,
@@ -49,20 +52,21 @@ pub(crate) struct RedisBroker {
 impl RedisBroker {
     /// Starts the broker's tasks.
     pub(crate) fn start(
-        (store, settings): (Store, RedisSettings),
+        (store, settings, terms): (Store, RedisSettings, Terms),
         hub: Arc<Hub>,
         peers: Arc<Peers>,
         health: Arc<Health>,
         (lifecycle, metrics): (&Lifecycle, Arc<Metrics>),
     ) -> Self {
-        let channels = Arc::new(Channels::new(Arc::clone(&hub), Arc::clone(&metrics)));
+        let is_local = settings.on_outage == OnOutage::Local;
+        let channels = Arc::new(Channels::new(Arc::clone(&hub), Arc::clone(&metrics), is_local));
         let (publications, to_publish) = mpsc::channel(PUBLICATIONS);
         let (commands, to_command) = mpsc::channel(COMMANDS);
         let parts = Parts {
             store: store.clone(),
             channels: Arc::clone(&channels),
             peers,
-            health,
+            health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
             heartbeat: settings.heartbeat,
         };
@@ -71,15 +75,19 @@ impl RedisBroker {
         let publisher = Publisher {
             store: store.clone(),
             settings,
+            terms: terms.clone(),
             hub: Arc::clone(&hub),
+            channels: Arc::clone(&channels),
+            health,
             metrics: Arc::clone(&metrics),
-            publications: to_publish,
+            instance: Uuid::new_v4().simple().to_string(),
+            ending: lifecycle.ending(),
         };
         let reader = Reader { store: store.clone(), channels: Arc::clone(&channels) };
-        lifecycle.spawn_until_end(publisher.run());
+        lifecycle.spawn(publisher.run(to_publish));
         lifecycle.spawn_until_end(reader.run());
         lifecycle.spawn_until_end(subscriber.run());
-        let broker = Self { store, hub, metrics, channels, publications, commands };
+        let broker = Self { store, terms, hub, metrics, channels, publications, commands };
         for shard in 0..broker.hub.shard_count() {
             broker.subscribe(shard, &Channel::Broadcast);
         }
@@ -91,7 +99,9 @@ impl Broker for RedisBroker {
     fn publish(&self, publications: &mut Vec<Publication>) {
         let mut refused = 0;
         for publication in publications.drain(..) {
-            if let Err(error) = self.publications.try_send(publication) {
+            if publication.key.is_some() && !self.terms.keeps(&publication.channel) {
+                self.hub.answer(publication.receipt, Err(PublishError::KeyUnkept));
+            } else if let Err(error) = self.publications.try_send(publication) {
                 refused += 1;
                 self.hub.answer(error.into_inner().receipt, Err(PublishError::Overload));
             }
@@ -103,7 +113,7 @@ impl Broker for RedisBroker {
 
     fn subscribe(&self, shard: usize, channel: &Channel) -> Standing {
         let name = self.store.channel(channel);
-        let (standing, is_new) = self.channels.add(&name, channel, shard);
+        let (standing, is_new) = self.channels.add(&name, (channel, self.terms.keeps(channel)), shard);
         if is_new && self.commands.try_send(Command::Subscribe(name.clone())).is_err() {
             self.channels.remove(&name, shard);
             return Standing::Refused;

@@ -61,8 +61,14 @@ fn route<'d>(reader: &mut Reader<'d>, key: &str, at: usize, mut section: Section
         reader.fault_at(at, &path, "missing; set it to what is answered, such as \"$request.body\"");
     }
     let integration = integration(reader, &name, at, &mut section);
+    let idempotency_key = match integration {
+        Some(Integration::Broadcast { .. } | Integration::SendGroup { .. }) => {
+            expression(reader, &mut section, "idempotency_key")
+        }
+        _ => None,
+    };
     reader.finish(section);
-    integration.map(|integration| Route { key: key.into(), integration, reply, status })
+    integration.map(|integration| Route { key: key.into(), integration, idempotency_key, reply, status })
 }
 
 fn integration<'d>(

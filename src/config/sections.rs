@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::reader::{Reader, Section};
 use super::settings::Switchable;
 use super::{
-    AccessKey, Auth, Config, Drain, Limits, LogFormat, Management, ManagementAuth, RedisSettings, RedisTls,
-    RedisUrl, Secret, routes,
+    AccessKey, Auth, Config, Drain, Limits, LogFormat, Management, ManagementAuth, OnOutage, RedisSettings,
+    RedisTls, RedisUrl, Secret, groups, routes,
 };
 use crate::route::{BUILT_IN, RouteTable};
 
@@ -25,6 +25,7 @@ pub(super) fn read<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> C
     let shards = reader.within(document, "shards", 0, 0..=1_024);
     let log_format = reader.setting(document, "log_format", LogFormat::Text);
     let routes = route_table(reader, document);
+    let groups = groups::read(reader, document);
     let limits = limits(reader, document);
     let drain = drain(reader, document);
     let auth = auth(reader, document);
@@ -42,6 +43,7 @@ pub(super) fn read<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> C
         management,
         auth,
         redis,
+        groups,
         routes,
         unknown_variables: Vec::new(),
     }
@@ -96,6 +98,7 @@ fn limits<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Limits {
         outbox_age: reader.within(s, "outbox_age", 30 * SECOND, 10 * MILLISECOND..=HOUR),
         close_timeout: reader.within(s, "close_timeout", 5 * SECOND, 10 * MILLISECOND..=60 * SECOND),
         groups_per_connection: reader.within(s, "groups_per_connection", 128, 0..=10_000),
+        idempotency_age: reader.within(s, "idempotency_age", 300 * SECOND, SECOND..=24 * HOUR),
     };
     if limits.message_bytes > limits.outbox_bytes {
         let message = "larger than limits.outbox_bytes; no client could be sent such a message";
@@ -139,6 +142,9 @@ fn redis<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Option<Redi
     let heartbeat = reader.within(s, "heartbeat", SECOND, 50 * MILLISECOND..=60 * SECOND);
     let stream_entries = reader.within(s, "stream_entries", 1_000, 1..=1_000_000);
     let stream_age = reader.within(s, "stream_age", 60 * SECOND, SECOND..=24 * HOUR);
+    let on_outage = reader.setting(s, "on_outage", OnOutage::Reject);
+    let buffer_bytes = reader.within(s, "buffer_bytes", 16 << 20, 1 << 10..=1 << 30);
+    let buffer_age = reader.within(s, "buffer_age", 10 * SECOND, 100 * MILLISECOND..=HOUR);
     reader.finish(section);
     let url = url?;
     Some(RedisSettings {
@@ -151,6 +157,9 @@ fn redis<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Option<Redi
         heartbeat,
         stream_entries,
         stream_age,
+        on_outage,
+        buffer_bytes,
+        buffer_age,
     })
 }
 

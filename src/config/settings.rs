@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::reader::Setting;
-use super::{LogFormat, ManagementAuth, Secret};
+use super::{LogFormat, ManagementAuth, OnOutage, Secret};
 use crate::expression::Expression;
 
 impl Setting for String {
@@ -98,6 +98,19 @@ impl Setting for ManagementAuth {
         match text {
             "sigv4" => Some(Self::SigV4),
             "none" => Some(Self::None),
+            _ => None,
+        }
+    }
+}
+
+impl Setting for OnOutage {
+    const EXPECTED: &'static str = "\"reject\", \"local\" or \"buffer\"";
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "reject" => Some(Self::Reject),
+            "local" => Some(Self::Local),
+            "buffer" => Some(Self::Buffer),
             _ => None,
         }
     }

@@ -145,6 +145,23 @@ fn keys_of_the_list_are_read_and_never_shown() {
 }
 
 #[test]
+fn of_the_rules_for_groups_the_first_that_matches_counts() {
+    let file =
+        "[[groups]]\npattern = \"ticks-slow-*\"\n[[groups]]\npattern = \"ticks-*\"\nreplay = \"off\"\n";
+    let groups = load(file, &[]).expect("valid").groups;
+    assert!(groups.keeps("moon") && groups.keeps("ticks-slow-eur") && !groups.keeps("ticks-eur"));
+    for (file, expected) in [
+        ("[[groups]]\nreplay = \"off\"\n", "groups.pattern: missing; for instance"),
+        ("[[groups]]\npattern = \"a\"\nreplay = \"maybe\"\n", "\"maybe\" is not \"on\" or \"off\""),
+        ("[[groups]]\npattern = \"\"\n", "is not a group's name"),
+        ("[groups]\npattern = \"a\"\n", "write [[groups]]"),
+    ] {
+        let faults = load(file, &[]).expect_err("a fault");
+        assert!(faults.len() == 1 && faults[0].contains(expected), "{faults:?}");
+    }
+}
+
+#[test]
 fn messages_have_to_fit_into_outboxes() {
     let faults = load("[limits]\nmessage_bytes = 2097152\n", &[]).expect_err("a fault");
     assert!(faults[0].starts_with("gatecast.toml:2: limits.message_bytes: larger than"), "{faults:?}");

@@ -31,7 +31,7 @@ fn text_of(frame: &Bytes) -> &str {
 
 fn published(outcome: Outcome) -> (Channel, String) {
     match outcome.action {
-        Some(Action::Publish { channel, frame }) => (channel, text_of(&frame).to_owned()),
+        Some(Action::Publish { channel, frame, .. }) => (channel, text_of(&frame).to_owned()),
         other => panic!("{other:?}"),
     }
 }
@@ -142,9 +142,13 @@ fn connect_and_disconnect_run_with_the_context() {
     let record = record();
     let (status, action) = gateway.on_connect(&record);
     assert_eq!(status, 200);
-    let Some(Action::Publish { channel: Channel::Broadcast, frame }) = action else { panic!("{action:?}") };
+    let Some(Action::Publish { channel: Channel::Broadcast, frame, .. }) = action else {
+        panic!("{action:?}")
+    };
     assert_eq!(text_of(&frame), format!("{} came to beta from 192.0.2.1", record.id));
-    let Some(Action::Publish { channel, frame }) = gateway.on_disconnect(&record) else { panic!("nothing") };
+    let Some(Action::Publish { channel, frame, .. }) = gateway.on_disconnect(&record) else {
+        panic!("nothing")
+    };
     assert_eq!(channel, Channel::Group("lobby".into()));
     assert_eq!(text_of(&frame), format!("{} left", record.id));
 }

@@ -19,7 +19,7 @@ use warp::path::FullPath;
 use self::path::{Endpoint, Found, Path};
 use super::listing::{self, Lister};
 use super::{bad_request, error_reply, json_reply, unavailable};
-use crate::broker::{Broker, Channel, Publication, PublishError, Receipt};
+use crate::broker::{Accepted, Broker, Channel, Offset, Publication, PublishError, Receipt, is_key};
 use crate::codec::{Opcode, encode};
 use crate::gateway::is_group_name;
 use crate::hub::Hub;
@@ -180,9 +180,9 @@ impl Manage {
             {
                 invalid_name()
             }
-            Endpoint::Broadcast => self.publish(Channel::Broadcast, body).await,
-            Endpoint::SendToGroup => self.publish(Channel::Group(name), body).await,
-            Endpoint::SendToUser => self.publish(Channel::User(name), body).await,
+            Endpoint::Broadcast => self.publish(Channel::Broadcast, call, body).await,
+            Endpoint::SendToGroup => self.publish(Channel::Group(name), call, body).await,
+            Endpoint::SendToUser => self.publish(Channel::User(name), call, body).await,
             Endpoint::Connections => self.lister.connections(Channel::Broadcast, query).await,
             Endpoint::GroupConnections => self.lister.connections(Channel::Group(name), query).await,
             Endpoint::UserConnections => self.lister.connections(Channel::User(name), query).await,
@@ -218,18 +218,21 @@ impl Manage {
         }
     }
 
-    async fn publish(&self, channel: Channel, body: &[u8]) -> Response<Vec<u8>> {
+    async fn publish(&self, channel: Channel, call: &Call, body: &[u8]) -> Response<Vec<u8>> {
+        let key = match idempotency_key(&call.headers) {
+            Ok(key) => key,
+            Err(message) => return bad_request(message),
+        };
         let (caller, answer) = oneshot::channel();
-        let publication = Publication { channel, frame: frame(body), receipt: Receipt::Caller(caller) };
+        let publication = Publication { channel, frame: frame(body), key, receipt: Receipt::Caller(caller) };
         self.broker.publish(&mut vec![publication]);
         match answer.await {
-            Ok(Ok(offset)) => {
-                json_reply(StatusCode::OK, json!({ "offset": offset.0 }).to_string().into_bytes())
-            }
+            Ok(Ok(accepted)) => published(accepted),
             Ok(Err(error @ PublishError::Overload)) => {
                 error_reply(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", &error.to_string())
             }
             Ok(Err(error @ PublishError::Unavailable)) => unavailable(&error.to_string()),
+            Ok(Err(error @ PublishError::KeyUnkept)) => bad_request(&error.to_string()),
             Err(_) => unavailable("The node is shutting down"),
         }
     }
@@ -239,6 +242,30 @@ impl Manage {
 fn frame(body: &[u8]) -> Bytes {
     let opcode = if str::from_utf8(body).is_ok() { Opcode::Text } else { Opcode::Binary };
     encode(opcode, body)
+}
+
+/// Returns the key that keeps a retry from being published twice.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<Arc<str>>, &'static str> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    match (values.next().map(HeaderValue::to_str), values.next()) {
+        (None, _) => Ok(None),
+        (Some(Ok(key)), None) if is_key(key) => Ok(Some(key.into())),
+        (Some(_), None) => Err("Idempotency-Key must have 1 to 64 printable ASCII characters"),
+        (Some(_), Some(_)) => Err("There must be one Idempotency-Key"),
+    }
+}
+
+/// Says how a message was accepted; who is told 200 knows that every node delivers it.
+fn published(accepted: Accepted) -> Response<Vec<u8>> {
+    let (status, body) = match accepted {
+        Accepted::At(Offset(offset)) => (StatusCode::OK, json!({ "offset": offset })),
+        Accepted::Duplicate(Offset(offset)) => {
+            (StatusCode::OK, json!({ "offset": offset, "duplicate": true }))
+        }
+        Accepted::Unkept => (StatusCode::OK, json!({ "offset": null })),
+        Accepted::Locally => (StatusCode::ACCEPTED, json!({ "offset": null, "scope": "node" })),
+    };
+    json_reply(status, body.to_string().into_bytes())
 }
 
 fn no_content() -> Response<Vec<u8>> {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use self::reconcile::Suspicion;
 use super::memory::MemoryRegistry;
 use super::{Record, Registry, Unavailable};
-use crate::config::RedisSettings;
+use crate::config::{OnOutage, RedisSettings};
 use crate::id::{ConnectionId, NodeTag};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{Metrics, as_i64};
@@ -57,6 +57,8 @@ struct Keeper {
     tag: String,
     name: String,
     lease: Duration,
+    /// Whether clients are let in while Redis is away, and written down later.
+    may_owe: bool,
     local: Arc<MemoryRegistry>,
     metrics: Arc<Metrics>,
     /// Cancelled, once, when the node has its lease and is among the nodes: before that nobody would miss it.
@@ -82,6 +84,7 @@ impl RedisRegistry {
             tag: tag.to_string(),
             name: name.to_owned(),
             lease: settings.lease,
+            may_owe: settings.on_outage == OnOutage::Local,
             local: Arc::clone(&local),
             metrics: Arc::clone(metrics),
             known: CancellationToken::new(),
@@ -132,29 +135,40 @@ impl Registry for RedisRegistry {
 }
 
 impl Keeper {
-    /// Carries out writes, as many at a time as have come together. Insertions that fail are refused; removals stay.
+    /// Carries out writes, as many at a time as have come together. Insertions that fail are refused, or owed; removals stay.
     async fn write(self, mut writes: mpsc::Receiver<Write>) {
         let mut batch = Vec::new();
+        let mut insertions = HashMap::new();
         let mut removals: Vec<ConnectionId> = Vec::new();
-        let (mut leaving, mut compare) = (None, false);
+        let (mut leaving, mut compare, mut is_away) = (None, false, false);
         loop {
-            let is_done = removals.is_empty() && leaving.is_none();
+            let is_done = insertions.is_empty() && removals.is_empty() && leaving.is_none();
             let wait = if is_done { Duration::MAX } else { PAUSE };
             if batch.is_empty()
                 && tokio::time::timeout(wait, writes.recv_many(&mut batch, BATCH)).await == Ok(0)
             {
                 return;
             }
-            let mut insertions = HashMap::new();
+            let mut waiting: Vec<Waiting> = Vec::new();
             for write in batch.drain(..) {
                 match write {
-                    Write::Insert(record, done) => drop(insertions.insert(record.id, (record, done))),
-                    Write::Remove(id) => removals.push(id),
+                    Write::Insert(record, done) => {
+                        insertions.insert(record.id, record);
+                        waiting.push(done);
+                    }
+                    Write::Remove(id) => {
+                        insertions.remove(&id);
+                        removals.push(id);
+                    }
                     Write::Reconcile => compare = true,
                     Write::Leave(done) => leaving = Some(done),
                 }
             }
+            if self.may_owe && is_away {
+                waiting.drain(..).for_each(|done| crate::inbox::answer(done, Ok(())));
+            }
             let result = self.write_batch(&insertions, &removals).await;
+            is_away = result.is_err();
             if let Err(error) = &result {
                 tracing::debug!(%error, "writing records");
             } else {
@@ -163,8 +177,12 @@ impl Keeper {
                     return self.leave(done).await;
                 }
             }
-            for (_, done) in insertions.into_values() {
-                crate::inbox::answer(done, result.as_ref().map_err(|_| Unavailable).copied());
+            if !(is_away && self.may_owe) {
+                insertions.clear();
+            }
+            for done in waiting {
+                let is_in = !is_away || self.may_owe;
+                crate::inbox::answer(done, if is_in { Ok(()) } else { Err(Unavailable) });
             }
             if std::mem::take(&mut compare)
                 && result.is_ok()
@@ -177,7 +195,7 @@ impl Keeper {
 
     async fn write_batch(
         &self,
-        insertions: &HashMap<ConnectionId, (Arc<Record>, Waiting)>,
+        insertions: &HashMap<ConnectionId, Arc<Record>>,
         removals: &[ConnectionId],
     ) -> Result<(), StoreError> {
         if insertions.is_empty() && removals.is_empty() {
@@ -187,8 +205,11 @@ impl Keeper {
         known.map_err(|_| StoreError::Timeout)?;
         let key = self.store.records(&self.tag);
         let mut commands = Vec::new();
-        for (record, _) in insertions.values() {
+        for record in insertions.values() {
             commands.push(Cmd::hset(&key, record.id.as_str(), record.to_json()));
+            if commands.len() == BATCH {
+                self.store.run(&key, std::mem::take(&mut commands)).await?;
+            }
         }
         for chunk in removals.chunks(BATCH) {
             let ids: Vec<&str> = chunk.iter().map(ConnectionId::as_str).collect();

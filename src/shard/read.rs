@@ -130,9 +130,9 @@ impl Shard {
         let mut reply = reply;
         let mut close = false;
         match (action, request) {
-            (Some(Action::Publish { channel, frame }), Some(request)) => {
+            (Some(Action::Publish { channel, frame, key }), Some(request)) => {
                 let receipt = Receipt::Sender(id, request);
-                self.publications.push(Publication { channel, frame, receipt });
+                self.publications.push(Publication { channel, frame, key, receipt });
             }
             (Some(Action::Join(group)), Some(request)) => {
                 let has_room = self.members.count(key) < self.parts.limits.groups_per_connection;

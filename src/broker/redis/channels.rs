@@ -12,16 +12,21 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::track::{Reading, Step, Track, Verdict};
-use crate::broker::{Channel, Delivery, PublishError, Standing};
+use crate::broker::{Accepted, Channel, Delivery, PublishError, PublishResult, Standing};
 use crate::hub::Hub;
 use crate::inbox::Event;
-use crate::metrics::{GaugeGuard, Metrics, Recovery};
+use crate::metrics::{DropReason, GaugeGuard, Metrics, Recovery};
+
+/// In place of an epoch: the message is neither counted nor kept, and is delivered as it comes.
+pub(super) const UNKEPT: &str = "-";
 
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Channels {
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
+    /// Whether subscriptions that Redis cannot confirm count as confirmed.
+    is_local: bool,
     state: Mutex<State>,
     /// Told when there is something to read.
     pub(super) to_read: Notify,
@@ -37,11 +42,17 @@ struct State {
     unread: HashSet<String>,
     /// Names of channels that their servers have given away.
     astray: HashSet<String>,
+    /// Whether the connection is gone.
+    is_away: bool,
+    /// Whether Redis has ever confirmed a subscription.
+    has_stood: bool,
 }
 
 #[derive(Debug)]
 struct Entry {
     channel: Channel,
+    /// Whether its messages are counted and kept.
+    is_kept: bool,
     shards: Vec<usize>,
     /// Shards to be told once the subscription stands.
     waiting: Vec<usize>,
@@ -58,16 +69,25 @@ pub(super) enum Next {
 }
 
 impl Channels {
-    pub(super) fn new(hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
-        Self { hub, metrics, state: Mutex::default(), to_read: Notify::new(), astray: Notify::new() }
+    /// `is_local`: whether members join while Redis is away.
+    pub(super) fn new(hub: Arc<Hub>, metrics: Arc<Metrics>, is_local: bool) -> Self {
+        let (state, to_read, astray) = (Mutex::default(), Notify::new(), Notify::new());
+        Self { hub, metrics, is_local, state, to_read, astray }
     }
 
     /// Adds a shard's interest; `true` with it if Redis has to be asked to subscribe.
-    pub(super) fn add(&self, name: &str, channel: &Channel, shard: usize) -> (Standing, bool) {
+    pub(super) fn add(
+        &self,
+        name: &str,
+        (channel, is_kept): (&Channel, bool),
+        shard: usize,
+    ) -> (Standing, bool) {
         let mut state = self.state.lock();
+        let is_alone = self.is_local && state.is_away && state.has_stood;
         let is_new = !state.entries.contains_key(name);
         let entry = state.entries.entry(name.to_owned()).or_insert_with(|| Entry {
             channel: channel.clone(),
+            is_kept,
             shards: Vec::new(),
             waiting: Vec::new(),
             track: Track::default(),
@@ -76,7 +96,7 @@ impl Channels {
         if !entry.shards.contains(&shard) {
             entry.shards.push(shard);
         }
-        let standing = if entry.track.has_begun() {
+        let standing = if entry.track.has_begun() || is_alone {
             Standing::Confirmed
         } else {
             entry.waiting.push(shard);
@@ -107,7 +127,8 @@ impl Channels {
     /// been read.
     pub(super) fn suspect_all(&self, is_for: impl Fn(&str) -> bool) -> Vec<String> {
         let mut state = self.state.lock();
-        let State { entries, unread, astray } = &mut *state;
+        state.is_away = false;
+        let State { entries, unread, astray, .. } = &mut *state;
         let mut names = Vec::new();
         for (name, entry) in entries.iter_mut().filter(|(name, _)| is_for(name)) {
             entry.track.suspect();
@@ -145,24 +166,41 @@ impl Channels {
     /// Notes that Redis has confirmed subscriptions.
     pub(super) fn confirm(&self, names: &[String]) {
         let mut state = self.state.lock();
+        state.has_stood = true;
         for name in names {
-            if state.entries.contains_key(name) {
-                state.unread.insert(name.clone());
+            match state.entries.get_mut(name) {
+                Some(entry) if entry.is_kept => {
+                    state.unread.insert(name.clone());
+                }
+                Some(entry) => {
+                    entry.track.begin();
+                    entry.tell_waiting(&self.hub, Ok(()));
+                }
+                None => {}
             }
         }
         drop(state);
         self.to_read.notify_one();
     }
 
-    /// Tells shards that wait for a subscription that it will not come.
+    /// Notes that a connection is gone: shards that wait for a subscription are told that it will not come, or that this
+    /// node's own messages will.
     pub(super) fn refuse_waiting(&self, is_lost: impl Fn(&str) -> bool) {
         let mut state = self.state.lock();
+        state.is_away = true;
+        let is_alone = self.is_local && state.has_stood;
+        let result = if is_alone { Ok(()) } else { Err(PublishError::Unavailable) };
         for (_, entry) in state.entries.iter_mut().filter(|(name, _)| is_lost(name)) {
-            let Entry { channel, waiting, .. } = entry;
-            for shard in waiting.drain(..) {
-                let result = Err(PublishError::Unavailable);
-                self.hub.inbox(shard).push(Event::Subscribed { channel: channel.clone(), result });
-            }
+            entry.tell_waiting(&self.hub, result);
+        }
+    }
+
+    /// Hands a message that Redis has not seen to this node's members.
+    pub(super) fn deliver_here(&self, name: &str, frame: &Bytes) -> PublishResult {
+        let state = self.state.lock();
+        match state.entries.get(name) {
+            Some(entry) if !entry.deliver(&self.hub, frame) => Err(PublishError::Overload),
+            _ => Ok(Accepted::Locally),
         }
     }
 
@@ -170,6 +208,10 @@ impl Channels {
     pub(super) fn on_message(&self, name: &str, epoch: &str, offset: u64, frame: &Bytes) {
         let mut state = self.state.lock();
         let Some(entry) = state.entries.get_mut(name) else { return };
+        if epoch == UNKEPT {
+            let missed = entry.pass(&self.hub, frame);
+            return self.metrics.count_dropped(DropReason::InboxFull, missed);
+        }
         let is_missing = match entry.track.on_message(epoch, offset) {
             Verdict::Ignore => false,
             Verdict::Repair => true,
@@ -235,11 +277,7 @@ impl Channels {
                     let recovery = if lost > 0 { Recovery::Lost } else { Recovery::Repaired };
                     self.metrics.count_recovery(recovery, messages.len(), lost);
                 }
-                for shard in entry.waiting.drain(..) {
-                    self.hub
-                        .inbox(shard)
-                        .push(Event::Subscribed { channel: entry.channel.clone(), result: Ok(()) });
-                }
+                entry.tell_waiting(&self.hub, Ok(()));
                 if done { Next::Done } else { Next::Again }
             }
         }
@@ -256,11 +294,137 @@ impl Entry {
         true
     }
 
+    /// Hands a message to those shards that have room; returns how many have none.
+    fn pass(&self, hub: &Hub, frame: &Bytes) -> usize {
+        let delivery = self.delivery(frame);
+        let mut missed = 0;
+        for inbox in self.shards.iter().map(|shard| hub.inbox(*shard)) {
+            if inbox.is_full() {
+                missed += 1;
+            } else {
+                inbox.push(Event::Deliver(delivery.clone()));
+            }
+        }
+        missed
+    }
+
+    fn tell_waiting(&mut self, hub: &Hub, result: Result<(), PublishError>) {
+        for shard in self.waiting.drain(..) {
+            hub.inbox(shard).push(Event::Subscribed { channel: self.channel.clone(), result });
+        }
+    }
+
+    fn delivery(&self, frame: &Bytes) -> Delivery {
+        Delivery { channel: self.channel.clone(), frame: frame.clone(), accepted_at: Instant::now() }
+    }
+
     fn push(&self, hub: &Hub, frame: &Bytes) {
-        let delivery =
-            Delivery { channel: self.channel.clone(), frame: frame.clone(), accepted_at: Instant::now() };
+        let delivery = self.delivery(frame);
         for shard in &self.shards {
             hub.inbox(*shard).push(Event::Deliver(delivery.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::Door;
+
+    struct Bench {
+        channels: Channels,
+        hub: Arc<Hub>,
+        metrics: Arc<Metrics>,
+        _doors: Vec<Door>,
+    }
+
+    const NAME: &str = "gatecast:{group:ticks}";
+
+    /// Two shards with members of a group.
+    fn bench(is_local: bool, is_kept: bool) -> Bench {
+        let doors: Vec<_> = (0..2).map(|_| Door::open().expect("an event loop")).collect();
+        let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect()));
+        let metrics = Arc::new(Metrics::new().expect("metrics"));
+        let channels = Channels::new(Arc::clone(&hub), Arc::clone(&metrics), is_local);
+        for shard in 0..2 {
+            assert_eq!(channels.add(NAME, (&group(), is_kept), shard), (Standing::Pending, shard == 0));
+        }
+        Bench { channels, hub, metrics, _doors: doors }
+    }
+
+    fn group() -> Channel {
+        Channel::Group("ticks".into())
+    }
+
+    fn events(hub: &Hub, shard: usize) -> Vec<Event> {
+        let mut events = Vec::new();
+        hub.inbox(shard).take(&mut events);
+        events
+    }
+
+    fn answers(hub: &Hub, shard: usize) -> Vec<Result<(), PublishError>> {
+        let answer = |event| match event {
+            Event::Subscribed { result, .. } => result,
+            other => panic!("{other:?}"),
+        };
+        events(hub, shard).into_iter().map(answer).collect()
+    }
+
+    #[test]
+    fn what_is_not_kept_is_dropped_for_a_full_shard_alone_and_counted() {
+        let Bench { channels, hub, metrics, _doors } = bench(false, false);
+        channels.confirm(&[NAME.to_owned()]);
+        assert!(answers(&hub, 0) == [Ok(())] && answers(&hub, 1) == [Ok(())], "no stream has to be read");
+        assert!(channels.take_unread(1).is_empty());
+        let large = Bytes::from(vec![0; 8 << 20]);
+        let mut count = 0;
+        while !hub.inbox(1).is_full() {
+            channels.on_message(NAME, UNKEPT, 0, &large);
+            assert_eq!(events(&hub, 0).len(), 1);
+            count += 1;
+        }
+        channels.on_message(NAME, UNKEPT, 0, &Bytes::from_static(b"missed"));
+        assert_eq!(events(&hub, 0).len(), 1, "who keeps up has it");
+        assert_eq!(events(&hub, 1).len(), count, "who does not has not");
+        assert_eq!(metrics.dropped.with_label_values(&["inbox_full"]).get(), 1);
+        channels.on_message(NAME, UNKEPT, 0, &Bytes::from_static(b"next"));
+        assert_eq!((events(&hub, 0).len(), events(&hub, 1).len()), (1, 1));
+        assert!(channels.take_unread(1).is_empty(), "there is nothing to repair it from");
+    }
+
+    #[test]
+    fn without_redis_joins_are_refused_or_confirmed_here() {
+        for is_local in [false, true] {
+            let Bench { channels, hub, .. } = bench(is_local, true);
+            channels.refuse_waiting(|_| true);
+            let at_start = answers(&hub, 0);
+            assert_eq!(at_start, [Err(PublishError::Unavailable)], "a node never begins alone");
+            channels.suspect_all(|_| true);
+            channels.confirm(&["another".to_owned()]);
+            channels.add(NAME, (&group(), true), 0);
+            channels.refuse_waiting(|_| true);
+            let expected = if is_local { Ok(()) } else { Err(PublishError::Unavailable) };
+            assert_eq!(answers(&hub, 0), [expected]);
+            let (standing, _) = channels.add("late", (&group(), true), 1);
+            assert_eq!(standing, if is_local { Standing::Confirmed } else { Standing::Pending });
+            channels.suspect_all(|_| true);
+            assert_eq!(channels.add("later", (&group(), true), 1).0, Standing::Pending, "Redis is back");
+        }
+    }
+
+    #[test]
+    fn a_message_of_this_node_alone_has_no_place_in_the_channel() {
+        let Bench { channels, hub, .. } = bench(true, true);
+        let position = |offset| Reading {
+            now: super::super::track::Position { epoch: "e".to_owned(), offset },
+            ..Reading::default()
+        };
+        assert_eq!(channels.on_reading(NAME, position(5)), Next::Done);
+        answers(&hub, 0);
+        assert_eq!(channels.deliver_here(NAME, &Bytes::from_static(b"here")), Ok(Accepted::Locally));
+        assert_eq!(channels.deliver_here("nobody's", &Bytes::new()), Ok(Accepted::Locally));
+        channels.on_message(NAME, "e", 6, &Bytes::from_static(b"next"));
+        assert_eq!(events(&hub, 0).len(), 2);
+        assert!(channels.take_unread(1).is_empty(), "no gap");
     }
 }

@@ -1,79 +1,287 @@
 //! Takes publications to Redis, in order, as many at a time as have come together.
 //!
-//! A publication is never sent twice: what fails is answered as failed, and its sender decides.
+//! A publication is never sent twice blindly. What fails is answered as failed, and its sender decides; or, with
+//! `on_outage = "buffer"`, it waits and is sent again, named so that Redis knows what it has accepted already; or, with
+//! `"local"`, it is handed to the members on this node, if it is certain that Redis has not seen it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use deadpool_redis::redis::{FromRedisValue as _, Value};
+use deadpool_redis::redis::{FromRedisValue as _, Value, cmd};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-use crate::broker::{Offset, Publication, PublishError};
-use crate::config::RedisSettings;
+use super::channels::{Channels, UNKEPT};
+use super::health::Health;
+use super::queue::{Fate, Parted, Queue, Waiting, part};
+use crate::broker::{Accepted, Offset, Publication, PublishError, Terms};
+use crate::config::{OnOutage, RedisSettings};
 use crate::hub::Hub;
-use crate::metrics::Metrics;
+use crate::metrics::{DropReason, Metrics, as_i64};
 use crate::store::{Call, Outcome, Script, Store, StoreError, milliseconds, new_epoch};
 
 /// Publications in one pipeline; at 256 short ones Redis is busy for some 2 ms.
 const BATCH: usize = 256;
+/// Pause before what failed is sent again.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long Redis remembers what may be sent again: longer than it may be held up between two tries.
+const MEMORY: Duration = Duration::from_secs(60);
+/// How long a node that ends waits for Redis to take what is left.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// See the head of this file.
 pub(super) struct Publisher {
     pub(super) store: Store,
     pub(super) settings: RedisSettings,
+    pub(super) terms: Terms,
     pub(super) hub: Arc<Hub>,
+    pub(super) channels: Arc<Channels>,
+    pub(super) health: Arc<Health>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) publications: mpsc::Receiver<Publication>,
+    /// Names this node's publications, together with their numbers.
+    pub(super) instance: String,
+    pub(super) ending: CancellationToken,
 }
 
 impl Publisher {
-    /// Runs until the broker is dropped.
-    pub(super) async fn run(mut self) {
+    /// Runs until the node ends.
+    pub(super) async fn run(self, mut publications: mpsc::Receiver<Publication>) {
         let script = Script::new(include_str!("publish.lua"));
-        let mut batch = Vec::with_capacity(BATCH);
-        while self.publications.recv_many(&mut batch, BATCH).await > 0 {
-            let calls = self.calls(&script, &batch);
-            let outcomes = self.store.run_all(Some(&script), &calls).await;
-            let mut refused = 0;
-            for (publication, outcome) in batch.drain(..).zip(outcomes) {
-                let accepted = self.read(&publication, outcome).await;
-                if let Err(error) = &accepted {
-                    refused += 1;
-                    tracing::debug!(%error, "publishing");
-                }
-                self.hub.answer(publication.receipt, accepted.map_err(|_| PublishError::Unavailable));
+        let mut queue = Queue::new(self.settings.buffer_bytes, self.settings.buffer_age);
+        let mut failed_at = None;
+        while !self.ending.is_cancelled()
+            && (!queue.is_empty() || self.receive(&mut publications, &mut queue).await)
+        {
+            if self.is_alone_since(failed_at) {
+                queue.take(usize::MAX).into_iter().for_each(|waiting| self.deliver_here(waiting));
+                continue;
             }
-            self.metrics.published.inc_by(calls.len() as u64 - refused);
-            if refused > 0 {
-                self.metrics.redis_errors.inc_by(refused);
-                tracing::warn!(messages = refused, "Redis did not take messages; their senders are told");
+            let batch = queue.take(BATCH);
+            let fates = self.publish(&script, &batch);
+            let fates = self.meanwhile(fates, &mut publications, &mut queue).await;
+            if self.settle(batch, fates, &mut queue) {
+                continue;
+            }
+            failed_at = Some(Instant::now());
+            if !queue.is_empty() {
+                self.meanwhile(tokio::time::sleep(PAUSE), &mut publications, &mut queue).await;
+            }
+        }
+        self.finish(&script, publications, queue).await;
+    }
+
+    /// Waits for publications; returns false when the node ends.
+    async fn receive(&self, publications: &mut mpsc::Receiver<Publication>, queue: &mut Queue) -> bool {
+        let mut come = Vec::with_capacity(BATCH);
+        let receiving = publications.recv_many(&mut come, BATCH);
+        let count = self.ending.run_until_cancelled(receiving).await.unwrap_or(0);
+        self.push(come, queue);
+        count > 0
+    }
+
+    /// Waits for something, and takes in what comes meanwhile where it may wait; not for long when the node ends.
+    async fn meanwhile<T>(
+        &self,
+        event: impl Future<Output = T>,
+        publications: &mut mpsc::Receiver<Publication>,
+        queue: &mut Queue,
+    ) -> Option<T> {
+        tokio::pin!(event);
+        let buffers = self.buffers();
+        let mut come = Vec::new();
+        loop {
+            let deadline = queue.deadline().map(tokio::time::Instant::from_std);
+            let too_old = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                done = &mut event => return Some(done),
+                () = self.ending.cancelled() => return tokio::time::timeout(FLUSH_TIMEOUT, event).await.ok(),
+                () = too_old => {}
+                _ = publications.recv_many(&mut come, BATCH), if buffers && queue.wants_more() && !publications.is_closed() => {}
+            }
+            self.push(std::mem::take(&mut come), queue);
+            self.refuse(queue.take_old(Instant::now()), DropReason::BufferAge);
+            self.show(queue);
+        }
+    }
+
+    fn push(&self, come: Vec<Publication>, queue: &mut Queue) {
+        let now = Instant::now();
+        for publication in come {
+            if let Err(publication) = queue.push(publication, now) {
+                self.metrics.count_dropped(DropReason::BufferFull, 1);
+                self.hub.answer(publication.receipt, Err(PublishError::Unavailable));
             }
         }
     }
 
-    fn calls(&self, script: &Script, batch: &[Publication]) -> Vec<Call> {
+    /// Answers what was taken, and does with the rest what was asked for; returns whether there is none.
+    fn settle(&self, batch: Vec<Waiting>, fates: Option<Vec<Fate>>, queue: &mut Queue) -> bool {
+        let fates = fates.unwrap_or_else(|| vec![Fate::InDoubt; batch.len()]);
+        let may_wait = |channel: &_| self.buffers() && self.terms.keeps(channel);
+        let Parted { taken, again, failed } = part(batch, fates.into_iter(), may_wait);
+        let is_done = again.is_empty() && failed.is_empty();
+        for (waiting, accepted) in taken {
+            let accepted = waiting.answer(accepted);
+            match accepted {
+                Accepted::Duplicate(_) => self.metrics.duplicates.inc(),
+                _ => self.metrics.published.inc(),
+            }
+            self.hub.answer(waiting.publication.receipt, Ok(accepted));
+        }
+        for (waiting, fate) in failed {
+            let is_local = self.settings.on_outage == OnOutage::Local && self.health.has_been_up();
+            if is_local && fate == Fate::Untaken {
+                self.deliver_here(waiting);
+            } else {
+                self.refuse([waiting], DropReason::Unavailable);
+            }
+        }
+        queue.put_back(again);
+        self.refuse(queue.take_old(Instant::now()), DropReason::BufferAge);
+        self.show(queue);
+        is_done
+    }
+
+    fn refuse(&self, refused: impl IntoIterator<Item = Waiting>, reason: DropReason) {
+        for waiting in refused {
+            self.metrics.count_dropped(reason, 1);
+            self.hub.answer(waiting.publication.receipt, Err(PublishError::Unavailable));
+        }
+    }
+
+    /// Hands a message to the members on this node alone.
+    fn deliver_here(&self, waiting: Waiting) {
+        let Publication { channel, frame, receipt, .. } = waiting.publication;
+        let result = self.channels.deliver_here(&self.store.channel(&channel), &frame);
+        match result {
+            Ok(_) => self.metrics.published_locally.inc(),
+            Err(_) => self.metrics.count_dropped(DropReason::Overload, 1),
+        }
+        self.hub.answer(receipt, result);
+    }
+
+    /// Returns whether messages stay on this node: publishing failed, and no heartbeat has come back since.
+    fn is_alone_since(&self, failed_at: Option<Instant>) -> bool {
+        self.settings.on_outage == OnOutage::Local
+            && failed_at.is_some_and(|at| self.health.last_beat().is_some_and(|beat| beat < at))
+    }
+
+    fn buffers(&self) -> bool {
+        self.settings.on_outage == OnOutage::Buffer
+    }
+
+    fn show(&self, queue: &Queue) {
+        if self.buffers() {
+            self.metrics.buffer_messages.set(as_i64(queue.len()));
+            self.metrics.buffer_bytes.set(as_i64(queue.bytes()));
+        }
+    }
+
+    /// Gives Redis a last chance to take what is left; the rest is refused.
+    async fn finish(&self, script: &Script, mut publications: mpsc::Receiver<Publication>, mut queue: Queue) {
+        publications.close();
+        let mut come = Vec::new();
+        while publications.recv_many(&mut come, BATCH).await > 0 {
+            self.push(std::mem::take(&mut come), &mut queue);
+        }
+        let deadline = tokio::time::Instant::now() + FLUSH_TIMEOUT;
+        while !queue.is_empty() {
+            let batch = queue.take(BATCH);
+            let fates = tokio::time::timeout_at(deadline, self.publish(script, &batch)).await;
+            if !self.settle(batch, fates.ok(), &mut queue) {
+                break;
+            }
+        }
+        self.refuse(queue.take(usize::MAX), DropReason::Unavailable);
+        self.show(&queue);
+    }
+
+    /// Sends publications to Redis; returns what became of each.
+    async fn publish(&self, script: &Script, batch: &[Waiting]) -> Vec<Fate> {
+        let calls = self.calls(script, batch);
+        let outcomes = self.store.run_all(Some(script), &calls).await;
+        let (mut fates, mut failed) = (Vec::with_capacity(batch.len()), 0);
+        for (waiting, outcome) in batch.iter().zip(outcomes) {
+            fates.push(match self.read(&waiting.publication, outcome).await {
+                Ok(accepted) => Fate::Taken(accepted),
+                Err(error) => {
+                    tracing::debug!(%error, "publishing");
+                    failed += 1;
+                    if error.is_certain() { Fate::Untaken } else { Fate::InDoubt }
+                }
+            });
+        }
+        if failed > 0 {
+            self.metrics.redis_errors.inc_by(failed);
+            tracing::warn!(messages = failed, "Redis did not take messages, or did not say so");
+        }
+        fates
+    }
+
+    fn calls(&self, script: &Script, batch: &[Waiting]) -> Vec<Call> {
         let epoch = new_epoch();
         let age = milliseconds(self.settings.stream_age);
-        let call = |Publication { channel, frame, .. }: &Publication| {
+        let call = |waiting: &Waiting| {
+            let Publication { channel, frame, .. } = &waiting.publication;
             let name = self.store.channel(channel);
-            let mut command = script.command(&[&Store::meta(&name), &Store::stream(&name)]);
+            if !self.terms.keeps(channel) {
+                let command = cmd(self.store.publish_command()).arg(&name).arg(unkept(frame)).to_owned();
+                return Call::new(name, command);
+            }
+            let (meta, stream) = (Store::meta(&name), Store::stream(&name));
+            let memory = self.memory(&name, waiting);
+            let mut keys = vec![meta.as_str(), &stream];
+            keys.extend(memory.as_ref().map(|(key, _)| key.as_str()));
+            let mut command = script.command(&keys);
             command.arg(&name).arg(&frame[..]).arg(self.settings.stream_entries).arg(age).arg(&epoch);
             command.arg(self.store.publish_command());
+            command.arg(memory.as_ref().map_or(0, |(_, age)| milliseconds(*age)));
             Call::of_server(name, command)
         };
         batch.iter().map(call).collect()
     }
 
-    /// Reads the place that a message was given.
-    async fn read(&self, publication: &Publication, outcome: Outcome) -> Result<Offset, StoreError> {
-        let (epoch, offset, _) = <(String, u64, Value)>::from_redis_value(outcome.result?)?;
+    /// Returns where Redis remembers a message, and for how long, if it must not be accepted twice.
+    fn memory(&self, name: &str, waiting: &Waiting) -> Option<(String, Duration)> {
+        match &waiting.publication.key {
+            Some(key) => Some((Store::key(name, key), self.terms.idempotency_age)),
+            None if self.buffers() => {
+                let own = format!("{}-{}", self.instance, waiting.number);
+                Some((Store::key(name, &own), MEMORY))
+            }
+            None => None,
+        }
+    }
+
+    /// Reads how a message was accepted.
+    async fn read(&self, publication: &Publication, outcome: Outcome) -> Result<Accepted, StoreError> {
+        let Publication { channel, frame, .. } = publication;
+        let value = outcome.result?;
+        let (payload, accepted) = if self.terms.keeps(channel) {
+            let (epoch, offset, is_duplicate, _) = <(String, u64, bool, Value)>::from_redis_value(value)?;
+            if is_duplicate {
+                return Ok(Accepted::Duplicate(Offset(offset)));
+            }
+            ([format!("{epoch} {offset} ").as_bytes(), frame].concat(), Accepted::At(Offset(offset)))
+        } else {
+            (unkept(frame), Accepted::Unkept)
+        };
         if outcome.is_ahead {
             // The slot is moving: the subscribers are still where it comes from. What is missed here is read once it has moved.
-            let name = self.store.channel(&publication.channel);
-            let payload = [format!("{epoch} {offset} ").as_bytes(), &publication.frame].concat();
-            if let Err(error) = self.store.publish(&name, &payload).await {
+            if let Err(error) = self.store.publish(&self.store.channel(channel), &payload).await {
                 tracing::debug!(%error, "publishing where a slot comes from");
             }
         }
-        Ok(Offset(offset))
+        Ok(accepted)
     }
+}
+
+/// Returns the payload of a message that is neither counted nor kept.
+fn unkept(frame: &[u8]) -> Vec<u8> {
+    [format!("{UNKEPT} 0 ").as_bytes(), frame].concat()
 }

@@ -75,6 +75,11 @@ impl Track {
         self.position.is_some()
     }
 
+    /// Notes that the subscription stands on a channel whose messages have no places.
+    pub(super) fn begin(&mut self) {
+        self.position.get_or_insert_default();
+    }
+
     /// Notes that messages may be missing: a new connection, or a full queue.
     pub(super) fn suspect(&mut self) {
         self.is_live = false;

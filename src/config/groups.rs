@@ -1,0 +1,136 @@
+//! Rules for groups: what differs for those whose names match a pattern.
+
+use std::sync::Arc;
+
+use super::reader::{Reader, Section, Setting};
+
+/// Longest pattern, in bytes: that of a group's name.
+const PATTERN_MAX: usize = 128;
+
+/// The rules of `[[groups]]`; of those that match a name the first counts.
+#[derive(Clone, Debug, Default)]
+pub struct Groups(Arc<[GroupRule]>);
+
+/// One rule.
+#[derive(Clone, Debug)]
+struct GroupRule {
+    pattern: Pattern,
+    replay: Replay,
+}
+
+/// Whether messages are kept for a while, so that gaps can be repaired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Replay {
+    On,
+    Off,
+}
+
+/// A name in which `*` stands for any text, none included.
+#[derive(Clone, Debug)]
+struct Pattern(Box<str>);
+
+impl Groups {
+    /// Returns whether the messages of a group are counted and kept.
+    pub(crate) fn keeps(&self, name: &str) -> bool {
+        let rule = self.0.iter().find(|rule| rule.pattern.matches(name));
+        rule.is_none_or(|rule| rule.replay == Replay::On)
+    }
+}
+
+impl Pattern {
+    fn matches(&self, name: &str) -> bool {
+        let Some((start, rest)) = self.0.split_once('*') else { return *self.0 == *name };
+        let Some(mut name) = name.strip_prefix(start) else { return false };
+        let (middle, end) = rest.rsplit_once('*').unwrap_or(("", rest));
+        // The earliest place of each part leaves the most room for the next.
+        for part in middle.split('*') {
+            let Some((_, after)) = name.split_once(part) else { return false };
+            name = after;
+        }
+        name.ends_with(end)
+    }
+}
+
+impl Setting for Pattern {
+    const EXPECTED: &'static str = "a group's name of 1 to 128 bytes, in which * stands for any text";
+
+    fn read(text: &str) -> Option<Self> {
+        let is_name = (1..=PATTERN_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
+        is_name.then(|| Self(text.into()))
+    }
+}
+
+impl Setting for Replay {
+    const EXPECTED: &'static str = "\"on\" or \"off\"";
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "on" => Some(Self::On),
+            "off" => Some(Self::Off),
+            _ => None,
+        }
+    }
+}
+
+/// Takes `[[groups]]`.
+pub(super) fn read<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Groups {
+    let mut rules = Vec::new();
+    for mut section in reader.list_of_sections(document, "groups") {
+        let place = reader.place(&section, "pattern");
+        let before = reader.fault_count();
+        let pattern = reader.optional::<Pattern>(&mut section, "pattern");
+        let replay = reader.setting(&mut section, "replay", Replay::On);
+        match pattern {
+            Some(pattern) => rules.push(GroupRule { pattern, replay }),
+            None if reader.fault_count() == before => {
+                reader.fault(place, section.dotted("pattern"), "missing; for instance pattern = \"ticks-*\"");
+            }
+            None => {}
+        }
+        reader.finish(section);
+    }
+    Groups(rules.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn matches(pattern: &str, name: &str) -> bool {
+        Pattern(pattern.into()).matches(name)
+    }
+
+    /// The same by trying everything.
+    fn matches_slowly(pattern: &[u8], name: &[u8]) -> bool {
+        match (pattern.split_first(), name.split_first()) {
+            (None, None) => true,
+            (None, Some(_)) => false,
+            (Some((b'*', rest)), _) => {
+                matches_slowly(rest, name)
+                    || name.split_first().is_some_and(|(_, name)| matches_slowly(pattern, name))
+            }
+            (Some((one, rest)), Some((other, name))) => one == other && matches_slowly(rest, name),
+            (Some(_), None) => false,
+        }
+    }
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, name) in [("ticks-*", "ticks-"), ("ticks-*", "ticks-eur"), ("*", "é"), ("a*b*a", "aba")]
+        {
+            assert!(matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [("ticks-*", "tick"), ("ticks", "ticks-eur"), ("a*a", "a"), ("*b*b*", "abc")] {
+            assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn patterns_match_what_trying_everything_finds(pattern in "[ab*]{1,8}", name in "[ab]{0,8}") {
+            prop_assert_eq!(matches(&pattern, &name), matches_slowly(pattern.as_bytes(), name.as_bytes()));
+        }
+    }
+}

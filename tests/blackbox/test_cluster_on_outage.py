@@ -1,0 +1,260 @@
+"""`on_outage`: what waits for Redis goes out in order and once; what is served without it is said to be so."""
+
+import json
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+
+from cluster import (JOIN_MOON, LONG_LEASE, LateNode, Publisher, ask, clients_of, is_internal_error, listening_ports,
+                     metric, paused, publish, received_until_now, redis, start_on, start_redis, throughout)
+from conftest import connection_id, eventually, request
+from doubts import doubtful, hold_up
+from wire import Socket, handshake
+
+BUFFER = LONG_LEASE | {"GATECAST_REDIS_ON_OUTAGE": "buffer", "GATECAST_REDIS_BUFFER_AGE": "20s"}
+LOCAL = {"GATECAST_REDIS_ON_OUTAGE": "local"}
+
+
+def answer_of(node, path, text):
+    response, body = request(node.address, "POST", f"/beta/{path}", text.encode())
+    return response.status, json.loads(body)
+
+
+def say(client, text):
+    client.send(json.dumps({"action": "sendMessage", "data": text}))
+
+
+def handshake_status(address):
+    with Socket(address) as client:
+        return client.send(handshake()).response(has_body=False)[0]
+
+
+def buffered(node):
+    return metric(node, "gatecast_buffer_messages")
+
+
+def dropped(node, reason):
+    return metric(node, "gatecast_messages_dropped_total", reason=reason)
+
+
+@pytest.mark.parametrize("way", ["killed and persistent", "killed and empty", "paused"])
+def test_what_waits_goes_out_in_order_and_once(start_redis, start_on, way):
+    server = start_redis(is_persistent=way == "killed and persistent")
+    nodes = start_on(server, 2, **BUFFER)
+    with clients_of(nodes) as clients, ThreadPoolExecutor() as threads:
+        expected = [f"message {number}" for number in range(300)]
+
+        def while_away():
+            for text in expected:
+                say(clients[0], text)
+            eventually(lambda: buffered(nodes[0]) == 300)
+            assert metric(nodes[0], "gatecast_buffer_bytes") > 300 * len("message 1")
+            # A caller waits for its answer, behind the others.
+            caller = threads.submit(publish, nodes[0], "@broadcast", "the last")
+            eventually(lambda: buffered(nodes[0]) == 301)
+            # What cannot wait is refused as ever.
+            assert is_internal_error(ask(clients[1], '{"action":"joinGroup","group":"refused"}'))
+            assert handshake_status(nodes[0].address) == 503
+            return caller
+
+        if way == "paused":
+            with paused(server.process):
+                caller = while_away()
+        else:
+            server.kill()
+            caller = while_away()
+            assert server.start()
+        assert caller.result()[0] == 200
+        assert received_until_now(clients, nodes[1]) == [[*expected, "the last"]] * 2
+        assert buffered(nodes[0]) == metric(nodes[0], "gatecast_buffer_bytes") == 0
+        assert metric(nodes[0], "gatecast_messages_dropped_total") == 0
+
+
+@pytest.mark.parametrize("way", ["the answer is lost", "Redis stalls"])
+def test_what_waits_in_doubt_arrives_once_and_before_what_came_later(redis, doubtful, start_on, way):
+    (other,) = start_on(redis, 1, **BUFFER)
+    (node,) = start_on(doubtful, 1, **BUFFER)
+    with clients_of([node, other]) as clients, ThreadPoolExecutor() as threads:
+        expected = []
+        for number in range(3):
+            text = f"in doubt {number}"
+            doubtful.leave_in_doubt(text, doubtful.lose_answer if way == "the answer is lost" else hold_up(redis.process))
+            caller = threads.submit(answer_of, node, "@broadcast", text)
+            eventually(lambda: doubtful.marker is None)
+            say(clients[0], f"later {number}")
+            if way == "Redis stalls":
+                eventually(lambda: buffered(node) == 2)
+                redis.process.send_signal(signal.SIGCONT)
+            status, answer = caller.result()
+            assert status == 200 and set(answer) == {"offset"}, "its sender said it once"
+            expected += [text, f"later {number}"]
+        assert received_until_now(clients, other) == [expected] * 2
+        assert metric(node, "gatecast_messages_dropped_total") == 0
+
+
+def test_callers_and_clients_lose_nothing_in_many_outages(start_redis, start_on):
+    server = start_redis(is_persistent=True)
+    nodes = start_on(server, 2, **BUFFER)
+    with clients_of(nodes) as clients:
+        with Publisher(nodes[:1], name="one") as one, Publisher(nodes[1:], name="two") as two:
+            for _ in range(3):
+                one.more(20)
+                two.more(20)
+                server.kill()
+                eventually(lambda: all(buffered(node) for node in nodes))
+                assert server.start()
+            one.more(20)
+            two.more(20)
+        received = received_until_now(clients, nodes[0])
+        for publisher in (one, two):
+            assert {status for _, status, _ in publisher.answers} == {200}
+            for number, texts in enumerate(received):
+                publisher.check(texts, f"client {number}")
+
+
+def test_what_does_not_fit_is_refused_and_the_rest_arrives(redis, start_on):
+    (node,) = start_on(redis, 1, **(BUFFER | {"GATECAST_REDIS_BUFFER_BYTES": "8192"}))
+    with clients_of([node]) as (client,):
+        redis.kill()
+        say(client, "0")
+        eventually(lambda: buffered(node) == 1)
+        for number in range(1, 100):
+            say(client, str(number))
+        eventually(lambda: buffered(node) + dropped(node, "buffer_full") == 100)
+        kept = int(buffered(node))
+        assert 8 < kept < 64 and metric(node, "gatecast_buffer_bytes") <= 8192
+        assert all(is_internal_error(client.recv(timeout=10)) for _ in range(100 - kept))
+        assert publish(node, "@broadcast", "x" * 4096)[0] == 503
+        assert redis.start()
+        assert received_until_now([client], node) == [[str(number) for number in range(kept)]]
+
+
+def test_what_waits_too_long_is_refused_and_does_not_arrive(redis, start_on):
+    (node,) = start_on(redis, 1, **(BUFFER | {"GATECAST_REDIS_BUFFER_AGE": "500ms"}))
+    with clients_of([node]) as (client,):
+        redis.kill()
+        for number in range(10):
+            say(client, str(number))
+        assert all(is_internal_error(client.recv(timeout=10)) for _ in range(10))
+        assert publish(node, "@broadcast", "refused")[0] == 503
+        assert dropped(node, "buffer_age") == 11 and buffered(node) == 0
+        assert redis.start()
+        assert received_until_now([client], node) == [[]]
+
+
+def test_messages_of_groups_without_replay_do_not_wait(redis, start_on):
+    (node,) = start_on(redis, 1, '[[groups]]\npattern = "ticks-*"\nreplay = "off"\n', **BUFFER)
+    redis.kill()
+    assert publish(node, "@groups/ticks-eur", "stale")[0] == 503
+    assert dropped(node, "unavailable") == 1
+
+
+def test_a_node_that_ends_answers_for_what_waits(redis, start_on):
+    (node,) = start_on(redis, 1, "[drain]\nwindow = \"0s\"\n", **BUFFER)
+    redis.kill()
+    with ThreadPoolExecutor() as threads:
+        caller = threads.submit(publish, node, "@broadcast", "refused")
+        eventually(lambda: buffered(node) == 1)
+        node.is_ended_by_test = True
+        node.signal(signal.SIGTERM)
+        assert caller.result()[0] == 503
+    assert node.wait() == 0
+
+
+def test_a_node_that_ends_takes_its_last_messages_to_redis(start_redis, start_on):
+    """The last word of a client, said by `$disconnect`, is on its way when everything else is over."""
+    server = start_redis(is_persistent=True)
+    farewell = '[drain]\nwindow = "0s"\n[routes."$disconnect"]\nintegration = "broadcast"\ndata = "somebody left"\n'
+    leaving, staying = start_on(server, 2, farewell)
+    with staying.connect() as watcher:
+        with leaving.connect(), leaving.connect():
+            leaving.is_ended_by_test = True
+            leaving.signal(signal.SIGTERM)
+            assert leaving.wait() == 0
+        assert [watcher.recv(timeout=10) for _ in range(2)] == ["somebody left"] * 2
+
+
+@pytest.mark.parametrize("way", ["killed and persistent", "killed and empty", "paused"])
+def test_alone_a_node_serves_its_own_members_and_says_so(start_redis, start_on, way):
+    server = start_redis(is_persistent=way == "killed and persistent")
+    nodes = start_on(server, 2, **LOCAL)
+    with clients_of(nodes) as (near, far), ExitStack() as stack:
+        assert ask(near, JOIN_MOON) == ask(far, JOIN_MOON) == "joined moon"
+
+        def while_away():
+            assert eventually(lambda: publish_locally(nodes[0], "@broadcast", "first"))
+            assert near.recv(timeout=10) == "first"
+            late = stack.enter_context(nodes[0].connect())
+            for group in ("moon", "mars"):
+                assert ask(late, json.dumps({"action": "joinGroup", "group": group})) == f"joined {group}"
+            assert publish_locally(nodes[0], "@groups/moon", "to the moon")
+            assert near.recv(timeout=10) == late.recv(timeout=10) == "to the moon"
+            assert publish_locally(nodes[0], "@groups/mars", "to mars") and late.recv(timeout=10) == "to mars"
+            say(late, "from a client")
+            assert near.recv(timeout=10) == late.recv(timeout=10) == "from a client"
+            late_id = connection_id(late)
+            assert nodes[0].post(late_id, b"direct") == 200 and late.recv(timeout=10) == "direct"
+            assert nodes[1].post(late_id, b"refused") == 503
+            # Past the time in which other nodes would no longer be ready.
+            throughout(1.5, lambda: all(node.page("/ready")[0] == 200 for node in nodes))
+            return late, late_id
+
+        if way == "paused":
+            with paused(server.process):
+                late, late_id = while_away()
+        else:
+            server.kill()
+            late, late_id = while_away()
+            assert server.start()
+        eventually(lambda: all(metric(node, "gatecast_redis_up") == 1 for node in nodes))
+        eventually(lambda: nodes[1].post(late_id, b"from the other node") == 200)
+        assert late.recv(timeout=10) == "from the other node"
+        eventually(lambda: server.mentions(late_id))
+        eventually(lambda: answer_of(nodes[1], "@groups/mars", "again")[0] == 200)
+        assert late.recv(timeout=10) == "again"
+        # Nobody has anything twice, and the other node's clients have nothing of what was said alone.
+        assert received_until_now([near, far, late], nodes[1]) == [[], [], []]
+        assert metric(nodes[0], "gatecast_messages_published_local_total") >= 4
+        late.close()
+        eventually(lambda: nodes[1].post(late_id, b"hello") == 410)
+        eventually(lambda: not server.mentions(late_id))
+
+
+def publish_locally(node, path, text):
+    status, answer = answer_of(node, path, text)
+    if status == 503:
+        return False
+    assert (status, answer) == (202, {"offset": None, "scope": "node"})
+    return True
+
+
+@pytest.mark.parametrize("way", ["the answer is lost", "Redis stalls"])
+def test_alone_a_message_in_doubt_is_refused_and_comes_at_most_once(redis, doubtful, start_on, way):
+    (node,) = start_on(doubtful, 1, **(LOCAL | LONG_LEASE))
+    with clients_of([node]) as (client,):
+        doubtful.leave_in_doubt("doubtful", doubtful.lose_answer if way == "the answer is lost" else hold_up(redis.process))
+        assert publish(node, "@broadcast", "doubtful")[0] == 503
+        assert doubtful.marker is None and dropped(node, "unavailable") == 1
+        redis.process.send_signal(signal.SIGCONT)
+        assert received_until_now([client], node) == [["doubtful"]]
+
+
+def test_a_node_that_starts_without_redis_never_serves_alone(tmp_path, redis):
+    redis.kill()
+
+    def while_starting(node):
+        eventually(lambda: node.page("/ready")[0] == 503 and "redis" in node.log().lower())
+        # One port is for clients, the other knows no handshakes.
+        addresses = [("127.0.0.1", port) for port in listening_ports(node.process.pid)]
+        assert sorted(handshake_status(address) for address in addresses) == [404, 503]
+        assert redis.start()
+
+    (tmp_path / "late").mkdir()
+    node = LateNode(tmp_path / "late", while_starting, GATECAST_REDIS_URL=redis.url, **(LOCAL | LONG_LEASE))
+    try:
+        eventually(lambda: node.page("/ready")[0] == 200)
+        node.serves()
+    finally:
+        node.kill()
