@@ -217,6 +217,7 @@ fn readme_lists_the_settings_there_are() {
             "management.keys",
             "route_selection_expression",
             "routes",
+            "groups",
         ]
         .map(str::to_owned),
     );
