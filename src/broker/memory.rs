@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 
 use self::keys::Keys;
 use super::{
-    Accepted, Broker, Channel, Delivery, History, Offset, Publication, PublishError, PublishResult, Standing, Terms,
+    Accepted, Broker, Channel, Delivery, History, Offset, Publication, PublishError, PublishResult, Standing,
+    Terms,
 };
 use crate::hub::Hub;
 use crate::inbox::Event;
