@@ -7,6 +7,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use self::reader::{PREFIX, Reader};
 use crate::route::RouteTable;
 
@@ -44,6 +46,8 @@ pub struct Config {
     pub management: Management,
     /// Who may connect.
     pub auth: Auth,
+    /// What stands between clients and the node.
+    pub proxies: ProxySettings,
     /// Where many nodes meet; `None` for a node that is alone.
     pub redis: Option<RedisSettings>,
     /// What differs between groups.
@@ -222,6 +226,15 @@ pub struct Auth {
     pub allowed_origins: Vec<String>,
     /// Header that a trusted proxy sets to the authenticated user's name.
     pub user_header: Option<String>,
+}
+
+/// What stands between clients and the node.
+#[derive(Clone, Debug, Default)]
+pub struct ProxySettings {
+    /// Whose word is taken for a client's address and user.
+    pub trusted: Vec<IpNet>,
+    /// Whether every connection of the public port begins with a header of the PROXY protocol.
+    pub protocol: bool,
 }
 
 /// Where settings come from.

@@ -23,12 +23,16 @@ use warp::hyper::Request;
 
 use crate::config::Limits;
 use crate::lifecycle::Lifecycle;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ProxyRefusal};
+
+use self::proxies::Proxies;
 
 pub(crate) mod admin;
 pub(crate) mod connect;
 pub(crate) mod listing;
 pub(crate) mod manage;
+pub(crate) mod proxies;
+mod proxy_header;
 
 /// Longest request head, in bytes; a JWT in a query string fits.
 const MAX_HEAD: usize = 16 << 10;
@@ -39,7 +43,7 @@ const MAX_HEADERS: usize = 100;
 /// How long to let the system recover when it has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The client's address, as an extension of every request.
+/// The other end of the connection, be it the client or a proxy, as an extension of every request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
@@ -48,6 +52,8 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 pub(crate) struct Port {
     pub(crate) listener: TcpListener,
     pub(crate) accepted: IntCounter,
+    /// Who must begin every connection with a PROXY header; `None` where there is none.
+    pub(crate) proxies: Option<Arc<Proxies>>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -74,10 +80,14 @@ impl Server {
     {
         while let Some((permit, accepted)) = self.accept(&port).await {
             match accepted {
-                Ok((stream, peer)) => {
+                Ok((mut stream, peer)) => {
                     port.accepted.inc();
-                    let task = self.clone().converse(stream, peer, routes.clone(), permit);
-                    self.lifecycle.spawn(task);
+                    let (server, routes, proxies) = (self.clone(), routes.clone(), port.proxies.clone());
+                    self.lifecycle.spawn(async move {
+                        if let Some(peer) = server.identify(&mut stream, peer, proxies.as_deref()).await {
+                            server.converse(stream, peer, routes, permit).await;
+                        }
+                    });
                 }
                 Err(error) => {
                     self.metrics.accept_errors.inc();
@@ -97,6 +107,31 @@ impl Server {
             Some((permit, port.listener.accept().await))
         };
         port.stop.run_until_cancelled(next).await.flatten()
+    }
+
+    /// Returns the other end as the PROXY header has it, where there is one; `None` to close.
+    async fn identify(
+        &self,
+        stream: &mut TcpStream,
+        peer: SocketAddr,
+        proxies: Option<&Proxies>,
+    ) -> Option<SocketAddr> {
+        let Some(proxies) = proxies else { return Some(peer) };
+        let named = if proxies.trust(peer.ip()) {
+            let header = tokio::time::timeout(self.handshake_timeout, proxy_header::read(stream));
+            let in_time = self.lifecycle.ending().run_until_cancelled_owned(header).await?;
+            in_time.unwrap_or(Err(ProxyRefusal::Incomplete))
+        } else {
+            Err(ProxyRefusal::Untrusted)
+        };
+        match named {
+            Ok(named) => Some(named.unwrap_or(peer)),
+            Err(refusal) => {
+                self.metrics.count_proxy_refusal(refusal);
+                tracing::debug!(reason = ?refusal, "PROXY header");
+                None
+            }
+        }
     }
 
     /// Answers the requests of one connection, until it ends or becomes a WebSocket.

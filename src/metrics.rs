@@ -48,6 +48,17 @@ pub(crate) enum Refusal {
     Draining,
 }
 
+/// Why a connection was closed over its PROXY header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProxyRefusal {
+    /// The peer is no trusted proxy.
+    Untrusted,
+    /// It is none.
+    Malformed,
+    /// It did not come whole and in time.
+    Incomplete,
+}
+
 /// How the repair of a gap ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Recovery {
@@ -103,6 +114,7 @@ labels! {
         Capacity => "capacity", Unavailable => "unavailable", Draining => "draining",
     }
     Reconciled { Written => "written", Removed => "removed" }
+    ProxyRefusal { Untrusted => "untrusted", Malformed => "malformed", Incomplete => "incomplete" }
     DropReason {
         Overload => "overload", SlowConsumer => "slow_consumer", Unavailable => "unavailable",
         BufferFull => "buffer_full", BufferAge => "buffer_age", InboxFull => "inbox_full",
@@ -158,6 +170,8 @@ metrics! {
     accepted: IntCounterVec("gatecast_http_connections_accepted_total", ["port"]);
     /// Failures to accept an HTTP connection.
     accept_errors: IntCounter("gatecast_http_accept_errors_total");
+    /// Connections refused for what they began with instead of a PROXY header, or because they may send none.
+    proxy_headers_refused: IntCounterVec("gatecast_proxy_headers_refused_total", ["reason"]);
     /// Time from a handshake's request to its answer, $connect included.
     handshake_duration: Histogram("gatecast_handshake_duration_seconds"; LATENCY_BUCKETS);
     /// Handshakes refused.
@@ -242,6 +256,9 @@ impl Metrics {
         Recovery::ALL.iter().for_each(|one| drop(metrics.recoveries.with_label_values(&[one.label()])));
         Reconciled::ALL.iter().for_each(|one| drop(metrics.reconciled.with_label_values(&[one.label()])));
         DropReason::ALL.iter().for_each(|reason| drop(metrics.dropped.with_label_values(&[reason.label()])));
+        ProxyRefusal::ALL
+            .iter()
+            .for_each(|refusal| drop(metrics.proxy_headers_refused.with_label_values(&[refusal.label()])));
         LagStage::ALL.iter().for_each(|stage| drop(metrics.delivery_lag.with_label_values(&[stage.label()])));
         metrics.slow_consumers.with_label_values(&[SLOW_POLICY]);
         Ok(metrics)
@@ -266,6 +283,10 @@ impl Metrics {
 
     pub(crate) fn count_refusal(&self, refusal: Refusal) {
         self.handshakes_rejected.with_label_values(&[refusal.label()]).inc();
+    }
+
+    pub(crate) fn count_proxy_refusal(&self, refusal: ProxyRefusal) {
+        self.proxy_headers_refused.with_label_values(&[refusal.label()]).inc();
     }
 
     pub(crate) fn count_route(&self, key: &str, outcome: RouteOutcome) {

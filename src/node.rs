@@ -25,6 +25,7 @@ use crate::http::admin::{self, Admin};
 use crate::http::connect::{self, Connect};
 use crate::http::listing::Lister;
 use crate::http::manage::{self, Manage};
+use crate::http::proxies::Proxies;
 use crate::http::{Port, Server, error_reply};
 use crate::hub::Hub;
 use crate::id::NodeTag;
@@ -151,11 +152,13 @@ impl Node {
         };
         let admission = Arc::new(admission);
         self.look_after_others(tag, &admission);
+        let proxies = Arc::new(Proxies::new(config.proxies.trusted.clone()));
         let connect = Connect {
             stage: Arc::clone(&stage),
             admission,
             hub: Arc::clone(&parts.hub),
             lifecycle: self.lifecycle.clone(),
+            proxies: Arc::clone(&proxies),
         };
         let pages = Admin {
             node: config.node_name.as_str().into(),
@@ -172,7 +175,8 @@ impl Node {
         let admin_routes = manage::routes(manage).or(admin::routes(&pages)).unify().recover(unknown).unify();
         // Each port has its own bound on connections: strangers on the public one must not keep probes out of the other.
         let server = || Server::new(self.lifecycle.clone(), Arc::clone(&parts.metrics), &config.limits);
-        let public = self.port(public, "public", self.lifecycle.accepting());
+        let mut public = self.port(public, "public", self.lifecycle.accepting());
+        public.proxies = config.proxies.protocol.then_some(proxies);
         let admin = self.port(admin, "admin", self.lifecycle.ending());
         self.lifecycle.spawn(server().serve(public, public_routes));
         self.lifecycle.spawn(server().serve(admin, admin_routes));
@@ -197,7 +201,7 @@ impl Node {
     }
 
     fn port(&self, listener: TcpListener, name: &str, stop: CancellationToken) -> Port {
-        Port { listener, accepted: self.metrics.accepted.with_label_values(&[name]), stop }
+        Port { listener, accepted: self.metrics.accepted.with_label_values(&[name]), proxies: None, stop }
     }
 
     /// Ends the node: returns how many connections were cut rather than closed, because `hurry` came or time was up.

@@ -207,6 +207,22 @@ impl<'d> Reader<'d> {
         })
     }
 
+    /// Takes a list of values, written as [`Reader::texts`] has it.
+    pub(super) fn list<T: Setting>(&mut self, section: &mut Section<'d>, key: &'static str) -> Vec<T> {
+        let place = self.place(section, key);
+        let mut values = Vec::new();
+        for text in self.texts(section, key) {
+            match T::read(&text) {
+                Some(value) => values.push(value),
+                None => {
+                    let message = format!("{text:?} is not {}", T::EXPECTED);
+                    self.fault(place.clone(), section.dotted(key), message);
+                }
+            }
+        }
+        values
+    }
+
     /// Reports every key of `section` that nothing asked for.
     pub(super) fn finish(&mut self, mut section: Section<'d>) {
         for (key, _) in std::mem::take(&mut section.table) {

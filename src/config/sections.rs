@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::reader::{Reader, Section};
 use super::settings::Switchable;
 use super::{
-    AccessKey, Auth, Config, Drain, Limits, LogFormat, Management, ManagementAuth, OnOutage, RedisSettings,
-    RedisTls, RedisUrl, Secret, groups, routes,
+    AccessKey, Auth, Config, Drain, Limits, LogFormat, Management, ManagementAuth, OnOutage, ProxySettings,
+    RedisSettings, RedisTls, RedisUrl, Secret, groups, routes,
 };
 use crate::route::{BUILT_IN, RouteTable};
 
@@ -28,7 +28,8 @@ pub(super) fn read<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> C
     let groups = groups::read(reader, document);
     let limits = limits(reader, document);
     let drain = drain(reader, document);
-    let auth = auth(reader, document);
+    let proxies = proxies(reader, document);
+    let auth = auth(reader, document, &proxies);
     let redis = redis(reader, document);
     let management = management(reader, document, [listen, admin_listen]);
     Config {
@@ -42,6 +43,7 @@ pub(super) fn read<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> C
         drain,
         management,
         auth,
+        proxies,
         redis,
         groups,
         routes,
@@ -163,12 +165,29 @@ fn redis<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Option<Redi
     })
 }
 
-fn auth<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Auth {
+fn proxies<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> ProxySettings {
+    let trusted = reader.list(document, "trusted_proxies");
+    let place = reader.place(document, "proxy_protocol");
+    let protocol = reader.setting(document, "proxy_protocol", false);
+    if protocol && trusted.is_empty() {
+        let message = "nobody could connect; set trusted_proxies to the addresses of the load balancers";
+        reader.fault(place, "proxy_protocol".to_owned(), message);
+    }
+    ProxySettings { trusted, protocol }
+}
+
+fn auth<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>, proxies: &ProxySettings) -> Auth {
     let mut section = reader.section(document, "auth");
+    let place = reader.place(&section, "user_header");
     let auth = Auth {
         allowed_origins: reader.texts(&mut section, "allowed_origins"),
         user_header: reader.optional(&mut section, "user_header"),
     };
+    if auth.user_header.is_some() && proxies.trusted.is_empty() {
+        let message =
+            "anybody could name themselves; set trusted_proxies to the addresses that set the header";
+        reader.fault(place, "auth.user_header".to_owned(), message);
+    }
     reader.finish(section);
     auth
 }

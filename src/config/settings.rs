@@ -1,7 +1,9 @@
 //! The kinds of values that settings have, and how each is written.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use super::reader::Setting;
 use super::{LogFormat, ManagementAuth, OnOutage, Secret};
@@ -53,6 +55,17 @@ impl Setting for SocketAddr {
 
     fn read(text: &str) -> Option<Self> {
         text.parse().ok()
+    }
+}
+
+impl Setting for IpNet {
+    const EXPECTED: &'static str =
+        "an address or a network without bits behind its prefix, such as \"10.0.0.5\" or \"10.0.0.0/8\"";
+
+    fn read(text: &str) -> Option<Self> {
+        let host = |_| text.parse().map(|address: IpAddr| Self::from(address.to_canonical()));
+        let network: Self = text.parse().or_else(host).ok()?;
+        (network == network.trunc()).then_some(network)
     }
 }
 

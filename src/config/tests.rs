@@ -166,3 +166,40 @@ fn messages_have_to_fit_into_outboxes() {
     let faults = load("[limits]\nmessage_bytes = 2097152\n", &[]).expect_err("a fault");
     assert!(faults[0].starts_with("gatecast.toml:2: limits.message_bytes: larger than"), "{faults:?}");
 }
+
+#[test]
+fn trusted_proxies_are_addresses_and_networks() {
+    let config = load(
+        "trusted_proxies = [\"10.0.0.5\", \"192.0.2.0/24\", \"2001:db8::/32\"]\nproxy_protocol = true",
+        &[],
+    )
+    .expect("valid");
+    let trusted: Vec<_> = config.proxies.trusted.iter().map(ToString::to_string).collect();
+    assert_eq!(trusted, ["10.0.0.5/32", "192.0.2.0/24", "2001:db8::/32"]);
+    assert!(config.proxies.protocol);
+    let faults = load(
+        "stage = \"a\"\ntrusted_proxies = [\"10.0.0.0/8\", \"10.0.0.5/8\", \"localhost\", \"10.0.0.0/33\"]\n",
+        &[],
+    )
+    .expect_err("faults");
+    assert_eq!(faults.len(), 3, "{faults:?}");
+    for (fault, text) in faults.iter().zip(["10.0.0.5/8", "localhost", "10.0.0.0/33"]) {
+        let expected = format!("gatecast.toml:2: trusted_proxies: {text:?} is not an address or a network");
+        assert!(fault.starts_with(&expected), "{fault}");
+    }
+}
+
+#[test]
+fn what_only_a_trusted_proxy_may_say_needs_one() {
+    let faults = load("proxy_protocol = true\n[auth]\nuser_header = \"X-User\"\n", &[]).expect_err("faults");
+    let expected = [
+        "gatecast.toml:1: proxy_protocol: nobody could connect; set trusted_proxies",
+        "gatecast.toml:3: auth.user_header: anybody could name themselves; set trusted_proxies",
+    ];
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    for (fault, expected) in faults.iter().zip(expected) {
+        assert!(fault.starts_with(expected), "{fault}");
+    }
+    let variables = [("GATECAST_TRUSTED_PROXIES", "127.0.0.1, ::1"), ("GATECAST_AUTH_USER_HEADER", "X-User")];
+    assert_eq!(load("", &variables).expect("valid").proxies.trusted.len(), 2);
+}

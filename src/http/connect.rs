@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ use tracing::Instrument as _;
 use warp::Filter;
 use warp::path::FullPath;
 
+use super::proxies::Proxies;
 use super::{Peer, error_reply};
 use crate::admission::{Admission, Refused};
 use crate::connection::NewSocket;
@@ -41,6 +43,7 @@ pub(crate) struct Connect {
     pub(crate) admission: Arc<Admission>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) proxies: Arc<Proxies>,
 }
 
 /// One handshake.
@@ -48,7 +51,7 @@ struct Handshake {
     method: Method,
     path: FullPath,
     headers: HeaderMap,
-    peer: Peer,
+    client: IpAddr,
     upgrade: Option<OnUpgrade>,
 }
 
@@ -61,14 +64,30 @@ pub(crate) fn routes(
         .and(warp::header::headers_cloned())
         .and(warp::ext::get::<Peer>())
         .and(warp::ext::optional::<OnUpgrade>())
-        .map(|method, path, headers, peer, upgrade| Handshake { method, path, headers, peer, upgrade })
-        .and_then(move |handshake| {
+        .map(|method, path, headers, Peer(peer), upgrade| {
+            let client = peer.ip().to_canonical();
+            Handshake { method, path, headers, client, upgrade }
+        })
+        .and_then(move |mut handshake| {
             let connect = connect.clone();
-            async move { Ok::<_, Infallible>(connect.answer(&handshake).await) }
+            async move {
+                connect.look_behind_proxies(&mut handshake);
+                Ok::<_, Infallible>(connect.answer(&handshake).await)
+            }
         })
 }
 
 impl Connect {
+    /// Finds the client's address, and takes away what only a trusted proxy may say: nobody further in can believe it.
+    fn look_behind_proxies(&self, Handshake { client, headers, .. }: &mut Handshake) {
+        if let Some(name) = &self.admission.auth.user_header
+            && !self.proxies.trust(*client)
+        {
+            headers.remove(name);
+        }
+        *client = self.proxies.client(*client, headers);
+    }
+
     async fn answer(&self, handshake: &Handshake) -> Response<Vec<u8>> {
         let began = Instant::now();
         let metrics = &self.admission.metrics;
@@ -117,8 +136,7 @@ impl Connect {
         accept: &HeaderValue,
         upgrade: OnUpgrade,
     ) -> Result<Response<Vec<u8>>, Refused> {
-        let Peer(peer) = handshake.peer;
-        let ticket = self.admission.admit(peer.ip().to_canonical(), &handshake.headers).await?;
+        let ticket = self.admission.admit(handshake.client, &handshake.headers).await?;
         let id = ticket.record().id;
         let span = tracing::info_span!("conn", conn.id = %id);
         if self.hub.expect(ticket).await != JoinOutcome::Joined {

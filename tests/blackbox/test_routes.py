@@ -154,7 +154,7 @@ def test_the_predefined_routes_cannot_be_called_by_a_client(start):
 
 
 def test_a_back_end_can_send_to_all_to_a_group_and_to_a_user(start):
-    node = start('auth.user_header = "X-User"')
+    node = start('auth.user_header = "X-User"\ntrusted_proxies = ["127.0.0.1"]')
     post = lambda path: request(node.address, "POST", f"/beta/{path}", b"hello")[0].status
     with node.connect(additional_headers={"X-User": "tom"}) as tom, node.connect() as other:
         assert ask(other, '{"action":"joinGroup","group":"moon"}') == "joined moon"
