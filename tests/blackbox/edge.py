@@ -20,6 +20,7 @@ from conftest import ROOT, Node, clean_environment, eventually, request
 
 DEPLOY = ROOT / "deploy"
 LOOPBACK = {"GATECAST_TRUSTED_PROXIES": "127.0.0.1"}
+PROXY_PROTOCOL = LOOPBACK | {"GATECAST_PROXY_PROTOCOL": "true"}
 # Another address of this host: not that of the balancers.
 CLIENT = "127.0.0.5"
 __all__ = ["redis", "start_on", "start_redis"]

@@ -3,10 +3,20 @@
 import pytest
 
 from conftest import connection_id, request
-from edge import CLIENT, LOOPBACK, HaProxy, Nginx, redis, source_ip, start_balancer, start_on, start_redis
+from edge import (
+    CLIENT,
+    LOOPBACK,
+    PROXY_PROTOCOL,
+    HaProxy,
+    Nginx,
+    redis,
+    source_ip,
+    start_balancer,
+    start_on,
+    start_redis,
+)
 
 SPOOFED = "203.0.113.9"
-PROXY_PROTOCOL = LOOPBACK | {"GATECAST_PROXY_PROTOCOL": "true"}
 WHERE = '[routes.where]\nintegration = "reply"\nreply = "${context.identity.sourceIp}"\n'
 USER = 'trusted_proxies = ["127.0.0.1"]\nauth.user_header = "X-User"\n'
 # From a balancer to its nodes: its kind, its options, the nodes' settings.

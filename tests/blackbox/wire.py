@@ -54,11 +54,13 @@ def close_payload(code, reason=b""):
 class Socket:
     """A TCP connection with deadlines on everything."""
 
-    def __init__(self, address, receive_buffer=None, within=10):
+    def __init__(self, address, receive_buffer=None, within=10, source=None):
         self.raw = socket.socket()
         self.raw.settimeout(within)
         if receive_buffer:
             self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source:
+            self.raw.bind((source, 0))
         self.raw.connect(address)
         self.pending = b""
 
