@@ -76,11 +76,10 @@ class Balancer:
         return {int(child): command_line(child) for child in children}
 
     def reload(self):
-        """Has the files read again; returns when new workers serve, and only the old connections are left to the old."""
+        """Has the files read again; returns when new workers serve, and to the old only their connections are left."""
         before = set(self.workers())
         self.process.send_signal(self.RELOAD)
         eventually(lambda: set(self.workers()) - before and self.has_moved_on(before & set(self.workers())))
-        return before
 
     def edit(self, name, pattern, replacement):
         """Changes a file as an operator would."""
@@ -143,17 +142,7 @@ class HaProxy(Balancer):
         return [states[name] for name in sorted(states)]
 
     def has_moved_on(self, old):
-        """As the master tells of workers that it has replaced."""
-        with socket.socket(socket.AF_UNIX) as master:
-            master.settimeout(10)
-            try:
-                master.connect(f"{self.run_folder.name}/master.sock")
-                master.sendall(b"show proc\n")
-                answer = b"".join(iter(lambda: master.recv(1 << 16), b"")).decode()
-            except OSError:
-                return False
-        _, _, replaced = answer.partition("# old workers")
-        return all(re.search(rf"^{process}\s", replaced, re.M) for process in old) and self.is_up()
+        return all(re.search(rf"\({process}\) : Proxy public stopped", self.log()) for process in old) and self.is_up()
 
 
 class Nginx(Balancer):
