@@ -1,5 +1,6 @@
 """What changes behind and in a load balancer while clients are connected: reloads, nodes that end, hang or die."""
 
+import re
 import signal
 import socket
 import ssl
@@ -12,9 +13,10 @@ from botocore.exceptions import ClientError
 from websockets.sync.client import connect
 
 from cluster import LONG_LEASE, Publisher, ask, paused, received_until_now
-from conftest import connection_id, drain_frames, eventually
+from conftest import ROOT, connection_id, drain_frames, eventually
 from edge import (
     CLIENT,
+    DEPLOY,
     LOOPBACK,
     HaProxy,
     Nginx,
@@ -270,3 +272,28 @@ def test_the_lines_for_tls_work_as_they_stand(kind, redis, start_on, start_balan
     raw = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(CLIENT, 0))
     with connect(f"wss://localhost:{port}/beta", sock=raw, ssl=trust, compression=None) as client:
         assert source_ip(nodes[0], connection_id(client)) == CLIENT
+
+
+def test_times_of_the_balancers_fit_those_of_the_nodes():
+    readme = (ROOT / "README.md").read_text()
+    node = {name: seconds(value) for name, value in re.findall(r"^\| `([a-z_.]+)` \| `(\d+[smh])` \|", readme, re.M)}
+    haproxy = (DEPLOY / "haproxy/haproxy.cfg").read_text()
+    nginx = (DEPLOY / "nginx/nginx.conf").read_text()
+
+    def times(text, name):
+        found = re.findall(rf"^\s*{name} (\d+[smh]);?$", text, re.M)
+        assert found, name
+        return [seconds(one) for one in found]
+
+    end = node["limits.max_lifetime"] + node["drain.window"] + node["drain.grace"]
+    assert min(times(haproxy, "hard-stop-after") + times(nginx, "worker_shutdown_timeout")) > end
+    silence = 1.1 * node["limits.ping_interval"] + node["limits.pong_timeout"]
+    # The first of nginx is that of WebSockets.
+    tunnels = [times(haproxy, "timeout tunnel"), times(nginx, "proxy_read_timeout"), times(nginx, "proxy_send_timeout")]
+    assert min(tunnel[0] for tunnel in tunnels) > 2 * silence
+    kept = times(haproxy, "timeout http-keep-alive") + times(nginx, "keepalive_timeout")
+    assert max(kept) < node["limits.handshake_timeout"]
+
+
+def seconds(text):
+    return int(text[:-1]) * {"s": 1, "m": 60, "h": 3_600}[text[-1]]
