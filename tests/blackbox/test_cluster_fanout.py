@@ -65,7 +65,7 @@ def test_a_group_message_reaches_the_members_on_all_nodes_only(nodes):
 
 
 def test_a_user_is_reached_on_all_nodes(redis, start_on):
-    nodes = start_on(redis, GATECAST_AUTH_USER_HEADER="X-User")
+    nodes = start_on(redis, GATECAST_AUTH_USER_HEADER="X-User", GATECAST_TRUSTED_PROXIES="127.0.0.1")
     with nodes[0].connect(additional_headers={"X-User": "tom"}) as one, nodes[2].connect() as other:
         with nodes[2].connect(additional_headers={"X-User": "tom"}) as two:
             assert connection_id(other)

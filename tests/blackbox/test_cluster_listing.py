@@ -59,7 +59,7 @@ def test_every_node_pages_through_the_connections_of_all(nodes, note):
 
 
 def test_groups_and_users_are_listed_with_members_on_many_nodes(redis, start_on):
-    nodes = start_on(redis, config='[auth]\nuser_header = "x-user"')
+    nodes = start_on(redis, config='trusted_proxies = ["127.0.0.1"]\nauth.user_header = "x-user"')
     with ExitStack() as stack:
         clients = []
         for number in range(9):

@@ -26,7 +26,7 @@ def test_the_document_is_valid_openapi_and_on_both_ports(node):
 
 
 def test_a_connection_is_listed_with_what_is_known_of_it(start):
-    node = start('[auth]\nuser_header = "x-user"')
+    node = start('trusted_proxies = ["127.0.0.1"]\nauth.user_header = "x-user"')
     with node.connect(additional_headers={"X-User": "tom"}) as tom, node.connect() as other:
         ids = {connection_id(tom): "tom", connection_id(other): None}
         page = call(node, "GET", "@connections")
@@ -252,7 +252,7 @@ def test_calls_are_counted_by_what_they_are(node):
 
 
 def test_gauges_are_zero_after_any_end_of_connections(start):
-    node = start('[limits]\noutbox_bytes = 262144\nclose_timeout = "300ms"\n[auth]\nuser_header = "x-user"')
+    node = start('trusted_proxies = ["127.0.0.1"]\n[limits]\noutbox_bytes = 262144\nclose_timeout = "300ms"\n[auth]\nuser_header = "x-user"')
     gauges = ["gatecast_connections", "gatecast_group_members", "gatecast_channels", "gatecast_outbox_bytes"]
 
     waiting = []
