@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
@@ -21,6 +22,10 @@ use crate::id::{ConnectionId, NodeTag};
 use crate::metrics::{GaugeGuard, Metrics, Refusal};
 use crate::registry::{Record, Registry};
 
+mod rate;
+
+pub(crate) use self::rate::Rate;
+
 /// Longest `User-Agent` that is kept, in bytes.
 const USER_AGENT_MAX: usize = 512;
 
@@ -29,6 +34,7 @@ const USER_AGENT_MAX: usize = 512;
 pub(crate) struct Admission {
     pub(crate) auth: Auth,
     pub(crate) max_connections: usize,
+    pub(crate) rate: Rate,
     pub(crate) tag: NodeTag,
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) broker: Arc<dyn Broker>,
@@ -90,6 +96,10 @@ impl Admission {
             return Err(Refused::unavailable());
         }
         let user = self.identify(headers)?;
+        // After whatever refuses at no cost: strangers must not use up what is there for those who may come in.
+        if !self.rate.take(Instant::now()) {
+            return Err(Refused { status: StatusCode::SERVICE_UNAVAILABLE, refusal: Refusal::Rate });
+        }
         let user_agent = header(headers, "user-agent").map(|text| {
             let end = text.floor_char_boundary(USER_AGENT_MAX);
             text.get(..end).unwrap_or_default().into()

@@ -74,6 +74,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Most HTTP connections (handshakes, management API) at a time; over it they wait in the kernel's backlog.
     pub max_http_connections: usize,
+    /// Most handshakes that are let in a second, with a burst of one second's; over it they are answered 503.
+    pub handshake_rate: usize,
     /// Longest time from accept to a complete request head, and of a keep-alive connection without a request.
     pub handshake_timeout: Duration,
     /// Longest payload of a frame from a client, in bytes.

@@ -44,6 +44,8 @@ pub(crate) enum Refusal {
     Unavailable,
     /// As many connections as allowed.
     Capacity,
+    /// As many handshakes in this second as allowed.
+    Rate,
     /// The node is shutting down.
     Draining,
 }
@@ -111,7 +113,7 @@ labels! {
     RouteOutcome { Ok => "ok", BadBody => "bad_body", Forbidden => "forbidden" }
     Refusal {
         Path => "path", Malformed => "malformed", Origin => "origin", Connect => "connect",
-        Capacity => "capacity", Unavailable => "unavailable", Draining => "draining",
+        Capacity => "capacity", Rate => "rate", Unavailable => "unavailable", Draining => "draining",
     }
     Reconciled { Written => "written", Removed => "removed" }
     ProxyRefusal { Untrusted => "untrusted", Malformed => "malformed", Incomplete => "incomplete" }

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use warp::Filter;
 
-use crate::admission::{Admission, Places};
+use crate::admission::{Admission, Places, Rate};
 use crate::backend::Backend;
 use crate::config::{Config, Drain, ManagementAuth};
 use crate::gateway::Gateway;
@@ -126,6 +126,7 @@ impl Node {
         let admission = Admission {
             auth: config.auth.clone(),
             max_connections: config.limits.max_connections,
+            rate: Rate::new(config.limits.handshake_rate),
             tag,
             gateway: Arc::clone(&parts.gateway),
             broker: Arc::clone(&parts.broker),

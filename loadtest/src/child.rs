@@ -40,12 +40,14 @@ impl Server {
     pub(crate) fn start<A: Into<OsString>>(
         program: &Path,
         args: impl IntoIterator<Item = A>,
+        settings: &[(&str, &str)],
     ) -> Result<Self> {
         let this = std::env::current_exe().context("cannot find this program")?;
         let mut child = Command::new(this)
             .arg("leash")
             .arg(program)
             .args(args.into_iter().map(Into::into))
+            .envs(settings.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

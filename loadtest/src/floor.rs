@@ -46,7 +46,7 @@ pub(crate) fn measure(plan: &Plan) -> Result<Outcome> {
     let frame_bytes = wire_frame(&"x".repeat(plan.bytes)).len();
     let this = std::env::current_exe().context("cannot find this program")?;
     let args = ["floor-server".to_owned(), plan.group_size.to_string(), frame_bytes.to_string()];
-    let mut server = Server::start(&this, args)?;
+    let mut server = Server::start(&this, args, &[])?;
     let port = server.word("port:")?.trim_start_matches("port:").parse()?;
     let mut fleet = Fleet::open(&Target::local(port), plan.group_size, Opening::Bare)?;
     server.word("accepted")?;

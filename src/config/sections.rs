@@ -85,6 +85,7 @@ fn limits<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Limits {
     let limits = Limits {
         max_connections: reader.within(s, "max_connections", 100_000, 1..=10_000_000),
         max_http_connections: reader.within(s, "max_http_connections", 1_024, 1..=1_000_000),
+        handshake_rate: reader.within(s, "handshake_rate", 2_000, 1..=1_000_000),
         handshake_timeout: reader.within(s, "handshake_timeout", 10 * SECOND, 10 * MILLISECOND..=60 * SECOND),
         frame_bytes: reader.within(s, "frame_bytes", 32 << 10, 125..=256 * MIB),
         message_bytes: reader.within(s, "message_bytes", 128 << 10, 125..=256 * MIB),

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -33,8 +34,8 @@ use crate::metrics::Refusal;
 /// RFC 6455 §1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Seconds after which a client that found no room should try again.
-const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
+/// Seconds after which a client that found no room should try again: drawn for each, lest all come back at once.
+const RETRY_SECONDS: RangeInclusive<u64> = 1..=5;
 
 /// What a handshake needs.
 #[derive(Clone, Debug)]
@@ -199,7 +200,7 @@ fn refuse(refused: &Refused) -> Response<Vec<u8>> {
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         StatusCode::SERVICE_UNAVAILABLE => {
-            headers.insert(RETRY_AFTER, RETRY_SECONDS);
+            headers.insert(RETRY_AFTER, rand::random_range(RETRY_SECONDS).into());
         }
         _ => {}
     }

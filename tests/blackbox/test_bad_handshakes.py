@@ -190,4 +190,5 @@ def test_refusals_are_counted_by_reason(start):
     assert answer(node, handshake(Origin="https://evil.example"))[0] == 403
     with Socket(node.address).upgrade(Origin="https://good.example"):
         counts = {s.labels["reason"]: s.value for s in node.samples() if s.name == "gatecast_handshakes_rejected_total"}
-    assert counts == {"path": 1, "malformed": 1, "origin": 1, "connect": 0, "capacity": 0, "draining": 0, "unavailable": 0}
+    assert counts == {"path": 1, "malformed": 1, "origin": 1, "connect": 0, "capacity": 0, "draining": 0, "unavailable": 0,
+                      "rate": 0}
