@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Places;
 use crate::broker::memory::MemoryBroker;
 use crate::broker::redis::RedisBroker;
 use crate::broker::redis::health::Health;
@@ -16,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::registry::Registry;
 use crate::registry::memory::MemoryRegistry;
-use crate::registry::redis::RedisRegistry;
+use crate::registry::redis::{Presence, RedisRegistry};
 use crate::store::{Store, StoreError};
 
 /// Leases for which a node that has been up counts as ready while Redis is away.
@@ -50,7 +51,7 @@ impl Backend {
     pub(crate) fn start(
         config: &Config,
         tag: NodeTag,
-        hub: &Arc<Hub>,
+        (hub, places): (&Arc<Hub>, &Arc<Places>),
         (lifecycle, metrics): (&Lifecycle, &Arc<Metrics>),
     ) -> Result<Self, StoreError> {
         let fenced = CancellationToken::new();
@@ -61,13 +62,15 @@ impl Backend {
             return Ok(Self { broker, registry, shared: None, fenced });
         };
         let store = Store::new(settings)?;
-        let registry: Arc<dyn Registry> = Arc::new(RedisRegistry::start(
-            (&store, settings),
-            (tag, &config.node_name),
-            config.limits.max_connections,
-            (lifecycle, metrics),
-            fenced.clone(),
-        ));
+        let presence = Presence {
+            name: config.node_name.clone(),
+            limits: config.limits,
+            places: Arc::clone(places),
+            lifecycle: lifecycle.clone(),
+            metrics: Arc::clone(metrics),
+        };
+        let registry: Arc<dyn Registry> =
+            Arc::new(RedisRegistry::start((&store, settings), tag, presence, fenced.clone()));
         let peers = Peers::new(store.clone(), tag, Arc::clone(hub), Arc::clone(&registry), lifecycle.clone());
         let peers = Arc::new(peers);
         // Who serves its own members all the same is to be sent clients all the same.

@@ -111,7 +111,7 @@ pub struct Drain {
     pub notice: Duration,
     /// Time over which connections are closed.
     pub window: Duration,
-    /// Fewest connections closed a second, so that small nodes do not take the whole window.
+    /// Fewest connections closed a second where no other node takes them, so that a few do not take the whole window.
     pub min_rate: usize,
     /// Time from the end of `window` after which what is left is cut.
     pub grace: Duration,

@@ -124,10 +124,10 @@ impl Hub {
         answer.await.ok()
     }
 
-    /// Starts to close all connections, spread over `window`.
-    pub(crate) fn drain(&self, window: Duration) {
+    /// Closes all connections that are left, spread over `within`, whatever was said before.
+    pub(crate) fn drain(&self, within: Duration) {
         for inbox in &self.inboxes {
-            inbox.push(Event::Drain { window });
+            inbox.push(Event::Drain { within });
         }
     }
 

@@ -54,8 +54,8 @@ pub(crate) enum Event {
     Groups { id: ConnectionId, done: oneshot::Sender<Vec<Arc<str>>> },
     /// Tell a page of what there is.
     List { query: Query, done: oneshot::Sender<Listed> },
-    /// Close all connections, spread over a time.
-    Drain { window: Duration },
+    /// Close all connections that are left, spread over a time, which may be given anew.
+    Drain { within: Duration },
     /// End the shard.
     Stop,
 }

@@ -33,6 +33,7 @@ pub mod close;
 pub mod codec;
 pub mod config;
 mod connection;
+mod drain;
 pub mod expression;
 mod gateway;
 mod http;

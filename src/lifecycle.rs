@@ -3,10 +3,11 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -14,7 +15,8 @@ use tokio_util::task::TaskTracker;
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where a node stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Phase {
     Starting,
     Ready,
@@ -24,7 +26,7 @@ pub(crate) enum Phase {
 /// Handle on the node's life; clones are the same.
 #[derive(Clone, Debug)]
 pub(crate) struct Lifecycle {
-    phase: Arc<AtomicU8>,
+    phase: Arc<watch::Sender<Phase>>,
     tasks: TaskTracker,
     stop_accepting: CancellationToken,
     ending: CancellationToken,
@@ -32,9 +34,8 @@ pub(crate) struct Lifecycle {
 
 impl Lifecycle {
     pub(crate) fn new() -> Self {
-        let phase = Arc::new(AtomicU8::new(Phase::Starting as u8));
         Self {
-            phase,
+            phase: Arc::new(watch::Sender::new(Phase::Starting)),
             tasks: TaskTracker::new(),
             stop_accepting: CancellationToken::new(),
             ending: CancellationToken::new(),
@@ -42,16 +43,21 @@ impl Lifecycle {
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::SeqCst) {
-            phase if phase == Phase::Starting as u8 => Phase::Starting,
-            phase if phase == Phase::Ready as u8 => Phase::Ready,
-            _ => Phase::Draining,
-        }
+        *self.phase.borrow()
+    }
+
+    /// Returns what tells of every new phase.
+    pub(crate) fn phases(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
     }
 
     /// Moves on. There is no way back from draining.
-    pub(crate) fn enter(&self, phase: Phase) {
-        self.phase.fetch_max(phase as u8, Ordering::SeqCst);
+    pub(crate) fn enter(&self, next: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let is_later = next > *phase;
+            *phase = next.max(*phase);
+            is_later
+        });
     }
 
     /// Spawns a task that shutdown waits for.

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::close::Close;
@@ -238,6 +238,8 @@ metrics! {
     draining: IntGauge("gatecast_draining");
     /// Connections that a shutdown has still to close.
     drain_remaining: IntGauge("gatecast_drain_remaining_connections");
+    /// Closes a second that a shutdown has planned.
+    drain_rate: Gauge("gatecast_drain_rate");
     /// Tasks of the async runtime.
     runtime_tasks: IntGauge("gatecast_runtime_tasks");
     /// Tasks waiting in the async runtime's queue.

@@ -20,6 +20,7 @@ use warp::Filter;
 use crate::admission::{Admission, Places, Rate};
 use crate::backend::Backend;
 use crate::config::{Config, Drain, ManagementAuth};
+use crate::drain::Drainer;
 use crate::gateway::Gateway;
 use crate::http::admin::{self, Admin};
 use crate::http::connect::{self, Connect};
@@ -30,7 +31,7 @@ use crate::http::{Port, Server, error_reply};
 use crate::hub::Hub;
 use crate::id::NodeTag;
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::metrics::{Metrics, as_i64};
+use crate::metrics::Metrics;
 use crate::registry::Record;
 use crate::registry::reaper::Reaper;
 use crate::shard::{Door, Parts, Shard};
@@ -100,7 +101,8 @@ impl Node {
         let doors = (0..config.shard_count()).map(|_| Door::open()).collect::<io::Result<Vec<_>>>()?;
         let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect()));
         let (tag, lifecycle) = (NodeTag::random(), Lifecycle::new());
-        let backend = Backend::start(config, tag, &hub, (&lifecycle, &metrics))?;
+        let places = Arc::new(Places::default());
+        let backend = Backend::start(config, tag, (&hub, &places), (&lifecycle, &metrics))?;
         let gateway = Gateway::new(config.routes.clone(), &config.stage, tag, Arc::clone(&metrics));
         let parts = Parts {
             hub: Arc::clone(&hub),
@@ -108,10 +110,8 @@ impl Node {
             gateway: Arc::new(gateway),
             metrics: Arc::clone(&metrics),
             limits: config.limits,
-            drain: config.drain,
         };
         let shards = start_shards(doors, &parts)?;
-        let places = Arc::new(Places::default());
         let node =
             Self { public, admin, lifecycle, backend, places, hub, metrics, drain: config.drain, shards };
         node.serve(config, &parts, tag, [public_listener, admin_listener]);
@@ -214,12 +214,12 @@ impl Node {
         }
         self.lifecycle.enter(Phase::Draining);
         self.metrics.draining.set(1);
+        let drainer = self.drainer();
         let close_all = async {
             tokio::time::sleep(notice).await;
             self.lifecycle.stop_accepting();
             self.places.close();
-            self.hub.drain(window);
-            self.emptied().await;
+            drainer.run(window).await;
         };
         let closed = tokio::select! {
             done = tokio::time::timeout(notice + window + grace, close_all) => done.is_ok(),
@@ -240,16 +240,14 @@ impl Node {
         cut
     }
 
-    /// Waits until no connection is left.
-    async fn emptied(&self) {
-        loop {
-            let freed = self.places.freed();
-            let left = self.places.taken();
-            self.metrics.drain_remaining.set(as_i64(left));
-            if left == 0 {
-                return;
-            }
-            freed.await;
+    fn drainer(&self) -> Drainer {
+        Drainer {
+            hub: Arc::clone(&self.hub),
+            places: Arc::clone(&self.places),
+            registry: Arc::clone(&self.backend.registry),
+            metrics: Arc::clone(&self.metrics),
+            renewal: self.backend.shared.as_ref().map_or(Duration::ZERO, |shared| shared.settings.lease / 3),
+            min_rate: self.drain.min_rate,
         }
     }
 }

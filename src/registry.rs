@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::id::ConnectionId;
+use crate::lifecycle::Phase;
 
 pub(crate) mod memory;
 pub(crate) mod reaper;
@@ -29,6 +30,17 @@ pub(crate) struct Record {
     /// The authenticated principal, if any.
     pub(crate) user: Option<Arc<str>>,
     pub(crate) connected_at: Timestamp,
+}
+
+/// What a node says of itself to the others, for as long as it lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lease {
+    pub(crate) name: String,
+    pub(crate) connections: usize,
+    pub(crate) max_connections: usize,
+    /// Handshakes that it lets in a second.
+    pub(crate) handshake_rate: usize,
+    pub(crate) phase: Phase,
 }
 
 /// The registry cannot be reached.
@@ -47,8 +59,23 @@ pub(crate) trait Registry: fmt::Debug + Send + Sync {
     /// Says that this node ends and has no connections left; nobody needs to wait for its lease to end.
     fn leave(&self) -> BoxFuture<'_, ()>;
 
+    /// Returns what the other nodes that live say of themselves.
+    fn others(&self) -> BoxFuture<'_, Result<Vec<Lease>, Unavailable>>;
+
     /// Returns the record of a connection of this node, `None` if it is gone.
     fn get(&self, id: &ConnectionId) -> Option<Arc<Record>>;
+}
+
+impl Lease {
+    /// Returns the text in which the lease is kept.
+    pub(crate) fn to_json(&self) -> String {
+        json!(self).to_string()
+    }
+
+    /// Reads it.
+    pub(crate) fn from_json(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
 }
 
 impl Record {

@@ -7,7 +7,7 @@
 //! connection once, so that whatever is pending for a connection leaves in one system call. Nothing here waits except
 //! [`Poll::poll`]. No connection is known to two shards, hence no locks.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 use tokio::sync::oneshot;
 
+use self::drain::Draining;
 use self::members::Members;
 use self::tally::Tally;
 use self::timers::Timers;
@@ -25,7 +26,7 @@ use crate::admission::Ticket;
 use crate::broker::{Broker, Channel, Publication, Standing};
 use crate::close::Close;
 use crate::codec::{self, encode_close};
-use crate::config::{Drain, Limits};
+use crate::config::Limits;
 use crate::connection::{Connection, NewSocket, Reading};
 use crate::gateway::Gateway;
 use crate::hub::Hub;
@@ -62,7 +63,6 @@ pub(crate) struct Parts {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
-    pub(crate) drain: Drain,
 }
 
 /// The kernel's side of a shard, made before its connections' world exists.
@@ -115,13 +115,6 @@ enum AskedBy {
     Client { request: RequestId, reply: Option<Bytes> },
     /// A caller of the management API.
     Caller(oneshot::Sender<JoinOutcome>),
-}
-
-#[derive(Debug)]
-struct Draining {
-    queue: VecDeque<ConnectionId>,
-    every: Duration,
-    next: Instant,
 }
 
 impl Door {
@@ -213,8 +206,8 @@ impl Shard {
             let pause = if self.parts.hub.is_congested() { CONGESTION_PAUSE } else { Duration::ZERO };
             return Some(pause);
         }
-        let drain = self.draining.as_ref().filter(|draining| !draining.queue.is_empty());
-        let next = self.timers.next().into_iter().chain(drain.map(|draining| draining.next)).min()?;
+        let drain = self.draining.as_ref().and_then(Draining::next);
+        let next = self.timers.next().into_iter().chain(drain).min()?;
         // The kernel counts in milliseconds and rounds down; one more, so as not to spin until the moment is there.
         Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
     }
@@ -249,7 +242,7 @@ impl Shard {
             None => answer(done, JoinOutcome::Joined),
         }
         if let Some(draining) = &mut self.draining {
-            draining.queue.push_back(id);
+            draining.add(id);
         }
     }
 

@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["http"],
     &["shard", "backend"],
     &["broker::memory", "broker::redis", "registry::redis", "registry::reaper"],
-    &["peers"],
+    &["peers", "drain"],
     &["admission", "connection", "hub", "inbox"],
     &["gateway", "listing", "outbox", "broker", "registry", "sigv4", "store"],
     &["config", "lifecycle", "metrics"],

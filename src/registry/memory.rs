@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
 
-use super::{Record, Registry, Unavailable};
+use super::{Lease, Record, Registry, Unavailable};
 use crate::id::ConnectionId;
 
 /// Records of this node.
@@ -43,6 +43,10 @@ impl Registry for MemoryRegistry {
 
     fn leave(&self) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
+    }
+
+    fn others(&self) -> BoxFuture<'_, Result<Vec<Lease>, Unavailable>> {
+        Box::pin(ready(Ok(Vec::new())))
     }
 
     fn get(&self, id: &ConnectionId) -> Option<Arc<Record>> {

@@ -1,25 +1,27 @@
 //! The registry of many nodes: a hash of records for each node, and a lease that says the node lives.
 //!
-//! One write renews the lease for all connections of a node; nothing is refreshed for each. When a lease ends, one survivor
-//! ends the dead node's connections in its name ([`super::reaper`]); a node that was taken for dead must not go on.
+//! One write renews the lease for all connections of a node; nothing is refreshed for each. It also says how the node is, so
+//! that a node that drains knows what the others can take. When a lease ends, one survivor ends the dead node's connections
+//! in its name ([`super::reaper`]); a node that was taken for dead must not go on.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::redis::Cmd;
+use deadpool_redis::redis::{Cmd, FromRedisValue as _};
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::reconcile::Suspicion;
 use super::memory::MemoryRegistry;
-use super::{Record, Registry, Unavailable};
-use crate::config::{OnOutage, RedisSettings};
+use super::{Lease, Record, Registry, Unavailable};
+use crate::admission::Places;
+use crate::config::{Limits, OnOutage, RedisSettings};
 use crate::id::{ConnectionId, NodeTag};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{Metrics, as_i64};
-use crate::store::{ANSWER_TIMEOUT, Script, Store, StoreError, milliseconds};
+use crate::store::{ANSWER_TIMEOUT, Call, Script, Store, StoreError, milliseconds};
 
 mod reconcile;
 
@@ -33,8 +35,20 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// See the head of this file.
 #[derive(Debug)]
 pub(crate) struct RedisRegistry {
+    store: Store,
+    tag: String,
     local: Arc<MemoryRegistry>,
     writes: mpsc::Sender<Write>,
+}
+
+/// Where the lease is read off.
+#[derive(Clone, Debug)]
+pub(crate) struct Presence {
+    pub(crate) name: String,
+    pub(crate) limits: Limits,
+    pub(crate) places: Arc<Places>,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// A handshake that waits for its record.
@@ -55,12 +69,11 @@ enum Write {
 struct Keeper {
     store: Store,
     tag: String,
-    name: String,
+    presence: Presence,
     lease: Duration,
     /// Whether clients are let in while Redis is away, and written down later.
     may_owe: bool,
     local: Arc<MemoryRegistry>,
-    metrics: Arc<Metrics>,
     /// Cancelled, once, when the node has its lease and is among the nodes: before that nobody would miss it.
     known: CancellationToken,
     /// Cancelled when the lease is given up.
@@ -71,28 +84,27 @@ impl RedisRegistry {
     /// Starts the registry's tasks; `fenced` is cancelled when others have taken this node for dead.
     pub(crate) fn start(
         (store, settings): (&Store, &RedisSettings),
-        (tag, name): (NodeTag, &str),
-        max_connections: usize,
-        (lifecycle, metrics): (&Lifecycle, &Arc<Metrics>),
+        tag: NodeTag,
+        presence: Presence,
         fenced: CancellationToken,
     ) -> Self {
         let local = Arc::new(MemoryRegistry::default());
         // A connection is written once and removed once.
-        let (writes, to_write) = mpsc::channel(2 * max_connections);
+        let (writes, to_write) = mpsc::channel(2 * presence.limits.max_connections);
+        let (store, tag, lifecycle) = (store.clone(), tag.to_string(), presence.lifecycle.clone());
         let keeper = Keeper {
             store: store.clone(),
-            tag: tag.to_string(),
-            name: name.to_owned(),
+            tag: tag.clone(),
+            presence,
             lease: settings.lease,
             may_owe: settings.on_outage == OnOutage::Local,
             local: Arc::clone(&local),
-            metrics: Arc::clone(metrics),
             known: CancellationToken::new(),
             left: CancellationToken::new(),
         };
         lifecycle.spawn_until_end(keeper.clone().write(to_write));
         lifecycle.spawn_until_end(keeper.renew(writes.clone(), fenced));
-        Self { local, writes }
+        Self { store, tag, local, writes }
     }
 }
 
@@ -129,8 +141,45 @@ impl Registry for RedisRegistry {
         })
     }
 
+    fn others(&self) -> BoxFuture<'_, Result<Vec<Lease>, Unavailable>> {
+        Box::pin(async move {
+            self.read_others().await.map_err(|error| {
+                tracing::debug!(%error, "reading the others' leases");
+                Unavailable
+            })
+        })
+    }
+
     fn get(&self, id: &ConnectionId) -> Option<Arc<Record>> {
         self.local.get(id)
+    }
+}
+
+impl RedisRegistry {
+    async fn read_others(&self) -> Result<Vec<Lease>, StoreError> {
+        let nodes = self.store.nodes();
+        let tags: Vec<String> = self.store.ask(&nodes, Cmd::smembers(&nodes)).await?;
+        let leases = tags.iter().filter(|tag| **tag != self.tag).map(|tag| self.store.lease(tag));
+        let calls: Vec<_> = leases.map(|name| Call::new(name.clone(), Cmd::get(name))).collect();
+        let mut others = Vec::new();
+        for outcome in self.store.run_all(None, &calls).await {
+            let text = Option::<String>::from_redis_value(outcome.result?)?;
+            // What another version says is not understood; that node counts as dead here, which only slows a drain.
+            others.extend(text.and_then(|text| Lease::from_json(&text)));
+        }
+        Ok(others)
+    }
+}
+
+impl Presence {
+    fn lease(&self) -> Lease {
+        Lease {
+            name: self.name.clone(),
+            connections: self.places.taken(),
+            max_connections: self.limits.max_connections,
+            handshake_rate: self.limits.handshake_rate,
+            phase: self.lifecycle.phase(),
+        }
     }
 }
 
@@ -245,8 +294,13 @@ impl Keeper {
         let mut suspicion = Suspicion::default();
         let mut ticks = tokio::time::interval(self.lease / 3);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut phases = self.presence.lifecycle.phases();
         loop {
-            ticks.tick().await;
+            // The others need not wait to learn that this node is there for their clients, or not any more.
+            tokio::select! {
+                _ = ticks.tick() => {}
+                _ = phases.changed() => {}
+            }
             match self.renew_once().await {
                 Ok(count) if count < 0 => {
                     tracing::error!(
@@ -273,7 +327,7 @@ impl Keeper {
         let (lease, nodes) = (self.store.lease(&self.tag), self.store.nodes());
         let (mark, records) = (self.store.reaped(&self.tag), self.store.records(&self.tag));
         let mut renewal = script.command(&[&lease, &mark, &records]);
-        renewal.arg(&self.name).arg(milliseconds(self.lease));
+        renewal.arg(self.presence.lease().to_json()).arg(milliseconds(self.lease));
         let count = self.store.ask_script(&script, &lease, renewal).await?;
         self.store.run(&nodes, vec![Cmd::sadd(&nodes, &self.tag)]).await?;
         self.known.cancel();

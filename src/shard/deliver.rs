@@ -67,7 +67,7 @@ impl Shard {
                     }
                 }
                 Event::List { query, done } => answer(done, self.list(&query)),
-                Event::Drain { window } => self.start_drain(window),
+                Event::Drain { within } => self.drain(within),
                 Event::Stop => self.stopped = true,
             }
         }

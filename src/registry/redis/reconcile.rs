@@ -79,8 +79,8 @@ impl Keeper {
         for chunk in foreign.chunks(BATCH) {
             self.store.run(&key, vec![Cmd::hdel(&key, chunk)]).await?;
         }
-        self.metrics.count_reconciled(Reconciled::Written, missing.len());
-        self.metrics.count_reconciled(Reconciled::Removed, foreign.len());
+        self.presence.metrics.count_reconciled(Reconciled::Written, missing.len());
+        self.presence.metrics.count_reconciled(Reconciled::Removed, foreign.len());
         let (written, removed) = (missing.len(), foreign.len());
         tracing::warn!(written, removed, "Redis did not hold this node's records; now it does");
         Ok(())
