@@ -1,0 +1,159 @@
+"""How fast a node that ends closes its connections: as fast as the nodes that stay can take the clients."""
+
+import json
+import re
+import signal
+import time
+
+import pytest
+
+from cluster import clients_of, metric, redis, start_on, start_redis
+from conftest import drain_frames, eventually
+
+
+# Nodes that are told to end at the same moment know of each other when it is over.
+NOTICE = {"GATECAST_DRAIN_NOTICE": "1s"}
+
+
+def accepts(rate):
+    """A setting: half of this is offered to those who drain."""
+    return {"GATECAST_LIMITS_HANDSHAKE_RATE": str(rate)}
+
+
+def end(node):
+    node.is_ended_by_test = True
+    node.signal(signal.SIGTERM)
+
+
+def planned(node):
+    """Closes a second; 0 before the plan is made."""
+    return round(metric(node, "gatecast_drain_rate"), 1)
+
+
+def all_told(clients):
+    """Waits until everybody has been closed, in the right way."""
+    return {drain_frames(client)[1] for client in clients} == {(1001, "Going away")}
+
+
+def plain_log(node):
+    return re.sub(r"\x1b\[[0-9;]*m", "", node.log())
+
+
+@pytest.fixture
+def drained(redis, start_on):
+    """The node that is to end, with what a test needs of time."""
+
+    def drained(**environment):
+        return start_on(redis, 1, **environment)[0]
+
+    return drained
+
+
+def test_a_node_closes_as_fast_as_those_who_stay_accept(redis, drained, start_on):
+    node, staying = drained(), start_on(redis, 2, **accepts(20))
+    with clients_of([node], each=40) as clients, clients_of(staying) as others:
+        began = time.monotonic()
+        end(node)
+        eventually(lambda: planned(node) == 20)
+        assert all_told(clients)
+        # 40 slots, of which the last may end early.
+        assert time.monotonic() - began > 39 / 20
+        assert node.wait() == 0
+        for client in others:
+            client.ping().wait(timeout=10)
+    assert "drain window" not in node.log()
+
+
+def test_a_window_that_is_too_short_is_kept_and_warned_of(redis, drained, start_on):
+    node = drained(GATECAST_DRAIN_WINDOW="2s", GATECAST_DRAIN_GRACE="20s")
+    start_on(redis, 1, **accepts(4))
+    with clients_of([node], each=40) as clients:
+        end(node)
+        assert all_told(clients)
+        assert node.wait() == 0
+    (line,) = [line for line in plain_log(node).splitlines() if "the drain window is too short" in line]
+    window, rate = re.search(r"connections=40 window=(\S+) rate=(\S+) accepted=2\.0 needed=20\.0", line).groups()
+    assert float(window) <= 2 and float(rate) == pytest.approx(40 / float(window))
+
+
+def test_too_few_places_are_warned_of(redis, drained, start_on):
+    node = drained(GATECAST_DRAIN_WINDOW="1s", GATECAST_DRAIN_GRACE="20s")
+    start_on(redis, 2, GATECAST_LIMITS_MAX_CONNECTIONS="3")
+    with clients_of([node], each=20) as clients:
+        end(node)
+        assert all_told(clients)
+        assert node.wait() == 0
+    assert "fewer places than this one has connections" in node.log()
+    assert "connections=20 places=6" in plain_log(node)
+
+
+def test_nodes_that_end_together_share_what_the_others_accept(redis, start_on):
+    ending, _ = start_on(redis, 2, **NOTICE), start_on(redis, 1, **accepts(40))
+    with clients_of(ending, each=30) as clients:
+        for node in ending:
+            end(node)
+        eventually(lambda: [planned(node) for node in ending] == [10, 10])
+        assert all_told(clients)
+        assert [node.wait() for node in ending] == [0, 0]
+
+
+def test_a_node_that_comes_while_another_drains_makes_it_faster(redis, drained, start_on):
+    node, _ = drained(), start_on(redis, 1, **accepts(8))
+    with clients_of([node], each=40) as clients:
+        end(node)
+        eventually(lambda: planned(node) == 4)
+        start_on(redis, 1, **accepts(92))
+        eventually(lambda: planned(node) == 50)
+        assert all_told(clients)
+        assert node.wait() == 0
+
+
+def test_without_redis_the_last_pace_is_kept(redis, drained, start_on):
+    node, _ = drained(), start_on(redis, 1, **accepts(20))
+    with clients_of([node], each=40) as clients:
+        end(node)
+        eventually(lambda: planned(node) == 10)
+        redis.kill()
+        assert drain_frames(clients[0])[1] == (1001, "Going away")
+        eventually(lambda: metric(node, "gatecast_drain_remaining_connections") < 15)
+        assert planned(node) == 10
+        assert all_told(clients[1:])
+        assert node.wait() == 0
+
+
+def test_without_redis_from_the_start_a_node_drains_as_if_alone(redis, drained, start_on):
+    node, _ = drained(GATECAST_DRAIN_MIN_RATE="5"), start_on(redis, 1, **accepts(1_000))
+    with clients_of([node], each=10) as clients:
+        redis.kill()
+        end(node)
+        eventually(lambda: planned(node) == 5)
+        assert all_told(clients)
+        assert node.wait() == 0
+
+
+def test_when_all_end_nobody_waits_for_the_others(redis, start_on):
+    ending = start_on(redis, 3, GATECAST_DRAIN_MIN_RATE="10", **NOTICE)
+    with clients_of(ending, each=30) as clients:
+        for node in ending:
+            end(node)
+        eventually(lambda: [planned(node) for node in ending] == [10, 10, 10])
+        assert all_told(clients)
+        assert [node.wait() for node in ending] == [0, 0, 0]
+
+
+def test_the_lease_says_how_a_node_is(redis, drained):
+    """One small value for each node, however many connections it has."""
+    node = drained(GATECAST_NODE_NAME="major", GATECAST_DRAIN_NOTICE="60s", GATECAST_LIMITS_MAX_CONNECTIONS="50")
+
+    def lease():
+        (key,) = [key for key in redis.ask("KEYS", "*").split() if key.endswith(":lease")]
+        return json.loads(redis.ask("GET", key))
+
+    expected = {"name": "major", "connections": 0, "max_connections": 50, "handshake_rate": 2_000, "phase": "ready"}
+    eventually(lambda: lease() == expected)
+    with clients_of([node], each=3):
+        eventually(lambda: lease() == expected | {"connections": 3})
+        end(node)
+        eventually(lambda: lease() == expected | {"connections": 3, "phase": "draining"})
+        node.signal(signal.SIGTERM)
+        assert node.wait() == 1
