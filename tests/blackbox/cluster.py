@@ -187,9 +187,11 @@ def publish(node, path, text):
 class Publisher:
     """Posts numbered messages from a thread, one after the other, through its nodes in turn; notes each answer."""
 
-    def __init__(self, nodes, path="@broadcast", name="message"):
-        self.nodes, self.path, self.name = itertools.cycle(nodes), path, name
+    def __init__(self, nodes, path="@broadcast", name="message", pause=0.004):
+        self.nodes, self.path, self.name, self.pause = itertools.cycle(nodes), path, name, pause
         self.answers = []
+        # When each was asked for and answered, by its text.
+        self.times = {}
         self.is_over = threading.Event()
         self.thread = threading.Thread(target=self._run)
 
@@ -204,11 +206,14 @@ class Publisher:
     def _run(self):
         for number in itertools.count():
             text = f"{self.name} {number}"
+            asked = time.monotonic()
             try:
-                self.answers.append((text, *publish(next(self.nodes), self.path, text)))
+                answer = publish(next(self.nodes), self.path, text)
             except OSError as error:
-                self.answers.append((text, error, None))
-            if self.is_over.wait(0.004):
+                answer = error, None
+            self.times[text] = asked, time.monotonic()
+            self.answers.append((text, *answer))
+            if self.is_over.wait(self.pause):
                 return
 
     def accepted(self):
