@@ -4,6 +4,7 @@
 //! [`Capacity::of`] and [`Plan::new`]. The shards close ([`Hub::drain`]): they are told a time for all that is left, and
 //! another as things change. While Redis is away they go on as they were told last.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -65,15 +66,15 @@ impl Drainer {
     }
 
     /// Tells the shards how fast to close, again and again.
-    async fn pace(&self, window: Duration) -> std::convert::Infallible {
+    async fn pace(&self, window: Duration) -> Infallible {
         let end = Instant::now() + window;
         // A window of nothing is for a node that must not wait for Redis.
         let mut capacity = if window.is_zero() { None } else { self.look().await.flatten() };
         let mut has_warned = false;
         loop {
-            let plan = Plan::new(self.places.taken(), end.saturating_duration_since(Instant::now()), {
-                capacity.map_or(self.min_rate as f64, |capacity| capacity.rate)
-            });
+            let time = end.saturating_duration_since(Instant::now());
+            let rate = capacity.map_or(self.min_rate as f64, |capacity| capacity.rate);
+            let plan = Plan::new(self.places.taken(), time, rate);
             self.hub.drain(plan.within);
             self.metrics.drain_rate.set(plan.rate());
             tracing::debug!(?plan, ?capacity, "drain");

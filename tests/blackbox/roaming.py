@@ -34,6 +34,7 @@ class Roamer:
     def __init__(self, url):
         self.url = url
         self.sessions = []
+        # When, and the status or the fault.
         self.refusals = []
 
     @property
@@ -46,10 +47,10 @@ class Roamer:
                 socket = await connect(self.url, compression=None, ping_interval=None, open_timeout=CONNECT_SECONDS,
                                        max_queue=None, proxy=None)
             except InvalidStatus as error:
-                self.refusals.append(error.response.status_code)
+                self.refusals.append((time.monotonic(), error.response.status_code))
                 await asyncio.sleep(float(error.response.headers.get("Retry-After", RETRY_SECONDS)))
             except (OSError, InvalidHandshake, TimeoutError) as error:
-                self.refusals.append(repr(error))
+                self.refusals.append((time.monotonic(), repr(error)))
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 await self._listen(socket)
