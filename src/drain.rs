@@ -4,7 +4,6 @@
 //! [`Capacity::of`] and [`Plan::new`]. The shards close ([`Hub::drain`]): they are told a time for all that is left, and
 //! another as things change. While Redis is away they go on as they were told last.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -60,17 +59,18 @@ impl Drainer {
     /// Closes all connections within `window`; returns when none is left.
     pub(crate) async fn run(&self, window: Duration) {
         tokio::select! {
-            () = self.emptied() => {}
-            never = self.pace(window) => match never {},
+            () = self.emptied() => return,
+            () = self.pace(window) => {}
         }
+        self.emptied().await;
     }
 
-    /// Tells the shards how fast to close, again and again.
-    async fn pace(&self, window: Duration) -> Infallible {
+    /// Tells the shards how fast to close, again and again until the window is over.
+    async fn pace(&self, window: Duration) {
         let end = Instant::now() + window;
         // A window of nothing is for a node that must not wait for Redis.
         let mut capacity = if window.is_zero() { None } else { self.look().await.flatten() };
-        let mut has_warned = false;
+        let (mut lowest, mut has_warned) = (f64::INFINITY, false);
         loop {
             let time = end.saturating_duration_since(Instant::now());
             let rate = capacity.map_or(self.min_rate as f64, |capacity| capacity.rate);
@@ -78,16 +78,26 @@ impl Drainer {
             self.hub.drain(plan.within);
             self.metrics.drain_rate.set(plan.rate());
             tracing::debug!(?plan, ?capacity, "drain");
-            if let Some(capacity) = capacity.filter(|_| plan.is_forced() && !has_warned) {
+            // Only news count: towards the end, what is left are clients that do not answer their close frames.
+            if let Some(capacity) = capacity.filter(|_| rate < lowest && plan.is_forced() && !has_warned) {
                 plan.warn(capacity);
                 has_warned = true;
             }
-            capacity = loop {
-                tokio::time::sleep(LOOK).await;
-                if let Some(news) = self.look().await {
-                    break news;
-                }
-            };
+            lowest = lowest.min(rate);
+            if time.is_zero() {
+                return;
+            }
+            capacity = self.news().await;
+        }
+    }
+
+    /// Waits for the next look that Redis answers.
+    async fn news(&self) -> Option<Capacity> {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if let Some(capacity) = self.look().await {
+                return capacity;
+            }
         }
     }
 
