@@ -22,6 +22,8 @@ impl Node {
         let mut child = Command::new(env!("CARGO_BIN_EXE_gatecast"))
             .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .env("RUST_LOG", "warn")
+            // The load test opens its connections as fast as it can.
+            .env("GATECAST_LIMITS_HANDSHAKE_RATE", "1000000")
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
