@@ -72,7 +72,7 @@ fn layer(module: &str) -> Option<usize> {
 }
 
 fn is_tests(module: &str) -> bool {
-    module.ends_with("::tests") || module.ends_with("::conformance")
+    module.ends_with("::tests") || module.contains("::conformance")
 }
 
 #[test]

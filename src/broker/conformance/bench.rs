@@ -1,0 +1,267 @@
+//! What the suite runs on: nodes with a broker and inboxes each, and for Redis a server of their own.
+//!
+//! Nothing is waited for by time: everything that is to come has a deadline, and what must not come is looked for behind a
+//! last message that has to.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
+
+use super::server::RedisServer;
+use crate::backend::Backend;
+use crate::broker::memory::MemoryBroker;
+use crate::broker::{Broker, Channel, Offset, Publication, PublishError, Receipt, Standing};
+use crate::config::{Config, Sources};
+use crate::hub::Hub;
+use crate::id::{ConnectionId, NodeTag, RequestId};
+use crate::inbox::Event;
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
+use crate::shard::Door;
+
+/// Shards of each node.
+pub(super) const SHARDS: usize = 3;
+/// Nodes of a bench on Redis.
+const NODES: usize = 2;
+/// Longest wait for anything; a machine that is busy with other tests is slow, not wrong.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// Everything a test publishes can be read again, so that nothing may be lost.
+const SETTINGS: &str =
+    "[redis]\nurl = \"URL\"\nlease = \"3s\"\nheartbeat = \"200ms\"\nstream_entries = 1_000_000\n";
+
+/// Nodes and the inboxes that their brokers fill. A *seat* is a shard of a node, counted through all nodes.
+pub(super) struct Bench {
+    nodes: Vec<Node>,
+    heard: Mutex<Vec<Heard>>,
+    ends: AtomicUsize,
+    /// Ends before the server does, so that no task complains.
+    _runtime: Option<Runtime>,
+    pub(super) redis: Option<RedisServer>,
+}
+
+struct Node {
+    broker: Arc<dyn Broker>,
+    hub: Arc<Hub>,
+    /// They keep the inboxes' wakers alive.
+    _doors: Vec<Door>,
+}
+
+/// What a seat was told and nobody has asked for yet.
+#[derive(Default)]
+pub(super) struct Heard {
+    pub(super) messages: Vec<(Channel, String)>,
+    pub(super) subscribed: Vec<(Channel, Result<(), PublishError>)>,
+    pub(super) failed: Vec<(ConnectionId, RequestId)>,
+}
+
+/// What is answered to a caller later.
+pub(super) type Answer = oneshot::Receiver<Result<Offset, PublishError>>;
+
+impl fmt::Debug for Heard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let last: Vec<_> = self.messages.iter().rev().take(3).collect();
+        let (messages, failed) = (self.messages.len(), self.failed.len());
+        write!(f, "{messages} messages, the last {last:?}; {:?}; {failed} refused", self.subscribed)
+    }
+}
+
+impl Bench {
+    /// One node that is alone.
+    pub(super) fn memory() -> Self {
+        let node = Node::new(|hub| {
+            Arc::new(MemoryBroker::new(Arc::clone(hub), Arc::new(Metrics::new().expect("metrics"))))
+        });
+        Self::new(vec![node], None, None)
+    }
+
+    /// Nodes that meet in a Redis of their own.
+    pub(super) fn redis() -> Self {
+        let server = RedisServer::start();
+        let text = SETTINGS.replace("URL", &server.url());
+        let sources = Sources { file: Some(("bench".to_owned(), text)), ..Sources::default() };
+        let config = Config::load(&sources).expect("valid settings");
+        let runtime = Runtime::new().expect("a runtime");
+        let inside = runtime.enter();
+        let make = |hub: &Arc<Hub>| {
+            let metrics = Arc::new(Metrics::new().expect("metrics"));
+            let backend = Backend::start(&config, NodeTag::random(), hub, (&Lifecycle::new(), &metrics))
+                .expect("a backend");
+            backend.broker
+        };
+        let nodes = (0..NODES).map(|_| Node::new(make)).collect();
+        drop(inside);
+        let bench = Self::new(nodes, Some(runtime), Some(server));
+        bench.until("all nodes hear broadcasts", |_| bench.nodes.iter().all(|node| node.broker.has_begun()));
+        bench
+    }
+
+    fn new(nodes: Vec<Node>, runtime: Option<Runtime>, redis: Option<RedisServer>) -> Self {
+        let heard = (0..nodes.len() * SHARDS).map(|_| Heard::default()).collect();
+        Self { nodes, heard: Mutex::new(heard), ends: AtomicUsize::new(0), _runtime: runtime, redis }
+    }
+
+    pub(super) fn seats(&self) -> Vec<usize> {
+        (0..self.nodes.len() * SHARDS).collect()
+    }
+
+    /// The broker of a seat's node; any number will do where the node does not matter.
+    pub(super) fn broker(&self, seat: usize) -> &dyn Broker {
+        &*self.nodes[seat / SHARDS % self.nodes.len()].broker
+    }
+
+    /// Publishes through one node after the other.
+    pub(super) fn publish(&self, node: usize, channel: &Channel, text: &str) -> Result<Offset, PublishError> {
+        let (caller, answer) = oneshot::channel();
+        self.send(node, publication(channel, text, Receipt::Caller(caller)));
+        self.answer(answer)
+    }
+
+    pub(super) fn send(&self, node: usize, publication: Publication) {
+        self.send_all(node, vec![publication]);
+    }
+
+    pub(super) fn send_all(&self, node: usize, mut publications: Vec<Publication>) {
+        self.broker(node * SHARDS).publish(&mut publications);
+        assert!(publications.is_empty(), "the broker has not taken them all");
+    }
+
+    /// Waits for an answer; silence is a fault.
+    pub(super) fn answer(&self, mut answer: Answer) -> Result<Offset, PublishError> {
+        let mut result = None;
+        self.until("an answer, never silence", |_| {
+            result = match answer.try_recv() {
+                Ok(result) => Some(result),
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Closed) => panic!("a receipt was dropped without an answer"),
+            };
+            result.is_some()
+        });
+        result.expect("it was waited for")
+    }
+
+    /// Subscribes without waiting; whatever was told of the channel before is forgotten.
+    pub(super) fn subscribe(&self, seat: usize, channel: &Channel) -> Standing {
+        self.take_inboxes()[seat].subscribed.retain(|(other, _)| other != channel);
+        self.broker(seat).subscribe(seat % SHARDS, channel)
+    }
+
+    pub(super) fn unsubscribe(&self, seat: usize, channel: &Channel) {
+        self.broker(seat).unsubscribe(seat % SHARDS, channel);
+    }
+
+    /// Subscribes, and waits until messages count.
+    pub(super) fn join(&self, seat: usize, channel: &Channel) {
+        match self.subscribe(seat, channel) {
+            Standing::Confirmed => {}
+            Standing::Pending => assert_eq!(self.subscribed(seat, channel), Ok(())),
+            Standing::Refused => panic!("{channel:?} was refused"),
+        }
+    }
+
+    /// Waits until a seat is told what became of a subscription.
+    pub(super) fn subscribed(&self, seat: usize, channel: &Channel) -> Result<(), PublishError> {
+        let mut result = None;
+        self.until("a subscription is answered", |heard| {
+            result =
+                heard[seat].subscribed.iter().find(|(other, _)| other == channel).map(|(_, result)| *result);
+            result.is_some()
+        });
+        result.expect("it was waited for")
+    }
+
+    /// Returns what was sent to a channel until now: all members were given the same, in the same order, and nobody else any.
+    pub(super) fn heard(&self, channel: &Channel, members: &[usize]) -> Vec<String> {
+        self.end(channel, members);
+        if *channel != Channel::Broadcast {
+            self.end(&Channel::Broadcast, &self.seats());
+        }
+        let mut heard = self.take_inboxes();
+        let mut first = None;
+        for (seat, heard) in heard.iter_mut().enumerate() {
+            let own =
+                heard.messages.extract_if(.., |(other, text)| other == channel && !text.starts_with("end "));
+            let texts: Vec<String> = own.map(|(_, text)| text).collect();
+            if !members.contains(&seat) {
+                assert_eq!(texts, [""; 0], "seat {seat} is no member of {channel:?}");
+                continue;
+            }
+            let expected = first.get_or_insert_with(|| texts.clone());
+            assert_eq!(texts.len(), expected.len(), "seat {seat} against seat {}", members[0]);
+            assert_eq!(texts, *expected, "seat {seat} against seat {}", members[0]);
+        }
+        first.unwrap_or_default()
+    }
+
+    /// Sends a last message and waits until all members have it.
+    fn end(&self, channel: &Channel, members: &[usize]) {
+        let end = format!("end {}", self.ends.fetch_add(1, Ordering::Relaxed));
+        // As shards do all the time; else a queue may be full.
+        drop(self.take_inboxes());
+        self.publish(0, channel, &end).expect("a last message is accepted");
+        let mut missing: HashSet<usize> = members.iter().copied().collect();
+        self.until(&format!("all members of {channel:?} have its last message"), |heard| {
+            missing.retain(|seat| !heard[*seat].messages.iter().any(|(_, text)| *text == end));
+            missing.is_empty()
+        });
+    }
+
+    /// Waits for a condition on what the seats have heard.
+    pub(super) fn until(&self, what: &str, mut check: impl FnMut(&mut [Heard]) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let mut heard = self.take_inboxes();
+            if check(&mut heard) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}; heard: {heard:?}");
+            drop(heard);
+            thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+
+    /// Empties all inboxes, as shards do.
+    pub(super) fn take_inboxes(&self) -> parking_lot::MutexGuard<'_, Vec<Heard>> {
+        let mut heard = self.heard.lock();
+        for (seat, heard) in heard.iter_mut().enumerate() {
+            let mut events = Vec::new();
+            self.nodes[seat / SHARDS].hub.inbox(seat % SHARDS).take(&mut events);
+            for event in events {
+                match event {
+                    Event::Deliver(delivery) => {
+                        let text = String::from_utf8(delivery.frame.to_vec()).expect("text");
+                        heard.messages.push((delivery.channel, text));
+                    }
+                    Event::Subscribed { channel, result } => heard.subscribed.push((channel, result)),
+                    Event::PublishFailed { id, request } => heard.failed.push((id, request)),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        heard
+    }
+}
+
+impl Node {
+    fn new(make: impl FnOnce(&Arc<Hub>) -> Arc<dyn Broker>) -> Self {
+        let doors: Vec<_> = (0..SHARDS).map(|_| Door::open().expect("an event loop")).collect();
+        let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect()));
+        Self { broker: make(&hub), hub, _doors: doors }
+    }
+}
+
+pub(super) fn publication(channel: &Channel, text: &str, receipt: Receipt) -> Publication {
+    Publication { channel: channel.clone(), frame: Bytes::copy_from_slice(text.as_bytes()), receipt }
+}
+
+pub(super) fn group(name: &str) -> Channel {
+    Channel::Group(name.into())
+}
