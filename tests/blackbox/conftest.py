@@ -56,9 +56,14 @@ def request(address, method, path, body=None, headers=None):
 class Node:
     """One `gatecast` process."""
 
+    admin_listen = "127.0.0.1:0"
+    # What runs the program, such as `ip netns exec NAME`.
+    runner = ()
+
     def __init__(self, directory, config="", arguments=(), listen="127.0.0.1:0", environment=None):
         self.log_path = directory / "stderr.log"
-        line = [str(GATECAST), "--listen", listen, "--admin-listen", "127.0.0.1:0", *map(str, arguments)]
+        line = [*self.runner, str(GATECAST), "--listen", listen, "--admin-listen", self.admin_listen]
+        line += map(str, arguments)
         if config:
             path = directory / "gatecast.toml"
             path.write_text(config)
