@@ -36,6 +36,7 @@ suite!(
     every_receipt_is_answered,
     messages_count_from_when_a_subscription_stands,
     unsubscribing_ends_only_ones_own_interest,
+    joining_again_at_once_doubles_nothing,
     interest_is_what_subscriptions_say,
 );
 
@@ -199,6 +200,19 @@ fn unsubscribing_ends_only_ones_own_interest(bench: &Bench) {
     bench.unsubscribe(1, &group("another"));
     bench.publish(0, &channel, "still").expect("accepted");
     assert_eq!(bench.heard(&channel, &[1]), ["still"], "who is no member cannot leave");
+}
+
+/// The first message of a channel comes while its place is still being looked for.
+fn joining_again_at_once_doubles_nothing(bench: &Bench) {
+    let member = *bench.seats().last().expect("a seat");
+    for round in 0..300 {
+        let channel = group(&format!("again {round}"));
+        bench.subscribe(member, &channel);
+        bench.unsubscribe(member, &channel);
+        bench.join(member, &channel);
+        bench.publish(0, &channel, "once").expect("accepted");
+        assert_eq!(bench.heard(&channel, &[member]), ["once"], "round {round}");
+    }
 }
 
 fn interest_is_what_subscriptions_say(bench: &Bench) {

@@ -163,14 +163,16 @@ impl Channels {
         self.state.lock().astray.drain().collect()
     }
 
-    /// Notes that Redis has confirmed subscriptions.
+    /// Notes that Redis has confirmed subscriptions. One that stood already has ended in between: a shard left, and came back.
     pub(super) fn confirm(&self, names: &[String]) {
         let mut state = self.state.lock();
-        state.has_stood = true;
+        let State { entries, unread, has_stood, .. } = &mut *state;
+        *has_stood = true;
         for name in names {
-            match state.entries.get_mut(name) {
+            match entries.get_mut(name) {
                 Some(entry) if entry.is_kept => {
-                    state.unread.insert(name.clone());
+                    entry.track.suspect();
+                    unread.insert(name.clone());
                 }
                 Some(entry) => {
                     entry.track.begin();
@@ -246,10 +248,15 @@ impl Channels {
         self.to_read.notify_one();
     }
 
-    /// Takes what was read of a channel's stream.
-    pub(super) fn on_reading(&self, name: &str, reading: Reading<Bytes>) -> Next {
+    /// Takes what was read of a channel's stream after an offset.
+    pub(super) fn on_reading(&self, (name, after): (&str, u64), reading: Reading<Bytes>) -> Next {
         let mut state = self.state.lock();
         let Some(entry) = state.entries.get_mut(name) else { return Next::Done };
+        if entry.track.offset() != after {
+            // What has been delivered since may be more than what this knows of: it would be delivered again.
+            entry.track.suspect();
+            return Next::Again;
+        }
         if entry.shards.iter().any(|shard| self.hub.inbox(*shard).is_full()) {
             return Next::Again;
         }

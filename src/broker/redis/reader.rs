@@ -47,8 +47,8 @@ impl Reader {
     async fn read_batch(&self, batch: Vec<(String, u64)>) -> Result<(), StoreError> {
         let readings = self.read(&batch).await;
         let (mut again, mut failed) = (Vec::new(), Ok(()));
-        for ((name, _), reading) in batch.into_iter().zip(readings) {
-            match reading.map(|reading| self.channels.on_reading(&name, reading)) {
+        for ((name, after), reading) in batch.into_iter().zip(readings) {
+            match reading.map(|reading| self.channels.on_reading((&name, after), reading)) {
                 Ok(Next::Done) => {}
                 Ok(Next::Again) => again.push(name),
                 Err(error) => {
