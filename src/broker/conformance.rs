@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use tokio::sync::oneshot;
 
 use self::bench::{Answer, Bench, SHARDS, group, publication};
-use super::{Channel, PublishError, Receipt, Standing};
+use super::{Accepted, Channel, PublishError, Receipt, Standing};
 use crate::id::{ConnectionId, NodeTag, RequestId};
 
 mod bench;
@@ -31,6 +31,8 @@ macro_rules! suite {
 suite!(
     only_shards_with_members_are_given_a_message,
     offsets_grow,
+    a_key_is_published_once_on_each_channel,
+    a_group_without_replay_is_delivered_and_not_counted,
     all_shards_see_one_order,
     refused_messages_reach_nobody_and_their_senders_know,
     every_receipt_is_answered,
@@ -59,6 +61,28 @@ fn offsets_grow(bench: &Bench) {
     let offsets: Vec<_> =
         (0..10).map(|node| bench.publish(node, &group("moon"), "x").expect("accepted")).collect();
     assert!(offsets.is_sorted_by(|a, b| a < b), "{offsets:?}");
+}
+
+fn a_key_is_published_once_on_each_channel(bench: &Bench) {
+    let moon = group("moon");
+    bench.join(1, &moon);
+    let Ok(Accepted::At(first)) = bench.publish_named(0, &moon, "one", Some("key")) else {
+        panic!("refused")
+    };
+    bench.publish(1, &moon, "two").expect("accepted");
+    assert_eq!(bench.publish_named(1, &moon, "three", Some("key")), Ok(Accepted::Duplicate(first)));
+    let on_another = bench.publish_named(0, &group("sun"), "one", Some("key"));
+    assert!(matches!(on_another, Ok(Accepted::At(_))), "{on_another:?}");
+    assert_eq!(bench.heard(&moon, &[1]), ["one", "two"]);
+}
+
+fn a_group_without_replay_is_delivered_and_not_counted(bench: &Bench) {
+    let ticks = group("ticks-eur");
+    bench.join(1, &ticks);
+    assert_eq!(bench.publish_named(0, &ticks, "one", None), Ok(Accepted::Unkept));
+    assert_eq!(bench.publish_named(1, &ticks, "two", Some("key")), Err(PublishError::KeyUnkept));
+    bench.until("it comes", |heard| !heard[1].messages.is_empty());
+    assert_eq!(bench.take_inboxes()[1].messages, [(ticks, "one".to_owned())]);
 }
 
 fn all_shards_see_one_order(bench: &Bench) {
@@ -148,7 +172,11 @@ fn every_receipt_is_answered(bench: &Bench) {
     let (caller, gone) = oneshot::channel();
     drop(gone);
     bench.send(1, publication(&group("moon"), "to nobody", Receipt::Caller(caller)));
-    let offsets: Vec<_> = answers.into_iter().map(|answer| bench.answer(answer).expect("accepted")).collect();
+    let offset = |answer| match bench.answer(answer) {
+        Ok(Accepted::At(offset)) => offset,
+        other => panic!("{other:?}"),
+    };
+    let offsets: Vec<_> = answers.into_iter().map(offset).collect();
     assert!(offsets.is_sorted_by(|a, b| a < b), "{offsets:?}");
     bench.publish(1, &group("moon"), "and the next").expect("accepted");
 }

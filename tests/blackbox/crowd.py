@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager
 
-from wire import Socket, TEXT, frame, handshake
+from wire import PING, PONG, TEXT, Socket, frame, handshake
 
 
 @contextmanager
@@ -29,10 +29,13 @@ def say(client, *texts):
 
 
 def hear(client, count=1):
-    """Receives that many text messages."""
+    """Receives that many text messages; pings are answered."""
     texts = []
-    for _ in range(count):
+    while len(texts) < count:
         opcode, payload = client.receive()
-        assert opcode == TEXT, opcode
-        texts.append(payload.decode())
+        assert opcode in (TEXT, PING), (opcode, payload)
+        if opcode == PING:
+            client.send(frame(PONG, payload))
+        else:
+            texts.append(payload.decode())
     return texts

@@ -64,7 +64,7 @@ def test_a_storm_of_connections_is_written_in_batches_and_removed_so(redis, star
         crowd.__enter__()
     try:
         assert cost["hset"] <= count and cost.all - cost.upkeep == cost["hset"]
-        assert cost.upkeep <= count / 2, "pipelines hold few records"
+        assert cost.upkeep <= 10
     finally:
         with costs("disconnect, 999 at once", count) as cost:
             crowd.__exit__(None, None, None)
@@ -79,7 +79,7 @@ def test_a_connection_that_comes_alone_costs_one_write_and_one_when_it_goes(redi
             with node.connect():
                 pass
     assert (cost["hset"], cost["hdel"]) == (20, 20)
-    assert cost.all - cost.upkeep == 40
+    assert cost.all - cost.upkeep == 40 and cost.upkeep <= 10
 
 
 def test_a_publish_is_one_script(redis, start_on, costs):
@@ -91,7 +91,7 @@ def test_a_publish_is_one_script(redis, start_on, costs):
                 assert publish(nodes[0], "@broadcast", "hello")[0] == 200
         assert cost["evalsha"] + cost.get("eval", 0) == cost["publish"] + cost.get("spublish", 0) == cost["xadd"] == 100
         assert cost.all - cost.upkeep <= 8 * 100, "the script, and at most seven commands in it"
-        assert cost.upkeep <= 3 * 100 + 10
+        assert cost.upkeep <= 10, "nothing is asked or loaded for each"
         with costs("publish, 500 at once", 500) as cost:
             for _ in range(500):
                 clients[1].send("hello")
@@ -100,7 +100,7 @@ def test_a_publish_is_one_script(redis, start_on, costs):
                     client.recv(timeout=10)
         assert cost["evalsha"] + cost.get("eval", 0) == cost["xadd"] == 500
         assert cost.all - cost.upkeep <= 8 * 500
-        assert cost.upkeep <= 100, "they go in pipelines"
+        assert cost.upkeep <= 10
 
 
 def test_only_the_first_member_of_a_node_subscribes_and_only_the_last_unsubscribes(redis, start_on, costs):
@@ -134,13 +134,14 @@ def test_joins_of_many_groups_are_batched(redis, start_on, costs):
         with costs("join, 1,000 new groups at once", 1_000) as cost:
             say(client, *(json.dumps({"action": "joinGroup", "group": f"group {number}"}) for number in range(1_000)))
             assert set(hear(client, 1_000)) == {f"joined group {number}" for number in range(1_000)}
-        assert cost.get("subscribe", 0) + cost.get("ssubscribe", 0) <= 100
-        assert cost.all - cost.upkeep <= 3 * 1_000 + 100, "where each stream is has to be asked"
-        assert cost.upkeep <= 200
+        # One name each, so that each has its own answer; and where each stream is has to be asked, by one script of two calls.
+        assert cost.get("subscribe", 0) + cost.get("ssubscribe", 0) <= 1_000
+        assert cost.all - cost.upkeep <= 4 * 1_000 + 100
+        assert cost.upkeep <= 10
         with costs("leave, 1,000 groups by closing", 1_000) as cost:
             client.raw.close()
-        assert cost.get("unsubscribe", 0) + cost.get("sunsubscribe", 0) <= 100
-        assert cost.all <= 150
+        assert cost.get("unsubscribe", 0) + cost.get("sunsubscribe", 0) <= 1_000
+        assert cost.all - cost.upkeep <= 1_001
 
 
 def test_a_post_is_one_message_there_and_one_back_and_none_on_the_same_node(redis, start_on, costs):
@@ -152,16 +153,16 @@ def test_a_post_is_one_message_there_and_one_back_and_none_on_the_same_node(redi
         with costs("post to a connection of another node", 50) as cost:
             assert {nodes[0].post(clients[1].id, b"hello") for _ in range(50)} == {200}
         assert cost.get("publish", 0) + cost.get("spublish", 0) == 100 == cost.all - cost.upkeep
-        assert cost.upkeep <= 2 * 100 + 10
+        assert cost.upkeep <= 10
 
 
 def test_an_idle_connection_costs_nothing(redis, start_on, note):
-    """Three nodes, with the times of the tests: leases of 1 s, a heartbeat every 200 ms."""
-    nodes, calls = start_on(redis), {}
+    """Three nodes with leases of 6 s, and a heartbeat every 200 ms."""
+    nodes, calls = start_on(redis, GATECAST_REDIS_LEASE="6s"), {}
     for connections in (0, 100, 1_000):
         with crowd_of(nodes, connections):
             records = lambda: sum(int(redis.ask("HLEN", key)) for key in redis.ask("KEYS", "*:connections").split())
-            eventually(lambda: records() == 3 * connections)
+            eventually(lambda: records() == 3 * connections, within=20)
             beats = 3 * 10
             assert redis.ask("CONFIG", "RESETSTAT") == "OK"
             eventually(lambda: counted(redis).get("publish", 0) + counted(redis).get("spublish", 0) >= beats)
@@ -169,7 +170,7 @@ def test_an_idle_connection_costs_nothing(redis, start_on, note):
     totals = {connections: sum(each.values()) for connections, each in calls.items()}
     note(f"costs: 10 heartbeats of 3 nodes with so many idle connections each: {totals}; {calls[0]}")
     # A cost for each connection would show as at least one command for each of 3,000.
-    assert max(totals.values()) <= 1.2 * min(totals.values()) + 20
+    assert max(totals.values()) <= min(totals.values()) + 100
     assert all(each.get("hset", 0) == each.get("hdel", 0) == 0 for each in calls.values())
 
 
@@ -181,5 +182,5 @@ def test_an_idle_node_costs_the_same_however_many_there_are(redis, start_on, not
     eventually(lambda: counted(redis).get("publish", 0) + counted(redis).get("spublish", 0) >= beats)
     commands = sum(counted(redis).values())
     note(f"costs: idle, {count} nodes: {commands / beats:.2f} commands a heartbeat and node")
-    # 5 heartbeats, and 3 renewals of the lease and looks at the next node, a second.
-    assert commands / beats <= 12
+    # 5 heartbeats, and 3 renewals of the lease and looks at the next node, a second: 5 and 2 commands each.
+    assert commands / beats <= 7

@@ -17,9 +17,12 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::server::RedisServer;
+use crate::admission::Places;
 use crate::backend::Backend;
 use crate::broker::memory::MemoryBroker;
-use crate::broker::{Broker, Channel, Offset, Publication, PublishError, Receipt, Standing};
+use crate::broker::{
+    Accepted, Broker, Channel, Offset, Publication, PublishError, PublishResult, Receipt, Standing, Terms,
+};
 use crate::config::{Config, Sources};
 use crate::hub::Hub;
 use crate::id::{ConnectionId, NodeTag, RequestId};
@@ -34,8 +37,10 @@ pub(super) const SHARDS: usize = 3;
 const NODES: usize = 2;
 /// Longest wait for anything; a machine that is busy with other tests is slow, not wrong.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// Groups whose names begin with "ticks-" are not kept.
+const GROUPS: &str = "[[groups]]\npattern = \"ticks-*\"\nreplay = \"off\"\n";
 /// Everything a test publishes can be read again, so that nothing may be lost.
-const SETTINGS: &str =
+const REDIS: &str =
     "[redis]\nurl = \"URL\"\nlease = \"3s\"\nheartbeat = \"200ms\"\nstream_entries = 1_000_000\n";
 
 /// Nodes and the inboxes that their brokers fill. A *seat* is a shard of a node, counted through all nodes.
@@ -64,7 +69,7 @@ pub(super) struct Heard {
 }
 
 /// What is answered to a caller later.
-pub(super) type Answer = oneshot::Receiver<Result<Offset, PublishError>>;
+pub(super) type Answer = oneshot::Receiver<PublishResult>;
 
 impl fmt::Debug for Heard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -77,8 +82,12 @@ impl fmt::Debug for Heard {
 impl Bench {
     /// One node that is alone.
     pub(super) fn memory() -> Self {
+        let config = config(GROUPS.to_owned());
         let node = Node::new(|hub| {
-            Arc::new(MemoryBroker::new(Arc::clone(hub), Arc::new(Metrics::new().expect("metrics"))))
+            let terms =
+                Terms { groups: config.groups.clone(), idempotency_age: config.limits.idempotency_age };
+            let metrics = Arc::new(Metrics::new().expect("metrics"));
+            Arc::new(MemoryBroker::new(Arc::clone(hub), metrics, terms))
         });
         Self::new(vec![node], None, None)
     }
@@ -86,16 +95,15 @@ impl Bench {
     /// Nodes that meet in a Redis of their own.
     pub(super) fn redis() -> Self {
         let server = RedisServer::start();
-        let text = SETTINGS.replace("URL", &server.url());
-        let sources = Sources { file: Some(("bench".to_owned(), text)), ..Sources::default() };
-        let config = Config::load(&sources).expect("valid settings");
+        let config = config(format!("{GROUPS}{}", REDIS.replace("URL", &server.url())));
         let runtime = Runtime::new().expect("a runtime");
         let inside = runtime.enter();
         let make = |hub: &Arc<Hub>| {
             let metrics = Arc::new(Metrics::new().expect("metrics"));
-            let backend = Backend::start(&config, NodeTag::random(), hub, (&Lifecycle::new(), &metrics))
-                .expect("a backend");
-            backend.broker
+            let (places, lifecycle) = (Arc::new(Places::default()), Lifecycle::new());
+            let parts = ((hub, &places), (&lifecycle, &metrics));
+            let backend = Backend::start(&config, NodeTag::random(), parts.0, parts.1);
+            backend.expect("a backend").broker
         };
         let nodes = (0..NODES).map(|_| Node::new(make)).collect();
         drop(inside);
@@ -120,8 +128,23 @@ impl Bench {
 
     /// Publishes through one node after the other.
     pub(super) fn publish(&self, node: usize, channel: &Channel, text: &str) -> Result<Offset, PublishError> {
+        match self.publish_named(node, channel, text, None)? {
+            Accepted::At(offset) => Ok(offset),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The same, with a key.
+    pub(super) fn publish_named(
+        &self,
+        node: usize,
+        channel: &Channel,
+        text: &str,
+        key: Option<&str>,
+    ) -> PublishResult {
         let (caller, answer) = oneshot::channel();
-        self.send(node, publication(channel, text, Receipt::Caller(caller)));
+        let key = key.map(Into::into);
+        self.send(node, Publication { key, ..publication(channel, text, Receipt::Caller(caller)) });
         self.answer(answer)
     }
 
@@ -135,7 +158,7 @@ impl Bench {
     }
 
     /// Waits for an answer; silence is a fault.
-    pub(super) fn answer(&self, mut answer: Answer) -> Result<Offset, PublishError> {
+    pub(super) fn answer(&self, mut answer: Answer) -> PublishResult {
         let mut result = None;
         self.until("an answer, never silence", |_| {
             result = match answer.try_recv() {
@@ -259,9 +282,15 @@ impl Node {
 }
 
 pub(super) fn publication(channel: &Channel, text: &str, receipt: Receipt) -> Publication {
-    Publication { channel: channel.clone(), frame: Bytes::copy_from_slice(text.as_bytes()), receipt }
+    let frame = Bytes::copy_from_slice(text.as_bytes());
+    Publication { channel: channel.clone(), frame, key: None, receipt }
 }
 
 pub(super) fn group(name: &str) -> Channel {
     Channel::Group(name.into())
+}
+
+fn config(text: String) -> Config {
+    let sources = Sources { file: Some(("bench".to_owned(), text)), ..Sources::default() };
+    Config::load(&sources).expect("valid settings")
 }

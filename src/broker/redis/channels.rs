@@ -426,7 +426,7 @@ mod tests {
             now: super::super::track::Position { epoch: "e".to_owned(), offset },
             ..Reading::default()
         };
-        assert_eq!(channels.on_reading(NAME, position(5)), Next::Done);
+        assert_eq!(channels.on_reading((NAME, 0), position(5)), Next::Done);
         answers(&hub, 0);
         assert_eq!(channels.deliver_here(NAME, &Bytes::from_static(b"here")), Ok(Accepted::Locally));
         assert_eq!(channels.deliver_here("nobody's", &Bytes::new()), Ok(Accepted::Locally));
