@@ -7,6 +7,7 @@ trying. Clients reach the cut node all the time, by a link of their own.
 import ipaddress
 import itertools
 import os
+import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -84,6 +85,9 @@ class Network:
         """Removes whatever there is of it; the links end with the namespaces."""
         there = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, timeout=20).stdout.split()
         for namespace in {self.node, self.redis} & set(there):
+            # Whatever a test that failed has left in it.
+            for process in run("ip", "netns", "pids", namespace).split():
+                os.kill(int(process), signal.SIGKILL)
             run("ip", "netns", "delete", namespace)
 
     # The ways in which the link fails. Each is undone by `heal`.
