@@ -6,14 +6,14 @@
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use anyhow::{Context, Result, anyhow, ensure};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 use crate::process::Process;
 use crate::progress;
@@ -42,16 +42,30 @@ impl Server {
         args: impl IntoIterator<Item = A>,
         settings: &[(&str, &str)],
     ) -> Result<Self> {
-        let this = std::env::current_exe().context("cannot find this program")?;
-        let mut child = Command::new(this)
+        Self::launch(program, args, |command| {
+            command.envs(settings.iter().copied());
+            Ok(())
+        })
+    }
+
+    /// Starts `program` as [`Self::start`] does, after `prepare` has seen to its environment and its standard error.
+    ///
+    /// # Errors
+    /// It cannot be prepared or started.
+    pub(crate) fn launch<A: Into<OsString>>(
+        program: &Path,
+        args: impl IntoIterator<Item = A>,
+        prepare: impl FnOnce(&mut Command) -> Result<()>,
+    ) -> Result<Self> {
+        let mut command = Command::new(this_program()?);
+        command
             .arg("leash")
             .arg(program)
             .args(args.into_iter().map(Into::into))
-            .envs(settings.iter().copied())
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
+            .stdout(Stdio::piped());
+        prepare(&mut command)?;
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let stdout = child.stdout.take().context("child has no standard output")?;
         let (sender, lines) = mpsc::sync_channel(LINES_KEPT);
         // Reads to the end even when nobody listens any more, lest the child blocks on a full pipe.
@@ -63,6 +77,35 @@ impl Server {
 
     pub(crate) fn process(&self) -> Process {
         Process::new(self.child.id())
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub(crate) fn signal(&mut self, signal: Signal) -> Result<()> {
+        // Not reaped yet, so that the id is still its own.
+        ensure!(self.status()?.is_none(), "the child has ended");
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).with_context(|| format!("cannot signal child {}", self.child.id()))
+    }
+
+    /// Returns how it ended; nothing while it runs.
+    ///
+    /// # Errors
+    /// The kernel does not know it.
+    pub(crate) fn status(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().context("cannot look after a child")
+    }
+
+    /// Kills it, and returns when it is gone.
+    ///
+    /// # Errors
+    /// The kernel does not know it.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// Waits until the server has said a word that begins with `prefix`, and returns the word.
@@ -113,6 +156,16 @@ pub(crate) fn leash(command: &[OsString]) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).context("cannot ask for a signal")?;
     let (program, args) = command.split_first().context("nothing to run")?;
     Err(Command::new(program).args(args).exec()).with_context(|| format!("cannot run {}", program.display()))
+}
+
+/// Returns the program itself; for a unit test, the one that is built beside it.
+fn this_program() -> Result<PathBuf> {
+    let this = std::env::current_exe().context("cannot find this program")?;
+    if cfg!(test) {
+        let built = this.parent().and_then(Path::parent).context("no folder of programs")?;
+        return Ok(built.join("loadtest"));
+    }
+    Ok(this)
 }
 
 /// Words end at blanks, quotes and the escape sequences of coloured logs.

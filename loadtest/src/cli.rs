@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::faults::sabotage::Sabotage;
 use crate::payload::MIN_BYTES;
 use crate::relay::Plan;
 use crate::target::Target;
@@ -20,6 +21,8 @@ const SEND_GROUP: &str = r#"{"action":"sendToGroup","group":"{group}","data":"{p
 const MAX_CONNECTIONS: usize = 100_000;
 const MAX_MESSAGES: i64 = 1_000_000;
 const MAX_BYTES: usize = 1 << 20;
+/// Subscribers of a short run of faults.
+const SHORT_SUBSCRIBERS: usize = 12;
 
 /// Black-box load client for WebSocket relays: what a delivery costs, what a connection costs, whether anything is lost.
 #[derive(Debug, Parser)]
@@ -45,6 +48,8 @@ pub(crate) enum Command {
     Floor(FloorArgs),
     /// Gatecast beside the floor, in turns, in one table
     Compare(CompareArgs),
+    /// Whether anything is lost, doubled or out of order while nodes and Redis fail
+    Faults(FaultsArgs),
     /// The bare server of `floor`
     #[command(hide = true)]
     FloorServer(FloorServerArgs),
@@ -177,6 +182,61 @@ pub(crate) struct CompareArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct FaultsArgs {
+    /// The gatecast program to start
+    #[arg(long, value_name = "PATH")]
+    pub(crate) gatecast: PathBuf,
+    /// Faults to make; may be given more than once, all if not given
+    #[arg(long, value_name = "NAME")]
+    pub(crate) fault: Vec<String>,
+    /// One round of few faults with few clients, for a quick check
+    #[arg(long)]
+    pub(crate) short: bool,
+    /// Rounds of each fault
+    #[arg(long, default_value_t = 1, value_parser = rounds)]
+    pub(crate) rounds: usize,
+    /// Nodes
+    #[arg(long, default_value_t = 3, value_parser = |text: &str| within(text, 2, 16))]
+    pub(crate) nodes: usize,
+    /// Clients of the management API that publish, each one message at a time
+    #[arg(long, default_value_t = 4, value_parser = |text: &str| within(text, 1, 64))]
+    pub(crate) publishers: usize,
+    /// WebSocket clients that receive
+    #[arg(long, default_value_t = 30, value_parser = |text: &str| within(text, 1, 1000))]
+    pub(crate) subscribers: usize,
+    /// How many of them also send
+    #[arg(long, default_value_t = 2)]
+    pub(crate) senders: usize,
+    /// Groups, in which all but each first of so many subscribers are
+    #[arg(long, default_value_t = 2, value_parser = |text: &str| within(text, 0, 64))]
+    pub(crate) groups: usize,
+    /// Messages a second of all publishers together
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) rate: u32,
+    /// For all that is drawn by lot
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Whether a balancer, `haproxy`, stands in front of the nodes
+    #[arg(long, default_value = "yes")]
+    pub(crate) haproxy: YesNo,
+    /// Also write the table to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) markdown: Option<PathBuf>,
+    /// Keep the logs of rounds that failed below this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep_logs: Option<PathBuf>,
+    /// Falsify the run, to see that it then fails
+    #[arg(long)]
+    pub(crate) sabotage: Option<Sabotage>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum YesNo {
+    Yes,
+    No,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct FloorServerArgs {
     pub(crate) connections: usize,
     pub(crate) frame_bytes: usize,
@@ -209,6 +269,16 @@ impl LoadArgs {
     pub(crate) fn describe(&self, connections: usize) -> String {
         let Self { messages, bytes, rounds, .. } = self;
         format!("{connections} connections, {messages} messages of {bytes} bytes, {rounds} rounds")
+    }
+}
+
+impl FaultsArgs {
+    pub(crate) fn subscribers(&self) -> usize {
+        if self.short { self.subscribers.min(SHORT_SUBSCRIBERS) } else { self.subscribers }
+    }
+
+    pub(crate) fn rounds(&self) -> usize {
+        if self.short { 1 } else { self.rounds }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Reading order: `cli` → `fanout`, `idle`, `floor`, `compare` (one command each) → `relay` (one measured run) →
 //! `fleet` (all sockets) → `conn` (one socket) → `frame`, `handshake`. Beside it: `sequence` judges deliveries,
-//! `process` reads `/proc`, `report` prints.
+//! `process` reads `/proc`, `report` prints. `faults` is a world of its own: it judges promises, not speed.
 //!
 //! *Invariant:* nothing of Gatecast is used here: frames, handshake and checks are this crate's own, so that a fault
 //! cannot hide by being on both sides.
@@ -12,6 +12,7 @@ mod cli;
 mod compare;
 mod conn;
 mod fanout;
+mod faults;
 mod fleet;
 mod floor;
 mod frame;
@@ -20,6 +21,7 @@ mod idle;
 mod payload;
 mod process;
 mod progress;
+mod random;
 mod relay;
 mod report;
 mod sequence;
@@ -49,6 +51,10 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Groups(args) => fanout::groups(args)?,
         Command::Floor(args) => floor::floor(args)?,
         Command::Compare(args) => compare::compare(args)?,
+        Command::Faults(args) => {
+            let is_good = faults::faults(args, cli.json.as_deref())?;
+            return Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Command::FloorServer(args) => return floor::serve(args).map(|()| ExitCode::SUCCESS),
         Command::Leash { command } => return child::leash(command).map(|()| ExitCode::SUCCESS),
     };

@@ -12,6 +12,7 @@ use crate::conn::Incoming;
 use crate::fleet::Fleet;
 use crate::payload::Payloads;
 use crate::process::{Meter, Process, Spent};
+use crate::random::Random;
 use crate::sequence::Sequence;
 
 /// Nothing delivered for so long means that what is missing is lost.
@@ -79,9 +80,6 @@ struct Relay<'a> {
     latency: Histogram<u64>,
 }
 
-/// The `SplitMix64` generator with a fixed seed: the same run sends in the same order.
-struct Random(u64);
-
 /// Runs `plan` over the open connections of `fleet`; `emit` hands one message to the server.
 ///
 /// # Errors
@@ -112,7 +110,7 @@ impl<'a> Relay<'a> {
         Ok(Self {
             plan,
             payloads: Payloads::new(plan.bytes),
-            random: Random(0x6761_7465),
+            random: Random::new(0x6761_7465),
             sent: Vec::new(),
             counts: vec![0; plan.groups * plan.senders],
             sequence: Sequence::new(plan.groups * plan.group_size, plan.senders),
@@ -235,15 +233,5 @@ impl<'a> Relay<'a> {
             ));
         }
         Outcome { deliveries: self.deliveries, spent, latency: self.latency, faults }
-    }
-}
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % bound.max(1) as u64).unwrap_or(0)
     }
 }

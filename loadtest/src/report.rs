@@ -184,7 +184,8 @@ impl Report {
     }
 }
 
-fn median(samples: &[f64]) -> f64 {
+/// Returns the middle, or nothing of a number if there are none.
+pub(crate) fn median(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);

@@ -1,0 +1,172 @@
+//! `faults`: whether the promises hold while nodes and Redis fail.
+//!
+//! Reading order: `table` (the faults) → `round` (one round) → `scene` (what runs in it), `acts` (what goes wrong) →
+//! `crowd`, `publisher`, `subscriber` (the clients), `log` (what they note) → `judge`, `order` (what it means) → `report`.
+
+mod acts;
+mod balancer;
+mod cluster;
+mod crowd;
+mod http;
+mod judge;
+mod log;
+mod node;
+mod order;
+mod ports;
+mod proxy;
+mod publisher;
+mod redis;
+mod report;
+mod round;
+pub(crate) mod sabotage;
+mod scene;
+mod sentinel;
+mod socket;
+mod subscriber;
+mod table;
+mod topology;
+mod wait;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use self::crowd::Size;
+use self::report::Report;
+use self::sabotage::Sabotage;
+use self::scene::Setup;
+use self::table::{FAULTS, Fault, QUICK, find};
+use self::wait::Interrupt;
+use crate::cli::FaultsArgs;
+use crate::progress;
+
+/// Runs the faults that are asked for; returns whether all promises were kept.
+///
+/// # Errors
+/// Nothing could be run, or the user wants to stop.
+pub(crate) fn faults(args: &FaultsArgs, json: Option<&Path>) -> Result<bool> {
+    let faults = chosen(args)?;
+    let setup = setup(args)?;
+    let mut report = Report::new(vec![
+        format!(
+            "{} nodes, {} publishers ({} messages/s), {} subscribers in {} groups and the broadcast, {} of them send; seed {}",
+            setup.nodes,
+            args.publishers,
+            args.rate,
+            args.subscribers(),
+            args.groups,
+            setup.size.senders,
+            args.seed
+        ),
+        format!("{}; HAProxy: {}", versions(&args.gatecast), if setup.haproxy { "yes" } else { "no" }),
+    ]);
+    for round in 1..=args.rounds() {
+        for fault in &faults {
+            let outcome = run(&setup, fault, round, args);
+            setup.interrupt.hold(std::time::Duration::ZERO)?;
+            report.add(fault, outcome);
+        }
+    }
+    report.print();
+    if let Some(path) = json {
+        report.write_json(path)?;
+    }
+    if let Some(path) = &args.markdown {
+        report.write_markdown(path)?;
+    }
+    Ok(report.is_good())
+}
+
+/// Runs one round, in a directory that is removed afterwards; the logs of a bad one are kept where the user wants them.
+fn run(setup: &Setup, fault: &Fault, round: usize, args: &FaultsArgs) -> Result<round::Outcome, String> {
+    let run = || {
+        let directory = tempfile::tempdir().context("no temporary directory")?;
+        let mut setup = setup.clone();
+        setup.size.seed = args.seed.wrapping_mul(1000).wrapping_add(round as u64);
+        let outcome = round::run(&setup, fault, args.sabotage, directory.path());
+        let is_bad = outcome.as_ref().map_or(true, |outcome| !outcome.broken.is_empty());
+        if let Some(keep) = args.keep_logs.as_ref().filter(|_| is_bad) {
+            keep_logs(directory.path(), &keep.join(format!("{}-{round}", fault.name)))?;
+        }
+        outcome.map(|outcome| round::Outcome { round, ..outcome })
+    };
+    let outcome = run().map_err(|err: anyhow::Error| format!("{err:#}"));
+    let verdict = match &outcome {
+        Ok(outcome) if outcome.broken.is_empty() => format!("kept, {:.1} s", outcome.took_seconds),
+        Ok(outcome) => format!("BROKEN: {}", outcome.broken.join("; ")),
+        Err(reason) => format!("NOT RUN: {reason}"),
+    };
+    progress::say(format!("round {round}/{}, {}: {verdict}", args.rounds(), fault.name));
+    outcome
+}
+
+fn chosen(args: &FaultsArgs) -> Result<Vec<&'static Fault>> {
+    if args.fault.is_empty() {
+        let is_wanted = |fault: &&Fault| !args.short || QUICK.contains(&fault.name);
+        return Ok(FAULTS.iter().filter(is_wanted).collect());
+    }
+    let each = |name: &String| match find(name) {
+        Some(fault) => Ok(fault),
+        None => bail!(
+            "there is no fault `{name}`; there are {}",
+            FAULTS.iter().map(|fault| fault.name).collect::<Vec<_>>().join(", ")
+        ),
+    };
+    args.fault.iter().map(each).collect()
+}
+
+fn setup(args: &FaultsArgs) -> Result<Setup> {
+    let mut environment = BTreeMap::new();
+    if args.sabotage == Some(Sabotage::Trim) {
+        environment.insert("GATECAST_REDIS_STREAM_ENTRIES".to_owned(), "1".to_owned());
+    }
+    let subscribers = args.subscribers();
+    Ok(Setup {
+        program: args.gatecast.clone(),
+        nodes: args.nodes,
+        haproxy: args.haproxy == crate::cli::YesNo::Yes,
+        size: Size {
+            publishers: args.publishers,
+            subscribers,
+            senders: args.senders.min(subscribers),
+            groups: args.groups,
+            rate: args.rate,
+            seed: args.seed,
+        },
+        environment,
+        interrupt: Interrupt::on_signals().context("cannot listen for signals")?,
+    })
+}
+
+/// Says what was tested with what.
+fn versions(gatecast: &Path) -> String {
+    let of = |program: &Path, flag: &str| {
+        let output = Command::new(program).arg(flag).output().ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned())
+    };
+    [(gatecast, "--version"), (Path::new("redis-server"), "--version"), (Path::new("haproxy"), "-v")]
+        .into_iter()
+        .filter_map(|(program, flag)| of(program, flag))
+        .map(|line| {
+            line.split(" - ").next().unwrap_or_default().split(" sha=").next().unwrap_or_default().to_owned()
+        })
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// Copies the files of a round, and those one folder below.
+fn keep_logs(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => keep_logs(&entry.path(), &to)?,
+            false => drop(fs::copy(entry.path(), to)?),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! `HAProxy` in front of the nodes, as in production: least connections, checked by `/ready`, tunnels that live.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::http;
+use super::wait::Interrupt;
+use crate::child::Server;
+
+const START_LIMIT: Duration = Duration::from_secs(10);
+const ANSWER_LIMIT: Duration = Duration::from_millis(500);
+
+/// A running `HAProxy`.
+#[derive(Debug)]
+pub(crate) struct Balancer {
+    pub(crate) port: u16,
+    _server: Server,
+}
+
+impl Balancer {
+    /// Starts it in front of nodes, given as (port, admin port), and waits until it has found one.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(crate) fn start(
+        port: u16,
+        nodes: &[(u16, u16)],
+        directory: &Path,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
+        let file = directory.join("haproxy.cfg");
+        fs::write(&file, config(port, nodes))?;
+        let log = File::create(directory.join("haproxy.log"))?;
+        let args = ["-db".as_ref(), "-f".as_ref(), file.as_os_str()];
+        let server = Server::launch(Path::new("haproxy"), args, |command| {
+            command.stderr(log);
+            Ok(())
+        })
+        .context("HAProxy is needed; or --haproxy no")?;
+        interrupt.eventually("HAProxy answers", START_LIMIT, || {
+            // Any answer of a node: an upgrade is asked for at this path.
+            let answer = http::request(port, ("GET", "/beta"), "", ANSWER_LIMIT).ok()?;
+            (answer.status < 500).then_some(())
+        })?;
+        Ok(Self { port, _server: server })
+    }
+}
+
+fn config(port: u16, nodes: &[(u16, u16)]) -> String {
+    let mut text = format!(
+        "defaults\n  mode http\n  option redispatch\n  retries 3\n  timeout connect 1s\n  timeout client 10s\n  \
+         timeout server 10s\n  timeout tunnel 1h\n  timeout check 500ms\n\
+         frontend public\n  bind 127.0.0.1:{port}\n  default_backend nodes\n\
+         backend nodes\n  balance leastconn\n  option httpchk GET /ready\n  \
+         default-server check inter 200ms fall 2 rise 1\n"
+    );
+    for (number, (port, admin)) in nodes.iter().enumerate() {
+        text.push_str(&format!("  server node{number} 127.0.0.1:{port} port {admin}\n"));
+    }
+    text
+}

@@ -1,0 +1,228 @@
+//! Judges a round from its log: what is lost, doubled, out of order, or came though it was refused.
+//!
+//! Rule: pure. A connection is owed what was accepted entirely within its membership. It may miss the end of that only if it was
+//! closed: "handed it once, or closed"; a gap before something it received is always a loss.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::log::{Answer, Channel, Connection, Id, Log, Publication};
+use super::order::Order;
+
+/// A connection that is closed in an orderly way must have got what was accepted so long before its end.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// What a fault leaves of the promises.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Terms {
+    /// Redis may forget in this window what it has accepted, and count anew after it; `None` where it must not.
+    pub(crate) forgetful: Option<(Duration, Duration)>,
+    /// Nodes were frozen: their connections may miss all of the freeze before they are closed.
+    pub(crate) frozen: bool,
+}
+
+/// What a round showed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Findings {
+    pub(crate) accepted: u64,
+    pub(crate) refused: u64,
+    pub(crate) in_doubt: u64,
+    /// Deliveries that connections were owed.
+    pub(crate) owed: u64,
+    pub(crate) lost: u64,
+    /// Lost where Redis may forget.
+    pub(crate) forgotten: u64,
+    /// Not received before a close that says so.
+    pub(crate) cut: u64,
+    pub(crate) duplicated: u64,
+    pub(crate) reordered: u64,
+    /// Received though refused, or never published, or changed, or meant for others.
+    pub(crate) phantom: u64,
+    /// Connections that ended, by code.
+    pub(crate) closed: BTreeMap<u16, u64>,
+    /// The first few of what is wrong, for people.
+    pub(crate) examples: Vec<String>,
+}
+
+/// Examples kept of a round.
+const EXAMPLES: usize = 8;
+
+/// Judges a round.
+pub(crate) fn judge(log: &Log, terms: &Terms) -> Findings {
+    let mut findings = Findings::default();
+    for publication in &log.publications {
+        match publication.answer {
+            Answer::Accepted(_) => findings.accepted += 1,
+            Answer::Refused => findings.refused += 1,
+            Answer::InDoubt => findings.in_doubt += 1,
+        }
+    }
+    for (_, code) in log.connections.iter().filter_map(|connection| connection.ended) {
+        *findings.closed.entry(code).or_default() += 1;
+    }
+    let by_channel = by_channel(&log.publications);
+    for (channel, publications) in &by_channel {
+        Channeled::new(*channel, publications, log, terms).judge(&mut findings);
+    }
+    findings.phantom += log.connections.iter().map(|connection| connection.foreign).sum::<u64>();
+    findings
+}
+
+fn by_channel(publications: &[Publication]) -> BTreeMap<Channel, Vec<&Publication>> {
+    let mut channels: BTreeMap<Channel, Vec<&Publication>> = BTreeMap::new();
+    for publication in publications {
+        channels.entry(publication.id.channel).or_default().push(publication);
+    }
+    channels
+}
+
+/// One channel of a log.
+struct Channeled<'a> {
+    channel: Channel,
+    publications: &'a [&'a Publication],
+    by_id: HashMap<Id, &'a Publication>,
+    /// Each connection with what it received of this channel, repeats left out.
+    seen: Vec<(&'a Connection, Vec<Id>)>,
+    /// Accepted publications in the order of their offsets, before and after Redis may have counted anew.
+    ranks: Vec<Vec<Id>>,
+    order: Order,
+    terms: &'a Terms,
+}
+
+impl<'a> Channeled<'a> {
+    fn new(channel: Channel, publications: &'a [&'a Publication], log: &'a Log, terms: &'a Terms) -> Self {
+        let seen: Vec<(&Connection, Vec<Id>)> = log
+            .connections
+            .iter()
+            .map(|connection| (connection, first_of_each(connection, channel)))
+            .collect();
+        let ranks = ranks(publications, terms);
+        let witnesses: Vec<Vec<Id>> =
+            ranks.iter().cloned().chain(seen.iter().map(|(_, seen)| seen.clone())).collect();
+        let by_id = publications.iter().map(|publication| (publication.id, *publication)).collect();
+        Self { channel, publications, by_id, seen, ranks, order: Order::of(&witnesses), terms }
+    }
+
+    fn judge(&self, findings: &mut Findings) {
+        let ranks: Vec<Order> = self.ranks.iter().map(|rank| Order::of(std::slice::from_ref(rank))).collect();
+        for (connection, seen) in &self.seen {
+            self.judge_received(connection, findings);
+            let by_offset: u64 = ranks.iter().map(|rank| rank.steps_back(seen)).sum();
+            let back = by_offset.max(self.order.steps_back(seen));
+            if back > 0 {
+                findings.reordered += back;
+                findings.example(format!(
+                    "subscriber {} was taken backwards {back} times",
+                    connection.subscriber
+                ));
+            }
+            self.judge_owed(connection, seen, findings);
+        }
+    }
+
+    /// Looks at what came: nothing twice, nothing that was refused, nothing for others.
+    fn judge_received(&self, connection: &Connection, findings: &mut Findings) {
+        let mut once = HashSet::new();
+        for (id, at) in connection.received.iter().filter(|(id, _)| id.channel == self.channel) {
+            let is_ours = self.by_id.get(id).is_some_and(|publication| publication.answer != Answer::Refused);
+            if !is_ours || (id.channel != 0 && connection.joined.is_none_or(|(group, _)| group != id.channel))
+            {
+                findings.phantom += 1;
+                findings.example(format!(
+                    "subscriber {} got `{}`, which it must not",
+                    connection.subscriber,
+                    id.text()
+                ));
+            }
+            if !once.insert(*id) {
+                findings.duplicated += 1;
+                findings.example(format!(
+                    "subscriber {} got `{}` again at {:.3} s",
+                    connection.subscriber,
+                    id.text(),
+                    at.as_secs_f64()
+                ));
+            }
+        }
+    }
+
+    /// Looks at what did not come.
+    fn judge_owed(&self, connection: &Connection, seen: &[Id], findings: &mut Findings) {
+        let last = seen.iter().filter_map(|id| self.order.place(*id)).max();
+        let seen: HashSet<Id> = seen.iter().copied().collect();
+        for publication in self.publications.iter().filter(|publication| connection.is_owed(publication)) {
+            findings.owed += 1;
+            if seen.contains(&publication.id) {
+                continue;
+            }
+            if self.is_cut(connection, publication, last) {
+                findings.cut += 1;
+            } else if self.terms.forgetful.is_some_and(|window| publication.touches(window)) {
+                findings.forgotten += 1;
+            } else {
+                findings.lost += 1;
+                findings.example(format!(
+                    "subscriber {} has not got `{}`, {:?} at {:.3} s",
+                    connection.subscriber,
+                    publication.id.text(),
+                    publication.answer,
+                    publication.answered.as_secs_f64()
+                ));
+            }
+        }
+    }
+
+    /// Returns whether a close explains that a publication did not come: nothing after it came either, and it was accepted
+    /// shortly before, or the node was frozen.
+    fn is_cut(&self, connection: &Connection, publication: &Publication, last: Option<usize>) -> bool {
+        let Some((end, _)) = connection.ended else { return false };
+        let is_tail =
+            self.order.place(publication.id).is_none_or(|place| last.is_none_or(|last| place > last));
+        is_tail && (self.terms.frozen || publication.answered + CLOSING >= end)
+    }
+}
+
+impl Findings {
+    fn example(&mut self, text: String) {
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(text);
+        }
+    }
+}
+
+fn first_of_each(connection: &Connection, channel: Channel) -> Vec<Id> {
+    let mut once = HashSet::new();
+    let own = connection.received.iter().map(|(id, _)| *id).filter(|id| id.channel == channel);
+    own.filter(|id| once.insert(*id)).collect()
+}
+
+/// Orders accepted publications by their offsets. Where Redis may have counted anew, what was accepted meanwhile may be of
+/// either count, and is left to the other witnesses.
+fn ranks(publications: &[&Publication], terms: &Terms) -> Vec<Vec<Id>> {
+    let rank = |is_in: &dyn Fn(&Publication) -> bool| {
+        let mut offsets: Vec<(u64, Id)> = publications
+            .iter()
+            .filter(|publication| is_in(publication))
+            .filter_map(|publication| match publication.answer {
+                Answer::Accepted(offset) => offset.map(|offset| (offset, publication.id)),
+                Answer::Refused | Answer::InDoubt => None,
+            })
+            .collect();
+        offsets.sort_unstable();
+        offsets.into_iter().map(|(_, id)| id).collect()
+    };
+    match terms.forgetful {
+        None => vec![rank(&|_| true)],
+        Some((from, to)) => {
+            vec![
+                rank(&|publication| publication.answered < from),
+                rank(&|publication| publication.posted > to),
+            ]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

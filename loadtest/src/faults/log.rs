@@ -1,0 +1,147 @@
+//! What publishers and connections note down during a round: all that the judge knows.
+//!
+//! Rule: facts only. Times count from the start of the round, so that a log can also be written by hand.
+
+use std::time::{Duration, Instant};
+
+/// Channel 0 is the broadcast; channel `n` is group `g{n}`.
+pub(crate) type Channel = usize;
+
+/// Names one publication; what a message carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Id {
+    pub(crate) channel: Channel,
+    pub(crate) publisher: usize,
+    pub(crate) number: u32,
+}
+
+/// What a publisher was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// With the offset, where the publisher is told one.
+    Accepted(Option<u64>),
+    /// It will not be delivered.
+    Refused,
+    /// No answer, or one that leaves it open.
+    InDoubt,
+}
+
+/// One attempt to publish.
+#[derive(Clone, Debug)]
+pub(crate) struct Publication {
+    pub(crate) id: Id,
+    pub(crate) posted: Duration,
+    pub(crate) answered: Duration,
+    pub(crate) answer: Answer,
+}
+
+/// One connection of a subscriber, from its 101 to its end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Connection {
+    pub(crate) subscriber: usize,
+    /// As the server calls it; empty until it has said so.
+    pub(crate) id: String,
+    pub(crate) opened: Duration,
+    /// The group it asked to join, and since when it has been a member.
+    pub(crate) joined: Option<(Channel, Duration)>,
+    /// When it ended and with which code; none while it is open.
+    pub(crate) ended: Option<(Duration, u16)>,
+    pub(crate) received: Vec<(Id, Duration)>,
+    /// Messages that nobody published, or that came changed.
+    pub(crate) foreign: u64,
+}
+
+/// Everything noted in a round.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log {
+    pub(crate) publications: Vec<Publication>,
+    pub(crate) connections: Vec<Connection>,
+}
+
+/// The time since a round began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn now(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+impl Id {
+    /// Returns the message's text.
+    pub(crate) fn text(self) -> String {
+        format!("m {} {} {}", self.channel, self.publisher, self.number)
+    }
+
+    /// Reads a message's text; nothing if it is not exactly one of ours.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let mut words = text.strip_prefix("m ")?.splitn(3, ' ');
+        let channel = words.next()?.parse().ok()?;
+        let publisher = words.next()?.parse().ok()?;
+        let id = Self { channel, publisher, number: words.next()?.parse().ok()? };
+        (id.text() == text).then_some(id)
+    }
+}
+
+impl Publication {
+    pub(crate) fn is_accepted(&self) -> bool {
+        matches!(self.answer, Answer::Accepted(_))
+    }
+
+    /// Returns whether any part of it fell into a window.
+    pub(crate) fn touches(&self, (from, to): (Duration, Duration)) -> bool {
+        self.posted <= to && self.answered >= from
+    }
+}
+
+impl Connection {
+    /// Returns since when it has been a member of a channel.
+    pub(crate) fn member_since(&self, channel: Channel) -> Option<Duration> {
+        match self.joined {
+            _ if channel == 0 => Some(self.opened),
+            Some((group, since)) if group == channel => Some(since),
+            _ => None,
+        }
+    }
+
+    /// Returns whether it must get a publication: accepted entirely within its membership.
+    pub(crate) fn is_owed(&self, publication: &Publication) -> bool {
+        publication.is_accepted()
+            && self.member_since(publication.id.channel).is_some_and(|since| since <= publication.posted)
+            && self.ended.is_none_or(|(end, _)| publication.answered <= end)
+    }
+}
+
+/// Returns the name of a channel's group.
+pub(crate) fn group_name(channel: Channel) -> String {
+    format!("g{channel}")
+}
+
+/// Returns the path of the management API that publishes on a channel.
+pub(crate) fn path(channel: Channel) -> String {
+    match channel {
+        0 => "/beta/@broadcast".to_owned(),
+        group => format!("/beta/@groups/{}", group_name(group)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_give_their_id_back_and_nothing_else_does() {
+        let id = Id { channel: 2, publisher: 13, number: 4_711 };
+        assert_eq!(Id::parse(&id.text()), Some(id));
+        for text in
+            ["", "m 2 13", "m 2 13 4711 ", "m 2 13 04711", "m 2 13 +1", "{\"message\": \"Forbidden\"}"]
+        {
+            assert_eq!(Id::parse(text), None, "{text}");
+        }
+    }
+}

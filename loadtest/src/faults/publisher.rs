@@ -1,0 +1,134 @@
+//! Publishers: each posts numbered messages to the management API, one at a time, and notes what it was told.
+//!
+//! Rule: a message is posted once. What is not surely accepted or surely refused is in doubt.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::http::{self, Failure};
+use super::log::{Answer, Channel, Clock, Id, Publication, path};
+use super::wait::Stop;
+
+/// Somewhat longer than a node waits for Redis, so that its own answer comes first.
+const PATIENCE: Duration = Duration::from_millis(2500);
+
+/// Publications of all publishers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Publications(Arc<Mutex<Vec<Publication>>>);
+
+/// Posts messages under one name.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    name: usize,
+    /// Ports to post to, in turn.
+    doors: Vec<u16>,
+    channels: usize,
+    clock: Clock,
+    publications: Publications,
+    posted: u32,
+}
+
+impl Publications {
+    /// Notes a publication that begins, in doubt until told otherwise; returns its place.
+    pub(crate) fn begin(&self, id: Id, now: Duration) -> usize {
+        let mut all = self.0.lock();
+        all.push(Publication { id, posted: now, answered: Duration::MAX, answer: Answer::InDoubt });
+        all.len() - 1
+    }
+
+    pub(crate) fn end(&self, place: usize, answer: Answer, now: Duration) {
+        if let Some(publication) = self.0.lock().get_mut(place) {
+            (publication.answer, publication.answered) = (answer, now);
+        }
+    }
+
+    pub(crate) fn all(&self) -> Vec<Publication> {
+        self.0.lock().clone()
+    }
+
+    /// Returns what was posted since.
+    pub(crate) fn since(&self, since: Duration) -> HashSet<Id> {
+        let all = self.0.lock();
+        all.iter()
+            .filter(|publication| publication.posted >= since)
+            .map(|publication| publication.id)
+            .collect()
+    }
+}
+
+impl Publisher {
+    pub(crate) fn new(
+        name: usize,
+        doors: Vec<u16>,
+        channels: usize,
+        (clock, publications): (Clock, Publications),
+    ) -> Self {
+        Self { name, doors, channels, clock, publications, posted: 0 }
+    }
+
+    /// Posts all the time, until told to stop.
+    pub(crate) fn start(mut self, period: Duration, stop: Stop) -> JoinHandle<()> {
+        thread::spawn(move || {
+            while stop.sleep(period) {
+                // Runs over doors and channels do not fall together, so that each channel gets in by each door.
+                let channel = (self.posted as usize / self.doors.len().max(1)) % self.channels;
+                self.post(channel, PATIENCE);
+            }
+        })
+    }
+
+    /// Posts one message.
+    pub(crate) fn post(&mut self, channel: Channel, patience: Duration) {
+        let id = Id { channel, publisher: self.name, number: self.posted };
+        let door =
+            self.doors.get(self.posted as usize % self.doors.len().max(1)).copied().unwrap_or_default();
+        self.posted += 1;
+        let place = self.publications.begin(id, self.clock.now());
+        let answer = read(http::request(door, ("POST", &path(channel)), &id.text(), patience));
+        self.publications.end(place, answer, self.clock.now());
+    }
+}
+
+/// Says what an answer means for the message.
+fn read(answer: Result<http::Answer, Failure>) -> Answer {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(Failure::NotSent) => return Answer::Refused,
+        Err(Failure::NoAnswer) => return Answer::InDoubt,
+    };
+    let is_from_gatecast = answer.head.to_ascii_lowercase().contains("x-amzn-requestid");
+    match answer.status {
+        200 => Answer::Accepted(offset(&answer.body)),
+        // The balancer's own: it found no node to take the request to.
+        503 if !is_from_gatecast => Answer::Refused,
+        500..=599 => Answer::InDoubt,
+        _ => Answer::Refused,
+    }
+}
+
+fn offset(body: &str) -> Option<u64> {
+    serde_json::from_str::<serde_json::Value>(body).ok()?.get("offset")?.as_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_sure_is_accepted_or_refused() {
+        let answer = |status, head: &str, body: &str| {
+            read(Ok(http::Answer { status, head: head.to_owned(), body: body.to_owned() }))
+        };
+        assert_eq!(answer(200, "", "{\"offset\":12}"), Answer::Accepted(Some(12)));
+        assert_eq!(answer(503, "cache-control: no-cache", "<html>"), Answer::Refused);
+        assert_eq!(answer(503, "X-Amzn-RequestId: 1", "{}"), Answer::InDoubt);
+        assert_eq!(answer(504, "", ""), Answer::InDoubt);
+        assert_eq!(answer(429, "", ""), Answer::Refused);
+        assert_eq!(read(Err(Failure::NotSent)), Answer::Refused);
+        assert_eq!(read(Err(Failure::NoAnswer)), Answer::InDoubt);
+    }
+}

@@ -1,0 +1,215 @@
+//! Everything that runs in one round: Redis, nodes, balancer, clients; and what a fault may do with it.
+//!
+//! Rule: whatever happens, all of it ends with this value: processes are killed by their own id, files are removed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::balancer::Balancer;
+use super::crowd::{Crowd, Doors, Size};
+use super::http;
+use super::node::{Counters, Node};
+use super::ports::Ports;
+use super::table::Fault;
+use super::topology::{Backend, Ground};
+use super::wait::Interrupt;
+
+/// What all rounds have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) program: PathBuf,
+    pub(crate) nodes: usize,
+    pub(crate) haproxy: bool,
+    pub(crate) size: Size,
+    /// Further settings for the nodes.
+    pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) interrupt: Interrupt,
+}
+
+/// See the head of this file. Clients end first, then what they talk to.
+#[derive(Debug)]
+pub(crate) struct Scene {
+    pub(crate) crowd: Crowd,
+    pub(crate) nodes: Vec<Node>,
+    _balancer: Option<Balancer>,
+    pub(crate) backend: Backend,
+    pub(crate) interrupt: Interrupt,
+    pub(crate) lease: Duration,
+    /// From when on the cluster is to repair itself.
+    pub(crate) over: Option<Duration>,
+    /// Connections of nodes that were killed, stopped or frozen: these may end.
+    pub(crate) doomed: u64,
+    /// Broken promises that a fault has seen itself.
+    pub(crate) broken: Vec<String>,
+    /// What nodes that are gone had counted.
+    gone: Counters,
+}
+
+/// How long an answer to the harness' own questions may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+/// Probes that wait longer are in doubt; the next door may be better.
+const PROBE_LIMIT: Duration = Duration::from_millis(400);
+/// Between two heartbeats of a node.
+const HEARTBEAT: &str = "200ms";
+
+impl Scene {
+    /// Starts everything, for a fault, in `directory`.
+    ///
+    /// # Errors
+    /// Something does not start.
+    pub(crate) fn start(setup: &Setup, fault: &Fault, directory: &Path) -> Result<Self> {
+        let interrupt = &setup.interrupt;
+        let mut ports = Ports::new(setup.size.seed);
+        let mut ground = Ground { directory, ports: &mut ports, interrupt };
+        let backend = fault.topology.start(&mut ground).context("starting Redis")?;
+        let mut nodes = Vec::new();
+        for number in 0..setup.nodes {
+            let environment = environment(setup, fault, backend.url(number), number);
+            let log = directory.join(format!("node{number}.log"));
+            let mut node = Node::new(&setup.program, (ports.draw()?, ports.draw()?), environment, log);
+            node.start()?;
+            nodes.push(node);
+        }
+        for node in &mut nodes {
+            node.wait_ready(interrupt)?;
+        }
+        let addresses: Vec<(u16, u16)> = nodes.iter().map(|node| (node.port, node.admin_port)).collect();
+        let balancer = match setup.haproxy {
+            true => Some(Balancer::start(ports.draw()?, &addresses, directory, interrupt)?),
+            false => None,
+        };
+        let doors = Doors {
+            balancer: balancer.as_ref().map(|balancer| balancer.port),
+            nodes: addresses.iter().map(|(port, _)| *port).collect(),
+        };
+        Ok(Self {
+            crowd: Crowd::start(&setup.size, &doors)?,
+            nodes,
+            _balancer: balancer,
+            backend,
+            interrupt: interrupt.clone(),
+            lease: fault.lease,
+            over: None,
+            doomed: 0,
+            broken: Vec::new(),
+            gone: Counters::default(),
+        })
+    }
+
+    /// Says that the fault is over, or, where it does not end, that it has happened.
+    pub(crate) fn over(&mut self) {
+        self.over = Some(self.crowd.clock.now());
+    }
+
+    /// Lets traffic go on.
+    ///
+    /// # Errors
+    /// The user wants to stop.
+    pub(crate) fn hold(&self, time: Duration) -> Result<()> {
+        self.interrupt.hold(time)
+    }
+
+    /// Waits until everybody gets fresh messages, which it posts itself, too.
+    ///
+    /// # Errors
+    /// Somebody does not, in time.
+    pub(crate) fn wait_fresh(&mut self, since: Duration, limit: Duration) -> Result<()> {
+        let Self { crowd, interrupt, .. } = self;
+        interrupt.eventually("all subscribers get fresh messages", limit, || {
+            crowd.probe(PROBE_LIMIT);
+            crowd.is_fresh(since).then_some(())
+        })
+    }
+
+    /// Returns a node that is about to be harmed, and notes what is to be forgiven and would be forgotten.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub(crate) fn doom(&mut self, number: usize) -> Result<&mut Node> {
+        let node = self.nodes.get_mut(number).context("this fault needs more nodes")?;
+        let counters = node.counters().context("a node does not answer")?;
+        self.doomed += counters.sum("gatecast_connections");
+        self.gone.add(&counters);
+        Ok(node)
+    }
+
+    /// Starts a node again that has ended, and waits until it takes clients.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn restart(&mut self, number: usize) -> Result<()> {
+        let node = self.nodes.get_mut(number).context("no such node")?;
+        node.start()?;
+        node.wait_ready(&self.interrupt)
+    }
+
+    /// Waits until a node has ended; it is a broken promise if its exit code is another.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub(crate) fn wait_exit(&mut self, number: usize, code: i32, limit: Duration) -> Result<()> {
+        let node = self.nodes.get_mut(number).context("no such node")?;
+        let ended = self.interrupt.eventually("the node ends", limit, || node.status().ok().flatten());
+        match ended {
+            Ok(status) if status.code() == Some(code) => {}
+            Ok(status) => self.broken.push(format!("the node ended with {status}, not {code}")),
+            Err(err) => {
+                self.broken.push(format!("the node did not end with {code}: {err}"));
+                node.kill()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all other nodes say that the connections of a dead one are gone.
+    ///
+    /// # Errors
+    /// The user wants to stop.
+    pub(crate) fn wait_gone(&mut self, number: usize, ids: &[String], limit: Duration) -> Result<()> {
+        let others: Vec<u16> = self.nodes.iter().map(|node| node.port).collect();
+        let others = others.into_iter().enumerate().filter(|(each, _)| *each != number);
+        for (id, (_, port)) in ids.iter().zip(others.collect::<Vec<_>>().into_iter().cycle()) {
+            let path = format!("/beta/@connections/{}", id.replace('=', "%3D"));
+            let mut last = None;
+            let gone = self.interrupt.eventually("410", limit, || {
+                last = http::request(port, ("GET", &path), "", ANSWER_LIMIT).ok().map(|answer| answer.status);
+                (last == Some(410)).then_some(())
+            });
+            if gone.is_err() {
+                self.interrupt.hold(Duration::ZERO)?;
+                self.broken.push(format!(
+                    "a connection of the dead node is answered {last:?} after {limit:?}, not 410"
+                ));
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what all nodes have counted, those that are gone included.
+    pub(crate) fn counters(&self) -> Counters {
+        let mut sum = self.gone.clone();
+        for counters in self.nodes.iter().filter_map(Node::counters) {
+            sum.add(&counters);
+        }
+        sum
+    }
+}
+
+fn environment(setup: &Setup, fault: &Fault, url: String, number: usize) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::from([
+        ("GATECAST_REDIS_URL".to_owned(), url),
+        ("GATECAST_REDIS_LEASE".to_owned(), format!("{}ms", fault.lease.as_millis())),
+        ("GATECAST_REDIS_HEARTBEAT".to_owned(), HEARTBEAT.to_owned()),
+        ("GATECAST_NODE_NAME".to_owned(), format!("node{number}")),
+        // The balancer has time to notice, and closes come one by one.
+        ("GATECAST_DRAIN_NOTICE".to_owned(), "600ms".to_owned()),
+        ("GATECAST_DRAIN_WINDOW".to_owned(), "2s".to_owned()),
+        ("GATECAST_DRAIN_MIN_RATE".to_owned(), "5".to_owned()),
+    ]);
+    all.extend(setup.environment.clone());
+    all
+}

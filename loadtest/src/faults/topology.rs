@@ -1,0 +1,118 @@
+//! The Redis of a round: one server, a master with replicas and Sentinels, or a Cluster.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::cluster::Cluster;
+use super::ports::Ports;
+use super::proxy::Proxy;
+use super::redis::Redis;
+use super::sentinel::Sentinels;
+use super::wait::Interrupt;
+
+/// Which Redis a fault needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Topology {
+    /// One server, which keeps everything it has accepted.
+    Durable,
+    /// One server, which keeps nothing.
+    Forgetful,
+    /// A durable server, to which the first node comes through a proxy.
+    Proxied,
+    /// One master, two replicas, three Sentinels.
+    Sentinel,
+    /// Three masters, each with so many replicas.
+    Cluster(usize),
+}
+
+/// A running Redis.
+#[derive(Debug)]
+pub(crate) enum Backend {
+    Single(Redis, Option<Proxy>),
+    Sentinels(Sentinels),
+    Cluster(Cluster),
+}
+
+/// What a Redis is started with.
+pub(crate) struct Ground<'a> {
+    pub(crate) directory: &'a Path,
+    pub(crate) ports: &'a mut Ports,
+    pub(crate) interrupt: &'a Interrupt,
+}
+
+/// A Redis is made in this time, its parts having found each other.
+pub(crate) const FORM_LIMIT: Duration = Duration::from_secs(30);
+
+const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+/// So that a stream is trimmed to the very entry, which makes a loss easy to provoke on purpose.
+const EXACT: [&str; 2] = ["--stream-node-max-entries", "1"];
+
+impl Topology {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// A server does not start, or they do not find each other.
+    pub(crate) fn start(self, ground: &mut Ground<'_>) -> Result<Backend> {
+        match self {
+            Self::Durable | Self::Proxied => {
+                let args: Vec<&str> = DURABLE.into_iter().chain(EXACT).collect();
+                let redis = Redis::start(ground.ports.draw()?, ground.directory, &args, ground.interrupt)?;
+                let proxy = (self == Self::Proxied).then(|| Proxy::start(redis.port)).transpose()?;
+                Ok(Backend::Single(redis, proxy))
+            }
+            Self::Forgetful => {
+                let redis = Redis::start(ground.ports.draw()?, ground.directory, &EXACT, ground.interrupt)?;
+                Ok(Backend::Single(redis, None))
+            }
+            Self::Sentinel => Sentinels::start(ground).map(Backend::Sentinels),
+            Self::Cluster(replicas) => Cluster::start(replicas, ground).map(Backend::Cluster),
+        }
+    }
+}
+
+impl Backend {
+    /// Returns the URL for a node.
+    pub(crate) fn url(&self, node: usize) -> String {
+        match self {
+            Self::Single(_, Some(proxy)) if node == 0 => format!("redis://127.0.0.1:{}", proxy.port),
+            Self::Single(redis, _) => format!("redis://127.0.0.1:{}", redis.port),
+            Self::Sentinels(sentinels) => sentinels.url(),
+            Self::Cluster(cluster) => cluster.url(),
+        }
+    }
+
+    pub(crate) fn single(&mut self) -> Result<&mut Redis> {
+        match self {
+            Self::Single(redis, _) => Ok(redis),
+            Self::Sentinels(_) | Self::Cluster(_) => anyhow::bail!("this fault needs one Redis"),
+        }
+    }
+
+    pub(crate) fn proxy(&self) -> Result<&Proxy> {
+        match self {
+            Self::Single(_, proxy) => proxy.as_ref().context("this fault needs a proxy"),
+            Self::Sentinels(_) | Self::Cluster(_) => anyhow::bail!("this fault needs a proxy"),
+        }
+    }
+
+    pub(crate) fn sentinels(&mut self) -> Result<&mut Sentinels> {
+        match self {
+            Self::Sentinels(sentinels) => Ok(sentinels),
+            Self::Single(..) | Self::Cluster(_) => anyhow::bail!("this fault needs Sentinels"),
+        }
+    }
+
+    pub(crate) fn cluster(&mut self) -> Result<&mut Cluster> {
+        match self {
+            Self::Cluster(cluster) => Ok(cluster),
+            Self::Single(..) | Self::Sentinels(_) => anyhow::bail!("this fault needs a Cluster"),
+        }
+    }
+}
+
+/// Joins addresses as the URLs of Sentinel and Cluster have them.
+pub(crate) fn addresses(ports: impl Iterator<Item = u16>) -> String {
+    ports.map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,94 @@
+//! Waiting: always for a condition, always with a deadline, and never after the user has pressed Ctrl-C.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use parking_lot::{Condvar, Mutex};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// Pause between two looks at a condition.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Set by Ctrl-C; clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Interrupt(Arc<AtomicBool>);
+
+/// Ends the sleep of threads that are told to stop; clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stop(Arc<(Mutex<bool>, Condvar)>);
+
+impl Interrupt {
+    /// Takes over SIGINT and SIGTERM: the first asks for an orderly end, the second ends at once.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn on_signals() -> Result<Self> {
+        let this = Self::default();
+        for signal in [SIGINT, SIGTERM] {
+            flag::register_conditional_shutdown(signal, 1, Arc::clone(&this.0))?;
+            flag::register(signal, Arc::clone(&this.0))?;
+        }
+        Ok(this)
+    }
+
+    /// Looks until there is something to return.
+    ///
+    /// # Errors
+    /// It took too long, or the user wants to stop.
+    pub(crate) fn eventually<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut look: impl FnMut() -> Option<T>,
+    ) -> Result<T> {
+        let until = Instant::now() + limit;
+        loop {
+            if let Some(found) = look() {
+                return Ok(found);
+            }
+            if Instant::now() > until {
+                bail!("not within {limit:?}: {what}");
+            }
+            self.hold(LOOK)?;
+        }
+    }
+
+    /// Lets time pass.
+    ///
+    /// # Errors
+    /// The user wants to stop.
+    pub(crate) fn hold(&self, time: Duration) -> Result<()> {
+        let until = Instant::now() + time;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            if self.0.load(Ordering::Acquire) {
+                bail!("interrupted");
+            }
+            std::thread::park_timeout(left.min(LOOK));
+        }
+        Ok(())
+    }
+}
+
+impl Stop {
+    pub(crate) fn stop(&self) {
+        let (is_set, wake) = &*self.0;
+        *is_set.lock() = true;
+        wake.notify_all();
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        *self.0.0.lock()
+    }
+
+    /// Sleeps until the time is over or it is set; returns whether to go on.
+    pub(crate) fn sleep(&self, time: Duration) -> bool {
+        let (is_set, wake) = &*self.0;
+        let mut is_set = is_set.lock();
+        let until = Instant::now() + time;
+        while !*is_set && !wake.wait_until(&mut is_set, until).timed_out() {}
+        !*is_set
+    }
+}
