@@ -66,11 +66,14 @@ pub(super) fn redis_restart(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-/// Redis is killed and comes back as it was some time before, as a replica does that lagged behind.
+/// Redis is killed and comes back as it was half a second before, as a replica does that lagged behind.
 pub(super) fn redis_restart_stale(scene: &mut Scene) -> Result<()> {
-    scene.backend.single()?.ask::<String>(&["SAVE"])?;
-    scene.hold(Duration::from_millis(500))?;
-    redis_restart(scene)
+    restart_from_snapshot(scene, Duration::from_millis(500))
+}
+
+/// The same, but so little behind that its count has passed where it was before every node looks.
+pub(super) fn redis_restart_overtaken(scene: &mut Scene) -> Result<()> {
+    restart_from_snapshot(scene, Duration::from_millis(100))
 }
 
 /// Redis is frozen for longer than a node waits for an answer.
@@ -143,6 +146,12 @@ pub(super) fn cluster_kill_master(scene: &mut Scene) -> Result<()> {
     let dead = scene.backend.cluster()?.kill_busiest_master()?;
     scene.over();
     scene.backend.cluster()?.wait_whole_without(dead)
+}
+
+fn restart_from_snapshot(scene: &mut Scene, age: Duration) -> Result<()> {
+    scene.backend.single()?.ask::<String>(&["SAVE"])?;
+    scene.hold(age)?;
+    redis_restart(scene)
 }
 
 fn through_proxy(scene: &mut Scene, mode: Mode, time: Duration) -> Result<()> {

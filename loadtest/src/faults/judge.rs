@@ -17,8 +17,10 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// What a fault leaves of the promises.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Terms {
-    /// Redis may forget in this window what it has accepted, and count anew after it; `None` where it must not.
+    /// Redis may forget what it has accepted in this window; `None` where it must not.
     pub(crate) forgetful: Option<(Duration, Duration)>,
+    /// It may begin to count anew in this window, so that offsets within cannot be compared with others.
+    pub(crate) recount: Option<(Duration, Duration)>,
     /// Nodes were frozen: their connections may miss all of the freeze before they are closed.
     pub(crate) frozen: bool,
 }
@@ -213,7 +215,7 @@ fn ranks(publications: &[&Publication], terms: &Terms) -> Vec<Vec<Id>> {
         offsets.sort_unstable();
         offsets.into_iter().map(|(_, id)| id).collect()
     };
-    match terms.forgetful {
+    match terms.recount {
         None => vec![rank(&|_| true)],
         Some((from, to)) => {
             vec![

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::round::Outcome;
-use super::table::Fault;
+use super::table::{Fault, Loss};
 use crate::process::Machine;
 use crate::report::median;
 
@@ -42,7 +42,8 @@ impl Report {
 
     /// Adds what a round showed, or why it could not be run.
     pub(crate) fn add(&mut self, fault: &Fault, outcome: Result<Outcome, String>) {
-        let Fault { name, about, may_lose, .. } = *fault;
+        let Fault { name, about, loss, .. } = *fault;
+        let may_lose = loss != Loss::Nothing;
         if !self.rows.iter().any(|row| row.fault == name) {
             let row = Row { fault: name, about, may_lose, rounds: Vec::new(), not_run: Vec::new() };
             self.rows.push(row);

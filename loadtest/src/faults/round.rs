@@ -11,7 +11,7 @@ use super::log::Log;
 use super::node::Counters;
 use super::sabotage::Sabotage;
 use super::scene::{Scene, Setup};
-use super::table::Fault;
+use super::table::{Fault, Loss};
 
 /// Traffic before the fault, and after the repair.
 const BEFORE: Duration = Duration::from_millis(500);
@@ -80,10 +80,13 @@ pub(crate) fn run(
     scene.crowd.fall_silent();
     let last = scene.crowd.clock.now();
     let arrived = scene.wait_fresh(last, REPAIR_LIMIT);
-    let terms = Terms {
-        forgetful: fault.may_lose.then_some((began.saturating_sub(UNDER_WAY), healed)),
-        frozen: fault.freezes,
+    let from = began.saturating_sub(UNDER_WAY);
+    let (forgetful, recount) = match fault.loss {
+        Loss::Nothing => (None, None),
+        Loss::BeforeIsOver => (Some((from, over)), Some((from, healed))),
+        Loss::BeforeIsHealed => (Some((from, healed)), Some((from, healed))),
     };
+    let terms = Terms { forgetful, recount, frozen: fault.freezes };
     let log = settle(&scene, &terms, sabotage)?;
     let metrics = Metrics::of(&scene.counters());
     let findings = judge(&log, &terms);

@@ -19,11 +19,20 @@ pub(crate) struct Fault {
     pub(crate) topology: Topology,
     /// How long a node that is not heard of lives.
     pub(crate) lease: Duration,
-    /// Whether Redis may forget what it has accepted; else nothing may be lost.
-    pub(crate) may_lose: bool,
+    pub(crate) loss: Loss,
     /// Whether a node is frozen, so that its clients miss more than the last moment before they are closed.
     pub(crate) freezes: bool,
     pub(crate) act: fn(&mut Scene) -> Result<()>,
+}
+
+/// What may be lost of what was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    Nothing,
+    /// What Redis accepted shortly before it died, and then forgot.
+    BeforeIsOver,
+    /// The same, and what a master accepted that has been replaced, until all have left it.
+    BeforeIsHealed,
 }
 
 /// Longer than any fault with it: nobody is taken for dead.
@@ -38,7 +47,7 @@ const BASE: Fault = Fault {
     about: "nothing happens",
     topology: Topology::Durable,
     lease: LONG,
-    may_lose: false,
+    loss: Loss::Nothing,
     freezes: false,
     act: acts::none,
 };
@@ -84,7 +93,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         name: "redis_restart_empty",
         about: "`kill -9` of a Redis that keeps nothing, back after 0.5 s",
         topology: Topology::Forgetful,
-        may_lose: true,
+        loss: Loss::BeforeIsOver,
         act: acts::redis_restart,
         ..BASE
     },
@@ -92,8 +101,16 @@ pub(crate) const FAULTS: &[Fault] = &[
         name: "redis_restart_stale",
         about: "the same, back with a snapshot taken 0.5 s before, as a replica that lagged",
         topology: Topology::Forgetful,
-        may_lose: true,
+        loss: Loss::BeforeIsOver,
         act: acts::redis_restart_stale,
+        ..BASE
+    },
+    Fault {
+        name: "redis_restart_overtaken",
+        about: "the same, 0.1 s before: its count soon passes where it was",
+        topology: Topology::Forgetful,
+        loss: Loss::BeforeIsOver,
+        act: acts::redis_restart_overtaken,
         ..BASE
     },
     Fault { name: "redis_pause", about: "Redis is frozen for 3 s", act: acts::redis_pause, ..BASE },
@@ -122,7 +139,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         name: "sentinel_failover",
         about: "`SENTINEL FAILOVER`: a replica is promoted",
         topology: Topology::Sentinel,
-        may_lose: true,
+        loss: Loss::BeforeIsHealed,
         act: acts::sentinel_failover,
         ..BASE
     },
@@ -130,7 +147,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         name: "sentinel_kill_master",
         about: "`kill -9` of the master; Sentinels promote a replica",
         topology: Topology::Sentinel,
-        may_lose: true,
+        loss: Loss::BeforeIsHealed,
         act: acts::sentinel_kill_master,
         ..BASE
     },
@@ -145,7 +162,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         name: "cluster_kill_master",
         about: "`kill -9` of the busiest master; its replica takes over",
         topology: Topology::Cluster(1),
-        may_lose: true,
+        loss: Loss::BeforeIsHealed,
         act: acts::cluster_kill_master,
         ..BASE
     },

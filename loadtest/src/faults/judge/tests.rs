@@ -141,7 +141,8 @@ fn a_forgetful_redis_is_excused_around_the_fault_and_may_count_anew() {
     for (publication, offset) in publications.iter_mut().zip([1, 2, 3, 1, 2, 3]) {
         publication.answer = Answer::Accepted(Some(offset));
     }
-    let terms = Terms { forgetful: Some((at(2500), at(4500))), ..Terms::default() };
+    let window = Some((at(2500), at(4500)));
+    let terms = Terms { forgetful: window, recount: window, frozen: false };
     let judged = |numbers: &[u32]| {
         judge(&Log { publications: publications.clone(), connections: vec![connection(numbers)] }, &terms)
     };
