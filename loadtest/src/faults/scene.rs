@@ -179,7 +179,7 @@ impl Scene {
                 (last == Some(410)).then_some(())
             });
             if gone.is_err() {
-                self.interrupt.hold(Duration::ZERO)?;
+                self.interrupt.check()?;
                 self.broken.push(format!(
                     "a connection of the dead node is answered {last:?} after {limit:?}, not 410"
                 ));

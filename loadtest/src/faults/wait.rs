@@ -56,19 +56,31 @@ impl Interrupt {
         }
     }
 
+    /// Checks that the user does not want to stop.
+    ///
+    /// # Errors
+    /// The user wants to.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.0.load(Ordering::Acquire) {
+            bail!("interrupted");
+        }
+        Ok(())
+    }
+
     /// Lets time pass.
     ///
     /// # Errors
     /// The user wants to stop.
     pub(crate) fn hold(&self, time: Duration) -> Result<()> {
         let until = Instant::now() + time;
-        while let Some(left) = until.checked_duration_since(Instant::now()) {
-            if self.0.load(Ordering::Acquire) {
-                bail!("interrupted");
+        loop {
+            self.check()?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
             }
             std::thread::park_timeout(left.min(LOOK));
         }
-        Ok(())
     }
 }
 
