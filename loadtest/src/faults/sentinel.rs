@@ -53,7 +53,7 @@ impl Sentinels {
         format!("redis+sentinel://{ports}/{NAME}")
     }
 
-    /// Asks a Sentinel to promote a replica, and waits until another server is the master.
+    /// Asks a Sentinel to promote a replica, and waits until the old master is one: until then, both take writes.
     ///
     /// # Errors
     /// It does not become so.
@@ -61,7 +61,10 @@ impl Sentinels {
         let before = self.master()?;
         let watcher = self.watcher()?;
         ask::<String>(watcher, &["SENTINEL", "FAILOVER", NAME])?;
-        self.wait_for_another(before)
+        self.wait_for_another(before)?;
+        self.interrupt.eventually("the old master has become a replica", FORM_LIMIT, || {
+            (!is_master(before)).then_some(())
+        })
     }
 
     /// Kills the master; the Sentinels find out by themselves. Returns its port.
@@ -81,8 +84,7 @@ impl Sentinels {
     pub(crate) fn wait_for_another(&self, before: u16) -> Result<()> {
         self.interrupt.eventually("another master", FORM_LIMIT, || {
             let master = self.master().ok().filter(|master| *master != before)?;
-            let role: redis::Value = ask(master, &["ROLE"]).ok()?;
-            format!("{role:?}").contains("master").then_some(())
+            is_master(master).then_some(())
         })
     }
 
@@ -114,6 +116,10 @@ fn watch(port: u16, master: u16, directory: &Path) -> Result<Server> {
         command.stderr(log);
         Ok(())
     })
+}
+
+fn is_master(port: u16) -> bool {
+    ask::<String>(port, &["INFO", "replication"]).is_ok_and(|info| info.contains("role:master"))
 }
 
 fn knows_all(port: u16) -> bool {
