@@ -12,6 +12,8 @@ use super::scene::Scene;
 
 /// The node that is harmed. Not the first, which is the one behind the proxy where there is one.
 const VICTIM: usize = 1;
+/// The node behind the proxy.
+const PROXIED: usize = 0;
 /// A node that drains, or finds itself dead, ends in this time.
 const EXIT_LIMIT: Duration = Duration::from_secs(15);
 /// Beyond its lease, a dead node's connections are ended in this time.
@@ -90,6 +92,14 @@ pub(super) fn redis_cut_one_node(scene: &mut Scene) -> Result<()> {
     through_proxy(scene, Mode::Cut, Duration::from_secs(3))
 }
 
+/// One node has no connection to Redis for so long that the others take it for dead: it must find out, and end.
+pub(super) fn redis_cut_past_lease(scene: &mut Scene) -> Result<()> {
+    scene.doom(PROXIED)?;
+    through_proxy(scene, Mode::Cut, scene.lease * 3)?;
+    scene.wait_exit(PROXIED, EXIT_FENCED, EXIT_LIMIT)?;
+    scene.restart(PROXIED)
+}
+
 /// One node hears nothing of Redis, which hears the node.
 pub(super) fn redis_stall_one_way(scene: &mut Scene) -> Result<()> {
     through_proxy(scene, Mode::HoldAnswers, Duration::from_secs(4))
@@ -98,6 +108,16 @@ pub(super) fn redis_stall_one_way(scene: &mut Scene) -> Result<()> {
 /// Redis hears nothing of one node, which hears Redis.
 pub(super) fn redis_stall_other_way(scene: &mut Scene) -> Result<()> {
     through_proxy(scene, Mode::HoldCommands, Duration::from_secs(4))
+}
+
+/// All connections for commands are cut, three times.
+pub(super) fn kill_commands(scene: &mut Scene) -> Result<()> {
+    for _ in 0..3 {
+        scene.backend.single()?.ask::<u64>(&["CLIENT", "KILL", "TYPE", "normal"])?;
+        scene.over();
+        scene.hold(Duration::from_millis(200))?;
+    }
+    Ok(())
 }
 
 /// All subscriptions are cut, three times.

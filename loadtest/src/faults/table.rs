@@ -20,7 +20,7 @@ pub(crate) struct Fault {
     /// How long a node that is not heard of lives.
     pub(crate) lease: Duration,
     pub(crate) loss: Loss,
-    /// Whether a node is frozen, so that its clients miss more than the last moment before they are closed.
+    /// Whether a node is out of the world for a while, so that its clients miss all of that before they are closed.
     pub(crate) freezes: bool,
     pub(crate) act: fn(&mut Scene) -> Result<()>,
 }
@@ -84,6 +84,12 @@ pub(crate) const FAULTS: &[Fault] = &[
         ..BASE
     },
     Fault {
+        name: "kill_commands",
+        about: "Redis cuts all connections that carry commands, three times",
+        act: acts::kill_commands,
+        ..BASE
+    },
+    Fault {
         name: "redis_restart",
         about: "`kill -9` of Redis (`appendfsync always`), back after 0.5 s",
         act: acts::redis_restart,
@@ -119,6 +125,15 @@ pub(crate) const FAULTS: &[Fault] = &[
         about: "one node's connections to Redis are cut and refused for 3 s",
         topology: Topology::Proxied,
         act: acts::redis_cut_one_node,
+        ..BASE
+    },
+    Fault {
+        name: "redis_cut_past_lease",
+        about: "the same for three leases, so that the others take the node for dead",
+        topology: Topology::Proxied,
+        lease: SHORT,
+        freezes: true,
+        act: acts::redis_cut_past_lease,
         ..BASE
     },
     Fault {
