@@ -195,6 +195,9 @@ pub(crate) struct FaultsArgs {
     /// Rounds of each fault
     #[arg(long, default_value_t = 1, value_parser = rounds)]
     pub(crate) rounds: usize,
+    /// How often the fault is made in a round, each time after the repair of the last
+    #[arg(long, default_value_t = 1, value_parser = |text: &str| within(text, 1, 10))]
+    pub(crate) repeat: usize,
     /// Nodes
     #[arg(long, default_value_t = 3, value_parser = |text: &str| within(text, 2, 16))]
     pub(crate) nodes: usize,

@@ -52,7 +52,8 @@ pub(crate) fn faults(args: &FaultsArgs, json: Option<&Path>) -> Result<bool> {
     let setup = setup(args)?;
     let mut report = Report::new(vec![
         format!(
-            "{} nodes, {} publishers ({} messages/s), {} subscribers in {} groups and the broadcast, {} of them send; seed {}",
+            "fault made {} a round; {} nodes, {} publishers ({} messages/s), {} subscribers in {} groups and the broadcast, {} of them send; seed {}",
+            if args.repeat == 1 { "once".to_owned() } else { format!("{} times", args.repeat) },
             setup.nodes,
             args.publishers,
             args.rate,
@@ -127,6 +128,7 @@ fn setup(args: &FaultsArgs) -> Result<Setup> {
     Ok(Setup {
         program: args.gatecast.clone(),
         nodes: args.nodes,
+        repeat: args.repeat,
         haproxy: args.haproxy == crate::cli::YesNo::Yes,
         size: Size {
             publishers: args.publishers,

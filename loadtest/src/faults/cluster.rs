@@ -75,8 +75,8 @@ impl Cluster {
     /// There is none.
     pub(crate) fn kill_busiest_master(&mut self) -> Result<u16> {
         let keys = |server: &Redis| server.ask::<u64>(&["DBSIZE"]).unwrap_or_default();
-        let busiest = self.servers.iter_mut().take(MASTERS).max_by_key(|server| keys(server));
-        let busiest = busiest.context("no master")?;
+        let busiest = self.servers.iter_mut().take(MASTERS).filter(|server| server.is_running());
+        let busiest = busiest.max_by_key(|server| keys(server)).context("no master")?;
         busiest.kill()?;
         Ok(busiest.port)
     }
@@ -86,7 +86,7 @@ impl Cluster {
     /// # Errors
     /// They are not, in time.
     pub(crate) fn wait_whole_without(&self, dead: u16) -> Result<()> {
-        let alive = || self.servers.iter().filter(|server| server.port != dead);
+        let alive = || self.servers.iter().filter(|server| server.is_running());
         self.interrupt.eventually("a replica has taken over", FORM_LIMIT, || {
             alive().all(|server| is_whole(server) && !serves(server, dead)).then_some(())
         })
@@ -221,6 +221,6 @@ mod tests {
         let (_directory, mut cluster) = start(1, 3);
         let dead = cluster.kill_busiest_master().unwrap();
         cluster.wait_whole_without(dead).unwrap();
-        assert_eq!(cluster.servers.iter().filter(|server| server.port != dead).count(), 5);
+        assert_eq!(cluster.servers.iter().filter(|server| server.is_running()).count(), 5);
     }
 }

@@ -74,7 +74,11 @@ impl Redis {
     /// # Errors
     /// It does not run.
     pub(crate) fn kill(&mut self) -> Result<()> {
-        self.server.as_mut().context("Redis does not run")?.kill()
+        self.server.take().context("Redis does not run")?.kill()
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.server.is_some()
     }
 
     /// Sends it a signal.

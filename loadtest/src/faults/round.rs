@@ -71,10 +71,14 @@ pub(crate) fn run(
     scene.wait_fresh(opened, OPEN_LIMIT).context("before the fault")?;
     scene.hold(BEFORE)?;
     let began = scene.crowd.clock.now();
-    (fault.act)(&mut scene)?;
-    let over = scene.over.context("the fault does not say when it is over")?;
-    let repaired = scene.wait_fresh(over, REPAIR_LIMIT);
-    scene.hold(AFTER)?;
+    let (mut over, mut repaired) = (began, Ok(()));
+    for _ in 0..setup.repeat {
+        repaired?;
+        (fault.act)(&mut scene)?;
+        over = scene.over.context("the fault does not say when it is over")?;
+        repaired = scene.wait_fresh(over, REPAIR_LIMIT);
+        scene.hold(AFTER)?;
+    }
     let healed = scene.crowd.clock.now();
 
     scene.crowd.fall_silent();

@@ -23,6 +23,8 @@ pub(crate) struct Setup {
     pub(crate) program: PathBuf,
     pub(crate) nodes: usize,
     pub(crate) haproxy: bool,
+    /// How often the fault is made in a round.
+    pub(crate) repeat: usize,
     pub(crate) size: Size,
     /// Further settings for the nodes.
     pub(crate) environment: BTreeMap<String, String>,
