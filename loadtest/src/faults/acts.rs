@@ -10,8 +10,6 @@ use rustix::process::Signal;
 use super::proxy::Mode;
 use super::scene::Scene;
 
-/// The node that is harmed. Not the first, which is the one behind the proxy where there is one.
-const VICTIM: usize = 1;
 /// The node behind the proxy.
 const PROXIED: usize = 0;
 /// A node that drains, or finds itself dead, ends in this time.
@@ -29,34 +27,36 @@ pub(super) fn none(scene: &mut Scene) -> Result<()> {
 
 /// A node is killed; another takes its place. Its connections must be gone for all others soon after its lease.
 pub(super) fn kill_node(scene: &mut Scene) -> Result<()> {
-    let began = scene.crowd.clock.now();
-    scene.doom(VICTIM)?.kill()?;
+    let (began, doomed_before, victim) = (scene.crowd.clock.now(), scene.doomed, scene.fullest());
+    scene.doom(victim)?.kill()?;
     scene.over();
-    let doomed = scene.doomed;
+    let doomed = scene.doomed - doomed_before;
     scene.interrupt.eventually("the clients notice", EXIT_LIMIT, || {
         (scene.crowd.ended_since(began).len() as u64 >= doomed).then_some(())
     })?;
     let ids = scene.crowd.ended_since(began);
-    scene.wait_gone(VICTIM, &ids, scene.lease + REAPED)?;
-    scene.restart(VICTIM)
+    scene.wait_gone(victim, &ids, scene.lease + REAPED)?;
+    scene.restart(victim)
 }
 
 /// A node is asked to end; it hands its clients over and ends well.
 pub(super) fn stop_node(scene: &mut Scene) -> Result<()> {
-    scene.doom(VICTIM)?.signal(Signal::TERM)?;
-    scene.wait_exit(VICTIM, 0, EXIT_LIMIT)?;
+    let victim = scene.fullest();
+    scene.doom(victim)?.signal(Signal::TERM)?;
+    scene.wait_exit(victim, 0, EXIT_LIMIT)?;
     scene.over();
-    scene.restart(VICTIM)
+    scene.restart(victim)
 }
 
 /// A node is frozen past its lease: it must find itself dead, close its sockets, and end.
 pub(super) fn pause_node(scene: &mut Scene) -> Result<()> {
-    scene.doom(VICTIM)?.signal(Signal::STOP)?;
+    let victim = scene.fullest();
+    scene.doom(victim)?.signal(Signal::STOP)?;
     scene.hold(scene.lease * 2)?;
-    scene.nodes.get_mut(VICTIM).map_or(Ok(()), |node| node.signal(Signal::CONT))?;
+    scene.nodes.get_mut(victim).map_or(Ok(()), |node| node.signal(Signal::CONT))?;
     scene.over();
-    scene.wait_exit(VICTIM, EXIT_FENCED, EXIT_LIMIT)?;
-    scene.restart(VICTIM)
+    scene.wait_exit(victim, EXIT_FENCED, EXIT_LIMIT)?;
+    scene.restart(victim)
 }
 
 /// Redis is killed and comes back; what it keeps depends on how it was started.

@@ -126,6 +126,13 @@ impl Scene {
         })
     }
 
+    /// Returns the number of the node with most connections.
+    pub(crate) fn fullest(&self) -> usize {
+        let connections = |node: &Node| node.counters().map(|counters| counters.sum("gatecast_connections"));
+        let counts = self.nodes.iter().map(connections).enumerate();
+        counts.max_by_key(|(_, count)| *count).map_or(0, |(number, _)| number)
+    }
+
     /// Returns a node that is about to be harmed, and notes what is to be forgiven and would be forgotten.
     ///
     /// # Errors
