@@ -87,6 +87,15 @@ pub(super) fn redis_pause(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
+/// Redis has no memory left: it refuses what writes, and does the rest.
+pub(super) fn redis_full(scene: &mut Scene) -> Result<()> {
+    scene.backend.single()?.ask::<String>(&["CONFIG", "SET", "maxmemory", "1"])?;
+    scene.hold(Duration::from_secs(2))?;
+    scene.backend.single()?.ask::<String>(&["CONFIG", "SET", "maxmemory", "0"])?;
+    scene.over();
+    Ok(())
+}
+
 /// One node has no connection to Redis; the others have.
 pub(super) fn redis_cut_one_node(scene: &mut Scene) -> Result<()> {
     through_proxy(scene, Mode::Cut, Duration::from_secs(3))

@@ -121,6 +121,12 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
     Fault { name: "redis_pause", about: "Redis is frozen for 3 s", act: acts::redis_pause, ..BASE },
     Fault {
+        name: "redis_full",
+        about: "Redis has no memory left for 2 s, and refuses to write",
+        act: acts::redis_full,
+        ..BASE
+    },
+    Fault {
         name: "redis_cut_one_node",
         about: "one node's connections to Redis are cut and refused for 3 s",
         topology: Topology::Proxied,
