@@ -70,14 +70,15 @@ pub(crate) fn faults(args: &FaultsArgs, json: Option<&Path>) -> Result<bool> {
             setup.interrupt.check()?;
             report.add(fault, outcome);
         }
+        // After each round, so that a run that is ended early leaves what it has found.
+        if let Some(path) = json {
+            report.write_json(path)?;
+        }
+        if let Some(path) = &args.markdown {
+            report.write_markdown(path)?;
+        }
     }
     report.print();
-    if let Some(path) = json {
-        report.write_json(path)?;
-    }
-    if let Some(path) = &args.markdown {
-        report.write_markdown(path)?;
-    }
     Ok(report.is_good())
 }
 

@@ -32,8 +32,8 @@ struct Row {
     not_run: Vec<String>,
 }
 
-const HEAD: &str = "| fault | rounds | accepted | refused | in doubt | owed | lost | doubled | reordered | cut | closed | first accepted, s | repair, s | repaired | lost, by metrics | reconnects | verdict |\n\
-                    |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---:|---:|---:|---:|---:|---|\n";
+const HEAD: &str = "| fault | rounds | accepted | refused | in doubt | owed | lost | doubled | reordered | cut | closed | silence, s | first accepted, s | repair, s | repaired | lost, by metrics | reconnects | verdict |\n\
+                    |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|---|\n";
 
 impl Report {
     pub(crate) fn new(settings: Vec<String>) -> Self {
@@ -133,6 +133,7 @@ impl Row {
             sum(|outcome| outcome.findings.reordered).to_string(),
             sum(|outcome| outcome.findings.cut).to_string(),
             if closed.is_empty() { "–".to_owned() } else { closed.join(", ") },
+            times(self.rounds.iter().map(|outcome| outcome.silence_seconds)),
             times(self.rounds.iter().map(|outcome| outcome.first_accepted_seconds)),
             times(self.rounds.iter().map(|outcome| outcome.repair_seconds)),
             sum(|outcome| outcome.metrics.messages_repaired).to_string(),

@@ -34,6 +34,8 @@ pub(crate) struct Outcome {
     pub(crate) findings: Findings,
     /// Connections that ended though no node of theirs was harmed.
     pub(crate) unexpected_closes: u64,
+    /// The longest time, from the start of the fault to the repair, in which no message was accepted.
+    pub(crate) silence_seconds: Option<f64>,
     /// From the end of the fault (or its start where it has none) to the first accepted message and until all subscribers
     /// receive; `None` if it did not happen.
     pub(crate) first_accepted_seconds: Option<f64>,
@@ -97,6 +99,7 @@ pub(crate) fn run(
     let ended: u64 = findings.closed.values().sum();
     let mut outcome = Outcome {
         unexpected_closes: ended.saturating_sub(scene.doomed),
+        silence_seconds: silence(&log, began, healed),
         first_accepted_seconds: first_accepted(&log, over),
         repair_seconds: repaired.is_ok().then(|| repair(&log, over, scene.crowd.n_subscribers())).flatten(),
         metrics,
@@ -123,6 +126,15 @@ fn settle(scene: &Scene, terms: &Terms, sabotage: Option<Sabotage>) -> Result<Lo
         sabotage.falsify(&mut log);
     }
     Ok(log)
+}
+
+/// Returns the longest time within a window in which no publication was accepted.
+fn silence(log: &Log, from: Duration, to: Duration) -> Option<f64> {
+    let accepted = log.publications.iter().filter(|each| each.is_accepted()).map(|each| each.answered);
+    let mut times: Vec<Duration> = accepted.filter(|at| (from..to).contains(at)).chain([from, to]).collect();
+    times.sort_unstable();
+    let gaps = times.iter().zip(times.iter().skip(1)).map(|(one, two)| (*two - *one).as_secs_f64());
+    gaps.reduce(f64::max)
 }
 
 /// Returns when the first publication was accepted that was posted since.
