@@ -195,3 +195,65 @@ impl Metrics {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::log::{Answer, Connection, Id, Publication};
+    use super::*;
+
+    fn at(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn id(number: u32) -> Id {
+        Id { channel: 0, publisher: 0, number }
+    }
+
+    /// Messages accepted at these times, posted 10 ms before each.
+    fn log(accepted: &[u64]) -> Log {
+        let publications = (0..).zip(accepted).map(|(number, millis)| Publication {
+            id: id(number),
+            posted: at(millis - 10),
+            answered: at(*millis),
+            answer: Answer::Accepted(None),
+        });
+        Log { publications: publications.collect(), connections: Vec::new() }
+    }
+
+    fn received(subscriber: usize, messages: &[(u32, u64)]) -> Connection {
+        let received = messages.iter().map(|(number, millis)| (id(*number), at(*millis))).collect();
+        Connection { subscriber, received, ..Connection::default() }
+    }
+
+    #[test]
+    fn silence_is_the_longest_gap_its_ends_included() {
+        let is = |log: &Log, seconds: f64| {
+            silence(log, at(1000), at(4000)).is_some_and(|found| (found - seconds).abs() < 1e-9)
+        };
+        assert!(is(&log(&[500, 1100, 3000, 3100]), 1.9));
+        assert!(is(&log(&[1100, 1200]), 2.8));
+        assert!(is(&log(&[500, 5000]), 3.0));
+    }
+
+    #[test]
+    fn repair_is_when_the_last_subscriber_got_a_message_posted_after_the_fault() {
+        let mut log = log(&[900, 1500, 2000]);
+        log.connections = vec![received(0, &[(0, 1600), (1, 1700), (2, 2010)]), received(1, &[(2, 2500)])];
+        let repaired = repair(&log, at(1000), 2).unwrap();
+        assert!((repaired - 1.5).abs() < 1e-9, "{repaired}");
+        assert_eq!(repair(&log, at(1000), 3), None, "the third heard nothing");
+        assert!(first_accepted(&log, at(1000)).is_some_and(|first| (first - 0.5).abs() < 1e-9));
+    }
+
+    #[test]
+    fn a_loss_that_no_metric_shows_is_a_broken_promise_of_its_own() {
+        let findings = Findings { accepted: 1, forgotten: 1, ..Findings::default() };
+        let mut outcome = Outcome { findings, ..Outcome::default() };
+        outcome.judge();
+        assert_eq!(outcome.broken.len(), 1);
+        let metrics = Metrics { recoveries_lost: 1, ..Metrics::default() };
+        let mut outcome = Outcome { metrics, broken: Vec::new(), ..outcome };
+        outcome.judge();
+        assert!(outcome.broken.is_empty());
+    }
+}
