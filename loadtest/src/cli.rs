@@ -222,6 +222,9 @@ pub(crate) struct FaultsArgs {
     /// Whether a balancer, `haproxy`, stands in front of the nodes
     #[arg(long, default_value = "yes")]
     pub(crate) haproxy: YesNo,
+    /// A setting for the nodes, such as `GATECAST_REDIS_ON_OUTAGE=buffer`; may be given more than once
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    pub(crate) set: Vec<(String, String)>,
     /// Also write the table to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) markdown: Option<PathBuf>,
@@ -295,6 +298,14 @@ fn bytes(text: &str) -> Result<usize, String> {
 
 fn rounds(text: &str) -> Result<usize, String> {
     within(text, 1, 100)
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
+    if !name.starts_with("GATECAST_") {
+        return Err("must begin with GATECAST_".to_owned());
+    }
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn within(text: &str, low: usize, high: usize) -> Result<usize, String> {

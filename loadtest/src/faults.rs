@@ -63,6 +63,8 @@ pub(crate) fn faults(args: &FaultsArgs, json: Option<&Path>) -> Result<bool> {
             args.seed
         ),
         format!("{}; HAProxy: {}", versions(&args.gatecast), if setup.haproxy { "yes" } else { "no" }),
+        args.set.iter().map(|(name, value)| format!("{name}={value}; ")).collect::<String>()
+            + "other settings of the nodes as usual, but for lease, heartbeat and drain",
     ]);
     for round in 1..=args.rounds() {
         for fault in &faults {
@@ -121,7 +123,7 @@ fn chosen(args: &FaultsArgs) -> Result<Vec<&'static Fault>> {
 }
 
 fn setup(args: &FaultsArgs) -> Result<Setup> {
-    let mut environment = BTreeMap::new();
+    let mut environment: BTreeMap<String, String> = args.set.iter().cloned().collect();
     if args.sabotage == Some(Sabotage::Trim) {
         environment.insert("GATECAST_REDIS_STREAM_ENTRIES".to_owned(), "1".to_owned());
     }
