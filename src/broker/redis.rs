@@ -82,6 +82,7 @@ impl RedisBroker {
             metrics: Arc::clone(&metrics),
             instance: Uuid::new_v4().simple().to_string(),
             ending: lifecycle.ending(),
+            warned_at: parking_lot::Mutex::default(),
         };
         let reader = Reader { store: store.clone(), channels: Arc::clone(&channels) };
         lifecycle.spawn(publisher.run(to_publish));

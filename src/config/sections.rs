@@ -136,6 +136,16 @@ fn redis<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Option<Redi
         cert_file: reader.optional(s, "tls_cert_file"),
         key_file: reader.optional(s, "tls_key_file"),
     };
+    for (key, path) in
+        [("tls_ca_file", &tls.ca_file), ("tls_cert_file", &tls.cert_file), ("tls_key_file", &tls.key_file)]
+    {
+        if let Some(path) = path
+            && let Err(error) = std::fs::File::open(path)
+        {
+            let message = format!("{path}: {error}; name a PEM file that this user may read");
+            reader.fault(tls_place.clone(), s.dotted(key), message);
+        }
+    }
     if tls.cert_file.is_some() != tls.key_file.is_some() {
         let message = "redis.tls_cert_file and redis.tls_key_file go together; set both or none";
         reader.fault(tls_place, "redis.tls_key_file".to_owned(), message);

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::{Cmd, FromRedisValue as _, Value, cmd};
 use futures_util::future::join_all;
@@ -18,6 +18,10 @@ use crate::config::{RedisSettings, RedisTopology};
 
 /// Between looks at a Cluster that gives no reason to.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How long a view that is older than one seen before is not believed: who tells it may be cut off from the others.
+const OLD_VIEW_AFTER: Duration = Duration::from_secs(60);
+/// Longest time between two while Redis has not been found.
+const RETRY_EVERY: Duration = Duration::from_millis(500);
 /// Shortest time between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
@@ -32,6 +36,14 @@ pub(crate) struct Topology {
     known: Mutex<HashMap<String, Arc<Server>>>,
     map: watch::Sender<Arc<Map>>,
     suspected: Notify,
+    /// The newest epoch of a view, and when it was last told.
+    newest: Mutex<Option<(u64, Instant)>>,
+}
+
+/// A map, and the epoch (of Sentinels, or of the Cluster) in which it is right.
+struct View {
+    epoch: u64,
+    map: Map,
 }
 
 /// Which server has what. Empty until one has been drawn.
@@ -108,6 +120,7 @@ impl Topology {
             known: Mutex::default(),
             map: watch::Sender::new(Arc::new(first)),
             suspected: Notify::new(),
+            newest: Mutex::default(),
         })
     }
 
@@ -138,17 +151,36 @@ impl Topology {
             RedisTopology::Sentinel(_) => heartbeat,
             RedisTopology::Cluster => LOOK_EVERY,
         };
+        let mut is_known = true;
         loop {
             match self.draw().await {
-                Ok(map) => self.replace(map),
-                Err(error) => tracing::warn!(%error, "the servers of Redis are not known"),
+                Ok(view) => {
+                    is_known = true;
+                    self.believe(view);
+                }
+                Err(error) if is_known => {
+                    is_known = false;
+                    tracing::warn!(%error, "where Redis is cannot be found out");
+                }
+                Err(error) => tracing::debug!(%error, "where Redis is cannot be found out"),
             }
             tokio::time::sleep(LOOK_PAUSE).await;
-            let reason = tokio::time::timeout(every, self.suspected.notified());
-            if reason.await.is_err() && self.map().servers.is_empty() {
-                tracing::warn!("Redis has not been found yet");
-            }
+            let wait = if is_known { every } else { every.min(RETRY_EVERY) };
+            drop(tokio::time::timeout(wait, self.suspected.notified()).await);
         }
+    }
+
+    /// Takes a view, unless it is older than one before. A server that was master once would else be followed again, and what
+    /// it alone has accepted would be delivered after what came since.
+    fn believe(&self, View { epoch, map }: View) {
+        let mut newest = self.newest.lock();
+        if newest.is_some_and(|(known, told)| epoch < known && told.elapsed() < OLD_VIEW_AFTER) {
+            tracing::debug!(epoch, "a view of Redis that is older than one before");
+            return;
+        }
+        *newest = Some((epoch, Instant::now()));
+        drop(newest);
+        self.replace(map);
     }
 
     fn replace(&self, map: Map) {
@@ -165,16 +197,18 @@ impl Topology {
         }
     }
 
-    async fn draw(&self) -> Result<Map, StoreError> {
+    async fn draw(&self) -> Result<View, StoreError> {
         match &self.form {
-            RedisTopology::Single => Ok(Map { servers: self.seeds.clone(), slots: Vec::new() }),
+            RedisTopology::Single => {
+                Ok(View { epoch: 0, map: Map { servers: self.seeds.clone(), slots: Vec::new() } })
+            }
             RedisTopology::Sentinel(name) => self.ask_sentinels(name).await,
             RedisTopology::Cluster => self.ask_cluster().await,
         }
     }
 
     /// Asks all Sentinels; the one whose view is the newest is right.
-    async fn ask_sentinels(&self, name: &str) -> Result<Map, StoreError> {
+    async fn ask_sentinels(&self, name: &str) -> Result<View, StoreError> {
         let question = cmd("SENTINEL").arg("MASTER").arg(name).to_owned();
         let answers = ask_all(&self.seeds, &[question]).await;
         let views = answers.into_iter().filter_map(|(_, values)| {
@@ -183,14 +217,14 @@ impl Topology {
             Some((epoch, fields.get("ip")?.clone(), fields.get("port")?.parse::<u16>().ok()?))
         });
         let newest = views.max_by_key(|(epoch, ..)| *epoch);
-        let Some((_, host, port)) = newest else {
+        let Some((epoch, host, port)) = newest else {
             return Err(StoreError::NotFound("no Sentinel knows the master of this name"));
         };
-        Ok(Map { servers: vec![self.server(&host, port)?], slots: Vec::new() })
+        Ok(View { epoch, map: Map { servers: vec![self.server(&host, port)?], slots: Vec::new() } })
     }
 
     /// Asks all servers of the Cluster; the one whose view is the newest is right.
-    async fn ask_cluster(&self) -> Result<Map, StoreError> {
+    async fn ask_cluster(&self) -> Result<View, StoreError> {
         let mut servers = self.map().servers.clone();
         servers.extend(self.seeds.iter().cloned());
         let question = |word| cmd("CLUSTER").arg(word).to_owned();
@@ -204,10 +238,10 @@ impl Topology {
             (field("cluster_state:") == Some("ok")).then_some((epoch, server, slots))
         });
         let newest = views.max_by_key(|(epoch, ..)| *epoch);
-        let Some((_, asked, slots)) = newest else {
+        let Some((epoch, asked, slots)) = newest else {
             return Err(StoreError::NotFound("no server of the Cluster says that it is well"));
         };
-        self.read_slots(&asked, slots)
+        Ok(View { epoch, map: self.read_slots(&asked, slots)? })
     }
 
     /// Reads what `CLUSTER SLOTS` answers: ranges, each with its master first.

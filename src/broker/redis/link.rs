@@ -84,12 +84,10 @@ impl Beats {
         }
     }
 
-    /// Returns whether that is news.
-    fn ended(&self, address: &str) -> bool {
-        if let Some(is_up) = self.is_up.lock().get_mut(address) {
-            *is_up = false;
-        }
-        self.health.lost()
+    /// Returns whether a heartbeat had come back over the connection, and whether its end is news.
+    fn ended(&self, address: &str) -> (bool, bool) {
+        let was_up = self.is_up.lock().get_mut(address).is_some_and(std::mem::take);
+        (was_up, self.health.lost())
     }
 }
 
@@ -99,19 +97,19 @@ impl Link {
         let mut pause = BACKOFF.0;
         let address = self.server.address.clone();
         loop {
-            let began = Instant::now();
             let error = self.serve().await;
             if self.commands.is_closed() {
                 return;
             }
-            if self.beats.ended(&address) {
+            let (was_up, is_news) = self.beats.ended(&address);
+            if is_news {
                 tracing::warn!(%error, "Redis is away; connections stay, and messages are refused");
             }
             self.parts.metrics.redis_reconnects.inc();
             self.parts.store.topology().suspect();
             let map = self.parts.store.topology().map();
             self.parts.channels.refuse_waiting(|name| map.is_at(name, &address));
-            pause = if began.elapsed() > BACKOFF.1 { BACKOFF.0 } else { (pause * 2).min(BACKOFF.1) };
+            pause = if was_up { BACKOFF.0 } else { (pause * 2).min(BACKOFF.1) };
             tokio::time::sleep(jittered(pause)).await;
         }
     }

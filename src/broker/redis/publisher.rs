@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::{FromRedisValue as _, Value, cmd};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,8 @@ const BATCH: usize = 256;
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long Redis remembers what may be sent again: longer than it may be held up between two tries.
 const MEMORY: Duration = Duration::from_secs(60);
+/// Between two warnings of one outage.
+const WARN_EVERY: Duration = Duration::from_secs(10);
 /// How long a node that ends waits for Redis to take what is left.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(400);
 
@@ -41,6 +44,7 @@ pub(super) struct Publisher {
     /// Names this node's publications, together with their numbers.
     pub(super) instance: String,
     pub(super) ending: CancellationToken,
+    pub(super) warned_at: Mutex<Option<Instant>>,
 }
 
 impl Publisher {
@@ -218,9 +222,18 @@ impl Publisher {
         }
         if failed > 0 {
             self.metrics.redis_errors.inc_by(failed);
-            tracing::warn!(messages = failed, "Redis did not take messages, or did not say so");
+            self.warn(failed);
         }
         fates
+    }
+
+    /// Says so, but not with every batch of an outage.
+    fn warn(&self, messages: u64) {
+        let mut warned_at = self.warned_at.lock();
+        if warned_at.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+            *warned_at = Some(Instant::now());
+            tracing::warn!(messages, "Redis did not take messages, or did not say so");
+        }
     }
 
     fn calls(&self, script: &Script, batch: &[Waiting]) -> Vec<Call> {
