@@ -108,6 +108,18 @@ class Form:
                     return key
         return None
 
+    def history(self, channel):
+        """The texts, each in a short frame, that the stream of a channel holds, in order."""
+        read = """local texts = {}
+            for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', '+')) do
+                texts[#texts + 1] = string.sub(entry[2][2], 3)
+            end
+            return texts"""
+        masters = [server for server in self.data_servers() if server.info("replication", "role") == "master"]
+        keys = [(server, key) for server in masters for key in server.ask("KEYS", f"*{channel}:stream").split()]
+        ((server, key),) = keys
+        return server.ask("EVAL", read, 1, key).splitlines()
+
     def end(self):
         for server in self.servers:
             server.kill()
