@@ -7,10 +7,12 @@ trying. Clients reach the cut node all the time, by a link of their own.
 import ipaddress
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -139,6 +141,33 @@ class DistantRedis(RedisServer):
 
     def ask(self, *words):
         line = ["redis-cli", "-h", self.network.redis_for_others, "-p", str(self.port), *words]
+        return subprocess.run(line, capture_output=True, text=True, timeout=10).stdout.strip()
+
+
+class NamedRedis(DistantRedis):
+    """A server beside the node, at an address for which the node knows a name."""
+
+    name = "redis.test"
+
+    def __init__(self, directory, network, address):
+        self.address = address
+        super().__init__(directory, network)
+
+    @property
+    def url_for_node(self):
+        return f"redis://{self.name}:6379"
+
+    def start(self):
+        # The namespace has all ports for itself.
+        line = ["ip", "netns", "exec", self.network.node, "redis-server", "--port", "6379", "--bind", self.address, "--save", "",
+                "--dir", str(self.directory)]
+        with open(self.directory / "redis.log", "ab") as log:
+            self.process = subprocess.Popen(line, stdout=log, stderr=log)
+        eventually(lambda: self.process.poll() is not None or self.ask("PING") == "PONG")
+        return self.process.poll() is None
+
+    def ask(self, *words):
+        line = ["ip", "netns", "exec", self.network.node, "redis-cli", "-h", self.address, *words]
         return subprocess.run(line, capture_output=True, text=True, timeout=10).stdout.strip()
 
 
@@ -293,3 +322,30 @@ def test_a_node_that_is_cut_off_for_longer_than_its_lease_is_ended_by_the_others
         for texts in received_until_now(watchers, well[0]):
             # In doubt when it was sent: at most as often as that.
             assert set(texts) <= {"too late"} and texts.count("too late") <= 3, "nobody is told twice that somebody left"
+
+
+def test_a_name_is_resolved_anew_with_every_connection(tmp_path, network):
+    """As when a service moves: its name stays, and its address does not."""
+    folder = Path("/etc/netns") / network.node
+    folder.mkdir(parents=True)
+    ends = [lambda: shutil.rmtree(folder)]
+    try:
+        # What is here takes the place of /etc/hosts in the namespace.
+        hosts = folder / "hosts"
+        hosts.write_text(f"127.0.0.2 {NamedRedis.name}\n")
+        first, second = (NamedRedis(tmp_path / address, network, address) for address in ("127.0.0.2", "127.0.0.3"))
+        ends += [first.kill, second.kill]
+        (tmp_path / "node").mkdir()
+        variables = {"GATECAST_REDIS_URL": first.url_for_node, "GATECAST_MANAGEMENT_AUTH": "none"} | LEASE
+        node = node_in(network)(tmp_path / "node", listen=f"{network.node_for_clients}:0", environment=variables)
+        ends.append(node.kill)
+        eventually(lambda: node.page("/ready")[0] == 200)
+        with node.connect() as client:
+            hosts.write_text(f"127.0.0.3 {NamedRedis.name}\n")
+            first.kill()
+            eventually(lambda: publish(node, "@broadcast", "hello")[0] == 200)
+            assert client.recv(timeout=10) == "hello"
+        eventually(lambda: "gatecast:nodes" in second.ask("KEYS", "*"))
+    finally:
+        for end in reversed(ends):
+            end()
