@@ -14,7 +14,7 @@ PASSWORD = "ground:control@moon/1"  # What has to be quoted in a URL is in it.
 QUOTED = "ground%3Acontrol%40moon%2F1"
 # What a gateway may do at least; see the README.
 RIGHTS = (
-    "~gatecast:* &gatecast:* -@all +ping +select +info +evalsha +script|load +hget +hset +hmget +hincrby +hdel +hlen +hscan "
+    "~gatecast:* &gatecast:* -@all +ping +select +info +evalsha +script|load +get +hget +hset +hmget +hincrby +hdel +hlen +hscan "
     "+xadd +xrange +set +psetex +pexpire +del +exists +sadd +srem +smembers +publish +subscribe +unsubscribe"
 )
 LEASE = {"GATECAST_REDIS_LEASE": "1s", "GATECAST_REDIS_HEARTBEAT": "200ms"}
@@ -266,13 +266,16 @@ class Sentinel(Form):
 class Cluster(Form):
     """Three masters with a third of the slots each, and a replica of each."""
 
+    scheme, options, client = "redis+cluster", (), ()
+
     def build(self):
         common = ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", 1500,
                   "--cluster-replica-validity-factor", 0, "--repl-diskless-sync-delay", 0]
         self.bus_ports = {}
         for _ in range(6):
             bus_port = free_port()
-            self.bus_ports[self.serve(*common, "--cluster-port", bus_port)] = bus_port
+            server = self.serve(*common, *self.options, "--cluster-port", bus_port, client=self.client)
+            self.bus_ports[server] = bus_port
         masters, replicas = self.servers[:3], self.servers[3:]
         for number, master in enumerate(masters):
             first, last = 16_384 * number // 3, 16_384 * (number + 1) // 3 - 1
@@ -284,7 +287,7 @@ class Cluster(Form):
         for master, replica in zip(masters, replicas):
             eventually(lambda: replica.ask("CLUSTER", "REPLICATE", self.id_of(master)) == "OK")
         eventually(self.is_whole, within=20)
-        self.url = f"redis+cluster://{','.join(master.address for master in masters)}"
+        self.url = f"{self.scheme}://{','.join(master.address for master in masters)}"
 
     def id_of(self, server):
         return server.ask("CLUSTER", "MYID")
@@ -344,6 +347,19 @@ def cluster_info(server, field):
 
 
 # Every form in which everything has to work; those with a `wrong_url` also refuse it.
+class TlsCluster(Cluster):
+    """The same, encrypted between clients and servers and among the servers."""
+
+    scheme = "rediss+cluster"
+
+    def build(self):
+        certificates = Certificates(self.directory / "certificates")
+        self.options = (*certificates.server_options("OWN_PORT"), "--tls-cluster", "yes", "--tls-replication", "yes")
+        self.client = certificates.client_options()
+        super().build()
+        self.settings = {"GATECAST_REDIS_TLS_CA_FILE": str(certificates.authority)}
+
+
 FORMS = {
     "alone": Form,
     "password": Password,
@@ -353,6 +369,7 @@ FORMS = {
     "tls_with_client_certificate": TlsWithClientCertificate,
     "sentinel": Sentinel,
     "cluster": Cluster,
+    "tls_cluster": TlsCluster,
 }
 prefixes = itertools.count()
 
