@@ -17,6 +17,7 @@ RIGHTS = (
     "~gatecast:* &gatecast:* -@all +ping +select +info +evalsha +script|load +get +hget +hset +hmget +hincrby +hdel +hlen +hscan "
     "+xadd +xrange +set +psetex +pexpire +del +exists +sadd +srem +smembers +publish +subscribe +unsubscribe"
 )
+CLUSTER_RIGHTS = "+cluster|info +cluster|slots +asking +spublish +ssubscribe +sunsubscribe"
 LEASE = {"GATECAST_REDIS_LEASE": "1s", "GATECAST_REDIS_HEARTBEAT": "200ms"}
 
 
@@ -347,6 +348,15 @@ def cluster_info(server, field):
 
 
 # Every form in which everything has to work; those with a `wrong_url` also refuse it.
+class FewRightsCluster(Cluster):
+    def build(self):
+        super().build()
+        for server in self.servers:
+            let_in(server, f"{RIGHTS} {CLUSTER_RIGHTS}")
+        scheme, hosts = self.url.split("://")
+        self.url = f"{scheme}://major:{QUOTED}@{hosts}"
+
+
 class TlsCluster(Cluster):
     """The same, encrypted between clients and servers and among the servers."""
 
@@ -369,6 +379,7 @@ FORMS = {
     "tls_with_client_certificate": TlsWithClientCertificate,
     "sentinel": Sentinel,
     "cluster": Cluster,
+    "few_rights_cluster": FewRightsCluster,
     "tls_cluster": TlsCluster,
 }
 prefixes = itertools.count()
