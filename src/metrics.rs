@@ -5,12 +5,16 @@
 
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus::{
-    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    CounterVec, Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use tokio::runtime::RuntimeMetrics;
 
 use crate::close::Close;
+
+mod memory;
 
 /// From a loopback round trip to a stuck client.
 const LATENCY_BUCKETS: [f64; 14] =
@@ -130,6 +134,8 @@ macro_rules! metrics {
         #[derive(Debug)]
         pub(crate) struct Metrics {
             registry: Registry,
+            /// Held while what others count is taken over: two readers at once would take it twice.
+            reading: Mutex<()>,
             $($(#[doc = $help])+ pub(crate) $field: $kind,)+
         }
 
@@ -140,7 +146,7 @@ macro_rules! metrics {
                     let $field = metrics!(@make $kind $name help $(, [$($label),*])? $(; $buckets)?);
                     registry.register(Box::new($field.clone()))?;
                 )+
-                Ok(Self { registry, $($field,)+ })
+                Ok(Self { registry, reading: Mutex::new(()), $($field,)+ })
             }
         }
 
@@ -164,6 +170,8 @@ metrics! {
     build_info: IntGaugeVec("gatecast_build_info", ["version"]);
     /// Connections open now.
     connections: IntGauge("gatecast_connections");
+    /// Connections that the node takes at most.
+    connections_limit: IntGauge("gatecast_connections_limit");
     /// Connections opened.
     opened: IntCounter("gatecast_connections_opened_total");
     /// Connections ended, by close code, by who ended them and why.
@@ -215,7 +223,9 @@ metrics! {
     /// Requests of the management API, by operation and HTTP status.
     management: IntCounterVec("gatecast_management_requests_total", ["operation", "status"]);
     /// Time that the event loops were not waiting for events.
-    shard_busy: IntCounterVec("gatecast_shard_busy_microseconds_total", ["shard"]);
+    shard_busy: CounterVec("gatecast_shard_busy_seconds_total", ["shard"]);
+    /// Nodes that the registry names, this one included; one that died is named until the others have ended its connections.
+    nodes: IntGauge("gatecast_nodes");
     /// 1 while messages go through Redis; always 0 for a node that is alone.
     redis_up: IntGauge("gatecast_redis_up");
     /// Subscriber connections to Redis that ended, or could not be made.
@@ -244,6 +254,10 @@ metrics! {
     runtime_tasks: IntGauge("gatecast_runtime_tasks");
     /// Tasks waiting in the async runtime's queue.
     runtime_queue: IntGauge("gatecast_runtime_queue_depth");
+    /// Time that the workers of the async runtime were not waiting.
+    runtime_busy: CounterVec("gatecast_runtime_busy_seconds_total", ["worker"]);
+    /// Memory that the process may use: the least of its control groups' limits and what the host has.
+    memory_limit: IntGauge("gatecast_memory_limit_bytes");
 }
 
 impl Metrics {
@@ -253,6 +267,10 @@ impl Metrics {
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let metrics = Self::register(registry)?;
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        metrics.nodes.set(1);
+        metrics
+            .memory_limit
+            .set(memory::limit().and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(i64::MAX));
         // Counters are there from the start, at 0: a rate over the first event needs what was before it.
         Refusal::ALL
             .iter()
@@ -271,13 +289,22 @@ impl Metrics {
     /// Writes all metrics in the text format of Prometheus.
     pub(crate) fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let runtime = runtime.metrics();
-            self.runtime_tasks.set(as_i64(runtime.num_alive_tasks()));
-            self.runtime_queue.set(as_i64(runtime.global_queue_depth()));
+            self.read_runtime(&runtime.metrics());
         }
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
+    }
+
+    fn read_runtime(&self, runtime: &RuntimeMetrics) {
+        self.runtime_tasks.set(as_i64(runtime.num_alive_tasks()));
+        self.runtime_queue.set(as_i64(runtime.global_queue_depth()));
+        let _reading = self.reading.lock();
+        for worker in 0..runtime.num_workers() {
+            let counted = self.runtime_busy.with_label_values(&[worker.to_string()]);
+            let more = runtime.worker_total_busy_duration(worker).as_secs_f64() - counted.get();
+            counted.inc_by(more.max(0.0));
+        }
     }
 
     pub(crate) fn count_closed(&self, close: &Close) {

@@ -98,6 +98,7 @@ impl Node {
         let admin_listener = bind(config.admin_listen)?;
         let (public, admin) = (public_listener.local_addr()?, admin_listener.local_addr()?);
         let metrics = Arc::new(Metrics::new()?);
+        metrics.connections_limit.set(as_i64(config.limits.max_connections));
         let doors = (0..config.shard_count()).map(|_| Door::open()).collect::<io::Result<Vec<_>>>()?;
         let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect()));
         let (tag, lifecycle) = (NodeTag::random(), Lifecycle::new());
@@ -191,6 +192,7 @@ impl Node {
             store: shared.store.clone(),
             tag: tag.to_string(),
             lease: shared.settings.lease,
+            metrics: Arc::clone(&self.metrics),
             on_lost: move |record: &Arc<Record>| admission.end_lost(record),
         };
         self.lifecycle.spawn_until_end(reaper.run());

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use deadpool_redis::redis::{Cmd, cmd};
 
 use super::Record;
+use crate::metrics::{Metrics, as_i64};
 use crate::store::{Script, Store, StoreError, milliseconds};
 
 /// Records read at a time.
@@ -22,6 +23,7 @@ pub(crate) struct Reaper<F> {
     /// This node's tag.
     pub(crate) tag: String,
     pub(crate) lease: Duration,
+    pub(crate) metrics: Arc<Metrics>,
     /// Runs `$disconnect` for a record.
     pub(crate) on_lost: F,
 }
@@ -51,6 +53,7 @@ impl<F: Fn(&Arc<Record>) + Send + Sync> Reaper<F> {
     async fn look(&self, is_fair: bool) -> Result<(), StoreError> {
         let nodes = self.store.nodes();
         let mut tags: Vec<String> = self.store.ask(&nodes, Cmd::smembers(&nodes)).await?;
+        self.metrics.nodes.set(as_i64(tags.len()));
         tags.sort();
         let at = tags.partition_point(|tag| *tag <= self.tag);
         tags.rotate_left(at);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use prometheus::IntCounter;
+use prometheus::Counter;
 
 use crate::metrics::{LagStage, Metrics, as_i64};
 
@@ -11,7 +11,7 @@ use crate::metrics::{LagStage, Metrics, as_i64};
 #[derive(Debug)]
 pub(super) struct Tally {
     metrics: Arc<Metrics>,
-    busy: IntCounter,
+    busy: Counter,
     received: u64,
     received_bytes: usize,
     sent: u64,
@@ -89,8 +89,7 @@ impl Tally {
             self.metrics.observe_lag(LagStage::Socket, now.saturating_duration_since(accepted_at));
         }
         let metrics = &self.metrics;
-        let busy = now.saturating_duration_since(began).as_micros();
-        self.busy.inc_by(u64::try_from(busy).unwrap_or(u64::MAX));
+        self.busy.inc_by(now.saturating_duration_since(began).as_secs_f64());
         metrics.received.inc_by(std::mem::take(&mut self.received));
         metrics.received_bytes.inc_by(std::mem::take(&mut self.received_bytes) as u64);
         metrics.sent.inc_by(std::mem::take(&mut self.sent));

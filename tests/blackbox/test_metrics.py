@@ -12,6 +12,7 @@ from wire import CLOSE, PING, TEXT, Socket, close_payload, frame
 GAUGES = """
     gatecast_build_info gatecast_connections gatecast_channels gatecast_group_members gatecast_outbox_bytes
     gatecast_draining gatecast_drain_remaining_connections gatecast_runtime_tasks gatecast_runtime_queue_depth
+    gatecast_connections_limit gatecast_nodes gatecast_memory_limit_bytes
     process_resident_memory_bytes process_open_fds process_max_fds process_threads process_start_time_seconds
 """.split()
 COUNTERS = """
@@ -19,11 +20,11 @@ COUNTERS = """
     gatecast_http_connections_accepted_total gatecast_messages_received_total gatecast_messages_sent_total
     gatecast_received_bytes_total gatecast_sent_bytes_total gatecast_messages_published_total
     gatecast_messages_dropped_total gatecast_slow_consumer_disconnects_total gatecast_route_requests_total
-    gatecast_management_requests_total gatecast_shard_busy_microseconds_total process_cpu_seconds_total
+    gatecast_management_requests_total gatecast_shard_busy_seconds_total gatecast_runtime_busy_seconds_total process_cpu_seconds_total
 """.split()
 HISTOGRAMS = ["gatecast_handshake_duration_seconds", "gatecast_delivery_lag_seconds", "gatecast_ping_rtt_seconds"]
 CLOSED_LABELS = {"code", "initiator", "reason", "route", "outcome", "operation", "status", "stage", "port", "policy",
-                 "shard", "version", "result", "le"}
+                 "shard", "worker", "version", "result", "le"}
 
 
 class Counted(Socket):
