@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{Broker, Publication, Receipt};
+use crate::broker::{Broker, Publication, Receipt, Recipient};
 use crate::close::Close;
 use crate::config::Auth;
 use crate::gateway::{Action, Gateway, is_group_name};
@@ -158,7 +158,8 @@ impl Admission {
     /// Carries out what `$connect` or `$disconnect` asks for.
     fn perform(&self, action: Option<Action>) {
         if let Some(Action::Publish { channel, frame, key }) = action {
-            self.broker.publish(&mut vec![Publication { channel, frame, key, receipt: Receipt::Nobody }]);
+            let receipt = Receipt::new(Recipient::Nobody);
+            self.broker.publish(&mut vec![Publication { channel, frame, key, receipt }]);
         }
     }
 }

@@ -50,15 +50,29 @@ pub(crate) struct Publication {
     pub(crate) receipt: Receipt,
 }
 
-/// Who is told what became of a publication.
+/// Asks what became of a publication.
 #[derive(Debug)]
-pub(crate) enum Receipt {
+pub(crate) struct Receipt {
+    pub(crate) to: Recipient,
+    pub(crate) since: Instant,
+}
+
+/// Who is told.
+#[derive(Debug)]
+pub(crate) enum Recipient {
     /// Nobody is left to be told: `$disconnect`.
     Nobody,
     /// The connection that sent the message; it gets an error frame if the broker refused.
     Sender(ConnectionId, RequestId),
     /// A caller of the management API.
     Caller(oneshot::Sender<PublishResult>),
+}
+
+impl Receipt {
+    /// For a publication that is about to be handed to the broker.
+    pub(crate) fn new(to: Recipient) -> Self {
+        Self { to, since: Instant::now() }
+    }
 }
 
 /// What became of a publication.

@@ -7,11 +7,12 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::admission::Ticket;
-use crate::broker::{PublishResult, Receipt};
+use crate::broker::{Accepted, PublishError, PublishResult, Receipt, Recipient};
 use crate::close::Close;
 use crate::connection::NewSocket;
 use crate::id::ConnectionId;
 use crate::inbox::{Event, Inbox, JoinOutcome, PostOutcome, answer};
+use crate::metrics::{Metrics, PublishOutcome};
 
 mod listing;
 
@@ -19,11 +20,12 @@ mod listing;
 #[derive(Debug)]
 pub(crate) struct Hub {
     inboxes: Vec<Arc<Inbox>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Hub {
-    pub(crate) fn new(inboxes: Vec<Arc<Inbox>>) -> Self {
-        Self { inboxes }
+    pub(crate) fn new(inboxes: Vec<Arc<Inbox>>, metrics: Arc<Metrics>) -> Self {
+        Self { inboxes, metrics }
     }
 
     pub(crate) fn shard_count(&self) -> usize {
@@ -51,12 +53,20 @@ impl Hub {
 
     /// Tells whoever sent a message what became of it; a sender hears only of failures.
     pub(crate) fn answer(&self, receipt: Receipt, result: PublishResult) {
-        match (receipt, result) {
-            (Receipt::Nobody | Receipt::Sender(..), Ok(_)) | (Receipt::Nobody, Err(_)) => {}
-            (Receipt::Sender(id, request), Err(_)) => {
+        let outcome = match result {
+            Ok(Accepted::Locally) => PublishOutcome::Local,
+            Ok(_) => PublishOutcome::Ok,
+            Err(PublishError::Overload) => PublishOutcome::Overload,
+            Err(PublishError::Unavailable) => PublishOutcome::Unavailable,
+            Err(PublishError::KeyUnkept) => PublishOutcome::KeyUnkept,
+        };
+        self.metrics.observe_publish(outcome, receipt.since.elapsed());
+        match (receipt.to, result) {
+            (Recipient::Nobody | Recipient::Sender(..), Ok(_)) | (Recipient::Nobody, Err(_)) => {}
+            (Recipient::Sender(id, request), Err(_)) => {
                 self.inbox_of(&id).push(Event::PublishFailed { id, request });
             }
-            (Receipt::Caller(caller), result) => answer(caller, result),
+            (Recipient::Caller(caller), result) => answer(caller, result),
         }
     }
 

@@ -14,6 +14,11 @@ use tokio::runtime::RuntimeMetrics;
 
 use crate::close::Close;
 
+pub(crate) use self::labels::{
+    DropReason, LagStage, ProxyRefusal, PublishOutcome, Reconciled, Recovery, Refusal, RouteOutcome,
+};
+
+mod labels;
 mod memory;
 
 /// From a loopback round trip to a stuck client.
@@ -22,110 +27,6 @@ const LATENCY_BUCKETS: [f64; 14] =
 
 /// What is done with a connection that does not keep up.
 const SLOW_POLICY: &str = "disconnect";
-
-/// How the run of a route ended.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum RouteOutcome {
-    Ok,
-    /// The body lacks what the route takes from it.
-    BadBody,
-    /// No route matched.
-    Forbidden,
-}
-
-/// Why a handshake was refused.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Refusal {
-    /// Not this stage's path.
-    Path,
-    /// Not a WebSocket handshake, or a broken one.
-    Malformed,
-    /// The origin may not connect.
-    Origin,
-    /// `$connect` said no.
-    Connect,
-    /// Redis is away.
-    Unavailable,
-    /// As many connections as allowed.
-    Capacity,
-    /// As many handshakes in this second as allowed.
-    Rate,
-    /// The node is shutting down.
-    Draining,
-}
-
-/// Why a connection was closed over its PROXY header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ProxyRefusal {
-    /// The peer is no trusted proxy.
-    Untrusted,
-    /// It is none.
-    Malformed,
-    /// It did not come whole and in time.
-    Incomplete,
-}
-
-/// How the repair of a gap ended.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Recovery {
-    /// Nothing is missing.
-    Repaired,
-    /// Something is, or may be.
-    Lost,
-}
-
-/// What was wrong with a record in Redis.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Reconciled {
-    /// It was missing.
-    Written,
-    /// Its connection was gone.
-    Removed,
-}
-
-/// Why messages were dropped.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum DropReason {
-    /// The broker's queues were full; the sender was told.
-    Overload,
-    /// Waiting for a slow consumer when it was closed.
-    SlowConsumer,
-    /// Redis did not take it, or did not say so; the sender was told.
-    Unavailable,
-    /// It did not fit among those that wait for Redis; the sender was told.
-    BufferFull,
-    /// It waited for Redis for too long; the sender was told.
-    BufferAge,
-    /// A shard's queue was full, and the group keeps nothing to repair the gap from.
-    InboxFull,
-}
-
-macro_rules! labels {
-    ($($kind:ident { $($variant:ident => $label:literal),+ $(,)? })+) => {$(
-        impl $kind {
-            const ALL: &[Self] = &[$(Self::$variant),+];
-
-            fn label(self) -> &'static str {
-                match self { $(Self::$variant => $label),+ }
-            }
-        }
-    )+};
-}
-
-labels! {
-    Recovery { Repaired => "repaired", Lost => "lost" }
-    RouteOutcome { Ok => "ok", BadBody => "bad_body", Forbidden => "forbidden" }
-    Refusal {
-        Path => "path", Malformed => "malformed", Origin => "origin", Connect => "connect",
-        Capacity => "capacity", Rate => "rate", Unavailable => "unavailable", Draining => "draining",
-    }
-    Reconciled { Written => "written", Removed => "removed" }
-    ProxyRefusal { Untrusted => "untrusted", Malformed => "malformed", Incomplete => "incomplete" }
-    DropReason {
-        Overload => "overload", SlowConsumer => "slow_consumer", Unavailable => "unavailable",
-        BufferFull => "buffer_full", BufferAge => "buffer_age", InboxFull => "inbox_full",
-    }
-}
 
 /// Makes the struct and registers each field: the doc comment is the help text.
 macro_rules! metrics {
@@ -208,6 +109,8 @@ metrics! {
     buffer_bytes: IntGauge("gatecast_buffer_bytes");
     /// Messages that were not published because their idempotency key had been seen.
     duplicates: IntCounter("gatecast_messages_duplicate_total");
+    /// Time from a message's way to the broker to the broker's answer.
+    publish_duration: HistogramVec("gatecast_publish_duration_seconds", ["outcome"]; LATENCY_BUCKETS);
     /// Messages that did not reach whom they were for.
     dropped: IntCounterVec("gatecast_messages_dropped_total", ["reason"]);
     /// Connections closed because they did not keep up.
@@ -282,6 +185,9 @@ impl Metrics {
             .iter()
             .for_each(|refusal| drop(metrics.proxy_headers_refused.with_label_values(&[refusal.label()])));
         LagStage::ALL.iter().for_each(|stage| drop(metrics.delivery_lag.with_label_values(&[stage.label()])));
+        PublishOutcome::ALL
+            .iter()
+            .for_each(|one| drop(metrics.publish_duration.with_label_values(&[one.label()])));
         metrics.slow_consumers.with_label_values(&[SLOW_POLICY]);
         Ok(metrics)
     }
@@ -351,19 +257,14 @@ impl Metrics {
         self.dropped.with_label_values(&[reason.label()]).inc_by(count as u64);
     }
 
+    pub(crate) fn observe_publish(&self, outcome: PublishOutcome, time: Duration) {
+        self.publish_duration.with_label_values(&[outcome.label()]).observe(time.as_secs_f64());
+    }
+
     pub(crate) fn observe_lag(&self, stage: LagStage, age: Duration) {
         self.delivery_lag.with_label_values(&[stage.label()]).observe(age.as_secs_f64());
     }
 }
-
-/// How far a channel's message has come.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum LagStage {
-    Queue,
-    Socket,
-}
-
-labels! { LagStage { Queue => "queue", Socket => "socket" } }
 
 /// Counts a thing as one in a gauge for as long as it lives.
 #[derive(Debug)]

@@ -31,7 +31,7 @@ use crate::http::{Port, Server, error_reply};
 use crate::hub::Hub;
 use crate::id::NodeTag;
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, as_i64};
 use crate::registry::Record;
 use crate::registry::reaper::Reaper;
 use crate::shard::{Door, Parts, Shard};
@@ -100,7 +100,7 @@ impl Node {
         let metrics = Arc::new(Metrics::new()?);
         metrics.connections_limit.set(as_i64(config.limits.max_connections));
         let doors = (0..config.shard_count()).map(|_| Door::open()).collect::<io::Result<Vec<_>>>()?;
-        let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect()));
+        let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect(), Arc::clone(&metrics)));
         let (tag, lifecycle) = (NodeTag::random(), Lifecycle::new());
         let places = Arc::new(Places::default());
         let backend = Backend::start(config, tag, (&hub, &places), (&lifecycle, &metrics))?;

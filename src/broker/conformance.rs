@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use tokio::sync::oneshot;
 
 use self::bench::{Answer, Bench, SHARDS, group, publication};
-use super::{Accepted, Channel, PublishError, Receipt, Standing};
+use super::{Accepted, Channel, PublishError, Recipient, Standing};
 use crate::id::{ConnectionId, NodeTag, RequestId};
 
 mod bench;
@@ -93,7 +93,7 @@ fn all_shards_see_one_order(bench: &Bench) {
             scope.spawn(move || {
                 for number in 0..each {
                     let text = format!("{publisher}:{number}");
-                    bench.send(publisher, publication(&Channel::Broadcast, &text, Receipt::Nobody));
+                    bench.send(publisher, publication(&Channel::Broadcast, &text, Recipient::Nobody));
                 }
             });
         }
@@ -126,7 +126,7 @@ fn refused_messages_reach_nobody_and_their_senders_know(bench: &Bench) {
     let mut end = most;
     while number < end {
         let (caller, mut answer) = oneshot::channel();
-        bench.send(0, publication(&Channel::Broadcast, &number.to_string(), Receipt::Caller(caller)));
+        bench.send(0, publication(&Channel::Broadcast, &number.to_string(), Recipient::Caller(caller)));
         match answer.try_recv() {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
@@ -138,7 +138,7 @@ fn refused_messages_reach_nobody_and_their_senders_know(bench: &Bench) {
         }
         number += 1;
         let request = RequestId::mint();
-        bench.send(0, publication(&Channel::Broadcast, &number.to_string(), Receipt::Sender(id, request)));
+        bench.send(0, publication(&Channel::Broadcast, &number.to_string(), Recipient::Sender(id, request)));
         requests.insert(number, request);
         number += 1;
     }
@@ -171,7 +171,7 @@ fn every_receipt_is_answered(bench: &Bench) {
     // One who does not wait for the answer is in nobody's way.
     let (caller, gone) = oneshot::channel();
     drop(gone);
-    bench.send(1, publication(&group("moon"), "to nobody", Receipt::Caller(caller)));
+    bench.send(1, publication(&group("moon"), "to nobody", Recipient::Caller(caller)));
     let offset = |answer| match bench.answer(answer) {
         Ok(Accepted::At(offset)) => offset,
         other => panic!("{other:?}"),
@@ -185,7 +185,7 @@ fn every_receipt_is_answered(bench: &Bench) {
 fn with_receipts(count: usize) -> (Vec<super::Publication>, Vec<Answer>) {
     let one = |number: usize| {
         let (caller, answer) = oneshot::channel();
-        (publication(&group("moon"), &number.to_string(), Receipt::Caller(caller)), answer)
+        (publication(&group("moon"), &number.to_string(), Recipient::Caller(caller)), answer)
     };
     (0..count).map(one).unzip()
 }
@@ -291,7 +291,7 @@ fn memory_broker_is_immediate() {
     assert_eq!(bench.subscribe(2, &Channel::User("moon".into())), Standing::Confirmed);
     for channel in [group("moon"), Channel::User("moon".into()), Channel::Broadcast, group("sun")] {
         let (caller, mut answer) = oneshot::channel();
-        bench.send(0, publication(&channel, &format!("{channel:?}"), Receipt::Caller(caller)));
+        bench.send(0, publication(&channel, &format!("{channel:?}"), Recipient::Caller(caller)));
         answer.try_recv().expect("answered at once").expect("accepted");
     }
     let all = format!("{:?}", Channel::Broadcast);
@@ -312,7 +312,7 @@ fn memory_broker_refuses_large_messages_when_queues_are_full() {
     loop {
         // Nothing may be taken out of the inboxes meanwhile, so the answer is not waited for.
         let (caller, mut answer) = oneshot::channel();
-        bench.send(0, publication(&Channel::Broadcast, &large, Receipt::Caller(caller)));
+        bench.send(0, publication(&Channel::Broadcast, &large, Recipient::Caller(caller)));
         match answer.try_recv().expect("answered at once") {
             Ok(_) => accepted += 1,
             Err(error) => break assert_eq!(error, PublishError::Overload),
@@ -320,7 +320,7 @@ fn memory_broker_refuses_large_messages_when_queues_are_full() {
         assert!(accepted < 1_000, "an inbox without a bound");
     }
     let (id, request) = (ConnectionId::mint(NodeTag::random()), RequestId::mint());
-    bench.send(0, publication(&Channel::Broadcast, "refused", Receipt::Sender(id, request)));
+    bench.send(0, publication(&Channel::Broadcast, "refused", Recipient::Sender(id, request)));
     let mut told = Vec::new();
     for heard in bench.take_inboxes().iter_mut() {
         assert_eq!(heard.messages.split_off(0).len(), accepted, "what was accepted, and nothing else");
@@ -344,7 +344,7 @@ fn redis_broker_answers_every_receipt_while_redis_is_killed() {
         let (id, request) = (ConnectionId::mint(NodeTag::random()), RequestId::mint());
         for node in 0..2 {
             assert_eq!(bench.publish(node, &Channel::Broadcast, "refused"), Err(PublishError::Unavailable));
-            bench.send(node, publication(&Channel::Broadcast, "refused", Receipt::Sender(id, request)));
+            bench.send(node, publication(&Channel::Broadcast, "refused", Recipient::Sender(id, request)));
         }
         bench.until("both senders are told", |heard| {
             heard.iter().flat_map(|heard| &heard.failed).filter(|failed| **failed == (id, request)).count()

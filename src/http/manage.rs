@@ -19,7 +19,9 @@ use warp::path::FullPath;
 use self::path::{Endpoint, Found, Path};
 use super::listing::{self, Lister};
 use super::{bad_request, error_reply, json_reply, unavailable};
-use crate::broker::{Accepted, Broker, Channel, Offset, Publication, PublishError, Receipt, is_key};
+use crate::broker::{
+    Accepted, Broker, Channel, Offset, Publication, PublishError, Receipt, Recipient, is_key,
+};
 use crate::codec::{Opcode, encode};
 use crate::gateway::is_group_name;
 use crate::hub::Hub;
@@ -224,7 +226,8 @@ impl Manage {
             Err(message) => return bad_request(message),
         };
         let (caller, answer) = oneshot::channel();
-        let publication = Publication { channel, frame: frame(body), key, receipt: Receipt::Caller(caller) };
+        let receipt = Receipt::new(Recipient::Caller(caller));
+        let publication = Publication { channel, frame: frame(body), key, receipt };
         self.broker.publish(&mut vec![publication]);
         match answer.await {
             Ok(Ok(accepted)) => published(accepted),

@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use bytes::Bytes;
 
 use super::{AskedBy, Joining, Shard};
-use crate::broker::{Channel, Publication, PublishError, Receipt, Standing};
+use crate::broker::{Channel, Publication, PublishError, Receipt, Recipient, Standing};
 use crate::close::Close;
 use crate::codec::{Message, Opcode, encode};
 use crate::connection::Reading;
@@ -131,7 +131,7 @@ impl Shard {
         let mut close = false;
         match (action, request) {
             (Some(Action::Publish { channel, frame, key }), Some(request)) => {
-                let receipt = Receipt::Sender(id, request);
+                let receipt = Receipt::new(Recipient::Sender(id, request));
                 self.publications.push(Publication { channel, frame, key, receipt });
             }
             (Some(Action::Join(group)), Some(request)) => {

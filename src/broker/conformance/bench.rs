@@ -21,7 +21,8 @@ use crate::admission::Places;
 use crate::backend::Backend;
 use crate::broker::memory::MemoryBroker;
 use crate::broker::{
-    Accepted, Broker, Channel, Offset, Publication, PublishError, PublishResult, Receipt, Standing, Terms,
+    Accepted, Broker, Channel, Offset, Publication, PublishError, PublishResult, Receipt, Recipient,
+    Standing, Terms,
 };
 use crate::config::{Config, Sources};
 use crate::hub::Hub;
@@ -83,11 +84,10 @@ impl Bench {
     /// One node that is alone.
     pub(super) fn memory() -> Self {
         let config = config(GROUPS.to_owned());
-        let node = Node::new(|hub| {
+        let node = Node::new(|hub, metrics| {
             let terms =
                 Terms { groups: config.groups.clone(), idempotency_age: config.limits.idempotency_age };
-            let metrics = Arc::new(Metrics::new().expect("metrics"));
-            Arc::new(MemoryBroker::new(Arc::clone(hub), metrics, terms))
+            Arc::new(MemoryBroker::new(Arc::clone(hub), Arc::clone(metrics), terms))
         });
         Self::new(vec![node], None, None)
     }
@@ -98,10 +98,9 @@ impl Bench {
         let config = config(format!("{GROUPS}{}", REDIS.replace("URL", &server.url())));
         let runtime = Runtime::new().expect("a runtime");
         let inside = runtime.enter();
-        let make = |hub: &Arc<Hub>| {
-            let metrics = Arc::new(Metrics::new().expect("metrics"));
+        let make = |hub: &Arc<Hub>, metrics: &Arc<Metrics>| {
             let (places, lifecycle) = (Arc::new(Places::default()), Lifecycle::new());
-            let parts = ((hub, &places), (&lifecycle, &metrics));
+            let parts = ((hub, &places), (&lifecycle, metrics));
             let backend = Backend::start(&config, NodeTag::random(), parts.0, parts.1);
             backend.expect("a backend").broker
         };
@@ -144,7 +143,7 @@ impl Bench {
     ) -> PublishResult {
         let (caller, answer) = oneshot::channel();
         let key = key.map(Into::into);
-        self.send(node, Publication { key, ..publication(channel, text, Receipt::Caller(caller)) });
+        self.send(node, Publication { key, ..publication(channel, text, Recipient::Caller(caller)) });
         self.answer(answer)
     }
 
@@ -274,15 +273,16 @@ impl Bench {
 }
 
 impl Node {
-    fn new(make: impl FnOnce(&Arc<Hub>) -> Arc<dyn Broker>) -> Self {
+    fn new(make: impl FnOnce(&Arc<Hub>, &Arc<Metrics>) -> Arc<dyn Broker>) -> Self {
         let doors: Vec<_> = (0..SHARDS).map(|_| Door::open().expect("an event loop")).collect();
-        let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect()));
-        Self { broker: make(&hub), hub, _doors: doors }
+        let metrics = Arc::new(Metrics::new().expect("metrics"));
+        let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect(), Arc::clone(&metrics)));
+        Self { broker: make(&hub, &metrics), hub, _doors: doors }
     }
 }
 
-pub(super) fn publication(channel: &Channel, text: &str, receipt: Receipt) -> Publication {
-    let frame = Bytes::copy_from_slice(text.as_bytes());
+pub(super) fn publication(channel: &Channel, text: &str, asked_by: Recipient) -> Publication {
+    let (frame, receipt) = (Bytes::copy_from_slice(text.as_bytes()), Receipt::new(asked_by));
     Publication { channel: channel.clone(), frame, key: None, receipt }
 }
 

@@ -116,9 +116,9 @@ impl Publisher {
     fn push(&self, come: Vec<Publication>, queue: &mut Queue) {
         let now = Instant::now();
         for publication in come {
-            if let Err(publication) = queue.push(publication, now) {
+            if let Err(receipt) = queue.push(publication, now) {
                 self.metrics.count_dropped(DropReason::BufferFull, 1);
-                self.hub.answer(publication.receipt, Err(PublishError::Unavailable));
+                self.hub.answer(receipt, Err(PublishError::Unavailable));
             }
         }
     }

@@ -6,7 +6,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::broker::{Accepted, Channel, Publication};
+use crate::broker::{Accepted, Channel, Publication, Receipt};
 
 /// Counted for every publication besides its frame, in bytes: so that tiny messages are bounded too.
 const WEIGHT: usize = 256;
@@ -66,11 +66,11 @@ impl Queue {
         self.is_stuck || self.bytes < self.max_bytes
     }
 
-    /// Adds a publication; gives it back if Redis is away and there is no room. One always fits.
-    pub(super) fn push(&mut self, publication: Publication, now: Instant) -> Result<(), Publication> {
+    /// Adds a publication; if Redis is away and there is no room, gives its receipt back. One always fits.
+    pub(super) fn push(&mut self, publication: Publication, now: Instant) -> Result<(), Receipt> {
         let weight = weight(&publication);
         if self.is_stuck && self.bytes + weight > self.max_bytes && !self.is_empty() {
-            return Err(publication);
+            return Err(publication.receipt);
         }
         self.bytes += weight;
         self.next += 1;
@@ -167,14 +167,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::broker::{Offset, Receipt};
+    use crate::broker::{Offset, Recipient};
 
     const AGE: Duration = Duration::from_secs(10);
 
     fn publication(channel: u8, text: &str) -> Publication {
         let channel = Channel::Group(channel.to_string().into());
         let frame = Bytes::copy_from_slice(text.as_bytes());
-        Publication { channel, frame, key: None, receipt: Receipt::Nobody }
+        Publication { channel, frame, key: None, receipt: Receipt::new(Recipient::Nobody) }
     }
 
     fn numbers(batch: &[Waiting]) -> Vec<u64> {

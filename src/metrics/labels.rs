@@ -1,0 +1,131 @@
+//! The values of labels: closed sets, each an enum.
+
+/// How the run of a route ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RouteOutcome {
+    Ok,
+    /// The body lacks what the route takes from it.
+    BadBody,
+    /// No route matched.
+    Forbidden,
+}
+
+/// Why a handshake was refused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Refusal {
+    /// Not this stage's path.
+    Path,
+    /// Not a WebSocket handshake, or a broken one.
+    Malformed,
+    /// The origin may not connect.
+    Origin,
+    /// `$connect` said no.
+    Connect,
+    /// Redis is away.
+    Unavailable,
+    /// As many connections as allowed.
+    Capacity,
+    /// As many handshakes in this second as allowed.
+    Rate,
+    /// The node is shutting down.
+    Draining,
+}
+
+/// Why a connection was closed over its PROXY header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProxyRefusal {
+    /// The peer is no trusted proxy.
+    Untrusted,
+    /// It is none.
+    Malformed,
+    /// It did not come whole and in time.
+    Incomplete,
+}
+
+/// How the repair of a gap ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Recovery {
+    /// Nothing is missing.
+    Repaired,
+    /// Something is, or may be.
+    Lost,
+}
+
+/// What was wrong with a record in Redis.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reconciled {
+    /// It was missing.
+    Written,
+    /// Its connection was gone.
+    Removed,
+}
+
+/// Why messages were dropped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum DropReason {
+    /// The broker's queues were full; the sender was told.
+    Overload,
+    /// Waiting for a slow consumer when it was closed.
+    SlowConsumer,
+    /// Redis did not take it, or did not say so; the sender was told.
+    Unavailable,
+    /// It did not fit among those that wait for Redis; the sender was told.
+    BufferFull,
+    /// It waited for Redis for too long; the sender was told.
+    BufferAge,
+    /// A shard's queue was full, and the group keeps nothing to repair the gap from.
+    InboxFull,
+}
+
+/// How far a channel's message has come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LagStage {
+    Queue,
+    Socket,
+}
+
+/// How the broker answered a publication.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PublishOutcome {
+    Ok,
+    /// Redis did not take it; the members on this node have it.
+    Local,
+    /// Queues were full.
+    Overload,
+    /// Redis is away.
+    Unavailable,
+    /// It had a key where none are remembered.
+    KeyUnkept,
+}
+
+macro_rules! labels {
+    ($($kind:ident { $($variant:ident => $label:literal),+ $(,)? })+) => {$(
+        impl $kind {
+            pub(super) const ALL: &[Self] = &[$(Self::$variant),+];
+
+            pub(super) fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label),+ }
+            }
+        }
+    )+};
+}
+
+labels! {
+    Recovery { Repaired => "repaired", Lost => "lost" }
+    RouteOutcome { Ok => "ok", BadBody => "bad_body", Forbidden => "forbidden" }
+    Refusal {
+        Path => "path", Malformed => "malformed", Origin => "origin", Connect => "connect",
+        Capacity => "capacity", Rate => "rate", Unavailable => "unavailable", Draining => "draining",
+    }
+    Reconciled { Written => "written", Removed => "removed" }
+    ProxyRefusal { Untrusted => "untrusted", Malformed => "malformed", Incomplete => "incomplete" }
+    LagStage { Queue => "queue", Socket => "socket" }
+    PublishOutcome {
+        Ok => "ok", Local => "local", Overload => "overload", Unavailable => "unavailable",
+        KeyUnkept => "key_unkept",
+    }
+    DropReason {
+        Overload => "overload", SlowConsumer => "slow_consumer", Unavailable => "unavailable",
+        BufferFull => "buffer_full", BufferAge => "buffer_age", InboxFull => "inbox_full",
+    }
+}
