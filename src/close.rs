@@ -57,6 +57,28 @@ pub enum Close {
 }
 
 impl Close {
+    /// Returns one of each kind; of those with a client's code, the two that ordinary clients send.
+    pub(crate) fn kinds() -> [Self; 15] {
+        let client = |code| Self::Client { code, reason: "".into() };
+        [
+            client(1000),
+            client(1001),
+            Self::ClientNoStatus,
+            Self::Lost,
+            Self::Route,
+            Self::Deleted,
+            Self::Idle,
+            Self::MaxLifetime,
+            Self::Drain,
+            Self::PingTimeout,
+            Self::SlowConsumer,
+            Self::Violation(Violation::Protocol("")),
+            Self::Violation(Violation::BinaryRefused),
+            Self::Violation(Violation::InvalidUtf8),
+            Self::Violation(Violation::TooBig),
+        ]
+    }
+
     /// Returns the close code (RFC 6455 §7.4), as `$disconnect` is told.
     #[must_use]
     pub fn code(&self) -> u16 {

@@ -175,6 +175,7 @@ impl Metrics {
             .memory_limit
             .set(memory::limit().and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(i64::MAX));
         // Counters are there from the start, at 0: a rate over the first event needs what was before it.
+        Close::kinds().iter().for_each(|close| drop(metrics.closed_as(close)));
         Refusal::ALL
             .iter()
             .for_each(|refusal| drop(metrics.handshakes_rejected.with_label_values(&[refusal.label()])));
@@ -214,8 +215,11 @@ impl Metrics {
     }
 
     pub(crate) fn count_closed(&self, close: &Close) {
-        let labels = [close.code_label(), close.initiator().label(), close.label()];
-        self.closed.with_label_values(&labels).inc();
+        self.closed_as(close).inc();
+    }
+
+    fn closed_as(&self, close: &Close) -> IntCounter {
+        self.closed.with_label_values(&[close.code_label(), close.initiator().label(), close.label()])
     }
 
     pub(crate) fn count_refusal(&self, refusal: Refusal) {

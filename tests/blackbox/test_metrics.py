@@ -1,12 +1,13 @@
 """`/metrics`, read by the parser of Prometheus' own Python client, and whether the numbers add up."""
 
+import re
 import time
 from collections import defaultdict
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from conftest import eventually, request
+from conftest import ROOT, eventually, request
 from wire import CLOSE, PING, TEXT, Socket, close_payload, frame
 
 GAUGES = """
@@ -94,6 +95,18 @@ def test_names_and_labels_follow_the_rules(busy):
             assert sample.value >= 0
 
 
+def test_counters_are_there_before_the_first_event(node):
+    """Else a rate would miss it: nothing would have been before."""
+    found = {name: family for name, family in families(node).items() if family.type == "counter"}
+    made_on_first_use = {"gatecast_management_requests"}
+    for name in COUNTERS:
+        name = name.removesuffix("_total")
+        assert name in made_on_first_use or name in found, name
+    rows = (ROOT / "README.md").read_text().split("\n### Close codes\n")[1].split("\n###")[0]
+    reasons = set(re.findall(r"^\| `(\w+)` \|", rows, re.M))
+    assert {sample.labels["reason"] for sample in found["gatecast_connections_closed"].samples} == reasons
+
+
 def test_histograms_are_cumulative(busy):
     for name in HISTOGRAMS:
         series = defaultdict(list)
@@ -167,7 +180,7 @@ def test_the_counters_of_a_scenario_add_up(node):
         }
         assert settled(node, totals) == totals
         closed = {(s.labels["initiator"], s.labels["reason"]): s.value for s in node.samples()
-                  if s.name == "gatecast_connections_closed_total"}
+                  if s.name == "gatecast_connections_closed_total" and s.value}
         assert closed == {("server", "deleted"): 1, ("client", "client"): 1}
         assert node.metric("gatecast_management_requests_total", operation="delete", status="204") == 1
 

@@ -1,4 +1,4 @@
-"""The number of series does not depend on what clients send: no name, id, address or path of theirs makes another one."""
+"""The number of series does not depend on what clients send: none of their names, ids, addresses or paths makes one."""
 
 import json
 import secrets
@@ -9,7 +9,7 @@ from wire import CLOSE, Socket, close_payload, frame
 
 # Besides the buckets of a histogram. The longest set is that of closes: codes, who ended the connection, and why.
 SERIES_OF_A_METRIC = 100
-USER_HEADER = {"GATECAST_AUTH_USER_HEADER": "X-User"}
+TRUSTED = {"GATECAST_AUTH_USER_HEADER": "X-User", "GATECAST_TRUSTED_PROXIES": "127.0.0.1"}
 
 
 def series(node):
@@ -20,7 +20,9 @@ def series(node):
 def live(node):
     """All that a client and a back end may choose, chosen at random."""
     user, group, word = (secrets.token_hex(8) for _ in range(3))
-    with node.connect(additional_headers={"X-User": user, "User-Agent": word, "Origin": f"http://{word}"}) as client:
+    address = ".".join(str(byte) for byte in secrets.token_bytes(4))
+    headers = {"X-User": user, "User-Agent": word, "Origin": f"http://{word}", "X-Forwarded-For": address}
+    with node.connect(additional_headers=headers) as client:
         own = connection_id(client)
         for action in ("joinGroup", "sendToGroup", "leaveGroup", word):
             client.send(json.dumps({"action": action, "group": group, "data": word, word: word}))
@@ -32,7 +34,8 @@ def live(node):
         client.close(3000 + secrets.randbelow(2000), word)
     assert request(node.address, "GET", f"/beta/@connections/{own}")[0].status == 410
     for method, path in (("GET", word), ("GET", f"beta/@connections/{word}"), ("POST", f"beta/@{word}"),
-                         ("PUT", "beta/@broadcast"), (word.upper(), f"beta/@groups/{group}"), ("POST", "beta/@groups/%00")):
+                         ("PUT", "beta/@broadcast"), ("POST", "beta/@groups/%00"),
+                         (word.upper(), f"beta/@groups/{group}")):
         assert request(node.address, method, f"/{path}")[0].status >= 400
     # Codes that a client may use, and such as it may not.
     with Socket(node.address).upgrade() as client:
@@ -42,7 +45,7 @@ def live(node):
 
 
 def test_random_names_make_no_series(start):
-    node = start(**USER_HEADER)
+    node = start(**TRUSTED)
 
     def settle():
         eventually(lambda: node.metric("gatecast_connections") == 0)
