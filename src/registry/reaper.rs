@@ -53,7 +53,8 @@ impl<F: Fn(&Arc<Record>) + Send + Sync> Reaper<F> {
     async fn look(&self, is_fair: bool) -> Result<(), StoreError> {
         let nodes = self.store.nodes();
         let mut tags: Vec<String> = self.store.ask(&nodes, Cmd::smembers(&nodes)).await?;
-        self.metrics.nodes.set(as_i64(tags.len()));
+        // A Redis that has begun anew does not know this one yet.
+        self.metrics.nodes.set(1 + as_i64(tags.iter().filter(|tag| **tag != self.tag).count()));
         tags.sort();
         let at = tags.partition_point(|tag| *tag <= self.tag);
         tags.rotate_left(at);
