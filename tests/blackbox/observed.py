@@ -36,7 +36,7 @@ ping_interval = "1s"
 outbox_bytes = 131072
 close_timeout = "500ms"
 max_connections = 40
-handshake_rate = 3
+handshake_rate = 2
 [redis]
 lease = "3s"
 heartbeat = "200ms"
@@ -137,7 +137,7 @@ class Crowd:
         options = {"compression": None, "ping_interval": None, "open_timeout": 5, "close_timeout": 1, "proxy": None,
                    "additional_headers": {"X-User": f"user-{number % 10}"}}
         # Not all at once: nodes let in so many a second.
-        await asyncio.sleep(0.2 * number)
+        await asyncio.sleep(0.25 * number)
         while True:
             try:
                 async with connect(self.random.choice(list(self.nodes.values())).url, **options) as client:
@@ -283,13 +283,14 @@ class Run:
         return sum(int(self.redis.ask("HLEN", key)) for key in keys)
 
     def replace_node(self):
-        """A rollout of one node."""
+        """A rollout of one node: the fullest, so that there is something to be seen."""
         self.add("node-5")
-        old = self.nodes.pop("node-3")
+        self.drained = max(self.nodes, key=lambda name: self.nodes[name].metric("gatecast_connections"))
+        old = self.nodes.pop(self.drained)
         old.process.terminate()
         self.watch.sees(f'sum(gatecast_drain_remaining_connections{{job="{PLAIN}"}}) > 0')
         assert old.wait() == 0
-        del self.watch.nodes["node-3"]
+        del self.watch.nodes[self.drained]
         self.watch.show()
 
     def stop(self):
