@@ -102,7 +102,7 @@ class Watch:
 
     def sees(self, expression):
         """Waits until a query has an answer."""
-        return eventually(lambda: self.api.ask("query", query=expression)["result"], within=20)
+        return eventually(lambda: self.api.ask("query", query=expression)["result"], within=30)
 
     def stop(self):
         self.process.kill()
@@ -270,7 +270,7 @@ class Run:
 
     def lose_node(self):
         """A node dies; another one ends its connections, and a new one takes its place."""
-        eventually(lambda: self.records() == CLIENTS, within=20)
+        eventually(lambda: self.records() == CLIENTS, within=30)
         dead = self.nodes.pop("node-2")
         dead.kill()
         self.watch.sees(f'sum(gatecast_connections_reaped_total{{job="{PLAIN}"}}) > 0')
