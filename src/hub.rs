@@ -70,12 +70,12 @@ impl Hub {
         }
     }
 
-    /// Announces a connection to its shard, before its handshake is answered: once this is done, whatever is sent to the
-    /// connection or its user arrives.
-    pub(crate) async fn expect(&self, ticket: Ticket) -> JoinOutcome {
+    /// Announces a connection to its shard, before its handshake is answered. Its socket, or that there is none to come, has
+    /// to follow, whatever happens. Once the shard tells that it has joined, what is sent to the connection or its user arrives.
+    pub(crate) fn expect(&self, ticket: Ticket) -> oneshot::Receiver<JoinOutcome> {
         let (done, outcome) = oneshot::channel();
         self.inbox_of(&ticket.record().id).push(Event::Expect { ticket, done });
-        outcome.await.unwrap_or(JoinOutcome::Refused)
+        outcome
     }
 
     /// Hands the socket of an announced connection to its shard; `None` if there is none to come.

@@ -140,11 +140,12 @@ impl Connect {
         let ticket = self.admission.admit(handshake.client, &handshake.headers).await?;
         let id = ticket.record().id;
         let span = tracing::info_span!("conn", conn.id = %id);
-        if self.hub.expect(ticket).await != JoinOutcome::Joined {
-            self.hub.attach(id, None);
+        let joined = self.hub.expect(ticket);
+        // Before anything is waited for: a client that goes away now takes this future with it.
+        self.lifecycle.spawn(hand_over(upgrade, id, Arc::clone(&self.hub)).instrument(span));
+        if joined.await != Ok(JoinOutcome::Joined) {
             return Err(Refused::unavailable());
         }
-        self.lifecycle.spawn(hand_over(upgrade, id, Arc::clone(&self.hub)).instrument(span));
         Ok(switching_protocols(accept))
     }
 }

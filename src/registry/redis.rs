@@ -111,16 +111,14 @@ impl RedisRegistry {
 impl Registry for RedisRegistry {
     fn insert(&self, record: Arc<Record>) -> BoxFuture<'_, Result<(), Unavailable>> {
         Box::pin(async move {
-            let id = record.id;
+            let mut insertion = Insertion { registry: self, id: record.id, is_done: false };
             self.local.put(Arc::clone(&record));
             let (done, written) = oneshot::channel();
             let result = match self.writes.try_send(Write::Insert(record, done)) {
                 Ok(()) => written.await.unwrap_or(Err(Unavailable)),
                 Err(_) => Err(Unavailable),
             };
-            if result.is_err() {
-                self.remove(&id);
-            }
+            insertion.is_done = result.is_ok();
             result
         })
     }
@@ -152,6 +150,21 @@ impl Registry for RedisRegistry {
 
     fn get(&self, id: &ConnectionId) -> Option<Arc<Record>> {
         self.local.get(id)
+    }
+}
+
+/// An insertion under way. One that fails, or whose client goes away while it waits, is taken back.
+struct Insertion<'a> {
+    registry: &'a RedisRegistry,
+    id: ConnectionId,
+    is_done: bool,
+}
+
+impl Drop for Insertion<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.registry.remove(&self.id);
+        }
     }
 }
 
