@@ -83,7 +83,9 @@ def test_a_reload_that_takes_a_node_out_closes_nobody_and_loses_nothing(kind, re
     received = received_until_now(clients, nodes[0], paths=["@groups/moon"])
     for client, texts in zip(clients, received):
         publisher.check(texts, client.id)
-    assert counts(nodes) == [5, 5, 2], "nobody new on the node that was taken out"
+    # The balancer counts the publisher's calls, too, so the others need not share evenly.
+    *others, taken_out = counts(nodes)
+    assert (sum(others), taken_out) == (10, 2) and min(others) > 2, "nobody new on the node that was taken out"
     for client in clients + newcomers:
         client.send(f"from {client.id}")
     wanted = sorted(f"from {client.id}" for client in clients + newcomers)
