@@ -1,17 +1,18 @@
-//! The command line: `gatecast [serve]` and `gatecast check`.
+//! The command line: `gatecast [serve]`, `gatecast check` and `gatecast probe`.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, Fault, LogFormat, Sources};
 use crate::lifecycle::Signals;
 use crate::node::{Node, StartError};
+use crate::probe;
 
 /// The configuration or the command line is wrong (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
@@ -21,6 +22,8 @@ const EXIT_UNAVAILABLE: u8 = 69;
 const EXIT_FENCED: u8 = 75;
 /// Connections were cut on the way out.
 const EXIT_CUT: u8 = 1;
+/// The node that was asked is not well, or not there.
+const EXIT_UNWELL: u8 = 1;
 /// Ports with HTTP connections.
 const PORTS: usize = 2;
 /// Descriptors that are not for connections.
@@ -42,6 +45,23 @@ enum Command {
     Serve(Settings),
     /// Check the configuration, report every fault, and exit.
     Check(Settings),
+    /// Ask the node that runs here with these settings how it is; exit with 0 if it is well, with 1 if not.
+    Probe {
+        /// The question.
+        #[arg(value_enum, default_value_t = Page::Live)]
+        page: Page,
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+/// What a node may be asked.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Page {
+    /// Whether it answers at all.
+    Live,
+    /// Whether it takes new connections.
+    Ready,
 }
 
 /// Every setting of the file can also be set by the environment: `limits.idle_timeout` by `GATECAST_LIMITS_IDLE_TIMEOUT`.
@@ -81,6 +101,7 @@ pub fn run() -> ExitCode {
         None => serve(cli.settings),
         Some(Command::Serve(settings)) => serve(settings),
         Some(Command::Check(settings)) => check(settings),
+        Some(Command::Probe { page, settings }) => probe(page, settings),
     }
 }
 
@@ -98,6 +119,25 @@ fn check(settings: Settings) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(refusal) => refuse(EXIT_USAGE, &refusal),
+    }
+}
+
+fn probe(page: Page, settings: Settings) -> ExitCode {
+    let config = match load(settings) {
+        Ok(config) => config,
+        Err(refusal) => return refuse(EXIT_USAGE, &refusal),
+    };
+    let page = match page {
+        Page::Live => "live",
+        Page::Ready => "ready",
+    };
+    match probe::ask(config.admin_listen, page) {
+        Ok((true, answer)) => {
+            say(&answer);
+            ExitCode::SUCCESS
+        }
+        Ok((false, answer)) => refuse(EXIT_UNWELL, &answer),
+        Err(error) => refuse(EXIT_UNWELL, &format!("{}: {error}", config.admin_listen)),
     }
 }
 

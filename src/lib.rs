@@ -46,6 +46,7 @@ pub mod metrics;
 pub mod node;
 mod outbox;
 mod peers;
+mod probe;
 mod registry;
 pub mod route;
 mod shard;

@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["peers", "drain"],
     &["admission", "connection", "hub", "inbox"],
     &["gateway", "listing", "outbox", "broker", "registry", "sigv4", "store"],
-    &["config", "lifecycle", "metrics"],
+    &["config", "lifecycle", "metrics", "probe"],
     &["route", "expression", "close", "codec", "id"],
 ];
 
