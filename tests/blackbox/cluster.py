@@ -187,8 +187,9 @@ def publish(node, path, text):
 class Publisher:
     """Posts numbered messages from a thread, one after the other, through its nodes in turn; notes each answer."""
 
-    def __init__(self, nodes, path="@broadcast", name="message", pause=0.004):
+    def __init__(self, nodes, path="@broadcast", name="message", pause=0.004, publish=publish):
         self.nodes, self.path, self.name, self.pause = itertools.cycle(nodes), path, name, pause
+        self.publish = publish
         self.answers = []
         # When each was asked for and answered, by its text.
         self.times = {}
@@ -208,7 +209,7 @@ class Publisher:
             text = f"{self.name} {number}"
             asked = time.monotonic()
             try:
-                answer = publish(next(self.nodes), self.path, text)
+                answer = self.publish(next(self.nodes), self.path, text)
             except OSError as error:
                 answer = error, None
             self.times[text] = asked, time.monotonic()
