@@ -71,9 +71,10 @@ impl Hub {
     }
 
     /// Announces a connection to its shard, before its handshake is answered. Its socket, or that there is none to come, has
-    /// to follow, whatever happens. Once the shard tells that it has joined, what is sent to the connection or its user arrives.
-    pub(crate) fn expect(&self, ticket: Ticket) -> oneshot::Receiver<JoinOutcome> {
-        let (done, outcome) = oneshot::channel();
+    /// to follow, whatever happens. What is sent to the connection from now on arrives; where it has a user, what is sent to
+    /// the user arrives once the shard tells that it has joined.
+    pub(crate) fn expect(&self, ticket: Ticket) -> Option<oneshot::Receiver<JoinOutcome>> {
+        let (done, outcome) = ticket.record().user.is_some().then(oneshot::channel).unzip();
         self.inbox_of(&ticket.record().id).push(Event::Expect { ticket, done });
         outcome
     }

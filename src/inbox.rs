@@ -30,8 +30,8 @@ const EVENT_WEIGHT: usize = 1 << 10;
 /// What a shard is asked to do.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Make room for a connection whose handshake is about to be answered; tell once what is sent to it arrives.
-    Expect { ticket: Ticket, done: oneshot::Sender<JoinOutcome> },
+    /// Make room for a connection whose handshake is about to be answered; tell, if it has a user, once the user's messages come.
+    Expect { ticket: Ticket, done: Option<oneshot::Sender<JoinOutcome>> },
     /// Take over its socket; without one, the client went away during the answer.
     Attach { id: ConnectionId, socket: Option<NewSocket> },
     /// Hand a message to the members of its channel.

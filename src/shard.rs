@@ -31,7 +31,7 @@ use crate::connection::{Connection, NewSocket, Reading};
 use crate::gateway::Gateway;
 use crate::hub::Hub;
 use crate::id::{ConnectionId, RequestId};
-use crate::inbox::{Event, Inbox, JoinOutcome, answer};
+use crate::inbox::{Event, Inbox, JoinOutcome};
 use crate::metrics::Metrics;
 
 mod deliver;
@@ -230,16 +230,15 @@ impl Shard {
         }
     }
 
-    /// Makes room for a connection whose handshake is about to be answered; `done` is told once it is a member.
-    fn expect(&mut self, ticket: Ticket, done: oneshot::Sender<JoinOutcome>) {
+    /// Makes room for a connection whose handshake is about to be answered; `done` is told once it is a member of its user.
+    fn expect(&mut self, ticket: Ticket, done: Option<oneshot::Sender<JoinOutcome>>) {
         let id = ticket.record().id;
         let user = ticket.record().user.clone();
         let key = self.connections.insert(Connection::new(ticket, self.now, &self.parts.limits));
         self.by_id.insert(id, key);
         self.schedule(key);
-        match user {
-            Some(user) => self.join_and_tell((key, id), Channel::User(user), done),
-            None => answer(done, JoinOutcome::Joined),
+        if let (Some(user), Some(done)) = (user, done) {
+            self.join_and_tell((key, id), Channel::User(user), done);
         }
         if let Some(draining) = &mut self.draining {
             draining.add(id);

@@ -143,7 +143,9 @@ impl Connect {
         let joined = self.hub.expect(ticket);
         // Before anything is waited for: a client that goes away now takes this future with it.
         self.lifecycle.spawn(hand_over(upgrade, id, Arc::clone(&self.hub)).instrument(span));
-        if joined.await != Ok(JoinOutcome::Joined) {
+        if let Some(joined) = joined
+            && joined.await != Ok(JoinOutcome::Joined)
+        {
             return Err(Refused::unavailable());
         }
         Ok(switching_protocols(accept))
