@@ -15,8 +15,9 @@ use crate::payload::Template;
 use crate::process;
 use crate::progress;
 use crate::relay::Plan;
-use crate::report::{FLOOR, Report};
+use crate::report::Report;
 use crate::target::Target;
+use crate::works::{FLOOR, GATECAST};
 
 /// Coalescing makes a delivery of the flood some ten times cheaper, so it takes ten times the messages to use enough
 /// CPU to be counted.
@@ -43,19 +44,20 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<Report> {
     report.set(format!("gatecast: {}, {}", args.gatecast.display(), target.authority));
     for round in 1..=args.load.rounds {
         progress::say(format!("round {round}/{}: floor, fanout, flood, idle", args.load.rounds));
-        report.add_outcome(FLOOR, &floor::measure(&Plan { senders: 1, ..single.clone() })?);
+        report.begin_round(round);
+        let outcome = floor::measure(&Plan { senders: 1, ..single.clone() })?;
+        report.add_outcome(&fanout::work_name("fanout", &single), FLOOR, &outcome);
         for plan in [&single, &flood] {
             let outcome = fanout::measure_once(&target, plan, gatecast.process(), &template)?;
-            report.add_outcome(&fanout::work_name("gatecast fanout", plan), &outcome);
+            report.add_outcome(&fanout::work_name("fanout", plan), GATECAST, &outcome);
         }
         // A process of its own: memory that the fan-out left behind would hide what a connection takes.
         let (fresh, target) = start(&args.gatecast)?;
-        idle::measure(&mut report, &target, fresh.process(), (args.idle_connections, 1))?;
+        idle::measure(&mut report, &target, (GATECAST, fresh.process()), (args.idle_connections, 1))?;
         if report.has_faults() {
             break;
         }
     }
-    report.relate_to_floor();
     Ok(report)
 }
 

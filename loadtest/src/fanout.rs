@@ -42,7 +42,7 @@ pub(crate) fn fanout(args: &FanoutArgs) -> Result<Report> {
         args.target.url
     ));
     let mut fleet = Fleet::open(&target, args.connections, Opening::Handshake)?;
-    run_rounds(&mut report, &mut fleet, (&plan, server, &template), args.load.rounds)?;
+    run_rounds(&mut report, &mut fleet, (&target.authority, &plan, server, &template), args.load.rounds)?;
     fleet.close()?;
     Ok(report)
 }
@@ -72,7 +72,7 @@ pub(crate) fn groups(args: &GroupsArgs) -> Result<Report> {
     ));
     let mut fleet = Fleet::open(&target, n, Opening::Handshake)?;
     join_all(&mut fleet, args)?;
-    run_rounds(&mut report, &mut fleet, (&plan, server, &template), args.load.rounds)?;
+    run_rounds(&mut report, &mut fleet, (&target.authority, &plan, server, &template), args.load.rounds)?;
     fleet.close()?;
     Ok(report)
 }
@@ -101,13 +101,13 @@ pub(crate) fn work_name(kind: &str, plan: &Plan) -> String {
 fn run_rounds(
     report: &mut Report,
     fleet: &mut Fleet,
-    (plan, server, template): (&Plan, Process, &Template),
+    (name, plan, server, template): (&str, &Plan, Process, &Template),
     rounds: usize,
 ) -> Result<()> {
     let kind = if plan.groups == 1 { "fanout" } else { "groups" };
     for round in 1..=rounds {
         progress::say(format!("round {round}/{rounds}: {kind}"));
-        report.add_outcome(&work_name(kind, plan), &measure(fleet, plan, server, template)?);
+        report.add_outcome(&work_name(kind, plan), name, &measure(fleet, plan, server, template)?);
         if report.has_faults() {
             break;
         }

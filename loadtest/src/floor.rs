@@ -17,8 +17,9 @@ use crate::frame::{self, Opcode};
 use crate::process;
 use crate::progress;
 use crate::relay::{self, Outcome, Plan};
-use crate::report::{FLOOR, Report};
+use crate::report::Report;
 use crate::target::Target;
+use crate::works::FLOOR;
 
 const BACKLOG: i32 = 4096;
 
@@ -33,7 +34,7 @@ pub(crate) fn floor(args: &FloorArgs) -> Result<Report> {
     report.set(format!("{}, bare TCP, one message at a time", args.load.describe(args.connections)));
     for round in 1..=args.load.rounds {
         progress::say(format!("round {round}/{}: floor", args.load.rounds));
-        report.add_outcome(FLOOR, &measure(&plan)?);
+        report.add_outcome("fanout, window 1", FLOOR, &measure(&plan)?);
     }
     Ok(report)
 }

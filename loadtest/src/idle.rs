@@ -13,6 +13,7 @@ use crate::process::{self, Process};
 use crate::progress;
 use crate::report::Report;
 use crate::target::Target;
+use crate::works::{OPENED, OPENING_CPU, RSS};
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 /// Two seconds without movement count as steady.
@@ -30,7 +31,8 @@ pub(crate) fn idle(args: &IdleArgs) -> Result<Report> {
     process::reserve_files(args.connections)?;
     let mut report = Report::new("idle");
     report.set(format!("{} connections, {} rounds, {}", args.connections, args.rounds, args.target.url));
-    measure(&mut report, &target, Process::new(args.target.pid), (args.connections, args.rounds))?;
+    let server = (target.authority.as_str(), Process::new(args.target.pid));
+    measure(&mut report, &target, server, (args.connections, args.rounds))?;
     Ok(report)
 }
 
@@ -41,13 +43,13 @@ pub(crate) fn idle(args: &IdleArgs) -> Result<Report> {
 pub(crate) fn measure(
     report: &mut Report,
     target: &Target,
-    server: Process,
+    (name, server): (&str, Process),
     (n, rounds): (usize, usize),
 ) -> Result<()> {
     let work = format!("idle, {n} connections");
     let mut nobody = Fleet::open(target, 0, Opening::Handshake)?;
     let base = steady(server, &mut nobody)?;
-    report.add(&work, ("RSS of the empty server", "KiB"), kib(base));
+    report.add(&work, name, ("RSS of the empty server", "KiB"), kib(base));
     for round in 1..=rounds {
         progress::say(format!("round {round}/{rounds}: idle"));
         let (started, cpu) = (Instant::now(), server.cpu()?);
@@ -56,10 +58,10 @@ pub(crate) fn measure(
         let cpu = server.cpu()?.saturating_sub(cpu).as_micros() as f64 / n as f64;
         let full = steady(server, &mut fleet)?;
         let each = (full as f64 - base as f64) / n as f64;
-        report.add(&work, ("RSS per connection", "B"), each);
-        report.add(&work, ("RSS with all open", "KiB"), kib(full));
-        report.add(&work, ("connections opened", "/s"), rate);
-        report.add(&work, ("server CPU per opening", "µs"), cpu);
+        report.add(&work, name, RSS, each);
+        report.add(&work, name, ("RSS with all open", "KiB"), kib(full));
+        report.add(&work, name, OPENED, rate);
+        report.add(&work, name, OPENING_CPU, cpu);
         if fleet.n_closed() > 0 {
             report.fault(format!(
                 "{} connections lost: {}",
@@ -69,7 +71,7 @@ pub(crate) fn measure(
         }
         fleet.close()?;
         let empty = steady(server, &mut nobody)?;
-        report.add(&work, ("RSS after all closed", "KiB"), kib(empty));
+        report.add(&work, name, ("RSS after all closed", "KiB"), kib(empty));
         progress::say(format!(
             "{each:.0} B per connection; {} → {} → {} KiB",
             base >> 10,

@@ -6,6 +6,7 @@
 //!
 //! *Invariant:* nothing of Gatecast is used here: frames, handshake and checks are this crate's own, so that a fault
 //! cannot hide by being on both sides.
+#![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 
 mod child;
 mod cli;
@@ -26,6 +27,7 @@ mod relay;
 mod report;
 mod sequence;
 mod target;
+mod works;
 
 use std::process::ExitCode;
 
@@ -58,7 +60,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::FloorServer(args) => return floor::serve(args).map(|()| ExitCode::SUCCESS),
         Command::Leash { command } => return child::leash(command).map(|()| ExitCode::SUCCESS),
     };
-    report.print();
+    println!("{}", report.markdown());
     if let Some(path) = &cli.json {
         report.write_json(path)?;
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::round::Outcome;
 use super::table::{Fault, Loss};
 use crate::process::Machine;
-use crate::report::median;
+use crate::report::numbers::median;
 
 /// Everything a run found.
 #[derive(Debug, Serialize)]

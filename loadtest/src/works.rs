@@ -1,0 +1,96 @@
+//! The names of what is measured: servers, works, measures.
+//!
+//! Rule: whoever measures and whoever judges take the names from here, so that a goal cannot miss its figures by a letter.
+#![expect(dead_code, reason = "most have yet to be measured and judged")]
+
+/// The server that the goals are about.
+pub(crate) const GATECAST: &str = "gatecast";
+/// The reference: a process that sends a ready frame to each socket with one `send(2)`.
+pub(crate) const FLOOR: &str = "bare send loop";
+pub(crate) const UWEBSOCKETS: &str = "uWebSockets";
+pub(crate) const WS: &str = "ws";
+pub(crate) const SOCKET_IO: &str = "Socket.IO";
+pub(crate) const SOCKET_IO_REDIS: &str = "Socket.IO + Redis";
+
+/// What a figure is of, and its unit.
+pub(crate) type Measure = (&'static str, &'static str);
+
+pub(crate) const SERVER_CPU: Measure = ("server CPU per delivery", "µs");
+pub(crate) const CLIENT_CPU: Measure = ("client CPU per delivery", "µs");
+pub(crate) const DELIVERIES: Measure = ("deliveries", "/s");
+/// CPU of Redis, where there is one, divided as the server's.
+pub(crate) const REDIS_CPU: Measure = ("Redis CPU per delivery", "µs");
+/// Latencies of an open loop: from the moment a message is due until a receiver has it.
+pub(crate) const P50: Measure = ("latency, p50", "µs");
+pub(crate) const P99: Measure = ("latency, p99", "µs");
+pub(crate) const P999: Measure = ("latency, p99.9", "µs");
+pub(crate) const LONGEST: Measure = ("latency, max", "µs");
+/// Over the empty server, at the first opening.
+pub(crate) const RSS: Measure = ("RSS per connection", "B");
+/// The kernel's memory for sockets, which no process' RSS shows.
+pub(crate) const SLAB: Measure = ("kernel slab per connection", "B");
+pub(crate) const OPENED: Measure = ("connections opened", "/s");
+pub(crate) const OPENING_CPU: Measure = ("server CPU per opening", "µs");
+pub(crate) const POSTS: Measure = ("posts", "/s");
+pub(crate) const POST_CPU: Measure = ("server CPU per post", "µs");
+
+/// How often the connections of [`CHURN`] are opened: once, and again after each of ten closings.
+pub(crate) const OPENINGS: usize = 11;
+
+/// A load that each server gets alike.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) name: &'static str,
+    /// Sets of connections; one is everybody.
+    pub(crate) groups: usize,
+    /// Connections in each.
+    pub(crate) group_size: usize,
+    /// Messages under way at once; 0 where no messages are sent or a rate is kept instead.
+    pub(crate) window: u32,
+    /// Size of a payload.
+    pub(crate) bytes: usize,
+}
+
+pub(crate) const FANOUT_1K: Work = to_all("fan-out to 1,000", 1000, 1, 128);
+pub(crate) const FANOUT_5K: Work = to_all("fan-out to 5,000", 5000, 1, 128);
+pub(crate) const FANOUT_15K: Work = to_all("fan-out to 15,000", 15_000, 1, 128);
+pub(crate) const FLOOD_1K: Work = to_all("flood to 1,000", 1000, 32, 128);
+pub(crate) const FLOOD_15K: Work = to_all("flood to 15,000", 15_000, 32, 128);
+pub(crate) const GROUPS_OF_50: Work = in_groups("200 groups of 50", 200, 50);
+pub(crate) const GROUPS_OF_2: Work = in_groups("1,000 groups of 2", 1000, 2);
+pub(crate) const KIB_1: Work = to_all("1 KiB to 1,000", 1000, 32, 1024);
+/// Four under way: 32 would be half a gigabyte in queues.
+pub(crate) const KIB_16: Work = to_all("16 KiB to 1,000", 1000, 4, 16 << 10);
+/// An open loop at one rate for all: half of what the slower of gatecast and uWebSockets delivered in the flood.
+pub(crate) const LATENCY: Work = to_all("latency at half of the peak", 1000, 0, 128);
+/// Measures [`rss_at`] each opening.
+pub(crate) const CHURN: Work = silent("15,000 idle", 1, 15_000);
+/// Idle connections that are members of one group each, and of a hundred.
+pub(crate) const IDLE_IN_1: Work = silent("1,000 idle, each in 1 group", 1, 1000);
+pub(crate) const IDLE_IN_100: Work = silent("1,000 idle, each in 100 groups", 100, 1000);
+pub(crate) const STORM: Work = silent("storm of 15,000", 1, 15_000);
+/// Posts of the management API to a connection of the node that is asked, and of another.
+pub(crate) const POST_HERE: Work = to_all("posts, same node", 1000, 0, 128);
+pub(crate) const POST_THERE: Work = to_all("posts, other node", 1000, 0, 128);
+/// Three nodes on one Redis.
+pub(crate) const CLUSTER: Work = to_all("three nodes, flood", 1000, 32, 128);
+/// An open loop at the same rate on three nodes, and on one with the same Redis.
+pub(crate) const CLUSTER_LATENCY: Work = to_all("three nodes, latency", 1000, 0, 128);
+pub(crate) const ONE_NODE_LATENCY: Work = to_all("one node, latency", 1000, 0, 128);
+
+/// Names the memory of a connection at the `n`th opening of all of them.
+pub(crate) fn rss_at(opening: usize) -> String {
+    format!("RSS per connection, opening {opening}")
+}
+
+const fn to_all(name: &'static str, group_size: usize, window: u32, bytes: usize) -> Work {
+    Work { name, groups: 1, group_size, window, bytes }
+}
+
+const fn in_groups(name: &'static str, groups: usize, group_size: usize) -> Work {
+    Work { name, groups, group_size, window: 32, bytes: 128 }
+}
+
+const fn silent(name: &'static str, groups: usize, group_size: usize) -> Work {
+    Work { name, groups, group_size, window: 0, bytes: 0 }
+}
