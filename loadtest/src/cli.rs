@@ -2,6 +2,8 @@
 //!
 //! Rule: every count and time has an upper bound, so that no run goes on by itself.
 
+mod output;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::output::OutputArgs;
 use crate::faults::sabotage::Sabotage;
 use crate::payload::MIN_BYTES;
 use crate::relay::Plan;
@@ -30,9 +33,8 @@ const SHORT_SUBSCRIBERS: usize = 12;
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
-    /// Also write every sample as JSON to this file
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }
 
 /// What to measure.
@@ -50,6 +52,8 @@ pub(crate) enum Command {
     Compare(CompareArgs),
     /// Whether anything is lost, doubled or out of order while nodes and Redis fail
     Faults(FaultsArgs),
+    /// The tables of a result that was stored by `--json`, without measuring again
+    Report,
     /// The bare server of `floor`
     #[command(hide = true)]
     FloorServer(FloorServerArgs),
@@ -225,9 +229,6 @@ pub(crate) struct FaultsArgs {
     /// A setting for the nodes, such as `GATECAST_REDIS_ON_OUTAGE=buffer`; may be given more than once
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
     pub(crate) set: Vec<(String, String)>,
-    /// Also write the table to this file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) markdown: Option<PathBuf>,
     /// Keep the logs of rounds that failed below this directory
     #[arg(long, value_name = "DIR")]
     pub(crate) keep_logs: Option<PathBuf>,

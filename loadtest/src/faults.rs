@@ -40,14 +40,14 @@ use self::sabotage::Sabotage;
 use self::scene::Setup;
 use self::table::{FAULTS, Fault, QUICK, find};
 use self::wait::Interrupt;
-use crate::cli::FaultsArgs;
+use crate::cli::{FaultsArgs, OutputArgs};
 use crate::progress;
 
 /// Runs the faults that are asked for; returns whether all promises were kept.
 ///
 /// # Errors
 /// Nothing could be run, or the user wants to stop.
-pub(crate) fn faults(args: &FaultsArgs, json: Option<&Path>) -> Result<bool> {
+pub(crate) fn faults(args: &FaultsArgs, output: &OutputArgs) -> Result<bool> {
     let faults = chosen(args)?;
     let setup = setup(args)?;
     let mut report = Report::new(vec![
@@ -73,10 +73,10 @@ pub(crate) fn faults(args: &FaultsArgs, json: Option<&Path>) -> Result<bool> {
             report.add(fault, outcome);
         }
         // After each round, so that a run that is ended early leaves what it has found.
-        if let Some(path) = json {
+        if let Some(path) = &output.json {
             report.write_json(path)?;
         }
-        if let Some(path) = &args.markdown {
+        if let Some(path) = &output.markdown {
             report.write_markdown(path)?;
         }
     }

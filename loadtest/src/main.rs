@@ -2,7 +2,7 @@
 //!
 //! Reading order: `cli` → `fanout`, `idle`, `floor`, `compare` (one command each) → `relay` (one measured run) →
 //! `fleet` (all sockets) → `conn` (one socket) → `frame`, `handshake`. Beside it: `sequence` judges deliveries,
-//! `process` reads `/proc`, `report` prints. `faults` is a world of its own: it judges promises, not speed.
+//! `process` reads `/proc`, `report` keeps the figures, `goals` judges them by the names of `works`. `faults` is a world of its own: it judges promises, not speed.
 //!
 //! *Invariant:* nothing of Gatecast is used here: frames, handshake and checks are this crate's own, so that a fault
 //! cannot hide by being on both sides.
@@ -17,6 +17,7 @@ mod faults;
 mod fleet;
 mod floor;
 mod frame;
+mod goals;
 mod handshake;
 mod idle;
 mod payload;
@@ -31,10 +32,11 @@ mod works;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, OutputArgs};
+use crate::report::Report;
 
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
@@ -53,16 +55,33 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Groups(args) => fanout::groups(args)?,
         Command::Floor(args) => floor::floor(args)?,
         Command::Compare(args) => compare::compare(args)?,
+        Command::Report => stored(&cli.output)?,
         Command::Faults(args) => {
-            let is_good = faults::faults(args, cli.json.as_deref())?;
+            let is_good = faults::faults(args, &cli.output)?;
             return Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::FloorServer(args) => return floor::serve(args).map(|()| ExitCode::SUCCESS),
         Command::Leash { command } => return child::leash(command).map(|()| ExitCode::SUCCESS),
     };
+    hand_out(&report, cli)
+}
+
+fn stored(output: &OutputArgs) -> Result<Report> {
+    let path = output.json.as_deref().context("--json must name the file to read")?;
+    Report::read_json(path)
+}
+
+/// Prints the report and writes what else is asked for; says whether all went well.
+fn hand_out(report: &Report, cli: &Cli) -> Result<ExitCode> {
+    let Cli { command, output } = cli;
     println!("{}", report.markdown());
-    if let Some(path) = &cli.json {
-        report.write_json(path)?;
+    match &output.json {
+        Some(path) if !matches!(command, Command::Report) => report.write_json(path)?,
+        _ => {}
     }
-    Ok(if report.has_faults() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    if let Some(path) = &output.markdown {
+        report.write_markdown(path)?;
+    }
+    let has_failed = report.has_faults() || output.strict && goals::is_any_missed(report);
+    Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

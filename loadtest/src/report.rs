@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::goals::{self, Verdict};
 use crate::process::Machine;
 use crate::relay::Outcome;
 use crate::works::{CLIENT_CPU, DELIVERIES, LONGEST, P50, P99, P999, SERVER_CPU};
@@ -42,6 +43,14 @@ pub(crate) struct Report {
     notes: Vec<String>,
     /// Any of these fails the command.
     faults: Vec<String>,
+}
+
+/// A report as it is stored: with what it says of the goals, which is judged anew when it is read again.
+#[derive(Serialize)]
+struct Judged<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    goals: Vec<Verdict>,
 }
 
 /// What one server did in one respect.
@@ -177,17 +186,27 @@ impl Report {
         self.faults.extend(faults.iter().map(|fault| format!("{work}, {server}: {fault}")));
     }
 
+    /// Reads what [`Self::write_json`] wrote.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no report.
+    pub(crate) fn read_json(path: &Path) -> Result<Self> {
+        let json = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_slice(&json).with_context(|| format!("{} is no report", path.display()))
+    }
+
     /// Writes everything, each sample included, to `path`.
     ///
     /// # Errors
     /// The file cannot be written.
     pub(crate) fn write_json(&self, path: &Path) -> Result<()> {
-        let json = serde_json::to_string_pretty(self)?;
+        let all = Judged { report: self, goals: goals::table(self) };
+        let json = serde_json::to_string_pretty(&all)?;
         fs::write(path, json + "\n").with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Returns the samples of a row, round by round; none where there is no such row.
-    fn samples(&self, work: &str, server: &str, measure: &str) -> &[Option<f64>] {
+    pub(crate) fn samples(&self, work: &str, server: &str, measure: &str) -> &[Option<f64>] {
         self.rows.iter().find(|row| row.is(work, server, measure)).map_or(&[], |row| &row.samples)
     }
 

@@ -27,6 +27,8 @@ pub(crate) const P999: Measure = ("latency, p99.9", "µs");
 pub(crate) const LONGEST: Measure = ("latency, max", "µs");
 /// Over the empty server, at the first opening.
 pub(crate) const RSS: Measure = ("RSS per connection", "B");
+/// The same at the last of [`OPENINGS`].
+pub(crate) const RSS_REOPENED: Measure = ("RSS per connection, opening 11", "B");
 /// The kernel's memory for sockets, which no process' RSS shows.
 pub(crate) const SLAB: Measure = ("kernel slab per connection", "B");
 pub(crate) const OPENED: Measure = ("connections opened", "/s");
@@ -65,9 +67,9 @@ pub(crate) const KIB_16: Work = to_all("16 KiB to 1,000", 1000, 4, 16 << 10);
 pub(crate) const LATENCY: Work = to_all("latency at half of the peak", 1000, 0, 128);
 /// Measures [`rss_at`] each opening.
 pub(crate) const CHURN: Work = silent("15,000 idle", 1, 15_000);
-/// Idle connections that are members of one group each, and of a hundred.
-pub(crate) const IDLE_IN_1: Work = silent("1,000 idle, each in 1 group", 1, 1000);
-pub(crate) const IDLE_IN_100: Work = silent("1,000 idle, each in 100 groups", 100, 1000);
+/// Idle connections that are all members of one group, and of one of a hundred each.
+pub(crate) const IDLE_IN_1: Work = silent("15,000 idle in 1 group", 1, 15_000);
+pub(crate) const IDLE_IN_100: Work = silent("15,000 idle in 100 groups", 100, 150);
 pub(crate) const STORM: Work = silent("storm of 15,000", 1, 15_000);
 /// Posts of the management API to a connection of the node that is asked, and of another.
 pub(crate) const POST_HERE: Work = to_all("posts, same node", 1000, 0, 128);
@@ -78,9 +80,9 @@ pub(crate) const CLUSTER: Work = to_all("three nodes, flood", 1000, 32, 128);
 pub(crate) const CLUSTER_LATENCY: Work = to_all("three nodes, latency", 1000, 0, 128);
 pub(crate) const ONE_NODE_LATENCY: Work = to_all("one node, latency", 1000, 0, 128);
 
-/// Names the memory of a connection at the `n`th opening of all of them.
+/// Names the memory of a connection at an opening of all of them; the first is [`RSS`], the last [`RSS_REOPENED`].
 pub(crate) fn rss_at(opening: usize) -> String {
-    format!("RSS per connection, opening {opening}")
+    if opening == 1 { RSS.0.to_owned() } else { format!("{}, opening {opening}", RSS.0) }
 }
 
 const fn to_all(name: &'static str, group_size: usize, window: u32, bytes: usize) -> Work {
@@ -93,4 +95,14 @@ const fn in_groups(name: &'static str, groups: usize, group_size: usize) -> Work
 
 const fn silent(name: &'static str, groups: usize, group_size: usize) -> Work {
     Work { name, groups, group_size, window: 0, bytes: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_and_the_last_opening_have_names_of_their_own() {
+        assert_eq!((rss_at(1).as_str(), rss_at(OPENINGS).as_str()), (RSS.0, RSS_REOPENED.0));
+    }
 }

@@ -1,7 +1,13 @@
 //! The report as Markdown.
 
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
 use super::numbers::{Spread, median, number};
 use super::{Report, Row};
+use crate::goals::{self, Judgement, Verdict};
 use crate::works::GATECAST;
 
 impl Report {
@@ -13,6 +19,7 @@ impl Report {
             put(&mut text, &format!("- {line}"));
         }
         self.table(&mut text);
+        goals(&mut text, &goals::table(self));
         for note in &self.notes {
             put(&mut text, &format!("- note: {note}"));
         }
@@ -29,6 +36,14 @@ impl Report {
             put(&mut text, "- no faults");
         }
         text
+    }
+
+    /// Writes it to a file.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn write_markdown(&self, path: &Path) -> Result<()> {
+        fs::write(path, self.markdown()).with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Writes all rows, those of one work and measure together, servers below each other.
@@ -66,6 +81,41 @@ impl Report {
         };
         format!("| {work} | {measure} ({unit}) | {server} | {shown} | {ratio} |")
     }
+}
+
+/// Writes the table of goals.
+fn goals(text: &mut String, verdicts: &[Verdict]) {
+    if verdicts.is_empty() {
+        return;
+    }
+    let count = |judgement| verdicts.iter().filter(|verdict| verdict.judgement == judgement).count();
+    put(
+        text,
+        "### Goals\n\n| work | measure | goal | measured | min–max | rounds | |\n|---|---|---|---:|---:|---:|---|",
+    );
+    for verdict in verdicts {
+        let Verdict { work, measure, goal, measured, unit, rounds, judgement } = verdict;
+        let shown = measured.map_or_else(
+            || "– | –".to_owned(),
+            |Spread { median, low, high }| {
+                format!("{} {unit} | {}–{}", number(median), number(low), number(high))
+            },
+        );
+        let label = match judgement {
+            Judgement::Missed => "**missed**",
+            other => other.label(),
+        };
+        put(text, &format!("| {work} | {measure} | {goal} | {shown} | {rounds} | {label} |"));
+    }
+    put(
+        text,
+        &format!(
+            "\n{} goals met, {} missed, {} not measured.\n",
+            count(Judgement::Met),
+            count(Judgement::Missed),
+            count(Judgement::NotMeasured)
+        ),
+    );
 }
 
 fn put(text: &mut String, line: &str) {

@@ -1,7 +1,9 @@
 //! Samples: their middle, their spread, their ratios, and how they are written.
 
+use serde::Serialize;
+
 /// The middle and the ends of some samples.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
     pub(crate) low: f64,
