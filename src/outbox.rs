@@ -7,15 +7,32 @@ use std::io::{self, IoSlice, Write};
 
 use bytes::{Buf as _, Bytes};
 
-/// Frames that go into one system call. 64 is well under the kernel's 1,024, and more showed no gain.
+/// Batches that go into one system call. 64 is well under the kernel's 1,024, and more showed no gain.
 const MAX_SLICES: usize = 64;
+
+/// Whole frames that go to a connection as one piece.
+#[derive(Clone, Debug)]
+pub(crate) struct Batch {
+    pub(crate) wire: Bytes,
+    pub(crate) frames: usize,
+}
+
+impl From<Bytes> for Batch {
+    /// One frame.
+    fn from(wire: Bytes) -> Self {
+        Self { wire, frames: 1 }
+    }
+}
 
 /// Frames that wait for the socket.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    frames: VecDeque<Bytes>,
+    /// Apart from the rest, so that a single batch, which is the rule, needs no memory of its own.
+    first: Option<Batch>,
+    /// Empty while there is no first.
+    rest: VecDeque<Batch>,
     bytes: usize,
-    /// Whether part of the first frame is already on the wire.
+    /// Whether part of the first batch is already on the wire.
     first_begun: bool,
 }
 
@@ -34,27 +51,31 @@ impl Outbox {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+        self.first.is_none()
     }
 
-    /// Returns whether `frame` fits. One always fits into an empty outbox.
-    pub(crate) fn has_room(&self, frame: &Bytes, limit: usize) -> bool {
-        self.frames.is_empty() || self.bytes + frame.len() <= limit
+    /// Returns whether `bytes` more fit. Whatever it is fits into an empty outbox.
+    pub(crate) fn has_room(&self, bytes: usize, limit: usize) -> bool {
+        self.is_empty() || self.bytes + bytes <= limit
     }
 
-    /// Adds a frame.
-    pub(crate) fn push(&mut self, frame: Bytes) {
-        self.bytes += frame.len();
-        self.frames.push_back(frame);
+    /// Adds frames.
+    pub(crate) fn push(&mut self, batch: Batch) {
+        self.bytes += batch.wire.len();
+        match &self.first {
+            None => self.first = Some(batch),
+            Some(_) => self.rest.push_back(batch),
+        }
     }
 
-    /// Drops the frames of which no byte has been written yet; returns how many.
+    /// Drops the batches of which no byte has been written yet; returns how many frames that were.
     pub(crate) fn discard_unsent(&mut self) -> usize {
-        let keep = usize::from(self.first_begun).min(self.frames.len());
-        let dropped = self.frames.len() - keep;
-        self.frames.truncate(keep);
-        self.bytes = self.frames.iter().map(Bytes::len).sum();
-        dropped
+        let mut dropped = std::mem::take(&mut self.rest);
+        if !self.first_begun {
+            dropped.extend(self.first.take());
+        }
+        self.bytes = self.first.as_ref().map_or(0, |batch| batch.wire.len());
+        dropped.iter().map(|batch| batch.frames).sum()
     }
 
     /// Writes until all is gone or the socket takes no more.
@@ -63,8 +84,12 @@ impl Outbox {
     /// The socket's, except that it would block.
     pub(crate) fn write_to(&mut self, socket: &mut impl Write) -> io::Result<Written> {
         let mut written = 0;
-        while !self.frames.is_empty() {
-            match self.write_once(socket) {
+        while let Some(first) = &self.first {
+            let result = match self.rest.is_empty() {
+                true => socket.write(&first.wire),
+                false => self.write_many(socket),
+            };
+            match result {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     written += count;
@@ -77,33 +102,31 @@ impl Outbox {
                 Err(error) => return Err(error),
             }
         }
-        self.frames = VecDeque::new();
+        self.rest = VecDeque::new();
         Ok(Written { bytes: written, all: true })
     }
 
-    fn write_once(&self, socket: &mut impl Write) -> io::Result<usize> {
-        if let (Some(frame), 1) = (self.frames.front(), self.frames.len()) {
-            return socket.write(frame);
-        }
+    fn write_many(&self, socket: &mut impl Write) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-        let count = self.frames.len().min(MAX_SLICES);
-        for (slice, frame) in slices.iter_mut().zip(&self.frames) {
-            *slice = IoSlice::new(frame);
+        let mut count = 0;
+        for (slice, batch) in slices.iter_mut().zip(self.first.iter().chain(&self.rest)) {
+            *slice = IoSlice::new(&batch.wire);
+            count += 1;
         }
         socket.write_vectored(slices.get(..count).unwrap_or_default())
     }
 
     fn advance(&mut self, mut count: usize) {
         self.bytes -= count;
-        while let Some(frame) = self.frames.front_mut() {
-            if count < frame.len() {
-                frame.advance(count);
+        while let Some(first) = &mut self.first {
+            if count < first.wire.len() {
+                first.wire.advance(count);
                 self.first_begun |= count > 0;
                 return;
             }
-            count -= frame.len();
+            count -= first.wire.len();
             self.first_begun = false;
-            self.frames.pop_front();
+            self.first = self.rest.pop_front();
         }
     }
 }
@@ -140,12 +163,13 @@ mod tests {
     fn discarding_keeps_the_frame_that_is_half_on_the_wire() {
         let mut outbox = Outbox::default();
         for frame in ["first", "second", "third"] {
-            outbox.push(Bytes::from(frame));
+            outbox.push(Bytes::from(frame).into());
         }
         let mut socket = Socket { taken: Vec::new(), room: 7 };
         assert_eq!(outbox.write_to(&mut socket).expect("no error"), Written { bytes: 7, all: false });
-        assert_eq!(outbox.discard_unsent(), 1);
-        outbox.push(Bytes::from("close"));
+        outbox.push(Batch { wire: Bytes::from("fourthfifth"), frames: 2 });
+        assert_eq!(outbox.discard_unsent(), 3);
+        outbox.push(Bytes::from("close").into());
         socket.room = 100;
         assert!(outbox.write_to(&mut socket).expect("no error").all);
         assert_eq!(socket.taken, b"firstsecondclose");
@@ -155,10 +179,9 @@ mod tests {
     #[test]
     fn one_frame_always_fits_into_an_empty_outbox() {
         let mut outbox = Outbox::default();
-        let frame = Bytes::from_static(b"0123456789");
-        assert!(outbox.has_room(&frame, 5));
-        outbox.push(frame.clone());
-        assert!(!outbox.has_room(&frame, 19) && outbox.has_room(&frame, 20));
+        assert!(outbox.has_room(10, 5));
+        outbox.push(Bytes::from_static(b"0123456789").into());
+        assert!(!outbox.has_room(10, 19) && outbox.has_room(10, 20));
     }
 
     proptest! {
@@ -169,7 +192,7 @@ mod tests {
         ) {
             let mut outbox = Outbox::default();
             for frame in &frames {
-                outbox.push(Bytes::copy_from_slice(frame));
+                outbox.push(Bytes::copy_from_slice(frame).into());
             }
             let mut socket = Socket { taken: Vec::new(), room: 0 };
             for room in rooms.into_iter().chain([usize::MAX]) {

@@ -273,7 +273,7 @@ impl Shard {
             close => encode_close(close.code(), close.reason()),
         };
         connection.on_closing(close, self.now, &self.parts.limits);
-        self.enqueue_unbounded(key, frame);
+        self.enqueue_unbounded(key, frame.into());
         self.schedule(key);
     }
 

@@ -1,22 +1,37 @@
 //! From the inbox to outboxes.
 
+use std::iter::Peekable;
 use std::time::SystemTime;
+use std::vec::Drain;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 
 use super::Shard;
 use crate::broker::{Channel, Delivery};
 use crate::gateway::frames;
 use crate::id::ConnectionId;
 use crate::inbox::{Event, PostOutcome, answer};
-use crate::metrics::{DropReason, LagStage};
+use crate::metrics::DropReason;
+use crate::outbox::Batch;
+
+/// Longest batch of several messages. Longer ones gain nothing, and a slow client is sent one as a whole.
+const BATCH_BYTES: usize = 64 << 10;
+
+/// Whether frames stay in an outbox for the end of the turn, since more may follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stay {
+    UntilFlush,
+    /// They are the last of the inbox, and written while their connection is in the cache.
+    No,
+}
 
 impl Shard {
     /// Acts on everything that other threads, and this one's own messages, ask for.
     pub(super) fn on_events(&mut self, work: &mut Vec<Event>) {
-        for event in work.drain(..) {
+        let mut events = work.drain(..).peekable();
+        while let Some(event) = events.next() {
             match event {
-                Event::Deliver(delivery) => self.deliver(&delivery),
+                Event::Deliver(delivery) => self.deliver_run(delivery, &mut events),
                 Event::Expect { ticket, done } => self.expect(ticket, done),
                 Event::Attach { id, socket: Some(socket) } => self.attach(&id, socket),
                 Event::Attach { id, socket: None } => {
@@ -33,9 +48,10 @@ impl Shard {
                 Event::Post { id, frame, done } => {
                     let outcome = match self.key_of(&id) {
                         None => PostOutcome::Gone,
-                        Some(key) if !self.make_room(key, &frame) => PostOutcome::Full,
+                        Some(key) if !self.make_room(key, frame.len()) => PostOutcome::Full,
                         Some(key) => {
-                            self.hand_over(key, &frame);
+                            self.hand_over(key, frame.into());
+                            self.write_soon(key);
                             PostOutcome::Sent
                         }
                     };
@@ -73,51 +89,73 @@ impl Shard {
         }
     }
 
-    /// Hands a message to every member of its channel.
-    fn deliver(&mut self, delivery: &Delivery) {
-        let Delivery { channel, frame, accepted_at } = delivery;
-        self.tally.lag(LagStage::Queue, self.now.saturating_duration_since(*accepted_at));
+    /// Hands a message to every member of its channel, together with those for the same members that follow it.
+    fn deliver_run(&mut self, first: Delivery, rest: &mut Peekable<Drain<'_, Event>>) {
+        let (channel, batch) = self.gather(first, rest);
+        let stay = if rest.peek().is_some() { Stay::UntilFlush } else { Stay::No };
         let mut slow = Vec::new();
-        match channel {
+        match &channel {
             Channel::Broadcast => {
                 for key in 0..self.connections.capacity() {
-                    self.deliver_to(key, frame, &mut slow);
+                    self.deliver_to(key, &batch, stay, &mut slow);
                 }
             }
+            // Backwards: a member that a failed write removes makes the last one, which has had its turn, take its place.
             channel => {
-                for index in 0.. {
-                    let Some(key) = self.members.of(channel).get(index).copied() else { break };
-                    self.deliver_to(key, frame, &mut slow);
+                for index in (0..self.members.of(channel).len()).rev() {
+                    let Some(key) = self.members.of(channel).get(index).copied() else { continue };
+                    self.deliver_to(key, &batch, stay, &mut slow);
                 }
             }
         }
         for key in slow {
-            self.parts.metrics.count_dropped(DropReason::SlowConsumer, 1);
+            self.parts.metrics.count_dropped(DropReason::SlowConsumer, batch.frames);
             self.close_slow(key);
         }
-        self.tally.delivered(*accepted_at);
     }
-}
 
-impl Shard {
-    /// Hands a frame to one member; notes who cannot take it.
-    fn deliver_to(&mut self, key: usize, frame: &Bytes, slow: &mut Vec<usize>) {
+    /// Joins messages that go to the same members into one batch. It is a copy of this shard's own even of a single message,
+    /// because a reference count that all shards change costs more than the copy.
+    fn gather(&mut self, first: Delivery, rest: &mut Peekable<Drain<'_, Event>>) -> (Channel, Batch) {
+        let Delivery { channel, frame, accepted_at } = first;
+        self.tally.delivered(accepted_at, self.now);
+        if frame.len() > BATCH_BYTES {
+            return (channel, frame.into());
+        }
+        let mut frames = 1;
+        let mut wire = BytesMut::from(frame.as_ref());
+        while let Some(Event::Deliver(next)) = rest.next_if(|event| {
+            matches!(event, Event::Deliver(next) if next.channel == channel && wire.len() + next.frame.len() <= BATCH_BYTES)
+        }) {
+            self.tally.delivered(next.accepted_at, self.now);
+            wire.extend_from_slice(&next.frame);
+            frames += 1;
+        }
+        (channel, Batch { wire: wire.freeze(), frames })
+    }
+
+    /// Hands frames to one member; notes who cannot take them.
+    fn deliver_to(&mut self, key: usize, batch: &Batch, stay: Stay, slow: &mut Vec<usize>) {
         let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.is_open()) else {
             return;
         };
-        let limit = self.parts.limits.outbox_bytes;
-        if connection.outbox.has_room(frame, limit) || self.make_room(key, frame) {
-            self.hand_over(key, frame);
-        } else {
-            slow.push(key);
+        let (bytes, limit) = (batch.wire.len(), self.parts.limits.outbox_bytes);
+        if !connection.outbox.has_room(bytes, limit) && !self.make_room(key, bytes) {
+            return slow.push(key);
+        }
+        self.hand_over(key, batch.clone());
+        match stay {
+            Stay::UntilFlush => self.write_soon(key),
+            Stay::No => self.write(key),
         }
     }
 
-    /// Puts a message that fits into an outbox.
-    fn hand_over(&mut self, key: usize, frame: &Bytes) {
+    /// Puts messages that fit into an outbox.
+    fn hand_over(&mut self, key: usize, batch: Batch) {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.on_active(self.now);
-            self.enqueue_unbounded(key, frame.clone());
+            self.tally.queued(batch.frames, batch.wire.len());
+            connection.outbox.push(batch);
         }
     }
 

@@ -1,9 +1,9 @@
 //! What a turn did, counted without atomics and added to the metrics once.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use prometheus::Counter;
+use prometheus::{Counter, Histogram};
 
 use crate::metrics::{LagStage, Metrics, as_i64};
 
@@ -12,6 +12,8 @@ use crate::metrics::{LagStage, Metrics, as_i64};
 pub(super) struct Tally {
     metrics: Arc<Metrics>,
     busy: Counter,
+    lag_queue: Histogram,
+    lag_socket: Histogram,
     received: u64,
     received_bytes: usize,
     sent: u64,
@@ -28,6 +30,8 @@ impl Tally {
         Self {
             metrics: Arc::clone(metrics),
             busy: metrics.shard_busy.with_label_values(&[shard.to_string()]),
+            lag_queue: metrics.lag_of(LagStage::Queue),
+            lag_socket: metrics.lag_of(LagStage::Socket),
             received: 0,
             received_bytes: 0,
             sent: 0,
@@ -48,9 +52,9 @@ impl Tally {
         self.received_bytes += count;
     }
 
-    /// A frame came into an outbox.
-    pub(super) fn queued(&mut self, bytes: usize) {
-        self.sent += 1;
+    /// Frames came into an outbox.
+    pub(super) fn queued(&mut self, frames: usize, bytes: usize) {
+        self.sent += frames as u64;
         self.queued_bytes += bytes;
     }
 
@@ -72,21 +76,17 @@ impl Tally {
         self.left += count;
     }
 
-    /// A message has come as far as `stage`.
-    pub(super) fn lag(&mut self, stage: LagStage, age: Duration) {
-        self.metrics.observe_lag(stage, age);
-    }
-
-    /// A message is in all outboxes; the write at the end of this turn is its socket stage.
-    pub(super) fn delivered(&mut self, accepted_at: Instant) {
+    /// A message has come from the inbox; the write at the end of this turn is its socket stage.
+    pub(super) fn delivered(&mut self, accepted_at: Instant, now: Instant) {
+        self.lag_queue.observe(now.saturating_duration_since(accepted_at).as_secs_f64());
         self.delivered.push(accepted_at);
     }
 
     /// Adds all to the metrics at the end of a turn that began at `began`.
     pub(super) fn report(&mut self, began: Instant) {
         let now = Instant::now();
-        for accepted_at in std::mem::take(&mut self.delivered) {
-            self.metrics.observe_lag(LagStage::Socket, now.saturating_duration_since(accepted_at));
+        for accepted_at in self.delivered.drain(..) {
+            self.lag_socket.observe(now.saturating_duration_since(accepted_at).as_secs_f64());
         }
         let metrics = &self.metrics;
         self.busy.inc_by(now.saturating_duration_since(began).as_secs_f64());

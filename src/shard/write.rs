@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::Shard;
 use crate::close::Close;
 use crate::connection::Reading;
+use crate::outbox::Batch;
 
 impl Shard {
     /// Sends a frame to one connection, if it is open; a full outbox closes it.
@@ -12,18 +13,18 @@ impl Shard {
         if !self.connections.get(key).is_some_and(|connection| connection.is_open()) {
             return;
         }
-        if self.make_room(key, &frame) {
-            self.enqueue_unbounded(key, frame);
+        if self.make_room(key, frame.len()) {
+            self.enqueue_unbounded(key, frame.into());
         } else {
             self.close_slow(key);
         }
     }
 
-    /// Returns whether an outbox takes a frame, after writing what the socket takes.
-    pub(super) fn make_room(&mut self, key: usize, frame: &Bytes) -> bool {
+    /// Returns whether an outbox takes so many bytes, after writing what the socket takes.
+    pub(super) fn make_room(&mut self, key: usize, bytes: usize) -> bool {
         let limit = self.parts.limits.outbox_bytes;
         let has_room = |shard: &Self| {
-            shard.connections.get(key).is_some_and(|connection| connection.outbox.has_room(frame, limit))
+            shard.connections.get(key).is_some_and(|connection| connection.outbox.has_room(bytes, limit))
         };
         if !has_room(self) {
             self.write(key);
@@ -31,15 +32,12 @@ impl Shard {
         has_room(self)
     }
 
-    /// Puts a frame into an outbox whatever it holds; for those who have asked, and for close frames.
-    pub(super) fn enqueue_unbounded(&mut self, key: usize, frame: Bytes) {
+    /// Puts frames into an outbox whatever it holds; for those who have asked, and for close frames.
+    pub(super) fn enqueue_unbounded(&mut self, key: usize, batch: Batch) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        self.tally.queued(frame.len());
-        connection.outbox.push(frame);
-        if !connection.dirty {
-            connection.dirty = true;
-            self.dirty.push(key);
-        }
+        self.tally.queued(batch.frames, batch.wire.len());
+        connection.outbox.push(batch);
+        self.write_soon(key);
     }
 
     /// Looks at a connection at the end of this turn.
@@ -67,7 +65,7 @@ impl Shard {
     }
 
     /// Writes what the socket takes.
-    fn write(&mut self, key: usize) {
+    pub(super) fn write(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let before = connection.outbox.bytes();
         let Ok(written) = connection.write(self.now) else {
