@@ -52,3 +52,7 @@ pub mod route;
 mod shard;
 mod sigv4;
 mod store;
+
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub use self::shard::bench;

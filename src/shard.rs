@@ -34,6 +34,8 @@ use crate::id::{ConnectionId, RequestId};
 use crate::inbox::{Event, Inbox, JoinOutcome};
 use crate::metrics::Metrics;
 
+#[cfg(feature = "bench")]
+pub mod bench;
 mod deliver;
 mod drain;
 mod manage;

@@ -1,0 +1,199 @@
+//! Work of the hot path to count instructions of; in no build that is shipped (the feature `bench`).
+//!
+//! Rule: all is the real thing, the sockets included, except that these take whatever is sent. Only what [`counted`] runs is
+//! counted, so neither the setting up nor the first round, in which buffers grow, is.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, anyhow, ensure};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::HeaderMap;
+use mio::Events;
+use tokio_util::sync::CancellationToken;
+
+use super::{Door, Parts, Shard};
+use crate::admission::{Admission, Places, Rate, Ticket};
+use crate::broker::memory::MemoryBroker;
+use crate::broker::{Channel, Delivery, Terms};
+use crate::codec::{Opcode, encode};
+use crate::config::{Config, Sources};
+use crate::connection::NewSocket;
+use crate::gateway::Gateway;
+use crate::hub::Hub;
+use crate::id::NodeTag;
+use crate::inbox::Event;
+use crate::metrics::Metrics;
+use crate::registry::memory::MemoryRegistry;
+
+/// Receivers of a message.
+const MEMBERS: usize = 1_000;
+
+/// Bytes of a message.
+const BYTES: usize = 128;
+
+/// No timer fires, and no message needs more than the built-in routes.
+const CONFIG: &str = "[limits]\nping_interval = \"off\"\n";
+
+/// Does `work` for a start, and then `times` times, counted: frames encoded, messages routed, or messages delivered to one member,
+/// of which a round has a thousand.
+///
+/// # Errors
+/// There is no such work, or it did not do what it should.
+pub fn run(work: &str, times: usize) -> anyhow::Result<()> {
+    match work {
+        "encode" => encode_frames(times),
+        "route" => Bench::new(1)?.route(times),
+        "broadcast" => Bench::new(MEMBERS)?.deliver(&Channel::Broadcast, times / MEMBERS),
+        "group" => Bench::new(MEMBERS)?.deliver(&Channel::Group("all".into()), times / MEMBERS),
+        other => Err(anyhow!("no such work: {other}")),
+    }
+}
+
+/// What is counted is what this calls; it is found by its name.
+#[inline(never)]
+fn counted(times: usize, work: &mut dyn FnMut()) {
+    for _ in 0..times {
+        work();
+    }
+}
+
+/// The frame of a broadcast.
+fn encode_frames(times: usize) -> anyhow::Result<()> {
+    let payload = [b'x'; BYTES];
+    let mut bytes = 0;
+    let mut work = || bytes += black_box(encode(Opcode::Text, black_box(&payload))).len();
+    work();
+    counted(times, &mut work);
+    ensure!(bytes == (times + 1) * (BYTES + 4), "{bytes} bytes");
+    Ok(())
+}
+
+/// One shard and its connections.
+struct Bench {
+    shard: Shard,
+    members: Vec<usize>,
+    events: Events,
+    work: Vec<Event>,
+}
+
+impl Bench {
+    fn new(members: usize) -> anyhow::Result<Self> {
+        let file = Some(("built-in".to_owned(), CONFIG.to_owned()));
+        let config = Config::load(&Sources { file, overrides: BTreeMap::new() })
+            .map_err(|faults| anyhow!("{faults:?}"))?;
+        let (tag, metrics, door) = (NodeTag::random(), Arc::new(Metrics::new()?), Door::open()?);
+        let hub = Arc::new(Hub::new(vec![door.inbox()], Arc::clone(&metrics)));
+        let terms = Terms { groups: config.groups.clone(), idempotency_age: config.limits.idempotency_age };
+        let broker = Arc::new(MemoryBroker::new(Arc::clone(&hub), Arc::clone(&metrics), terms));
+        let gateway = Gateway::new(config.routes.clone(), &config.stage, tag, Arc::clone(&metrics));
+        let parts = Parts { hub, broker, gateway: Arc::new(gateway), metrics, limits: config.limits };
+        let admission = Arc::new(admission(&config, &parts, tag));
+        let shard = Shard::new(0, door, parts);
+        let mut bench =
+            Self { shard, members: Vec::new(), events: Events::with_capacity(1), work: Vec::new() };
+        let sink = sink()?;
+        for _ in 0..members {
+            bench.attach(ticket(&admission)?, &sink)?;
+        }
+        bench.turn();
+        Ok(bench)
+    }
+
+    fn attach(&mut self, ticket: Ticket, sink: &UdpSocket) -> anyhow::Result<()> {
+        let id = ticket.record().id;
+        self.shard.expect(ticket, None);
+        let stream = OwnedFd::from(sink.try_clone()?).into();
+        self.shard.attach(&id, NewSocket { stream, early: Bytes::new() });
+        self.members.push(self.shard.key_of(&id).context("not attached")?);
+        Ok(())
+    }
+
+    fn turn(&mut self) {
+        self.shard.turn(&self.events, &mut self.work);
+    }
+
+    /// A client's frame: decoded, unmasked, routed, made a publication.
+    fn route(mut self, times: usize) -> anyhow::Result<()> {
+        let text = format!(r#"{{"action":"sendMessage","data":"{}"}}"#, "x".repeat(BYTES));
+        let masked = masked(text.as_bytes());
+        let key = *self.members.first().context("no connection")?;
+        let (mut input, mut published) = (masked.clone(), 0);
+        let mut work = || {
+            input.copy_from_slice(&masked);
+            self.shard.on_bytes(key, &mut input);
+            published +=
+                self.shard.publications.drain(..).map(|publication| publication.frame.len()).sum::<usize>();
+        };
+        work();
+        counted(times, &mut work);
+        ensure!(published == (times + 1) * (BYTES + 4), "{published} bytes were published");
+        Ok(())
+    }
+
+    /// One message at a time: from the inbox through outboxes to sockets.
+    fn deliver(mut self, channel: &Channel, rounds: usize) -> anyhow::Result<()> {
+        if let Channel::Group(_) = channel {
+            for key in self.members.clone() {
+                self.shard.join(key, channel);
+            }
+        }
+        let frame = encode(Opcode::Text, &[b'x'; BYTES]);
+        let mut work = || {
+            let (channel, frame) = (channel.clone(), frame.clone());
+            let delivery = Delivery { channel, frame, accepted_at: Instant::now() };
+            self.shard.inbox.push(Event::Deliver(delivery));
+            self.turn();
+        };
+        work();
+        counted(rounds, &mut work);
+        let sent = self.shard.parts.metrics.sent_bytes.get();
+        ensure!(sent == ((rounds + 1) * self.members.len() * frame.len()) as u64, "{sent} bytes were sent");
+        Ok(())
+    }
+}
+
+fn admission(config: &Config, parts: &Parts, tag: NodeTag) -> Admission {
+    Admission {
+        auth: config.auth.clone(),
+        max_connections: MEMBERS,
+        rate: Rate::new(MEMBERS),
+        tag,
+        gateway: Arc::clone(&parts.gateway),
+        broker: Arc::clone(&parts.broker),
+        registry: Arc::new(MemoryRegistry::default()),
+        metrics: Arc::clone(&parts.metrics),
+        places: Arc::new(Places::default()),
+        fenced: CancellationToken::new(),
+    }
+}
+
+fn ticket(admission: &Arc<Admission>) -> anyhow::Result<Ticket> {
+    let admitted = admission.admit(Ipv4Addr::LOCALHOST.into(), &HeaderMap::new()).now_or_never();
+    admitted.context("a node that is alone waits for nobody")?.map_err(|refused| anyhow!("{refused:?}"))
+}
+
+/// A socket that never fills: it sends to itself, and the kernel drops datagrams that nobody reads.
+fn sink() -> anyhow::Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    socket.connect(socket.local_addr()?)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// A text frame as a client sends it, of a payload whose length takes two bytes.
+fn masked(payload: &[u8]) -> Vec<u8> {
+    const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+    let mut frame = encode(Opcode::Text, payload).to_vec();
+    let (header, payload) = frame.split_at_mut(4);
+    if let Some(length) = header.get_mut(1) {
+        *length |= 0x80;
+    }
+    payload.iter_mut().zip(MASK.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+    [&*header, &MASK, payload].concat()
+}
