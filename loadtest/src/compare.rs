@@ -13,7 +13,7 @@ use crate::floor;
 use crate::idle;
 use crate::payload::Template;
 use crate::process;
-use crate::progress;
+use crate::progress::Steps;
 use crate::relay::Plan;
 use crate::report::Report;
 use crate::target::Target;
@@ -42,16 +42,19 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<Report> {
         flood.messages
     ));
     report.set(format!("gatecast: {}, {}", args.gatecast.display(), target.authority));
+    let mut steps = Steps::new(args.load.rounds * 4);
     for round in 1..=args.load.rounds {
-        progress::say(format!("round {round}/{}: floor, fanout, flood, idle", args.load.rounds));
         report.begin_round(round);
+        steps.begin(&format!("round {round}, {FLOOR}"));
         let outcome = floor::measure(&Plan { senders: 1, ..single.clone() })?;
         report.add_outcome(&fanout::work_name("fanout", &single), FLOOR, &outcome);
         for plan in [&single, &flood] {
+            steps.begin(&format!("round {round}, {}", fanout::work_name("fanout", plan)));
             let outcome = fanout::measure_once(&target, plan, gatecast.process(), &template)?;
             report.add_outcome(&fanout::work_name("fanout", plan), GATECAST, &outcome);
         }
         // A process of its own: memory that the fan-out left behind would hide what a connection takes.
+        steps.begin(&format!("round {round}, idle"));
         let (fresh, target) = start(&args.gatecast)?;
         idle::measure(&mut report, &target, (GATECAST, fresh.process()), (args.idle_connections, 1))?;
         if report.has_faults() {

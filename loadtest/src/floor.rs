@@ -15,7 +15,7 @@ use crate::cli::{FloorArgs, FloorServerArgs};
 use crate::fleet::{Fleet, Opening};
 use crate::frame::{self, Opcode};
 use crate::process;
-use crate::progress;
+use crate::progress::Steps;
 use crate::relay::{self, Outcome, Plan};
 use crate::report::Report;
 use crate::target::Target;
@@ -32,8 +32,9 @@ pub(crate) fn floor(args: &FloorArgs) -> Result<Report> {
     let plan = args.load.plan(1, args.connections, 1);
     process::reserve_files(args.connections)?;
     report.set(format!("{}, bare TCP, one message at a time", args.load.describe(args.connections)));
-    for round in 1..=args.load.rounds {
-        progress::say(format!("round {round}/{}: floor", args.load.rounds));
+    let mut steps = Steps::new(args.load.rounds);
+    for _ in 0..args.load.rounds {
+        steps.begin(FLOOR);
         report.add_outcome("fanout, window 1", FLOOR, &measure(&plan)?);
     }
     Ok(report)

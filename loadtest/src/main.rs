@@ -21,6 +21,7 @@ mod goals;
 mod handshake;
 mod idle;
 mod payload;
+mod plot;
 mod process;
 mod progress;
 mod random;
@@ -81,6 +82,9 @@ fn hand_out(report: &Report, cli: &Cli) -> Result<ExitCode> {
     }
     if let Some(path) = &output.markdown {
         report.write_markdown(path)?;
+    }
+    if let Some(folder) = &output.plots {
+        plot::write(report, folder)?;
     }
     let has_failed = report.has_faults() || output.strict && goals::is_any_missed(report);
     Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })

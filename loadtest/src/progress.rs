@@ -1,7 +1,66 @@
-//! Lines for the person who waits; standard output stays free for the table.
+//! How far a run is, for the person who waits: a bar on a terminal, plain lines elsewhere.
+//!
+//! Rule: nothing of it goes to standard output, which is the table's.
 #![expect(clippy::print_stderr, reason = "progress goes to standard error by design")]
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
+
+/// Often enough for a clock that counts seconds, and too seldom to disturb what is measured.
+const TICK: Duration = Duration::from_secs(1);
+const TEMPLATE: &str = "{bar:30} {pos}/{len} {elapsed}, {eta} left: {wide_msg}";
+
+/// The bar that is on the screen: lines must be printed above it.
+static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// The steps of a command that knows their number beforehand. The bar goes away with it.
+#[derive(Debug)]
+pub(crate) struct Steps {
+    bar: ProgressBar,
+    begun: usize,
+    total: usize,
+}
 
 /// Prints one line of progress.
 pub(crate) fn say(line: impl AsRef<str>) {
-    eprintln!("loadtest: {}", line.as_ref());
+    let line = format!("loadtest: {}", line.as_ref());
+    match &*SHOWN.lock() {
+        Some(bar) => bar.println(line),
+        None => eprintln!("{line}"),
+    }
+}
+
+impl Steps {
+    pub(crate) fn new(total: usize) -> Self {
+        let bar = ProgressBar::new(total as u64);
+        // Hidden where standard error is no terminal.
+        if !bar.is_hidden() {
+            bar.set_style(
+                ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar()),
+            );
+            bar.enable_steady_tick(TICK);
+            *SHOWN.lock() = Some(bar.clone());
+        }
+        Self { bar, begun: 0, total }
+    }
+
+    /// Says what begins now; what began before is done.
+    pub(crate) fn begin(&mut self, what: &str) {
+        self.bar.set_position(self.begun as u64);
+        self.begun += 1;
+        if self.bar.is_hidden() {
+            say(format!("{}/{}: {what}", self.begun, self.total));
+        } else {
+            self.bar.set_message(what.to_owned());
+        }
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        SHOWN.lock().take();
+        self.bar.finish_and_clear();
+    }
 }

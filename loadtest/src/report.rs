@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use self::numbers::Spread;
 use crate::goals::{self, Verdict};
 use crate::process::Machine;
 use crate::relay::Outcome;
@@ -208,6 +209,19 @@ impl Report {
     /// Returns the samples of a row, round by round; none where there is no such row.
     pub(crate) fn samples(&self, work: &str, server: &str, measure: &str) -> &[Option<f64>] {
         self.rows.iter().find(|row| row.is(work, server, measure)).map_or(&[], |row| &row.samples)
+    }
+
+    /// Returns the spread of `measure` by work and server, in the order they were measured.
+    pub(crate) fn spreads<'a>(&'a self, measure: &str) -> impl Iterator<Item = (&'a str, &'a str, Spread)> {
+        self.rows.iter().filter(move |row| row.measure == measure).filter_map(|row| {
+            let samples: Vec<f64> = row.samples.iter().flatten().copied().collect();
+            Some((row.work.as_str(), row.server.as_str(), Spread::of(&samples)?))
+        })
+    }
+
+    /// Returns the latencies of all rounds, in nanoseconds, by work and server.
+    pub(crate) fn histograms(&self) -> impl Iterator<Item = (&str, &str, &Histogram<u64>)> {
+        self.latencies.iter().map(|Latency { work, server, nanos }| (work.as_str(), server.as_str(), nanos))
     }
 
     /// Returns how many times `server` showed what `reference` did, for each round that has both.

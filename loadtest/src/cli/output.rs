@@ -13,6 +13,9 @@ pub(crate) struct OutputArgs {
     /// Also write the table to this file
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) markdown: Option<PathBuf>,
+    /// Draw plots, as SVG, into this folder
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) plots: Option<PathBuf>,
     /// Fail if a goal of speed is missed, too
     #[arg(long, global = true)]
     pub(crate) strict: bool,

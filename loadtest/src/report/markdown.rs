@@ -98,6 +98,7 @@ fn goals(text: &mut String, verdicts: &[Verdict]) {
         let shown = measured.map_or_else(
             || "– | –".to_owned(),
             |Spread { median, low, high }| {
+                let number = if *unit == "×" { ratio } else { number };
                 format!("{} {unit} | {}–{}", number(median), number(low), number(high))
             },
         );
@@ -116,6 +117,11 @@ fn goals(text: &mut String, verdicts: &[Verdict]) {
             count(Judgement::NotMeasured)
         ),
     );
+}
+
+/// A digit more than the bounds have, so that a miss by little can be told from a goal met.
+fn ratio(value: f64) -> String {
+    if value.abs() < 10.0 { format!("{value:.3}") } else { number(value) }
 }
 
 fn put(text: &mut String, line: &str) {

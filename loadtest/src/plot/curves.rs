@@ -1,0 +1,111 @@
+//! Latency by percentile, a panel for each work: the axis is that of 1 ÷ (1 − percentile), logarithmic, so that each nine more
+//! takes as much room as the last.
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+use plotters::chart::ChartBuilder;
+use plotters::coord::combinators::IntoLogRange;
+use plotters::series::LineSeries;
+use plotters::style::text_anchor::{HPos, VPos};
+use plotters::style::{Color, TRANSPARENT};
+
+use super::{Area, GRID, HEAD, INK, colour, legend, page, place, text, tick};
+use crate::report::Report;
+
+const HEIGHT: u32 = 400;
+const STEPS_A_DECADE: f64 = 40.0;
+/// Past it there is no reader, and few samples.
+const DECADES_MAX: f64 = 5.0;
+
+/// A work, and what each server showed in it.
+type Panel<'a> = (&'a str, Vec<(&'a str, &'a Histogram<u64>)>);
+
+/// Draws the latencies of all works; nothing where there are none.
+pub(super) fn plot(report: &Report) -> Result<Option<String>> {
+    let mut panels: Vec<Panel<'_>> = Vec::new();
+    for (work, server, nanos) in report.histograms().filter(|(.., nanos)| !nanos.is_empty()) {
+        match panels.iter_mut().find(|(name, _)| *name == work) {
+            Some((_, curves)) => curves.push((server, nanos)),
+            None => panels.push((work, vec![(server, nanos)])),
+        }
+    }
+    if panels.is_empty() {
+        return Ok(None);
+    }
+    for (_, curves) in &mut panels {
+        curves.sort_by_key(|(server, _)| place(server));
+    }
+    let mut servers: Vec<&str> =
+        panels.iter().flat_map(|(_, curves)| curves).map(|(name, _)| *name).collect();
+    servers.sort_by_key(|server| (place(server), *server));
+    servers.dedup();
+    let height = HEIGHT * u32::try_from(panels.len())?;
+    let svg = page("Latency: from when a message is due until a receiver has it", height, |root| {
+        legend(root, &servers)?;
+        let areas = root.margin(HEAD, 0, 0, 0).split_evenly((panels.len(), 1));
+        panels.iter().zip(&areas).try_for_each(|(panel, area)| draw(area, panel))
+    })?;
+    Ok(Some(svg))
+}
+
+fn draw(area: &Area<'_>, (work, curves): &Panel<'_>) -> Result<()> {
+    area.draw_text(work, &text(16, HPos::Left, VPos::Center), (20, 20))?;
+    let decades = curves.iter().map(|(_, nanos)| decades(nanos)).fold(2.0, f64::max);
+    let slowest = curves.iter().flat_map(|(_, nanos)| points(nanos)).map(|(_, millis)| millis);
+    let top = slowest.fold(f64::MIN_POSITIVE, f64::max) * 1.1;
+    let mut chart = ChartBuilder::on(area)
+        .margin(16)
+        .margin_top(36)
+        .x_label_area_size(50)
+        .y_label_area_size(80)
+        .build_cartesian_2d((1.0..10_f64.powf(decades)).log_scale(), 0.0..top)?;
+    chart
+        .configure_mesh()
+        .x_labels(8)
+        .y_labels(8)
+        .x_label_formatter(&|value| percentile(*value))
+        .y_label_formatter(&|value| tick(*value))
+        .x_desc("percentile of deliveries")
+        .y_desc("latency, ms")
+        .label_style(text(13, HPos::Center, VPos::Top))
+        .axis_desc_style(text(14, HPos::Center, VPos::Bottom))
+        .bold_line_style(GRID)
+        .light_line_style(TRANSPARENT)
+        .axis_style(INK)
+        .draw()?;
+    // Gatecast last, above the others.
+    for (server, nanos) in curves.iter().rev() {
+        chart.draw_series(LineSeries::new(points(nanos), colour(server).stroke_width(2)))?;
+    }
+    Ok(())
+}
+
+/// How many nines the samples can tell.
+fn decades(nanos: &Histogram<u64>) -> f64 {
+    (nanos.len() as f64).log10().min(DECADES_MAX)
+}
+
+/// Returns milliseconds by 1 ÷ (1 − percentile).
+fn points(nanos: &Histogram<u64>) -> impl Iterator<Item = (f64, f64)> {
+    let (decades, mut step) = (decades(nanos), 0.0);
+    std::iter::from_fn(move || {
+        let at = step / STEPS_A_DECADE;
+        step += 1.0;
+        (at <= decades).then(|| {
+            let x = 10_f64.powf(at);
+            (x, nanos.value_at_quantile(1.0 - 1.0 / x) as f64 / 1e6)
+        })
+    })
+}
+
+/// Writes 100 as 99 %.
+fn percentile(x: f64) -> String {
+    let digits = (x.log10() - 2.0).max(0.0).ceil();
+    let percent = 100.0 - 100.0 / x;
+    match digits {
+        0.0 => format!("{percent:.0} %"),
+        1.0 => format!("{percent:.1} %"),
+        2.0 => format!("{percent:.2} %"),
+        _ => format!("{percent:.3} %"),
+    }
+}
