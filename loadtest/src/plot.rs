@@ -19,8 +19,7 @@ use plotters::style::{Color, IntoFont, TextStyle};
 use crate::report::Report;
 use crate::report::numbers::number;
 use crate::works::{
-    DELIVERIES, FANOUT_1K, FANOUT_5K, FANOUT_15K, FLOOR, GATECAST, OPENINGS, RSS, SERVER_CPU, SOCKET_IO,
-    SOCKET_IO_REDIS, UWEBSOCKETS, WS, rss_at,
+    CHURN, DELIVERIES, FANOUT_1K, FANOUT_5K, FANOUT_15K, OPENINGS, RSS, SERVER_CPU, SERVERS, place, rss_at,
 };
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -30,14 +29,14 @@ const HEAD: u32 = 64;
 const INK: RGBColor = RGBColor(40, 40, 40);
 const GRID: RGBColor = RGBColor(225, 225, 225);
 
-/// Colours that remain apart for the colour-blind (Okabe and Ito); the floor, which is no competitor, is grey.
-const COLOURS: [(&str, RGBColor); 6] = [
-    (GATECAST, RGBColor(0, 114, 178)),
-    (FLOOR, RGBColor(140, 140, 140)),
-    (UWEBSOCKETS, RGBColor(213, 94, 0)),
-    (WS, RGBColor(0, 158, 115)),
-    (SOCKET_IO, RGBColor(204, 121, 167)),
-    (SOCKET_IO_REDIS, RGBColor(230, 159, 0)),
+/// By [`place`]: colours that remain apart for the colour-blind (Okabe and Ito); the floor, which is no competitor, is grey.
+const COLOURS: [RGBColor; SERVERS.len()] = [
+    RGBColor(0, 114, 178),
+    RGBColor(140, 140, 140),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
 ];
 const STRANGER: RGBColor = RGBColor(86, 180, 233);
 
@@ -57,8 +56,8 @@ pub(crate) fn write(report: &Report, folder: &Path) -> Result<()> {
 fn all(report: &Report) -> Result<Vec<(&'static str, String)>> {
     let growth = [FANOUT_1K, FANOUT_5K, FANOUT_15K];
     let growth = growth.map(|work| (work.group_size as f64, work.name, SERVER_CPU.0.to_owned()));
-    let churn = crate::works::CHURN.name;
-    let churns: Vec<_> = (1..=OPENINGS).map(|opening| (opening as f64, churn, rss_at(opening))).collect();
+    let churns: Vec<_> =
+        (1..=OPENINGS).map(|opening| (opening as f64, CHURN.name, rss_at(opening))).collect();
     let plots = [
         ("cpu", bars::plot(report, "What a delivery costs: server CPU, less is better", SERVER_CPU)?),
         ("deliveries", bars::plot(report, "Deliveries a second, more is better", DELIVERIES)?),
@@ -119,12 +118,7 @@ fn text(size: u32, horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
 }
 
 fn colour(server: &str) -> RGBColor {
-    COLOURS.iter().find(|(name, _)| *name == server).map_or(STRANGER, |(_, colour)| *colour)
-}
-
-/// Orders servers as in the table of colours, strangers last.
-fn place(server: &str) -> usize {
-    COLOURS.iter().position(|(name, _)| *name == server).unwrap_or(COLOURS.len())
+    COLOURS.get(place(server)).copied().unwrap_or(STRANGER)
 }
 
 /// Writes a tick: 1,500,000 as 1.5 M.

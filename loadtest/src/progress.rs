@@ -3,14 +3,15 @@
 //! Rule: nothing of it goes to standard output, which is the table's.
 #![expect(clippy::print_stderr, reason = "progress goes to standard error by design")]
 
+use std::fmt;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use parking_lot::Mutex;
 
 /// Often enough for a clock that counts seconds, and too seldom to disturb what is measured.
 const TICK: Duration = Duration::from_secs(1);
-const TEMPLATE: &str = "{bar:30} {pos}/{len} {elapsed}, {eta} left: {wide_msg}";
+const TEMPLATE: &str = "{bar:30} {pos}/{len} {elapsed}{left}: {wide_msg}";
 
 /// The bar that is on the screen: lines must be printed above it.
 static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
@@ -37,9 +38,7 @@ impl Steps {
         let bar = ProgressBar::new(total as u64);
         // Hidden where standard error is no terminal.
         if !bar.is_hidden() {
-            bar.set_style(
-                ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar()),
-            );
+            bar.set_style(style());
             bar.enable_steady_tick(TICK);
             *SHOWN.lock() = Some(bar.clone());
         }
@@ -56,6 +55,17 @@ impl Steps {
             self.bar.set_message(what.to_owned());
         }
     }
+}
+
+fn style() -> ProgressStyle {
+    let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
+    // Nothing is known of the time left before a step is done.
+    style.with_key("left", |state: &ProgressState, line: &mut dyn fmt::Write| {
+        if state.pos() > 0 {
+            // A string takes everything.
+            write!(line, ", {:#} left", HumanDuration(state.eta())).unwrap_or_default();
+        }
+    })
 }
 
 impl Drop for Steps {

@@ -11,6 +11,8 @@ pub(crate) const UWEBSOCKETS: &str = "uWebSockets";
 pub(crate) const WS: &str = "ws";
 pub(crate) const SOCKET_IO: &str = "Socket.IO";
 pub(crate) const SOCKET_IO_REDIS: &str = "Socket.IO + Redis";
+/// In the order in which tables and plots show them.
+pub(crate) const SERVERS: [&str; 6] = [GATECAST, FLOOR, UWEBSOCKETS, WS, SOCKET_IO, SOCKET_IO_REDIS];
 
 /// What a figure is of, and its unit.
 pub(crate) type Measure = (&'static str, &'static str);
@@ -79,6 +81,11 @@ pub(crate) const CLUSTER: Work = to_all("three nodes, flood", 1000, 32, 128);
 /// An open loop at the same rate on three nodes, and on one with the same Redis.
 pub(crate) const CLUSTER_LATENCY: Work = to_all("three nodes, latency", 1000, 0, 128);
 pub(crate) const ONE_NODE_LATENCY: Work = to_all("one node, latency", 1000, 0, 128);
+
+/// Returns the place of a server in the order; strangers are last.
+pub(crate) fn place(server: &str) -> usize {
+    SERVERS.iter().position(|name| *name == server).unwrap_or(SERVERS.len())
+}
 
 /// Names the memory of a connection at an opening of all of them; the first is [`RSS`], the last [`RSS_REOPENED`].
 pub(crate) fn rss_at(opening: usize) -> String {

@@ -6,10 +6,10 @@ use plotters::element::{PathElement, Rectangle};
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{Color, TRANSPARENT};
 
-use super::{Area, GRID, HEAD, INK, colour, page, place, text, tick};
+use super::{Area, GRID, HEAD, INK, colour, page, text, tick};
 use crate::report::Report;
 use crate::report::numbers::{Spread, number};
-use crate::works::Measure;
+use crate::works::{Measure, place};
 
 const COLUMNS: usize = 2;
 const BAR: u32 = 26;

@@ -9,8 +9,9 @@ use plotters::series::LineSeries;
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{Color, TRANSPARENT};
 
-use super::{Area, GRID, HEAD, INK, colour, legend, page, place, text, tick};
+use super::{Area, GRID, HEAD, INK, colour, legend, page, text, tick};
 use crate::report::Report;
+use crate::works::place;
 
 const HEIGHT: u32 = 400;
 const STEPS_A_DECADE: f64 = 40.0;

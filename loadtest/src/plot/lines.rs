@@ -7,9 +7,10 @@ use plotters::series::LineSeries;
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{Color, TRANSPARENT};
 
-use super::{GRID, HEAD, INK, colour, legend, page, place, text, tick};
+use super::{GRID, HEAD, INK, colour, legend, page, text, tick};
 use crate::report::Report;
 use crate::report::numbers::Spread;
+use crate::works::place;
 
 const HEIGHT: u32 = 460;
 

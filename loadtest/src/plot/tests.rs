@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 
 use super::*;
-use crate::works::{CHURN, FLOOD_1K, LATENCY};
+use crate::works::{FLOOD_1K, FLOOR, GATECAST, LATENCY, SOCKET_IO_REDIS, UWEBSOCKETS, WS};
 
 /// Made up, with what stretches a plot: figures far apart, a long name, a server that missed a work.
 fn report() -> Report {

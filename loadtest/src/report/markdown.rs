@@ -5,10 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::numbers::{Spread, median, number};
+use super::numbers::{self, Spread, number};
 use super::{Report, Row};
 use crate::goals::{self, Judgement, Verdict};
-use crate::works::GATECAST;
+use crate::works::{self, GATECAST};
 
 impl Report {
     /// Returns the report as a person reads it.
@@ -18,8 +18,11 @@ impl Report {
         for line in about.iter().chain(&self.settings) {
             put(&mut text, &format!("- {line}"));
         }
-        self.table(&mut text);
-        goals(&mut text, &goals::table(self));
+        put(
+            &mut text,
+            "- median (min–max); beside other servers · gatecast's figure divided by theirs, by round",
+        );
+        self.tables(&mut text);
         for note in &self.notes {
             put(&mut text, &format!("- note: {note}"));
         }
@@ -35,6 +38,7 @@ impl Report {
         if self.faults.is_empty() {
             put(&mut text, "- no faults");
         }
+        goals(&mut text, &goals::table(self));
         text
     }
 
@@ -46,41 +50,54 @@ impl Report {
         fs::write(path, self.markdown()).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Writes all rows, those of one work and measure together, servers below each other.
-    fn table(&self, text: &mut String) {
-        put(
-            text,
-            "\n| work | measure | server | median | min–max | gatecast ÷ it |\n|---|---|---|---:|---:|---:|",
-        );
-        let mut done: Vec<(&str, &str)> = Vec::new();
-        for first in &self.rows {
-            let key = (first.work.as_str(), first.measure.as_str());
-            if done.contains(&key) {
-                continue;
-            }
-            done.push(key);
-            let alike = self.rows.iter().filter(|row| (row.work.as_str(), row.measure.as_str()) == key);
-            for row in alike {
-                put(text, &self.line(row));
+    /// Writes a table for each work: a line for each measure, a column for each server.
+    fn tables(&self, text: &mut String) {
+        let mut works: Vec<&str> = self.rows.iter().map(|row| row.work.as_str()).collect();
+        keep_first(&mut works);
+        for work in works {
+            let rows: Vec<&Row> = self.rows.iter().filter(|row| row.work == work).collect();
+            let mut servers: Vec<&str> = rows.iter().map(|row| row.server.as_str()).collect();
+            servers.sort_by_key(|server| works::place(server));
+            keep_first(&mut servers);
+            put(text, &format!("\n### {work}\n\n| | {} |", servers.join(" | ")));
+            put(text, &format!("|---|{}", "---:|".repeat(servers.len())));
+            let mut measures: Vec<(&str, &str)> =
+                rows.iter().map(|row| (row.measure.as_str(), row.unit.as_str())).collect();
+            keep_first(&mut measures);
+            for (measure, unit) in measures {
+                let cells: Vec<String> =
+                    servers.iter().map(|server| self.cell((work, measure), server)).collect();
+                put(text, &format!("| {measure}, {unit} | {} |", cells.join(" | ")));
             }
         }
         put(text, "");
     }
 
-    fn line(&self, row: &Row) -> String {
-        let Row { work, server, measure, unit, samples } = row;
-        let samples: Vec<f64> = samples.iter().flatten().copied().collect();
-        let shown = Spread::of(&samples).map_or_else(
-            || "– | –".to_owned(),
-            |Spread { median, low, high }| format!("{} | {}–{}", number(median), number(low), number(high)),
-        );
+    /// Writes the spread, and how it compares with gatecast's.
+    fn cell(&self, (work, measure): (&str, &str), server: &str) -> String {
+        let samples: Vec<f64> = self.samples(work, server, measure).iter().flatten().copied().collect();
+        let Some(Spread { median, low, high }) = Spread::of(&samples) else { return "–".to_owned() };
         let ratios = self.ratios(work, measure, (GATECAST, server));
-        let ratio = match server == GATECAST || ratios.is_empty() {
-            true => "–".to_owned(),
-            false => format!("{:.2}", median(&ratios)),
+        let spread = match samples.len() {
+            1 => String::new(),
+            _ => format!(" ({}–{})", number(low), number(high)),
         };
-        format!("| {work} | {measure} ({unit}) | {server} | {shown} | {ratio} |")
+        let ratio = match server == GATECAST || ratios.is_empty() {
+            true => String::new(),
+            false => format!(" · {:.2}", numbers::median(&ratios)),
+        };
+        format!("{}{spread}{ratio}", number(median))
     }
+}
+
+/// Removes what was there before, wherever.
+fn keep_first<T: PartialEq + Copy>(all: &mut Vec<T>) {
+    let mut seen = Vec::new();
+    all.retain(|one| {
+        let is_new = !seen.contains(one);
+        seen.push(*one);
+        is_new
+    });
 }
 
 /// Writes the table of goals.
@@ -91,7 +108,7 @@ fn goals(text: &mut String, verdicts: &[Verdict]) {
     let count = |judgement| verdicts.iter().filter(|verdict| verdict.judgement == judgement).count();
     put(
         text,
-        "### Goals\n\n| work | measure | goal | measured | min–max | rounds | |\n|---|---|---|---:|---:|---:|---|",
+        "\n### Goals\n\n| work | measure | goal | measured | min–max | rounds | |\n|---|---|---|---:|---:|---:|---|",
     );
     for verdict in verdicts {
         let Verdict { work, measure, goal, measured, unit, rounds, judgement } = verdict;
@@ -111,7 +128,7 @@ fn goals(text: &mut String, verdicts: &[Verdict]) {
     put(
         text,
         &format!(
-            "\n{} goals met, {} missed, {} not measured.\n",
+            "\n{} goals met, {} missed, {} not measured.",
             count(Judgement::Met),
             count(Judgement::Missed),
             count(Judgement::NotMeasured)
