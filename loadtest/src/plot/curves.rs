@@ -11,33 +11,33 @@ use plotters::style::{Color, TRANSPARENT};
 
 use super::{Area, GRID, HEAD, INK, colour, legend, page, text, tick};
 use crate::report::Report;
-use crate::works::place;
+use crate::works::{GATECAST, place};
 
 const HEIGHT: u32 = 400;
 const STEPS_A_DECADE: f64 = 40.0;
 /// Past it there is no reader, and few samples.
 const DECADES_MAX: f64 = 5.0;
 
-/// A work, and what each server showed in it.
-type Panel<'a> = (&'a str, Vec<(&'a str, &'a Histogram<u64>)>);
+/// Past so many times the longest of gatecast's, a panel is shown again, as tall as gatecast needs it.
+const APART: f64 = 5.0;
+
+/// What each server showed in a work.
+#[derive(Clone)]
+struct Panel<'a> {
+    title: String,
+    curves: Vec<(&'a str, &'a Histogram<u64>)>,
+    /// Where the axis ends, in milliseconds.
+    top: f64,
+}
 
 /// Draws the latencies of all works; nothing where there are none.
 pub(super) fn plot(report: &Report) -> Result<Option<String>> {
-    let mut panels: Vec<Panel<'_>> = Vec::new();
-    for (work, server, nanos) in report.histograms().filter(|(.., nanos)| !nanos.is_empty()) {
-        match panels.iter_mut().find(|(name, _)| *name == work) {
-            Some((_, curves)) => curves.push((server, nanos)),
-            None => panels.push((work, vec![(server, nanos)])),
-        }
-    }
+    let panels = panels(report);
     if panels.is_empty() {
         return Ok(None);
     }
-    for (_, curves) in &mut panels {
-        curves.sort_by_key(|(server, _)| place(server));
-    }
     let mut servers: Vec<&str> =
-        panels.iter().flat_map(|(_, curves)| curves).map(|(name, _)| *name).collect();
+        panels.iter().flat_map(|panel| &panel.curves).map(|(name, _)| *name).collect();
     servers.sort_by_key(|server| (place(server), *server));
     servers.dedup();
     let height = HEIGHT * u32::try_from(panels.len())?;
@@ -49,17 +49,43 @@ pub(super) fn plot(report: &Report) -> Result<Option<String>> {
     Ok(Some(svg))
 }
 
-fn draw(area: &Area<'_>, (work, curves): &Panel<'_>) -> Result<()> {
-    area.draw_text(work, &text(16, HPos::Left, VPos::Center), (20, 20))?;
+fn panels(report: &Report) -> Vec<Panel<'_>> {
+    let mut panels: Vec<Panel<'_>> = Vec::new();
+    for (work, server, nanos) in report.histograms().filter(|(.., nanos)| !nanos.is_empty()) {
+        match panels.iter_mut().find(|panel| panel.title == work) {
+            Some(panel) => panel.curves.push((server, nanos)),
+            None => panels.push(Panel { title: work.to_owned(), curves: vec![(server, nanos)], top: 0.0 }),
+        }
+    }
+    panels.into_iter().flat_map(whole_and_enlarged).collect()
+}
+
+/// A server that cannot keep up would press all others to the bottom.
+fn whole_and_enlarged(mut panel: Panel<'_>) -> Vec<Panel<'_>> {
+    panel.curves.sort_by_key(|(server, _)| place(server));
+    let longest = |nanos: &Histogram<u64>| points(nanos).map(|(_, millis)| millis).fold(0.0, f64::max);
+    let whole = panel.curves.iter().map(|(_, nanos)| longest(nanos)).fold(f64::MIN_POSITIVE, f64::max);
+    panel.top = whole * 1.1;
+    let ours = panel.curves.iter().find(|(server, _)| *server == GATECAST).map(|(_, nanos)| longest(nanos));
+    match ours {
+        Some(ours) if whole > ours * APART => {
+            let title = format!("{}, enlarged", panel.title);
+            let enlarged = Panel { title, top: ours * 2.0, ..panel.clone() };
+            vec![panel, enlarged]
+        }
+        _ => vec![panel],
+    }
+}
+
+fn draw(area: &Area<'_>, Panel { title, curves, top }: &Panel<'_>) -> Result<()> {
+    area.draw_text(title, &text(16, HPos::Left, VPos::Center), (20, 20))?;
     let decades = curves.iter().map(|(_, nanos)| decades(nanos)).fold(2.0, f64::max);
-    let slowest = curves.iter().flat_map(|(_, nanos)| points(nanos)).map(|(_, millis)| millis);
-    let top = slowest.fold(f64::MIN_POSITIVE, f64::max) * 1.1;
     let mut chart = ChartBuilder::on(area)
         .margin(16)
         .margin_top(36)
         .x_label_area_size(50)
         .y_label_area_size(80)
-        .build_cartesian_2d((1.0..10_f64.powf(decades)).log_scale(), 0.0..top)?;
+        .build_cartesian_2d((1.0..10_f64.powf(decades)).log_scale(), 0.0..*top)?;
     chart
         .configure_mesh()
         .x_labels(8)
@@ -76,7 +102,8 @@ fn draw(area: &Area<'_>, (work, curves): &Panel<'_>) -> Result<()> {
         .draw()?;
     // Gatecast last, above the others.
     for (server, nanos) in curves.iter().rev() {
-        chart.draw_series(LineSeries::new(points(nanos), colour(server).stroke_width(2)))?;
+        let inside = points(nanos).take_while(|(_, millis)| millis <= top);
+        chart.draw_series(LineSeries::new(inside, colour(server).stroke_width(2)))?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 
 use super::*;
-use crate::works::{FLOOD_1K, FLOOR, GATECAST, LATENCY, SOCKET_IO_REDIS, UWEBSOCKETS, WS};
+use crate::works::{FLOOD_1K, FLOOR, GATECAST, LATENCY, SOCKET_IO, SOCKET_IO_REDIS, UWEBSOCKETS, WS};
 
 /// Made up, with what stretches a plot: figures far apart, a long name, a server that missed a work.
 fn report() -> Report {
@@ -86,6 +86,15 @@ fn a_bar_is_as_long_as_its_figure() {
     };
     let ratio = width(SOCKET_IO_REDIS) / width(GATECAST);
     assert!((ratio - 3.5).abs() < 0.1, "{ratio}");
+}
+
+#[test]
+fn a_server_that_cannot_keep_up_does_not_hide_the_others() {
+    let mut report = report();
+    assert!(!plot(&report, "latency").contains("enlarged"));
+    report.add_histogram(LATENCY.name, SOCKET_IO, &latencies(5000));
+    let svg = plot(&report, "latency");
+    assert!(texts(&svg).contains(&"latency at half of the peak, enlarged"));
 }
 
 #[test]
