@@ -12,14 +12,11 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::output::OutputArgs;
+use crate::dialect::{self, Dialect};
 use crate::faults::sabotage::Sabotage;
 use crate::payload::MIN_BYTES;
-use crate::relay::Plan;
+use crate::relay::{Audience, Plan};
 use crate::target::Target;
-
-const BROADCAST: &str = r#"{"action":"sendMessage","data":"{payload}"}"#;
-const JOIN: &str = r#"{"action":"joinGroup","group":"{group}"}"#;
-const SEND_GROUP: &str = r#"{"action":"sendToGroup","group":"{group}","data":"{payload}"}"#;
 
 const MAX_CONNECTIONS: usize = 100_000;
 const MAX_MESSAGES: i64 = 1_000_000;
@@ -95,6 +92,16 @@ pub(crate) struct LoadArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct DialectArgs {
+    /// The server's protocol
+    #[arg(long, value_enum, default_value = "gatecast", value_name = "NAME")]
+    pub(crate) dialect: dialect::Name,
+    /// What a client sends instead, with `{payload}`, and `{group}` where messages go to groups
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) message_template: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct IdleArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
@@ -121,9 +128,8 @@ pub(crate) struct FanoutArgs {
     /// How many of the connections send
     #[arg(long, default_value_t = 8, value_parser = connections)]
     pub(crate) senders: usize,
-    /// What a client sends
-    #[arg(long, default_value = BROADCAST)]
-    pub(crate) message_template: String,
+    #[command(flatten)]
+    pub(crate) dialect: DialectArgs,
 }
 
 #[derive(Debug, Args)]
@@ -144,15 +150,14 @@ pub(crate) struct GroupsArgs {
     /// How many connections of each group send
     #[arg(long, default_value_t = 8, value_parser = connections)]
     pub(crate) senders: usize,
-    /// What a client sends to join
-    #[arg(long, default_value = JOIN)]
-    pub(crate) join_template: String,
+    #[command(flatten)]
+    pub(crate) dialect: DialectArgs,
+    /// What a client sends to join, with `{group}`
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) join_template: Option<String>,
     /// What the server answers to it
-    #[arg(long, default_value = "joined {group}")]
-    pub(crate) join_reply: String,
-    /// What a client sends to its group
-    #[arg(long, default_value = SEND_GROUP)]
-    pub(crate) message_template: String,
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) join_reply: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -180,9 +185,8 @@ pub(crate) struct CompareArgs {
     /// How many of the connections send
     #[arg(long, default_value_t = 8, value_parser = connections)]
     pub(crate) senders: usize,
-    /// What a client sends
-    #[arg(long, default_value = BROADCAST)]
-    pub(crate) message_template: String,
+    #[command(flatten)]
+    pub(crate) dialect: DialectArgs,
 }
 
 #[derive(Debug, Args)]
@@ -259,10 +263,37 @@ impl TargetArgs {
     }
 }
 
+impl DialectArgs {
+    /// Returns the dialect, with the user's own text for a message to everybody.
+    ///
+    /// # Errors
+    /// It has no place for the payload.
+    pub(crate) fn to_everybody(&self) -> Result<Dialect> {
+        let mut dialect = self.dialect.dialect();
+        dialect.message = self.message_template.clone().unwrap_or(dialect.message);
+        dialect.check()
+    }
+}
+
+impl GroupsArgs {
+    /// Returns the dialect, with the user's own texts for groups.
+    ///
+    /// # Errors
+    /// A message has no place for the payload.
+    pub(crate) fn dialect(&self) -> Result<Dialect> {
+        let mut dialect = self.dialect.dialect.dialect();
+        dialect.group_message = self.dialect.message_template.clone().unwrap_or(dialect.group_message);
+        dialect.join = self.join_template.clone().unwrap_or(dialect.join);
+        dialect.join_reply = self.join_reply.clone().unwrap_or(dialect.join_reply);
+        dialect.check()
+    }
+}
+
 impl LoadArgs {
     /// Returns the plan of one round, with one message under way.
     pub(crate) fn plan(&self, groups: usize, group_size: usize, senders: usize) -> Plan {
         Plan {
+            audience: Audience::Everybody,
             groups,
             group_size,
             senders: senders.min(group_size),

@@ -3,6 +3,7 @@
 //! Rule: every round measures everything once, so that a machine that gets slower does so for all alike.
 
 use std::path::Path;
+use std::slice;
 
 use anyhow::Result;
 
@@ -11,7 +12,6 @@ use crate::cli::CompareArgs;
 use crate::fanout;
 use crate::floor;
 use crate::idle;
-use crate::payload::Template;
 use crate::process;
 use crate::progress::Steps;
 use crate::relay::Plan;
@@ -30,7 +30,7 @@ const FLOOD_WINDOW: u32 = 32;
 /// Gatecast cannot be started or ends.
 pub(crate) fn compare(args: &CompareArgs) -> Result<Report> {
     process::reserve_files(args.connections.max(args.idle_connections))?;
-    let template = Template::new(&args.message_template)?;
+    let dialect = args.dialect.to_everybody()?;
     let single = args.load.plan(1, args.connections, args.senders);
     let flood = Plan { window: FLOOD_WINDOW, messages: single.messages * FLOOD_FACTOR, ..single.clone() };
     let (gatecast, target) = start(&args.gatecast)?;
@@ -50,7 +50,8 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<Report> {
         report.add_outcome(&fanout::work_name("fanout", &single), FLOOR, &outcome);
         for plan in [&single, &flood] {
             steps.begin(&format!("round {round}, {}", fanout::work_name("fanout", plan)));
-            let outcome = fanout::measure_once(&target, plan, gatecast.process(), &template)?;
+            let outcome =
+                fanout::measure_once(slice::from_ref(&target), plan, &gatecast.process().into(), &dialect)?;
             report.add_outcome(&fanout::work_name("fanout", plan), GATECAST, &outcome);
         }
         // A process of its own: memory that the fan-out left behind would hide what a connection takes.

@@ -8,6 +8,7 @@ use std::mem;
 use anyhow::{Result, bail};
 use mio::net::TcpStream;
 
+use crate::dialect::{Envelope, Heard};
 use crate::frame::{self, Frame, Opcode};
 use crate::handshake;
 
@@ -27,6 +28,8 @@ pub(crate) enum State {
     Dialling,
     /// The request was sent.
     Upgrading,
+    /// The server is yet to say welcome.
+    Greeting,
     Open,
     Closed,
 }
@@ -38,6 +41,7 @@ pub(crate) struct Conn {
     state: State,
     /// What to send when TCP is there; none for a bare server, whose connections open at once.
     request: Option<Vec<u8>>,
+    envelope: Envelope,
     /// The beginning of a frame whose rest has not come.
     partial: Vec<u8>,
     /// What the socket did not take yet.
@@ -45,8 +49,8 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
-    pub(crate) fn new(stream: TcpStream, request: Option<Vec<u8>>) -> Self {
-        Self { stream, state: State::Dialling, request, partial: Vec::new(), unsent: Vec::new() }
+    pub(crate) fn new(stream: TcpStream, request: Option<Vec<u8>>, envelope: Envelope) -> Self {
+        Self { stream, state: State::Dialling, request, envelope, partial: Vec::new(), unsent: Vec::new() }
     }
 
     pub(crate) fn state(&self) -> State {
@@ -88,11 +92,11 @@ impl Conn {
     pub(crate) fn on_writable(&mut self) -> Result<()> {
         match self.state {
             State::Dialling => self.on_dialled(),
-            State::Upgrading | State::Open if !self.unsent.is_empty() => {
+            State::Upgrading | State::Greeting | State::Open if !self.unsent.is_empty() => {
                 let kept = mem::take(&mut self.unsent);
                 self.send(&kept)
             }
-            State::Upgrading | State::Open | State::Closed => Ok(()),
+            State::Upgrading | State::Greeting | State::Open | State::Closed => Ok(()),
         }
     }
 
@@ -164,7 +168,7 @@ impl Conn {
             let Some(head) = handshake::accept(bytes)? else {
                 return Ok(0);
             };
-            self.state = State::Open;
+            self.state = if self.envelope.has_welcome() { State::Greeting } else { State::Open };
             used = head;
         }
         while let Some((frame, len)) = frame::decode(bytes.get(used..).unwrap_or_default())? {
@@ -176,7 +180,7 @@ impl Conn {
 
     fn on_frame(&mut self, frame: &Frame<'_>, deliver: &mut impl FnMut(Incoming<'_>)) -> Result<()> {
         match frame.opcode {
-            Opcode::Text => deliver(Incoming::Text(frame.payload)),
+            Opcode::Text => self.on_text(frame.payload, deliver)?,
             Opcode::Binary => deliver(Incoming::Binary),
             Opcode::Ping => self.answer(Opcode::Pong, frame.payload)?,
             Opcode::Pong => {}
@@ -184,6 +188,15 @@ impl Conn {
                 self.answer(Opcode::Close, frame.payload.get(..2).unwrap_or_default())?;
                 bail!("server closed with {}", close_reason(frame.payload));
             }
+        }
+        Ok(())
+    }
+
+    fn on_text(&mut self, text: &[u8], deliver: &mut impl FnMut(Incoming<'_>)) -> Result<()> {
+        match self.envelope.read(text) {
+            Heard::Payload(payload) => deliver(Incoming::Text(payload)),
+            Heard::Question(reply) => self.answer(Opcode::Text, reply.as_bytes())?,
+            Heard::Welcome => self.state = State::Open,
         }
         Ok(())
     }

@@ -8,11 +8,11 @@ use anyhow::{Result, ensure};
 
 use crate::cli::{FanoutArgs, GroupsArgs};
 use crate::conn::Incoming;
+use crate::dialect::Dialect;
 use crate::fleet::{Fleet, Opening};
-use crate::payload::{self, Template};
-use crate::process::{self, Process};
+use crate::process::{self, Processes};
 use crate::progress;
-use crate::relay::{self, Outcome, Plan};
+use crate::relay::{self, Audience, Outcome, Plan};
 use crate::report::Report;
 use crate::target::Target;
 
@@ -27,8 +27,8 @@ const TICK: Duration = Duration::from_millis(50);
 /// The server cannot be reached or ends.
 pub(crate) fn fanout(args: &FanoutArgs) -> Result<Report> {
     let target = args.target.resolve()?;
-    let template = Template::new(&args.message_template)?;
-    let server = Process::new(args.target.pid);
+    let dialect = args.dialect.to_everybody()?;
+    let server = Processes::single(args.target.pid);
     let mut plan = args.load.plan(1, args.connections, args.senders);
     plan.window = args.window;
     process::reserve_files(args.connections)?;
@@ -41,8 +41,9 @@ pub(crate) fn fanout(args: &FanoutArgs) -> Result<Report> {
         plan.senders,
         args.target.url
     ));
-    let mut fleet = Fleet::open(&target, args.connections, Opening::Handshake)?;
-    run_rounds(&mut report, &mut fleet, (&target.authority, &plan, server, &template), args.load.rounds)?;
+    let server_name = target.authority.clone();
+    let mut fleet = Fleet::open(&[target], args.connections, Opening::Handshake(dialect.envelope()))?;
+    run_rounds(&mut report, &mut fleet, (&server_name, &plan, &server, &dialect), args.load.rounds)?;
     fleet.close()?;
     Ok(report)
 }
@@ -53,10 +54,11 @@ pub(crate) fn fanout(args: &FanoutArgs) -> Result<Report> {
 /// The server cannot be reached, refuses a join, or ends.
 pub(crate) fn groups(args: &GroupsArgs) -> Result<Report> {
     let target = args.target.resolve()?;
-    let template = Template::new(&args.message_template)?;
-    let server = Process::new(args.target.pid);
+    let dialect = args.dialect()?;
+    let server = Processes::single(args.target.pid);
     let mut plan = args.load.plan(args.groups, args.size, args.senders);
     plan.window = args.window;
+    plan.audience = Audience::Group;
     let n = args.groups * args.size;
     process::reserve_files(n)?;
 
@@ -70,25 +72,30 @@ pub(crate) fn groups(args: &GroupsArgs) -> Result<Report> {
         plan.senders,
         args.target.url
     ));
-    let mut fleet = Fleet::open(&target, n, Opening::Handshake)?;
-    join_all(&mut fleet, args)?;
-    run_rounds(&mut report, &mut fleet, (&target.authority, &plan, server, &template), args.load.rounds)?;
+    let server_name = target.authority.clone();
+    let mut fleet = Fleet::open(&[target], n, Opening::Handshake(dialect.envelope()))?;
+    join_all(&mut fleet, &plan, &dialect)?;
+    run_rounds(&mut report, &mut fleet, (&server_name, &plan, &server, &dialect), args.load.rounds)?;
     fleet.close()?;
     Ok(report)
 }
 
-/// Opens connections, runs `plan` once as a broadcast, closes them.
+/// Opens connections, joins what groups the plan has, runs it once, closes them.
 ///
 /// # Errors
-/// The server cannot be reached or ends.
+/// The server cannot be reached, refuses a join, or ends.
 pub(crate) fn measure_once(
-    target: &Target,
+    targets: &[Target],
     plan: &Plan,
-    server: Process,
-    template: &Template,
+    server: &Processes,
+    dialect: &Dialect,
 ) -> Result<Outcome> {
-    let mut fleet = Fleet::open(target, plan.group_size, Opening::Handshake)?;
-    let outcome = measure(&mut fleet, plan, server, template)?;
+    let n = plan.groups * plan.group_size;
+    let mut fleet = Fleet::open(targets, n, Opening::Handshake(dialect.envelope()))?;
+    if plan.audience == Audience::Group {
+        join_all(&mut fleet, plan, dialect)?;
+    }
+    let outcome = measure(&mut fleet, plan, server, dialect)?;
     fleet.close()?;
     Ok(outcome)
 }
@@ -101,13 +108,16 @@ pub(crate) fn work_name(kind: &str, plan: &Plan) -> String {
 fn run_rounds(
     report: &mut Report,
     fleet: &mut Fleet,
-    (name, plan, server, template): (&str, &Plan, Process, &Template),
+    (name, plan, server, dialect): (&str, &Plan, &Processes, &Dialect),
     rounds: usize,
 ) -> Result<()> {
-    let kind = if plan.groups == 1 { "fanout" } else { "groups" };
+    let kind = match plan.audience {
+        Audience::Everybody => "fanout",
+        Audience::Group => "groups",
+    };
     for round in 1..=rounds {
         progress::say(format!("round {round}/{rounds}: {kind}"));
-        report.add_outcome(&work_name(kind, plan), name, &measure(fleet, plan, server, template)?);
+        report.add_outcome(&work_name(kind, plan), name, &measure(fleet, plan, server, dialect)?);
         if report.has_faults() {
             break;
         }
@@ -115,10 +125,14 @@ fn run_rounds(
     Ok(())
 }
 
-fn measure(fleet: &mut Fleet, plan: &Plan, server: Process, template: &Template) -> Result<Outcome> {
+fn measure(fleet: &mut Fleet, plan: &Plan, server: &Processes, dialect: &Dialect) -> Result<Outcome> {
     let run = |fleet: &mut Fleet, plan: &Plan| {
         relay::run(fleet, plan, server, |fleet, post| {
-            fleet.send_text(post.sender, &template.fill(post.group, post.payload))
+            let text = match plan.audience {
+                Audience::Everybody => dialect.message(post.payload),
+                Audience::Group => dialect.group_message(post.group, post.payload),
+            };
+            fleet.send_text(post.sender, &text)
         })
     };
     let warm = run(fleet, &plan.warm_up())?;
@@ -127,18 +141,22 @@ fn measure(fleet: &mut Fleet, plan: &Plan, server: Process, template: &Template)
     Ok(outcome)
 }
 
-fn join_all(fleet: &mut Fleet, args: &GroupsArgs) -> Result<()> {
-    let n = args.groups * args.size;
+/// Makes each connection a member of its group of the plan.
+///
+/// # Errors
+/// The server refuses, or takes too long.
+pub(crate) fn join_all(fleet: &mut Fleet, plan: &Plan, dialect: &Dialect) -> Result<()> {
+    let (n, size) = (plan.groups * plan.group_size, plan.group_size);
     let (mut asked, mut joined) = (0, 0);
     let mut refusal = None;
     let started = Instant::now();
     while joined < n {
         while asked < n && asked - joined < JOINS_UNDER_WAY {
-            fleet.send_text(asked, &payload::with_group(&args.join_template, asked / args.size))?;
+            fleet.send_text(asked, &dialect.join(asked / size))?;
             asked += 1;
         }
         fleet.turn(TICK, &mut |conn, incoming| {
-            let expected = payload::with_group(&args.join_reply, conn / args.size);
+            let expected = dialect.join_reply(conn / size);
             match incoming {
                 Incoming::Text(text) if text == expected.as_bytes() => joined += 1,
                 other => {

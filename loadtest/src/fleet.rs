@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use mio::{Events, Interest, Poll, Token};
 
 use crate::conn::{Conn, Incoming, State};
+use crate::dialect::Envelope;
 use crate::frame::{self, Opcode};
 use crate::handshake;
 use crate::progress;
@@ -30,11 +31,11 @@ const SCRATCH_BYTES: usize = 128 << 10;
 /// Whether connections speak WebSocket or only carry frames, as those to the floor do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
-    Handshake,
+    Handshake(Envelope),
     Bare,
 }
 
-/// Many connections to one server.
+/// Many connections to one server, which may have several nodes.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     poll: Poll,
@@ -50,20 +51,17 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Opens `n` connections and returns when all of them are open.
+    /// Opens `n` connections, to the targets in turn, and returns when all of them are open.
     ///
     /// # Errors
     /// The first connection that fails, or the time limit.
-    pub(crate) fn open(target: &Target, n: usize, opening: Opening) -> Result<Self> {
-        let request = match opening {
-            Opening::Handshake => Some(handshake::request(target).into_bytes()),
-            Opening::Bare => None,
-        };
+    pub(crate) fn open(targets: &[Target], n: usize, opening: Opening) -> Result<Self> {
+        let mut targets = targets.iter().cycle();
         let mut fleet = Self::empty()?;
         let started = Instant::now();
         while fleet.n_open < n {
             while fleet.conns.len() < n && fleet.conns.len() - fleet.n_open < DIALS_UNDER_WAY {
-                fleet.dial(target, request.clone())?;
+                fleet.dial(targets.next().context("no target")?, opening)?;
             }
             fleet.turn(TICK, &mut |_, _| {})?;
             if let Some(reason) = fleet.first_loss.take() {
@@ -191,9 +189,15 @@ impl Fleet {
         })
     }
 
-    fn dial(&mut self, target: &Target, request: Option<Vec<u8>>) -> Result<()> {
+    fn dial(&mut self, target: &Target, opening: Opening) -> Result<()> {
         let nth = self.conns.len();
-        let mut conn = Conn::new(target.dial(nth)?, request);
+        let stream = target.dial(nth)?;
+        let mut conn = match opening {
+            Opening::Handshake(envelope) => {
+                Conn::new(stream, Some(handshake::request(target).into_bytes()), envelope)
+            }
+            Opening::Bare => Conn::new(stream, None, Envelope::Plain),
+        };
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll
             .registry()

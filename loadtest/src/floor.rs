@@ -50,13 +50,13 @@ pub(crate) fn measure(plan: &Plan) -> Result<Outcome> {
     let args = ["floor-server".to_owned(), plan.group_size.to_string(), frame_bytes.to_string()];
     let mut server = Server::start(&this, args, &[])?;
     let port = server.word("port:")?.trim_start_matches("port:").parse()?;
-    let mut fleet = Fleet::open(&Target::local(port), plan.group_size, Opening::Bare)?;
+    let mut fleet = Fleet::open(&[Target::local(port)], plan.group_size, Opening::Bare)?;
     server.word("accepted")?;
-    let process = server.process();
+    let process = server.process().into();
     let warm =
-        relay::run(&mut fleet, &plan.warm_up(), process, |_, post| server.write(&wire_frame(post.payload)))?;
+        relay::run(&mut fleet, &plan.warm_up(), &process, |_, post| server.write(&wire_frame(post.payload)))?;
     let mut outcome =
-        relay::run(&mut fleet, plan, process, |_, post| server.write(&wire_frame(post.payload)))?;
+        relay::run(&mut fleet, plan, &process, |_, post| server.write(&wire_frame(post.payload)))?;
     outcome.faults.extend(warm.faults);
     Ok(outcome)
 }

@@ -3,11 +3,13 @@
 //! Rule: memory counts only once it is steady, and always against the empty server before the first connection, so
 //! that what a churn leaves behind shows.
 
+use std::slice;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use crate::cli::IdleArgs;
+use crate::dialect::Envelope;
 use crate::fleet::{Fleet, Opening};
 use crate::process::{self, Process};
 use crate::progress;
@@ -47,13 +49,15 @@ pub(crate) fn measure(
     (n, rounds): (usize, usize),
 ) -> Result<()> {
     let work = format!("idle, {n} connections");
-    let mut nobody = Fleet::open(target, 0, Opening::Handshake)?;
+    let opening = Opening::Handshake(Envelope::Plain);
+    let targets = slice::from_ref(target);
+    let mut nobody = Fleet::open(targets, 0, opening)?;
     let base = steady(server, &mut nobody)?;
     report.add(&work, name, ("RSS of the empty server", "KiB"), kib(base));
     for round in 1..=rounds {
         progress::say(format!("round {round}/{rounds}: idle"));
         let (started, cpu) = (Instant::now(), server.cpu()?);
-        let mut fleet = Fleet::open(target, n, Opening::Handshake)?;
+        let mut fleet = Fleet::open(targets, n, opening)?;
         let rate = n as f64 / started.elapsed().as_secs_f64();
         let cpu = server.cpu()?.saturating_sub(cpu).as_micros() as f64 / n as f64;
         let full = steady(server, &mut fleet)?;

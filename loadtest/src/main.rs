@@ -11,6 +11,7 @@ mod child;
 mod cli;
 mod compare;
 mod conn;
+mod dialect;
 mod fanout;
 mod faults;
 mod fleet;

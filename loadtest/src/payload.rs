@@ -4,8 +4,6 @@
 
 use std::time::SystemTime;
 
-use anyhow::{Result, ensure};
-
 const TAG: usize = 8;
 const NUMBER: usize = 8;
 /// Below this there is no room for tag and number.
@@ -50,30 +48,6 @@ impl Payloads {
     }
 }
 
-/// A message a client sends, with `{payload}` and perhaps `{group}` in it.
-#[derive(Debug)]
-pub(crate) struct Template(String);
-
-impl Template {
-    /// Checks that `text` has a place for the payload.
-    ///
-    /// # Errors
-    /// It has none.
-    pub(crate) fn new(text: &str) -> Result<Self> {
-        ensure!(text.contains("{payload}"), "template `{text}` has no {{payload}}");
-        Ok(Self(text.to_owned()))
-    }
-
-    pub(crate) fn fill(&self, group: usize, payload: &str) -> String {
-        with_group(&self.0, group).replace("{payload}", payload)
-    }
-}
-
-/// Puts the name of a group in the place of `{group}`.
-pub(crate) fn with_group(text: &str, group: usize) -> String {
-    text.replace("{group}", &format!("g{group}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,12 +70,5 @@ mod tests {
         assert_eq!(payloads.number(&payload.as_bytes()[..63]), None);
         assert_eq!(payloads.number(payload.replacen('0', "z", 20).as_bytes()), None);
         assert_eq!(payloads.number(format!("{payload}x").as_bytes()), None);
-    }
-
-    #[test]
-    fn templates_are_filled_and_must_have_a_place() {
-        let template = Template::new(r#"{"group":"{group}","data":"{payload}"}"#).unwrap();
-        assert_eq!(template.fill(3, "abc"), r#"{"group":"g3","data":"abc"}"#);
-        assert!(Template::new("nothing").is_err());
     }
 }

@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use crate::conn::Incoming;
 use crate::fleet::Fleet;
 use crate::payload::Payloads;
-use crate::process::{Meter, Process, Spent};
+use crate::process::{Meter, Processes, Spent};
 use crate::random::Random;
 use crate::sequence::Sequence;
 
@@ -23,9 +23,19 @@ const TICK: Duration = Duration::from_millis(50);
 /// An hour, the longest round there is.
 const LONGEST_NANOS: u64 = 3_600_000_000_000;
 
+/// Whom a message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// All connections, which are one group in the plan.
+    Everybody,
+    /// The members of the sender's group.
+    Group,
+}
+
 /// What to send, and to how many.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    pub(crate) audience: Audience,
     pub(crate) groups: usize,
     /// Connections of a group; group `g` has those from `g * group_size` on.
     pub(crate) group_size: usize,
@@ -87,7 +97,7 @@ struct Relay<'a> {
 pub(crate) fn run(
     fleet: &mut Fleet,
     plan: &Plan,
-    server: Process,
+    server: &Processes,
     mut emit: impl FnMut(&mut Fleet, &Post<'_>) -> Result<()>,
 ) -> Result<Outcome> {
     let mut relay = Relay::new(plan)?;

@@ -9,7 +9,7 @@ pub(crate) mod numbers;
 
 use std::fs;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
@@ -19,10 +19,8 @@ use self::numbers::Spread;
 use crate::goals::{self, Verdict};
 use crate::process::Machine;
 use crate::relay::Outcome;
-use crate::works::{CLIENT_CPU, DELIVERIES, LONGEST, P50, P99, P999, SERVER_CPU};
+use crate::works::{CLIENT_CPU, DELIVERIES, LONGEST, P50, P99, P999, REDIS_CPU, SERVER_CPU};
 
-/// Below this the 10 ms resolution of CPU time is an error of more than 5 %.
-const COARSE_CPU_MILLIS: u128 = 200;
 /// Cores that other processes may use without being mentioned.
 const QUIET: f64 = 0.1;
 
@@ -95,6 +93,7 @@ impl Report {
         self.settings.push(setting);
     }
 
+    #[expect(dead_code, reason = "for servers that cannot be started")]
     pub(crate) fn note(&mut self, note: String) {
         if !self.notes.contains(&note) {
             self.notes.push(note);
@@ -162,11 +161,11 @@ impl Report {
     /// Adds a run's figures and faults.
     pub(crate) fn add_outcome(&mut self, work: &str, server: &str, outcome: &Outcome) {
         let Outcome { deliveries, spent, latency, faults } = outcome;
-        let each = |micros: u128| micros as f64 / (*deliveries).max(1) as f64;
+        let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / (*deliveries).max(1) as f64;
         let micros = |nanos: u64| nanos as f64 / 1e3;
-        self.add(work, server, SERVER_CPU, each(spent.server_cpu.as_micros()));
+        self.add(work, server, SERVER_CPU, each(spent.server_cpu));
         self.add(work, server, DELIVERIES, *deliveries as f64 / spent.elapsed.as_secs_f64());
-        self.add(work, server, CLIENT_CPU, each(spent.client_cpu.as_micros()));
+        self.add(work, server, CLIENT_CPU, each(spent.client_cpu));
         for (measure, nanos) in [
             ("send to last receiver, p50", latency.value_at_quantile(0.5)),
             ("send to last receiver, p99", latency.value_at_quantile(0.99)),
@@ -174,11 +173,8 @@ impl Report {
         ] {
             self.add(work, server, (measure, "µs"), micros(nanos));
         }
-        if spent.server_cpu.as_millis() < COARSE_CPU_MILLIS {
-            self.note(format!(
-                "{work}, {server}: a run used less than {COARSE_CPU_MILLIS} ms of server CPU, which the kernel counts in \
-                 steps of 10 ms: more --messages make it exact"
-            ));
+        if !spent.store_cpu.is_zero() {
+            self.add(work, server, REDIS_CPU, each(spent.store_cpu));
         }
         let others = spent.others_cpu.as_secs_f64() / spent.elapsed.as_secs_f64();
         if others > QUIET {

@@ -1,0 +1,176 @@
+//! How a server is spoken to: the texts that a client sends, and what is to be read of those that come.
+//!
+//! Rule: only here is anything known of a server's protocol above WebSocket frames; the rest of the program sees payloads.
+
+use anyhow::{Result, ensure};
+use clap::ValueEnum;
+
+/// A protocol with a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Name {
+    /// Gatecast's built-in routes: JSON out, bare data in
+    Gatecast,
+    /// Socket.IO 4 over WebSocket: events `sendMessage`, `sendToGroup`, `joinGroup`; any event in
+    Socketio,
+}
+
+/// What each text of the protocol is, with `{payload}` and `{group}` in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialect {
+    pub(crate) message: String,
+    pub(crate) group_message: String,
+    pub(crate) join: String,
+    /// The payload that confirms a join.
+    pub(crate) join_reply: String,
+    envelope: Envelope,
+}
+
+/// What lies between frames and payloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Envelope {
+    /// Nothing: a text is a payload.
+    Plain,
+    /// Engine.IO 4 packets (`2` is a ping) with Socket.IO 5 packets in them (`42["event","payload"]`).
+    SocketIo,
+}
+
+/// What a text from the server is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Heard<'a> {
+    Payload(&'a [u8]),
+    /// To be answered by this.
+    Question(&'static str),
+    /// From now on messages may be sent.
+    Welcome,
+}
+
+impl Name {
+    pub(crate) fn dialect(self) -> Dialect {
+        let (message, group_message, join, envelope) = match self {
+            Self::Gatecast => (
+                r#"{"action":"sendMessage","data":"{payload}"}"#,
+                r#"{"action":"sendToGroup","group":"{group}","data":"{payload}"}"#,
+                r#"{"action":"joinGroup","group":"{group}"}"#,
+                Envelope::Plain,
+            ),
+            Self::Socketio => (
+                r#"42["sendMessage","{payload}"]"#,
+                r#"42["sendToGroup","{group}","{payload}"]"#,
+                r#"42["joinGroup","{group}"]"#,
+                Envelope::SocketIo,
+            ),
+        };
+        Dialect {
+            message: message.to_owned(),
+            group_message: group_message.to_owned(),
+            join: join.to_owned(),
+            join_reply: "joined {group}".to_owned(),
+            envelope,
+        }
+    }
+}
+
+impl Dialect {
+    /// Checks that messages have a place for the payload.
+    ///
+    /// # Errors
+    /// One has none.
+    pub(crate) fn check(self) -> Result<Self> {
+        for template in [&self.message, &self.group_message] {
+            ensure!(template.contains("{payload}"), "template `{template}` has no {{payload}}");
+        }
+        Ok(self)
+    }
+
+    pub(crate) fn envelope(&self) -> Envelope {
+        self.envelope
+    }
+
+    /// Returns a message to everybody.
+    pub(crate) fn message(&self, payload: &str) -> String {
+        self.message.replace("{payload}", payload)
+    }
+
+    /// Returns a message to a group.
+    pub(crate) fn group_message(&self, group: usize, payload: &str) -> String {
+        with_group(&self.group_message, group).replace("{payload}", payload)
+    }
+
+    /// Returns what makes the sender a member.
+    pub(crate) fn join(&self, group: usize) -> String {
+        with_group(&self.join, group)
+    }
+
+    /// Returns the payload that confirms it.
+    pub(crate) fn join_reply(&self, group: usize) -> String {
+        with_group(&self.join_reply, group)
+    }
+}
+
+impl Envelope {
+    /// Returns whether the server must welcome a client before it may send.
+    pub(crate) fn has_welcome(self) -> bool {
+        self == Self::SocketIo
+    }
+
+    /// Reads a text from the server. What is unknown is a payload, so that whoever checks payloads sees it.
+    pub(crate) fn read(self, text: &[u8]) -> Heard<'_> {
+        match (self, text) {
+            (Self::Plain, _) => Heard::Payload(text),
+            (Self::SocketIo, [b'0', ..]) => Heard::Question("40"),
+            (Self::SocketIo, b"2") => Heard::Question("3"),
+            (Self::SocketIo, [b'4', b'0', ..]) => Heard::Welcome,
+            (Self::SocketIo, _) => Heard::Payload(event_data(text).unwrap_or(text)),
+        }
+    }
+}
+
+/// Returns the only argument of an event, a string in which nothing is escaped, since payloads are letters and digits.
+fn event_data(text: &[u8]) -> Option<&[u8]> {
+    let event = text.strip_prefix(br#"42[""#)?.strip_suffix(br#""]"#)?;
+    let comma = event.windows(3).position(|three| three == br#"",""#)?;
+    event.get(comma + 3..)
+}
+
+fn with_group(text: &str, group: usize) -> String {
+    text.replace("{group}", &format!("g{group}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_are_filled_and_must_have_a_place() {
+        let dialect = Name::Gatecast.dialect();
+        let message = r#"{"action":"sendToGroup","group":"g3","data":"abc"}"#;
+        assert_eq!(dialect.group_message(3, "abc"), message);
+        assert_eq!(
+            (dialect.join_reply(7), dialect.envelope().has_welcome()),
+            ("joined g7".to_owned(), false)
+        );
+        assert!(Dialect { message: "nothing".to_owned(), ..dialect }.check().is_err());
+    }
+
+    #[test]
+    fn a_plain_text_is_a_payload_whatever_it_looks_like() {
+        for text in [&b"2"[..], b"40{}", b"", br#"42["a","b"]"#] {
+            assert_eq!(Envelope::Plain.read(text), Heard::Payload(text));
+        }
+    }
+
+    #[test]
+    fn socket_io_opens_pings_and_wraps() {
+        let cases: [(&[u8], Heard<'_>); 6] = [
+            (br#"0{"sid":"a"}"#, Heard::Question("40")),
+            (br#"40{"sid":"b"}"#, Heard::Welcome),
+            (b"2", Heard::Question("3")),
+            (br#"42["message","abc1"]"#, Heard::Payload(b"abc1")),
+            (br#"42["message",{"a":1}]"#, Heard::Payload(br#"42["message",{"a":1}]"#)),
+            (br#"44{"message":"no"}"#, Heard::Payload(br#"44{"message":"no"}"#)),
+        ];
+        for (text, heard) in cases {
+            assert_eq!(Envelope::SocketIo.read(text), heard);
+        }
+    }
+}
