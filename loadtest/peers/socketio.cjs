@@ -34,6 +34,7 @@ async function main([redisUrl]) {
       socket.emit(EVENT, `joined ${group}`);
     });
   });
+  console.log(`version:Socket.IO-${packages('socket.io/package.json').version}/Node-${process.versions.node}`);
   http.listen(0, '127.0.0.1', BACKLOG, () => console.log(`port:${http.address().port}`));
 }
 

@@ -14,7 +14,7 @@ function load() {
   const faults = [];
   for (const name of BUILDS) {
     try {
-      return [packages(name), `${name} ${packages(`${name}/package.json`).version}`];
+      return [packages(name), `${name.split('/').pop()}-${packages(`${name}/package.json`).version}`];
     } catch (fault) {
       faults.push(`${name}: ${fault.message.trim().split('\n').pop()}`);
     }
@@ -47,4 +47,5 @@ app.ws('/*', {
     }
   },
 });
+console.log(`version:${version}/Node-${process.versions.node}`);
 app.listen('127.0.0.1', 0, (listener) => console.log(`port:${uws.us_socket_local_port(listener)}`));

@@ -40,4 +40,5 @@ server.on('connection', (socket) => {
     }
   });
 });
+console.log(`version:ws-${packages('ws/package.json').version}/Node-${process.versions.node}`);
 server.on('listening', () => console.log(`port:${server.address().port}`));

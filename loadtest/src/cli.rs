@@ -2,6 +2,7 @@
 //!
 //! Rule: every count and time has an upper bound, so that no run goes on by itself.
 
+mod compare;
 mod output;
 
 use std::ffi::OsString;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::compare::{ClusterArgs, CompareArgs, Peer};
 pub(crate) use self::output::OutputArgs;
 use crate::dialect::{self, Dialect};
 use crate::faults::sabotage::Sabotage;
@@ -45,7 +47,9 @@ pub(crate) enum Command {
     Groups(GroupsArgs),
     /// The reference: a bare loop of send(2) over the sockets
     Floor(FloorArgs),
-    /// Gatecast beside the floor, in turns, in one table
+    /// Nodes on one Redis, loaded as one server
+    Cluster(ClusterArgs),
+    /// Gatecast beside other servers, in turns, in one table with the goals of speed
     Compare(CompareArgs),
     /// Whether anything is lost, doubled or out of order while nodes and Redis fail
     Faults(FaultsArgs),
@@ -170,26 +174,6 @@ pub(crate) struct FloorArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct CompareArgs {
-    #[command(flatten)]
-    pub(crate) load: LoadArgs,
-    /// The gatecast program to start
-    #[arg(long, value_name = "PATH")]
-    pub(crate) gatecast: PathBuf,
-    /// Connections that receive
-    #[arg(long, default_value_t = 1000, value_parser = connections)]
-    pub(crate) connections: usize,
-    /// Connections whose memory is measured
-    #[arg(long, default_value_t = 5000, value_parser = connections)]
-    pub(crate) idle_connections: usize,
-    /// How many of the connections send
-    #[arg(long, default_value_t = 8, value_parser = connections)]
-    pub(crate) senders: usize,
-    #[command(flatten)]
-    pub(crate) dialect: DialectArgs,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct FaultsArgs {
     /// The gatecast program to start
     #[arg(long, value_name = "PATH")]
@@ -300,6 +284,7 @@ impl LoadArgs {
             messages: self.messages,
             bytes: self.bytes,
             window: 1,
+            rate: None,
             limit: Duration::from_secs(self.max_seconds),
         }
     }

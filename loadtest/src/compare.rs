@@ -1,75 +1,156 @@
-//! `compare`: a gatecast of our own beside the floor, in turns, in one table.
+//! `compare`: gatecast beside other servers in every work that has a goal, in turns, in one table.
 //!
-//! Rule: every round measures everything once, so that a machine that gets slower does so for all alike.
+//! Reading order: `contest` (who takes part) → `traffic` (messages) → `connections` (storms, memory).
+//! Rule: every round measures everything once, and another server begins in each, so that a machine that gets slower does
+//! so for all alike. What fails is a fault of the report and does not end the run.
 
-use std::path::Path;
-use std::slice;
+mod connections;
+mod contest;
+mod traffic;
 
 use anyhow::Result;
 
-use crate::child::Server;
+use self::contest::Contest;
 use crate::cli::CompareArgs;
-use crate::fanout;
-use crate::floor;
-use crate::idle;
 use crate::process;
 use crate::progress::Steps;
-use crate::relay::Plan;
 use crate::report::Report;
-use crate::target::Target;
-use crate::works::{FLOOR, GATECAST};
+use crate::works::Work;
 
-/// Coalescing makes a delivery of the flood some ten times cheaper, so it takes ten times the messages to use enough
-/// CPU to be counted.
-const FLOOD_FACTOR: u32 = 10;
-const FLOOD_WINDOW: u32 = 32;
+/// How large the works are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scale {
+    Full,
+    /// A fiftieth of the connections: what is measured shows that all works, and has names that no goal has.
+    Quick,
+}
 
-/// Measures floor, fan-out one at a time, flood and idle memory, round by round.
+/// One part of a round: works that are measured together, since they need the same connections.
+#[derive(Debug)]
+enum Part {
+    Traffic(Vec<&'static traffic::Case>),
+    Latency(&'static traffic::Pace),
+    Connections(&'static connections::Case),
+}
+
+/// Measures all works, or those that are asked for, round by round.
 ///
 /// # Errors
-/// Gatecast cannot be started or ends.
+/// Gatecast cannot be started; no work has such a name.
 pub(crate) fn compare(args: &CompareArgs) -> Result<Report> {
-    process::reserve_files(args.connections.max(args.idle_connections))?;
-    let dialect = args.dialect.to_everybody()?;
-    let single = args.load.plan(1, args.connections, args.senders);
-    let flood = Plan { window: FLOOD_WINDOW, messages: single.messages * FLOOD_FACTOR, ..single.clone() };
-    let (gatecast, target) = start(&args.gatecast)?;
-
+    let scale = if args.quick { Scale::Quick } else { Scale::Full };
+    let rounds = if args.quick { 1 } else { args.rounds };
+    let parts = parts(&args.only);
+    anyhow::ensure!(!parts.is_empty(), "no work has a name with {:?} in it", args.only);
+    process::reserve_files(15_000)?;
     let mut report = Report::new("compare");
     report.set(format!(
-        "{}; window {FLOOD_WINDOW}: {} messages",
-        args.load.describe(args.connections),
-        flood.messages
+        "{rounds} rounds; every server is a process of its own, fresh where memory is measured"
     ));
-    report.set(format!("gatecast: {}, {}", args.gatecast.display(), target.authority));
-    let mut steps = Steps::new(args.load.rounds * 4);
-    for round in 1..=args.load.rounds {
+    if args.quick {
+        report.note("quick: too few connections and messages for figures that mean anything".to_owned());
+    }
+    let mut contest = Contest::open(args, scale, &mut report)?;
+    let mut steps = Steps::new(rounds * parts.len());
+    for round in 1..=rounds {
         report.begin_round(round);
-        steps.begin(&format!("round {round}, {FLOOR}"));
-        let outcome = floor::measure(&Plan { senders: 1, ..single.clone() })?;
-        report.add_outcome(&fanout::work_name("fanout", &single), FLOOR, &outcome);
-        for plan in [&single, &flood] {
-            steps.begin(&format!("round {round}, {}", fanout::work_name("fanout", plan)));
-            let outcome =
-                fanout::measure_once(slice::from_ref(&target), plan, &gatecast.process().into(), &dialect)?;
-            report.add_outcome(&fanout::work_name("fanout", plan), GATECAST, &outcome);
-        }
-        // A process of its own: memory that the fan-out left behind would hide what a connection takes.
-        steps.begin(&format!("round {round}, idle"));
-        let (fresh, target) = start(&args.gatecast)?;
-        idle::measure(&mut report, &target, (GATECAST, fresh.process()), (args.idle_connections, 1))?;
-        if report.has_faults() {
-            break;
+        contest.begin_round(round);
+        for part in &parts {
+            steps.begin(&format!("round {round}, {}", part.name()));
+            contest.run(part, &mut report);
         }
     }
     Ok(report)
 }
 
-fn start(program: &Path) -> Result<(Server, Target)> {
-    // What is measured is how fast connections open, not how fast a node lets them.
-    let settings = [("GATECAST_LIMITS_HANDSHAKE_RATE", "1000000")];
-    let ports = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
-    let mut server = Server::start(program, ports, &settings)?;
-    let target = Target::parse(&server.word("ws://")?, false)?;
-    Ok((server, target))
+/// Returns what is to be measured, in the order in which it is: a pace needs the peak of a flood before it.
+fn parts(only: &[String]) -> Vec<Part> {
+    let is_asked = |work: &Work| only.is_empty() || only.iter().any(|text| work.name.contains(text.as_str()));
+    let paces = || traffic::PACES.iter().filter(|pace| is_asked(pace.work));
+    let is_needed = |work: &Work| is_asked(work) || paces().any(|pace| pace.peak.name == work.name);
+    let mut parts = Vec::new();
+    for together in traffic::CASES.chunk_by(|one, other| one.shares_connections(other)) {
+        let cases: Vec<_> = together.iter().filter(|case| is_needed(case.work)).collect();
+        if !cases.is_empty() {
+            parts.push(Part::Traffic(cases));
+        }
+    }
+    parts.extend(paces().map(Part::Latency));
+    let connections = connections::CASES.iter().filter(|case| is_asked(case.work));
+    parts.extend(connections.map(Part::Connections));
+    parts
+}
+
+impl Part {
+    fn name(&self) -> String {
+        match self {
+            Self::Traffic(cases) => {
+                let names: Vec<_> = cases.iter().map(|case| case.work.name).collect();
+                names.join(", ")
+            }
+            Self::Latency(pace) => pace.work.name.to_owned(),
+            Self::Connections(case) => case.work.name.to_owned(),
+        }
+    }
+}
+
+impl Scale {
+    /// Names a work in the report.
+    fn name(self, work: &Work) -> String {
+        match self {
+            Self::Full => work.name.to_owned(),
+            Self::Quick => format!("{}, quick", work.name),
+        }
+    }
+
+    /// Returns how many groups of how many connections there are.
+    fn size(self, work: &Work) -> (usize, usize) {
+        match self {
+            Self::Full => (work.groups, work.group_size),
+            Self::Quick if work.groups == 1 => (1, work.group_size / 50),
+            Self::Quick => (work.groups / 50, work.group_size),
+        }
+    }
+
+    fn messages(self, messages: u32) -> u32 {
+        match self {
+            Self::Full => messages,
+            Self::Quick => (messages / 50).max(10),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::goals;
+    use crate::works::{LATENCY, POST_HERE, POST_THERE};
+
+    #[test]
+    fn a_pace_brings_the_flood_that_it_needs() {
+        let parts = parts(&[LATENCY.name.to_owned()]);
+        let names: Vec<_> = parts.iter().map(Part::name).collect();
+        assert_eq!(names, ["flood to 1,000", LATENCY.name]);
+        assert!(super::parts(&["no such work".to_owned()]).is_empty());
+    }
+
+    #[test]
+    fn every_goal_but_posts_has_its_work() {
+        let parts = parts(&[]);
+        let names: Vec<_> = parts.iter().map(Part::name).collect();
+        let missing: Vec<_> = goals::works()
+            .filter(|work| !names.iter().any(|name| name.contains(work.name)))
+            .map(|work| work.name)
+            .collect();
+        assert!(missing.iter().all(|name| [POST_HERE.name, POST_THERE.name].contains(name)), "{missing:?}");
+    }
+
+    #[test]
+    fn a_quick_run_is_small_and_is_not_judged() {
+        for case in traffic::CASES {
+            let (groups, size) = Scale::Quick.size(case.work);
+            assert!((2..=300).contains(&(groups * size)), "{}", case.work.name);
+            assert_ne!(Scale::Quick.name(case.work), case.work.name);
+        }
+    }
 }

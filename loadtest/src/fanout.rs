@@ -14,7 +14,6 @@ use crate::process::{self, Processes};
 use crate::progress;
 use crate::relay::{self, Audience, Outcome, Plan};
 use crate::report::Report;
-use crate::target::Target;
 
 /// Joins under way at once, below what any server would take for abuse.
 const JOINS_UNDER_WAY: usize = 256;
@@ -80,26 +79,6 @@ pub(crate) fn groups(args: &GroupsArgs) -> Result<Report> {
     Ok(report)
 }
 
-/// Opens connections, joins what groups the plan has, runs it once, closes them.
-///
-/// # Errors
-/// The server cannot be reached, refuses a join, or ends.
-pub(crate) fn measure_once(
-    targets: &[Target],
-    plan: &Plan,
-    server: &Processes,
-    dialect: &Dialect,
-) -> Result<Outcome> {
-    let n = plan.groups * plan.group_size;
-    let mut fleet = Fleet::open(targets, n, Opening::Handshake(dialect.envelope()))?;
-    if plan.audience == Audience::Group {
-        join_all(&mut fleet, plan, dialect)?;
-    }
-    let outcome = measure(&mut fleet, plan, server, dialect)?;
-    fleet.close()?;
-    Ok(outcome)
-}
-
 /// Names a work in the table.
 pub(crate) fn work_name(kind: &str, plan: &Plan) -> String {
     format!("{kind}, window {}", plan.window)
@@ -125,7 +104,16 @@ fn run_rounds(
     Ok(())
 }
 
-fn measure(fleet: &mut Fleet, plan: &Plan, server: &Processes, dialect: &Dialect) -> Result<Outcome> {
+/// Runs a plan once over open connections, after a tenth of it that does not count.
+///
+/// # Errors
+/// The server ends.
+pub(crate) fn measure(
+    fleet: &mut Fleet,
+    plan: &Plan,
+    server: &Processes,
+    dialect: &Dialect,
+) -> Result<Outcome> {
     let run = |fleet: &mut Fleet, plan: &Plan| {
         relay::run(fleet, plan, server, |fleet, post| {
             let text = match plan.audience {

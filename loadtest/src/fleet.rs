@@ -4,10 +4,15 @@
 //! no task, timer or buffer per connection.
 
 use std::io::ErrorKind;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
 
 use crate::conn::{Conn, Incoming, State};
 use crate::dialect::Envelope;
@@ -25,6 +30,8 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 /// Longest sleep between two looks at the clock.
 const TICK: Duration = Duration::from_millis(50);
 const EVENTS_PER_TURN: usize = 1024;
+/// The token of the timer; no connection has it.
+const ALARM: Token = Token(usize::MAX);
 /// Fits a flood's worth of frames for one connection in one read.
 const SCRATCH_BYTES: usize = 128 << 10;
 
@@ -40,6 +47,8 @@ pub(crate) enum Opening {
 pub(crate) struct Fleet {
     poll: Poll,
     events: Events,
+    /// Wakes a turn to the microsecond, where the time limit of a poll counts milliseconds.
+    alarm: OwnedFd,
     /// Index = token = number of the connection, for the whole life of the fleet.
     conns: Vec<Conn>,
     n_open: usize,
@@ -138,6 +147,18 @@ impl Fleet {
         Ok(())
     }
 
+    /// Makes a turn that waits return after `time`.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn wake_in(&self, time: Duration) -> Result<()> {
+        // Zero would switch the timer off.
+        let it_value = Timespec::try_from(time.max(Duration::from_nanos(1)))?;
+        let once = Itimerspec { it_interval: Timespec::default(), it_value };
+        timerfd_settime(&self.alarm, TimerfdTimerFlags::empty(), &once).context("cannot set a timer")?;
+        Ok(())
+    }
+
     /// Serves the connections (pings) for `time`, and drops what they bring.
     ///
     /// # Errors
@@ -177,8 +198,13 @@ impl Fleet {
     }
 
     fn empty() -> Result<Self> {
+        let poll = Poll::new().context("cannot open an epoll")?;
+        let alarm = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
+        // Edge-triggered: it need not be read, each expiry is an event of its own.
+        poll.registry().register(&mut SourceFd(&alarm.as_raw_fd()), ALARM, Interest::READABLE)?;
         Ok(Self {
-            poll: Poll::new().context("cannot open an epoll")?,
+            poll,
+            alarm,
             events: Events::with_capacity(EVENTS_PER_TURN),
             conns: Vec::new(),
             n_open: 0,

@@ -108,6 +108,12 @@ pub(crate) enum Judgement {
     NotMeasured,
 }
 
+/// Returns what has to be measured for all goals.
+#[cfg(test)]
+pub(crate) fn works() -> impl Iterator<Item = &'static Work> {
+    GOALS.iter().map(|Goal(work, ..)| *work)
+}
+
 /// Judges every goal; empty where none of them was measured, as by a command with another purpose.
 pub(crate) fn table(report: &Report) -> Vec<Verdict> {
     let verdicts: Vec<Verdict> = GOALS.iter().map(|goal| goal.judge(report)).collect();

@@ -19,7 +19,7 @@ use crate::works::{OPENED, OPENING_CPU, RSS};
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 /// Two seconds without movement count as steady.
-const STEADY_SAMPLES: usize = 10;
+pub(crate) const STEADY_SAMPLES: usize = 10;
 /// Movement up to a few pages is noise.
 const STEADY_BAND: u64 = 64 << 10;
 const STEADY_LIMIT: Duration = Duration::from_secs(30);
@@ -52,7 +52,7 @@ pub(crate) fn measure(
     let opening = Opening::Handshake(Envelope::Plain);
     let targets = slice::from_ref(target);
     let mut nobody = Fleet::open(targets, 0, opening)?;
-    let base = steady(server, &mut nobody)?;
+    let base = steady(server, &mut nobody, STEADY_SAMPLES)?;
     report.add(&work, name, ("RSS of the empty server", "KiB"), kib(base));
     for round in 1..=rounds {
         progress::say(format!("round {round}/{rounds}: idle"));
@@ -60,7 +60,7 @@ pub(crate) fn measure(
         let mut fleet = Fleet::open(targets, n, opening)?;
         let rate = n as f64 / started.elapsed().as_secs_f64();
         let cpu = server.cpu()?.saturating_sub(cpu).as_micros() as f64 / n as f64;
-        let full = steady(server, &mut fleet)?;
+        let full = steady(server, &mut fleet, STEADY_SAMPLES)?;
         let each = (full as f64 - base as f64) / n as f64;
         report.add(&work, name, RSS, each);
         report.add(&work, name, ("RSS with all open", "KiB"), kib(full));
@@ -74,7 +74,7 @@ pub(crate) fn measure(
             ));
         }
         fleet.close()?;
-        let empty = steady(server, &mut nobody)?;
+        let empty = steady(server, &mut nobody, STEADY_SAMPLES)?;
         report.add(&work, name, ("RSS after all closed", "KiB"), kib(empty));
         progress::say(format!(
             "{each:.0} B per connection; {} → {} → {} KiB",
@@ -87,16 +87,16 @@ pub(crate) fn measure(
 }
 
 /// Serves `fleet` meanwhile; returns the resident set once it has stopped moving, or the last one seen when it never does.
-fn steady(server: Process, fleet: &mut Fleet) -> Result<u64> {
+pub(crate) fn steady(server: Process, fleet: &mut Fleet, looks: usize) -> Result<u64> {
     let started = Instant::now();
     let mut samples = vec![server.rss()?];
     loop {
         fleet.linger(SAMPLE_EVERY)?;
         let last = server.rss()?;
         samples.push(last);
-        let recent = samples.iter().rev().take(STEADY_SAMPLES);
+        let recent = samples.iter().rev().take(looks);
         let (low, high) = recent.fold((u64::MAX, 0), |(low, high), rss| (low.min(*rss), high.max(*rss)));
-        if samples.len() >= STEADY_SAMPLES && high - low <= STEADY_BAND {
+        if samples.len() >= looks && high - low <= STEADY_BAND {
             return Ok(last);
         }
         if started.elapsed() > STEADY_LIMIT {

@@ -9,6 +9,7 @@
 
 mod child;
 mod cli;
+mod cluster;
 mod compare;
 mod conn;
 mod dialect;
@@ -28,6 +29,7 @@ mod random;
 mod relay;
 mod report;
 mod sequence;
+mod servers;
 mod target;
 mod works;
 
@@ -56,6 +58,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Fanout(args) => fanout::fanout(args)?,
         Command::Groups(args) => fanout::groups(args)?,
         Command::Floor(args) => floor::floor(args)?,
+        Command::Cluster(args) => cluster::cluster(args)?,
         Command::Compare(args) => compare::compare(args)?,
         Command::Report => stored(&cli.output)?,
         Command::Faults(args) => {

@@ -187,6 +187,17 @@ pub(crate) fn reserve_files(n: usize) -> Result<()> {
     Ok(())
 }
 
+/// Returns the memory of the kernel's own objects, sockets among them, in bytes.
+///
+/// # Errors
+/// The kernel does not show it.
+pub(crate) fn slab() -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
+    let kib = text.lines().find_map(|line| line.strip_prefix("Slab:")?.trim().strip_suffix("kB"));
+    let kib: u64 = kib.context("/proc/meminfo shows no slab")?.trim().parse()?;
+    Ok(kib * 1024)
+}
+
 /// Returns the user, nice and system time of all processes.
 fn machine_cpu() -> Result<Duration> {
     let stat = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;

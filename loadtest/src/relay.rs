@@ -1,7 +1,8 @@
 //! One measured run: keeps a window of messages under way and counts each delivery.
 //!
-//! Rule: a message is done when every connection of its group has it; only then is the next one sent. The server is
-//! whatever `emit` hands a message to, so that the floor and a gateway are measured by the same code.
+//! Rule: a message is done when every connection of its group has it; only then is the next one sent, unless the plan has
+//! a rate: then each is sent when it is due, and its latency counts from that moment, however late it could be sent. The
+//! server is whatever `emit` hands a message to, so that the floor and a gateway are measured by the same code.
 
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) messages: u32,
     pub(crate) bytes: usize,
     pub(crate) window: u32,
+    /// Messages a second of an open loop, in which nothing waits for an answer; without it the window is kept full.
+    pub(crate) rate: Option<f64>,
     /// A run that takes longer is cut, and has failed.
     pub(crate) limit: Duration,
 }
@@ -61,8 +64,10 @@ pub(crate) struct Post<'a> {
 pub(crate) struct Outcome {
     pub(crate) deliveries: u64,
     pub(crate) spent: Spent,
-    /// Nanoseconds from sending to the last receiver.
+    /// Nanoseconds from sending to the last receiver; at a rate, from the moment a message is due to each receiver.
     pub(crate) latency: Histogram<u64>,
+    /// Whether messages were sent at a rate.
+    pub(crate) is_open_loop: bool,
     pub(crate) faults: Vec<String>,
 }
 
@@ -109,6 +114,13 @@ pub(crate) fn run(
 }
 
 impl Plan {
+    /// Returns a plan by which connections are made members of groups, and nothing is sent.
+    pub(crate) fn silent(audience: Audience, groups: usize, group_size: usize) -> Self {
+        let (senders, messages, bytes, window) = (1, 0, 0, 1);
+        let limit = Duration::ZERO;
+        Self { audience, groups, group_size, senders, messages, bytes, window, rate: None, limit }
+    }
+
     /// Returns a tenth of the plan, to touch memory and fill caches before anything is measured.
     pub(crate) fn warm_up(&self) -> Self {
         Self { messages: self.messages.div_ceil(10), ..self.clone() }
@@ -141,9 +153,7 @@ impl<'a> Relay<'a> {
         let started = Instant::now();
         let mut heard = (self.deliveries, started);
         while self.completed < self.plan.messages {
-            while self.under_way < self.plan.window && self.sent.len() < self.plan.messages as usize {
-                self.post(fleet, emit)?;
-            }
+            self.post_due(fleet, emit, started)?;
             fleet.turn(TICK, &mut |conn, incoming| self.on_incoming(conn, &incoming))?;
             let now = Instant::now();
             if self.deliveries > heard.0 {
@@ -171,10 +181,33 @@ impl<'a> Relay<'a> {
         Ok(())
     }
 
+    /// Sends what the window has room for, or what is due by the rate.
+    fn post_due(
+        &mut self,
+        fleet: &mut Fleet,
+        emit: &mut impl FnMut(&mut Fleet, &Post<'_>) -> Result<()>,
+        started: Instant,
+    ) -> Result<()> {
+        while self.sent.len() < self.plan.messages as usize {
+            let now = Instant::now();
+            let due = match self.plan.rate {
+                Some(rate) => started + Duration::from_secs_f64(self.sent.len() as f64 / rate),
+                None if self.under_way < self.plan.window => now,
+                None => break,
+            };
+            if due > now {
+                return fleet.wake_in(due - now);
+            }
+            self.post(fleet, emit, due)?;
+        }
+        Ok(())
+    }
+
     fn post(
         &mut self,
         fleet: &mut Fleet,
         emit: &mut impl FnMut(&mut Fleet, &Post<'_>) -> Result<()>,
+        at: Instant,
     ) -> Result<()> {
         let Plan { groups, group_size, senders, .. } = *self.plan;
         let (group, slot) = (self.random.below(groups), self.random.below(senders));
@@ -184,7 +217,7 @@ impl<'a> Relay<'a> {
         let number = *count;
         *count += 1;
         let payload = self.payloads.build(u32::try_from(self.sent.len())?);
-        self.sent.push(Sent { group, slot, number, missing: group_size, at: Instant::now() });
+        self.sent.push(Sent { group, slot, number, missing: group_size, at });
         self.under_way += 1;
         // Spread over the group, so that senders are not neighbours in the server's tables.
         let sender = group * group_size + slot * (group_size / senders);
@@ -212,9 +245,12 @@ impl<'a> Relay<'a> {
         if self.sequence.on_message(conn, sent.slot, sent.number) {
             self.deliveries += 1;
             sent.missing -= 1;
-            if sent.missing == 0 {
+            let is_done = sent.missing == 0;
+            if is_done {
                 self.under_way -= 1;
                 self.completed += 1;
+            }
+            if is_done || self.plan.rate.is_some() {
                 let nanos = u64::try_from(sent.at.elapsed().as_nanos()).unwrap_or(u64::MAX);
                 self.latency.saturating_record(nanos);
             }
@@ -242,6 +278,12 @@ impl<'a> Relay<'a> {
                 fleet.first_loss().unwrap_or_default()
             ));
         }
-        Outcome { deliveries: self.deliveries, spent, latency: self.latency, faults }
+        Outcome {
+            deliveries: self.deliveries,
+            spent,
+            latency: self.latency,
+            is_open_loop: self.plan.rate.is_some(),
+            faults,
+        }
     }
 }

@@ -23,6 +23,8 @@ use crate::works::{CLIENT_CPU, DELIVERIES, LONGEST, P50, P99, P999, REDIS_CPU, S
 
 /// Cores that other processes may use without being mentioned.
 const QUIET: f64 = 0.1;
+/// In less, the steps of 10 ms in which the kernel counts their time would make much of nothing.
+const COUNTABLE: Duration = Duration::from_millis(500);
 
 /// Everything a command found.
 #[derive(Debug, Serialize, Deserialize)]
@@ -93,7 +95,6 @@ impl Report {
         self.settings.push(setting);
     }
 
-    #[expect(dead_code, reason = "for servers that cannot be started")]
     pub(crate) fn note(&mut self, note: String) {
         if !self.notes.contains(&note) {
             self.notes.push(note);
@@ -139,7 +140,6 @@ impl Report {
     }
 
     /// Adds the latencies of this round, in nanoseconds: as rows, and merged with those of the other rounds.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the open loop is yet to come"))]
     pub(crate) fn add_histogram(&mut self, work: &str, server: &str, nanos: &Histogram<u64>) {
         for (measure, quantile) in [(P50, 0.5), (P99, 0.99), (P999, 0.999), (LONGEST, 1.0)] {
             self.add(work, server, measure, nanos.value_at_quantile(quantile) as f64 / 1e3);
@@ -160,24 +160,28 @@ impl Report {
 
     /// Adds a run's figures and faults.
     pub(crate) fn add_outcome(&mut self, work: &str, server: &str, outcome: &Outcome) {
-        let Outcome { deliveries, spent, latency, faults } = outcome;
+        let Outcome { deliveries, spent, latency, is_open_loop, faults } = outcome;
         let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / (*deliveries).max(1) as f64;
         let micros = |nanos: u64| nanos as f64 / 1e3;
         self.add(work, server, SERVER_CPU, each(spent.server_cpu));
         self.add(work, server, DELIVERIES, *deliveries as f64 / spent.elapsed.as_secs_f64());
         self.add(work, server, CLIENT_CPU, each(spent.client_cpu));
-        for (measure, nanos) in [
-            ("send to last receiver, p50", latency.value_at_quantile(0.5)),
-            ("send to last receiver, p99", latency.value_at_quantile(0.99)),
-            ("send to last receiver, max", latency.max()),
-        ] {
-            self.add(work, server, (measure, "µs"), micros(nanos));
+        if *is_open_loop {
+            self.add_histogram(work, server, latency);
+        } else {
+            for (measure, nanos) in [
+                ("send to last receiver, p50", latency.value_at_quantile(0.5)),
+                ("send to last receiver, p99", latency.value_at_quantile(0.99)),
+                ("send to last receiver, max", latency.max()),
+            ] {
+                self.add(work, server, (measure, "µs"), micros(nanos));
+            }
         }
         if !spent.store_cpu.is_zero() {
             self.add(work, server, REDIS_CPU, each(spent.store_cpu));
         }
         let others = spent.others_cpu.as_secs_f64() / spent.elapsed.as_secs_f64();
-        if others > QUIET {
+        if others > QUIET && spent.elapsed > COUNTABLE {
             self.disturbed = self.disturbed.max(others);
         }
         self.faults.extend(faults.iter().map(|fault| format!("{work}, {server}: {fault}")));

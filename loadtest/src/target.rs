@@ -49,6 +49,10 @@ impl Target {
         Self { addr, authority: addr.to_string(), path: "/".to_owned() }
     }
 
+    pub(crate) fn with_path(self, path: &str) -> Self {
+        Self { path: path.to_owned(), ..self }
+    }
+
     /// Begins to connect the `nth` connection; the socket is writable once it is connected.
     ///
     /// # Errors

@@ -30,7 +30,7 @@ fn a_target_that_is_not_loopback_is_refused_before_anything_is_dialled() {
 fn a_program_that_is_not_gatecast_ends_the_comparison_with_its_reason() {
     let output = loadtest(&["compare", "--gatecast", "/bin/true"]);
     assert!(!output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("did not say `ws://"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the node ended with"));
 }
 
 #[test]
@@ -55,4 +55,11 @@ fn a_stored_result_is_shown_again_and_only_strict_fails_for_a_missed_goal() {
     assert!(String::from_utf8_lossy(&lenient.stdout).contains("| **missed** |"));
     assert!(lenient.status.success());
     assert!(!loadtest(&["report", "--json", &json, "--strict"]).status.success());
+}
+
+#[test]
+fn an_unknown_work_is_refused_before_anything_is_started() {
+    let output = loadtest(&["compare", "--gatecast", "/bin/true", "--only", "no such work"]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no work has a name"));
 }

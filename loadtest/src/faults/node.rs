@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use super::http;
 use super::wait::Interrupt;
 use crate::child::Server;
+use crate::process::Process;
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 const START_LIMIT: Duration = Duration::from_secs(15);
@@ -91,6 +92,14 @@ impl Node {
     /// It does not run.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.server.as_mut().context("the node does not run")?.kill()
+    }
+
+    /// Returns the process.
+    ///
+    /// # Errors
+    /// It was never started.
+    pub(crate) fn process(&self) -> Result<Process> {
+        Ok(self.server.as_ref().context("the node does not run")?.process())
     }
 
     /// Returns how it ended; nothing while it runs.

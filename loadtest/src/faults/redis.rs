@@ -11,6 +11,7 @@ use rustix::process::Signal;
 
 use super::wait::Interrupt;
 use crate::child::Server;
+use crate::process::Process;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -79,6 +80,14 @@ impl Redis {
 
     pub(crate) fn is_running(&self) -> bool {
         self.server.is_some()
+    }
+
+    /// Returns the process.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub(crate) fn process(&self) -> Result<Process> {
+        Ok(self.server.as_ref().context("Redis does not run")?.process())
     }
 
     /// Sends it a signal.
