@@ -1,6 +1,6 @@
 //! Black-box load client for Gatecast and other WebSocket relays.
 //!
-//! Reading order: `cli` → `fanout`, `idle`, `floor`, `compare` (one command each) → `relay` (one measured run) →
+//! Reading order: `cli` → `fanout`, `idle`, `floor`, `cluster`, `compare` (one command each) → `relay` (one measured run) →
 //! `fleet` (all sockets) → `conn` (one socket) → `frame`, `handshake`. Beside it: `sequence` judges deliveries,
 //! `process` reads `/proc`, `report` keeps the figures, `goals` judges them by the names of `works`. `faults` is a world of its own: it judges promises, not speed.
 //!
