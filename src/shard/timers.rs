@@ -12,6 +12,9 @@ use crate::close::Close;
 use crate::codec::{Opcode, encode};
 use crate::connection::Due;
 
+/// Stale timers that are not worth a look at all of them.
+const STALE_TIMERS: usize = 1_024;
+
 /// Moments, earliest first.
 #[derive(Debug, Default)]
 pub(super) struct Timers(BinaryHeap<Reverse<(Instant, usize)>>);
@@ -23,6 +26,14 @@ impl Timers {
 
     fn push(&mut self, at: Instant, key: usize) {
         self.0.push(Reverse((at, key)));
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn retain(&mut self, mut is_valid: impl FnMut(Instant, usize) -> bool) {
+        self.0.retain(|Reverse((at, key))| is_valid(*at, *key));
     }
 
     fn pop_due(&mut self, now: Instant) -> Option<(Instant, usize)> {
@@ -39,6 +50,17 @@ impl Shard {
         if connection.timer_at <= self.now || at < connection.timer_at {
             connection.timer_at = at;
             self.timers.push(at, key);
+            self.forget_stale_timers();
+        }
+    }
+
+    /// Keeps clients that come and go from piling up timers until these fire: there are never more stale ones than valid ones,
+    /// but for a few.
+    fn forget_stale_timers(&mut self) {
+        if self.timers.len() > 2 * self.connections.len() + STALE_TIMERS {
+            let connections = &self.connections;
+            self.timers
+                .retain(|at, key| connections.get(key).is_some_and(|connection| connection.timer_at == at));
         }
     }
 
