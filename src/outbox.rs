@@ -102,7 +102,9 @@ impl Outbox {
                 Err(error) => return Err(error),
             }
         }
-        self.rest = VecDeque::new();
+        if self.rest.capacity() > 0 {
+            self.rest = VecDeque::new();
+        }
         Ok(Written { bytes: written, all: true })
     }
 

@@ -92,6 +92,8 @@ pub(crate) struct Shard {
     unread: Vec<usize>,
     /// Channels whose subscription does not stand yet, and who is to be told.
     joining: HashMap<Channel, Vec<Joining>>,
+    /// The members of the channel that is being served: a write that fails changes the channel's own list.
+    audience: Vec<usize>,
     /// What this turn's messages send to channels.
     publications: Vec<Publication>,
     scratch: Vec<u8>,
@@ -155,6 +157,7 @@ impl Shard {
             dirty: Vec::new(),
             unread: Vec::new(),
             joining: HashMap::new(),
+            audience: Vec::new(),
             publications: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
             now: Instant::now(),

@@ -100,12 +100,13 @@ impl Shard {
                     self.deliver_to(key, &batch, stay, &mut slow);
                 }
             }
-            // Backwards: a member that a failed write removes makes the last one, which has had its turn, take its place.
             channel => {
-                for index in (0..self.members.of(channel).len()).rev() {
-                    let Some(key) = self.members.of(channel).get(index).copied() else { continue };
+                let mut audience = std::mem::take(&mut self.audience);
+                audience.extend_from_slice(self.members.of(channel));
+                for key in audience.drain(..) {
                     self.deliver_to(key, &batch, stay, &mut slow);
                 }
+                self.audience = audience;
             }
         }
         for key in slow {
