@@ -276,11 +276,12 @@ impl Config {
         }
     }
 
-    /// Returns the number of event loops to start.
+    /// Returns the number of event loops to start: unless it is given, one core is left to handshakes, the management API
+    /// and Redis.
     #[must_use]
     pub fn shard_count(&self) -> usize {
         match self.shards {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1)),
             count => count,
         }
     }

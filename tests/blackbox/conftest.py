@@ -31,9 +31,9 @@ def eventually(check, within=10):
 
 
 def clean_environment(extra=None):
-    """The environment without what would configure the program or its clients."""
+    """The environment without what would configure the program or its clients; two shards, wherever the tests run."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GATECAST_", "AWS_", "RUST_LOG"))}
-    return kept | (extra or {})
+    return kept | {"GATECAST_SHARDS": "2"} | (extra or {})
 
 
 def command(*arguments, **environment):

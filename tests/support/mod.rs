@@ -24,6 +24,8 @@ impl Node {
             .env("RUST_LOG", "warn")
             // The load test opens its connections as fast as it can.
             .env("GATECAST_LIMITS_HANDSHAKE_RATE", "1000000")
+            // More than one, wherever the tests run: what crosses from shard to shard is tested too.
+            .env("GATECAST_SHARDS", "2")
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .spawn()

@@ -214,6 +214,8 @@ fn environment(setup: &Setup, fault: &Fault, url: String, number: usize) -> BTre
         ("GATECAST_REDIS_LEASE".to_owned(), format!("{}ms", fault.lease.as_millis())),
         ("GATECAST_REDIS_HEARTBEAT".to_owned(), HEARTBEAT.to_owned()),
         ("GATECAST_NODE_NAME".to_owned(), format!("node{number}")),
+        // What crosses from shard to shard has to survive too, however few the cores.
+        ("GATECAST_SHARDS".to_owned(), "2".to_owned()),
         // The balancer has time to notice, and closes come one by one.
         ("GATECAST_DRAIN_NOTICE".to_owned(), "600ms".to_owned()),
         ("GATECAST_DRAIN_WINDOW".to_owned(), "2s".to_owned()),
