@@ -325,24 +325,32 @@ def posts(node, other, redis):
 
 
 def nodes(gatecast, directory, redis, alive):
-    """What nodes cost that do nothing."""
+    """What nodes cost that do nothing. They do so little that it is made more often: 5 heartbeats a second, then 10 renewals as well."""
     def used():
         begin, cpu = redis.used(), [node.cpu() for node in alive]
         end = settled(redis.used, QUIET / LITTLE)
         return [(b - a) / QUIET for a, b in zip(begin, end)], sum(node.cpu() - old for node, old in zip(alive, cpu)) / QUIET / len(alive)
 
-    clients, (few, each), count = redis.info("connected_clients"), used(), 6
-    constant("node_us", each, "µs of a node a second", f"{len(alive)} nodes that do nothing, {QUIET} s")
-    for name, what, settings in (("node", "", {}), ("beat", ", with a lease of 10 min: heartbeats alone", {"GATECAST_REDIS_LEASE": "10m"})):
-        more = [Node(gatecast, directory, redis, **settings) for _ in range(count)]
-        source = f"{count} nodes more that do nothing, {QUIET} s{what}"
-        if not what:
-            constant("node_redis_clients", (settled(lambda: redis.info("connected_clients")) - clients) / count, "connections to each Redis server", source)
+    def more(lease):
+        """What so many nodes more cost each, by the second: CPU, bytes in and out of Redis; and their connections."""
+        (few, _), clients = used(), redis.info("connected_clients")
+        come = [Node(gatecast, directory, redis, GATECAST_REDIS_HEARTBEAT="200ms", GATECAST_REDIS_LEASE=lease) for _ in range(count)]
+        clients = settled(lambda: redis.info("connected_clients")) - clients
         many, _ = used()
-        constant(f"{name}_redis_us", (many[0] - few[0]) / count, "µs of Redis a second", source)
-        constant(f"{name}_redis_bytes", (many[2] - few[2]) / count, "bytes out of Redis a second", source)
-        for node in more:
+        for node in come:
             node.end()
+        return [(b - a) / count for a, b in zip(few, many)], clients / count
+
+    count = 6
+    constant("node_us", used()[1], "µs of a node a second", f"{len(alive)} nodes that do nothing, {QUIET} s")
+    source = f"{count} nodes more that do nothing, {QUIET} s, heartbeat 200ms, lease"
+    (beats, clients), (both, _) = more("10m"), more("1s")
+    constant("node_redis_clients", clients, "connections to each Redis server", source + " 10m")
+    for name, at, unit in (("us", 0, "µs of Redis a second"), ("bytes", 2, "bytes out of Redis a second")):
+        beat, renewals = beats[at] / 5, both[at] - beats[at]
+        # By default there is a heartbeat a second, and a lease of 10 s.
+        constant(f"beat_redis_{name}", beat, unit, source + " 10m: a heartbeat")
+        constant(f"node_redis_{name}", beat + max(renewals, 0) / 10, unit, source + " 1s, less that, / 10, and a heartbeat")
     redis.ask("SADD", "many", *(f"node-tag-{number:07}" for number in range(1_000)))
     before = redis.used()
     for _ in range(300):

@@ -68,7 +68,11 @@ def summary_table(c, a, loads, measured):
     delivered = [room * a.node.cores / costs.deliver_us for costs in (c, flood)]
     handed = [room / costs.redis_fanout_us for costs in (c, flood)]
     frame = PAYLOAD + c.redis_fanout_bytes + a.wire.packet_bytes
-    names = math.sqrt(room / (c.member_redis_us * 3 / a.redis.lease_seconds))
+    ends = (
+        (room / c.beat_redis_us, f"each server of Redis is busy with heartbeats, {c.beat_redis_us:.0f} µs for each node and second"),
+        (math.sqrt(room / (c.member_redis_us * 3 / a.redis.lease_seconds)), "one server is busy with the names of all nodes, which all nodes read"),
+        (a.redis.clients / c.node_redis_clients, "their connections are all that a server of Redis takes by default"),
+    )
     first = ", ".join(f"{load.name} {max(used, key=used.get)}" for load, size, _, one in for_each(loads, c, a) if size == SIZES[1] for used in [one.node])
     return "\n".join((
         f"- **Connections** cost memory, not CPU: {figure(c.idle_rss_bytes + c.idle_kernel_bytes, 'B')} each, and a ping and its answer "
@@ -78,8 +82,7 @@ def summary_table(c, a, loads, measured):
         f"- **A Redis** accepts {figure(room / c.redis_publish_us)} messages a second one by one, {figure(room / flood.redis_publish_us)} in a flood, and hands "
         f"{figure(handed[0])} to {figure(handed[1])} on to nodes; its network would do {figure(a.target * a.redis.network_bits / 8 / frame)}. "
         "*Messages × nodes that hear them* is what it runs out of, CPU before network.",
-        f"- **One gateway ends** at {count(room / c.beat_redis_us)} nodes, whatever is sent: each server of Redis carries a heartbeat of each node, "
-        f"{c.beat_redis_us:.0f} µs a second; and at {count(names)} nodes all look at the names of all too often for one server.",
+        f"- **One gateway ends**, whatever is sent: {'; '.join(f'at {count(nodes)} nodes {why}' for nodes, why in sorted(ends))}.",
         f"- **First exhausted on a node** at {figure(SIZES[1])}: {first}.",
     ))
 
