@@ -3,19 +3,23 @@
 //! Rule: every count and time has an upper bound, so that no run goes on by itself.
 
 mod compare;
+mod faults;
+mod idle;
+mod messages;
 mod output;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::compare::{ClusterArgs, CompareArgs, Peer};
+pub(crate) use self::faults::{FaultsArgs, YesNo};
+pub(crate) use self::idle::IdleArgs;
+pub(crate) use self::messages::{FanoutArgs, FloorArgs, FloorServerArgs, GroupsArgs};
 pub(crate) use self::output::OutputArgs;
 use crate::dialect::{self, Dialect};
-use crate::faults::sabotage::Sabotage;
 use crate::payload::MIN_BYTES;
 use crate::relay::{Audience, Plan};
 use crate::target::Target;
@@ -23,8 +27,6 @@ use crate::target::Target;
 const MAX_CONNECTIONS: usize = 100_000;
 const MAX_MESSAGES: i64 = 1_000_000;
 const MAX_BYTES: usize = 1 << 20;
-/// Subscribers of a short run of faults.
-const SHORT_SUBSCRIBERS: usize = 12;
 
 /// Black-box load client for WebSocket relays: what a delivery costs, what a connection costs, whether anything is lost.
 #[derive(Debug, Parser)]
@@ -105,138 +107,6 @@ pub(crate) struct DialectArgs {
     pub(crate) message_template: Option<String>,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct IdleArgs {
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
-    /// Connections to open
-    #[arg(long, value_parser = connections)]
-    pub(crate) connections: usize,
-    /// Rounds of opening and closing all of them
-    #[arg(long, default_value_t = 1, value_parser = rounds)]
-    pub(crate) rounds: usize,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct FanoutArgs {
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
-    #[command(flatten)]
-    pub(crate) load: LoadArgs,
-    /// Connections to open; all receive
-    #[arg(long, value_parser = connections)]
-    pub(crate) connections: usize,
-    /// Messages under way at once
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub(crate) window: u32,
-    /// How many of the connections send
-    #[arg(long, default_value_t = 8, value_parser = connections)]
-    pub(crate) senders: usize,
-    #[command(flatten)]
-    pub(crate) dialect: DialectArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct GroupsArgs {
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
-    #[command(flatten)]
-    pub(crate) load: LoadArgs,
-    /// How many groups
-    #[arg(long, value_parser = connections)]
-    pub(crate) groups: usize,
-    /// Connections in each
-    #[arg(long, value_parser = connections)]
-    pub(crate) size: usize,
-    /// Messages under way at once, over all groups
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub(crate) window: u32,
-    /// How many connections of each group send
-    #[arg(long, default_value_t = 8, value_parser = connections)]
-    pub(crate) senders: usize,
-    #[command(flatten)]
-    pub(crate) dialect: DialectArgs,
-    /// What a client sends to join, with `{group}`
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) join_template: Option<String>,
-    /// What the server answers to it
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) join_reply: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct FloorArgs {
-    #[command(flatten)]
-    pub(crate) load: LoadArgs,
-    /// Connections to open; all receive
-    #[arg(long, value_parser = connections)]
-    pub(crate) connections: usize,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct FaultsArgs {
-    /// The gatecast program to start
-    #[arg(long, value_name = "PATH")]
-    pub(crate) gatecast: PathBuf,
-    /// Faults to make; may be given more than once, all if not given
-    #[arg(long, value_name = "NAME")]
-    pub(crate) fault: Vec<String>,
-    /// One round of few faults with few clients, for a quick check
-    #[arg(long)]
-    pub(crate) short: bool,
-    /// Rounds of each fault
-    #[arg(long, default_value_t = 1, value_parser = rounds)]
-    pub(crate) rounds: usize,
-    /// How often the fault is made in a round, each time after the repair of the last
-    #[arg(long, default_value_t = 1, value_parser = |text: &str| within(text, 1, 10))]
-    pub(crate) repeat: usize,
-    /// Nodes
-    #[arg(long, default_value_t = 3, value_parser = |text: &str| within(text, 2, 16))]
-    pub(crate) nodes: usize,
-    /// Clients of the management API that publish, each one message at a time
-    #[arg(long, default_value_t = 4, value_parser = |text: &str| within(text, 1, 64))]
-    pub(crate) publishers: usize,
-    /// WebSocket clients that receive
-    #[arg(long, default_value_t = 30, value_parser = |text: &str| within(text, 1, 1000))]
-    pub(crate) subscribers: usize,
-    /// How many of them also send
-    #[arg(long, default_value_t = 2)]
-    pub(crate) senders: usize,
-    /// Groups, in which all but each first of so many subscribers are
-    #[arg(long, default_value_t = 2, value_parser = |text: &str| within(text, 0, 64))]
-    pub(crate) groups: usize,
-    /// Messages a second of all publishers together
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) rate: u32,
-    /// For all that is drawn by lot
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// Whether a balancer, `haproxy`, stands in front of the nodes
-    #[arg(long, default_value = "yes")]
-    pub(crate) haproxy: YesNo,
-    /// A setting for the nodes, such as `GATECAST_REDIS_ON_OUTAGE=buffer`; may be given more than once
-    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
-    pub(crate) set: Vec<(String, String)>,
-    /// Keep the logs of rounds that failed below this directory
-    #[arg(long, value_name = "DIR")]
-    pub(crate) keep_logs: Option<PathBuf>,
-    /// Falsify the run, to see that it then fails
-    #[arg(long)]
-    pub(crate) sabotage: Option<Sabotage>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum YesNo {
-    Yes,
-    No,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct FloorServerArgs {
-    pub(crate) connections: usize,
-    pub(crate) frame_bytes: usize,
-}
-
 impl TargetArgs {
     /// Returns the server to dial.
     ///
@@ -255,20 +125,6 @@ impl DialectArgs {
     pub(crate) fn to_everybody(&self) -> Result<Dialect> {
         let mut dialect = self.dialect.dialect();
         dialect.message = self.message_template.clone().unwrap_or(dialect.message);
-        dialect.check()
-    }
-}
-
-impl GroupsArgs {
-    /// Returns the dialect, with the user's own texts for groups.
-    ///
-    /// # Errors
-    /// A message has no place for the payload.
-    pub(crate) fn dialect(&self) -> Result<Dialect> {
-        let mut dialect = self.dialect.dialect.dialect();
-        dialect.group_message = self.dialect.message_template.clone().unwrap_or(dialect.group_message);
-        dialect.join = self.join_template.clone().unwrap_or(dialect.join);
-        dialect.join_reply = self.join_reply.clone().unwrap_or(dialect.join_reply);
         dialect.check()
     }
 }
@@ -295,16 +151,6 @@ impl LoadArgs {
     }
 }
 
-impl FaultsArgs {
-    pub(crate) fn subscribers(&self) -> usize {
-        if self.short { self.subscribers.min(SHORT_SUBSCRIBERS) } else { self.subscribers }
-    }
-
-    pub(crate) fn rounds(&self) -> usize {
-        if self.short { 1 } else { self.rounds }
-    }
-}
-
 fn connections(text: &str) -> Result<usize, String> {
     within(text, 1, MAX_CONNECTIONS)
 }
@@ -315,14 +161,6 @@ fn bytes(text: &str) -> Result<usize, String> {
 
 fn rounds(text: &str) -> Result<usize, String> {
     within(text, 1, 100)
-}
-
-fn setting(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
-    if !name.starts_with("GATECAST_") {
-        return Err("must begin with GATECAST_".to_owned());
-    }
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn within(text: &str, low: usize, high: usize) -> Result<usize, String> {

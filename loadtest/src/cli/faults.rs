@@ -1,0 +1,87 @@
+//! The command that makes nodes and Redis fail.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::{rounds, within};
+use crate::faults::sabotage::Sabotage;
+
+/// Subscribers of a short run of faults.
+const SHORT_SUBSCRIBERS: usize = 12;
+
+#[derive(Debug, Args)]
+pub(crate) struct FaultsArgs {
+    /// The gatecast program to start
+    #[arg(long, value_name = "PATH")]
+    pub(crate) gatecast: PathBuf,
+    /// Faults to make; may be given more than once, all if not given
+    #[arg(long, value_name = "NAME")]
+    pub(crate) fault: Vec<String>,
+    /// One round of few faults with few clients, for a quick check
+    #[arg(long)]
+    pub(crate) short: bool,
+    /// Rounds of each fault
+    #[arg(long, default_value_t = 1, value_parser = rounds)]
+    pub(crate) rounds: usize,
+    /// How often the fault is made in a round, each time after the repair of the last
+    #[arg(long, default_value_t = 1, value_parser = |text: &str| within(text, 1, 10))]
+    pub(crate) repeat: usize,
+    /// Nodes
+    #[arg(long, default_value_t = 3, value_parser = |text: &str| within(text, 2, 16))]
+    pub(crate) nodes: usize,
+    /// Clients of the management API that publish, each one message at a time
+    #[arg(long, default_value_t = 4, value_parser = |text: &str| within(text, 1, 64))]
+    pub(crate) publishers: usize,
+    /// WebSocket clients that receive
+    #[arg(long, default_value_t = 30, value_parser = |text: &str| within(text, 1, 1000))]
+    pub(crate) subscribers: usize,
+    /// How many of them also send
+    #[arg(long, default_value_t = 2)]
+    pub(crate) senders: usize,
+    /// Groups, in which all but each first of so many subscribers are
+    #[arg(long, default_value_t = 2, value_parser = |text: &str| within(text, 0, 64))]
+    pub(crate) groups: usize,
+    /// Messages a second of all publishers together
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) rate: u32,
+    /// For all that is drawn by lot
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Whether a balancer, `haproxy`, stands in front of the nodes
+    #[arg(long, default_value = "yes")]
+    pub(crate) haproxy: YesNo,
+    /// A setting for the nodes, such as `GATECAST_REDIS_ON_OUTAGE=buffer`; may be given more than once
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    pub(crate) set: Vec<(String, String)>,
+    /// Keep the logs of rounds that failed below this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep_logs: Option<PathBuf>,
+    /// Falsify the run, to see that it then fails
+    #[arg(long)]
+    pub(crate) sabotage: Option<Sabotage>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum YesNo {
+    Yes,
+    No,
+}
+
+impl FaultsArgs {
+    pub(crate) fn subscribers(&self) -> usize {
+        if self.short { self.subscribers.min(SHORT_SUBSCRIBERS) } else { self.subscribers }
+    }
+
+    pub(crate) fn rounds(&self) -> usize {
+        if self.short { 1 } else { self.rounds }
+    }
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
+    if !name.starts_with("GATECAST_") {
+        return Err("must begin with GATECAST_".to_owned());
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
