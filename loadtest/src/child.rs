@@ -127,6 +127,14 @@ impl Server {
         }
     }
 
+    /// Waits for the next line that was not looked at by [`Self::word`].
+    ///
+    /// # Errors
+    /// It ends or stays silent.
+    pub(crate) fn line(&mut self, limit: Duration) -> Result<String> {
+        Ok(self.lines.recv_timeout(limit)?)
+    }
+
     /// Writes to the server's standard input.
     ///
     /// # Errors
@@ -159,7 +167,10 @@ pub(crate) fn leash(command: &[OsString]) -> Result<()> {
 }
 
 /// Returns the program itself; for a unit test, the one that is built beside it.
-fn this_program() -> Result<PathBuf> {
+///
+/// # Errors
+/// The kernel does not say where it is.
+pub(crate) fn this_program() -> Result<PathBuf> {
     let this = std::env::current_exe().context("cannot find this program")?;
     if cfg!(test) {
         let built = this.parent().and_then(Path::parent).context("no folder of programs")?;

@@ -7,6 +7,7 @@ mod faults;
 mod idle;
 mod messages;
 mod output;
+mod post;
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -16,9 +17,12 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::compare::{ClusterArgs, CompareArgs, Peer};
 pub(crate) use self::faults::{FaultsArgs, YesNo};
-pub(crate) use self::idle::IdleArgs;
-pub(crate) use self::messages::{FanoutArgs, FloorArgs, FloorServerArgs, GroupsArgs};
+pub(crate) use self::idle::{ChurnArgs, CrowdArgs, IdleArgs, StormArgs};
+pub(crate) use self::messages::{
+    BroadcastArgs, FanoutArgs, FloodArgs, FloorArgs, FloorServerArgs, GroupsArgs, LatencyArgs,
+};
 pub(crate) use self::output::OutputArgs;
+pub(crate) use self::post::PostArgs;
 use crate::dialect::{self, Dialect};
 use crate::payload::MIN_BYTES;
 use crate::relay::{Audience, Plan};
@@ -43,10 +47,20 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Memory of connections that do nothing
     Idle(IdleArgs),
+    /// How fast connections open, and what an opening costs
+    Storm(StormArgs),
+    /// Memory of connections that are opened and closed again and again
+    Churn(ChurnArgs),
     /// One message to every connection
     Fanout(FanoutArgs),
+    /// The same with 32 messages under way
+    Flood(FloodArgs),
+    /// Latency at a given rate of messages, whatever the server does
+    Latency(LatencyArgs),
     /// Messages to groups, by random senders
     Groups(GroupsArgs),
+    /// Posts of the management API to single connections
+    Post(PostArgs),
     /// The reference: a bare loop of send(2) over the sockets
     Floor(FloorArgs),
     /// Nodes on one Redis, loaded as one server
@@ -60,6 +74,9 @@ pub(crate) enum Command {
     /// The bare server of `floor`
     #[command(hide = true)]
     FloorServer(FloorServerArgs),
+    /// Holds a part of the connections of another loadtest
+    #[command(hide = true)]
+    Worker(WorkerArgs),
     /// Runs a command that ends when its parent does
     #[command(hide = true)]
     Leash {
@@ -73,12 +90,29 @@ pub(crate) struct TargetArgs {
     /// Server to load: ws://127.0.0.1:PORT/PATH
     #[arg(long)]
     pub(crate) url: String,
-    /// Its process, whose CPU and memory are read from /proc
-    #[arg(long)]
-    pub(crate) pid: u32,
+    /// Its process, whose CPU and memory are read from /proc; more than once for a server of several, which are summed
+    #[arg(long, required = true)]
+    pub(crate) pid: Vec<u32>,
     /// Allow a target that is not a loopback address
     #[arg(long)]
     pub(crate) allow_remote: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkersArgs {
+    /// Processes that hold the connections; as few as the limit on open files allows, if not given
+    #[arg(long, value_parser = |text: &str| within(text, 1, 64))]
+    pub(crate) processes: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkerArgs {
+    #[arg(long)]
+    pub(crate) url: String,
+    #[arg(long)]
+    pub(crate) allow_remote: bool,
+    #[command(flatten)]
+    pub(crate) dialect: DialectArgs,
 }
 
 #[derive(Debug, Args)]
@@ -161,6 +195,11 @@ fn bytes(text: &str) -> Result<usize, String> {
 
 fn rounds(text: &str) -> Result<usize, String> {
     within(text, 1, 100)
+}
+
+fn rate(text: &str, high: f64) -> Result<f64, String> {
+    let value = text.parse().map_err(|err| format!("{err}"))?;
+    if (0.1..=high).contains(&value) { Ok(value) } else { Err(format!("must be 0.1 to {high}")) }
 }
 
 fn within(text: &str, low: usize, high: usize) -> Result<usize, String> {

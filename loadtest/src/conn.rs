@@ -11,14 +11,27 @@ use mio::net::TcpStream;
 use crate::dialect::{Envelope, Heard};
 use crate::frame::{self, Frame, Opcode};
 use crate::handshake;
+use crate::http;
 
 /// What a connection tells whoever drives it.
 #[derive(Debug)]
 pub(crate) enum Incoming<'a> {
+    /// From now on messages may be sent.
+    Opened,
     Text(&'a [u8]),
     Binary,
+    /// The status of an answer to an HTTP request.
+    Answer(u16),
     /// The connection is gone; nothing follows.
     Closed,
+}
+
+/// What goes over a connection once it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speech {
+    Frames(Envelope),
+    /// Answers to the requests that were sent as bytes.
+    Http,
 }
 
 /// How far a connection is.
@@ -41,7 +54,7 @@ pub(crate) struct Conn {
     state: State,
     /// What to send when TCP is there; none for a bare server, whose connections open at once.
     request: Option<Vec<u8>>,
-    envelope: Envelope,
+    speech: Speech,
     /// The beginning of a frame whose rest has not come.
     partial: Vec<u8>,
     /// What the socket did not take yet.
@@ -49,12 +62,17 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
-    pub(crate) fn new(stream: TcpStream, request: Option<Vec<u8>>, envelope: Envelope) -> Self {
-        Self { stream, state: State::Dialling, request, envelope, partial: Vec::new(), unsent: Vec::new() }
+    pub(crate) fn new(stream: TcpStream, request: Option<Vec<u8>>, speech: Speech) -> Self {
+        Self { stream, state: State::Dialling, request, speech, partial: Vec::new(), unsent: Vec::new() }
     }
 
     pub(crate) fn state(&self) -> State {
         self.state
+    }
+
+    /// Returns whether it is a WebSocket, to which one says goodbye.
+    pub(crate) fn has_frames(&self) -> bool {
+        matches!(self.speech, Speech::Frames(_))
     }
 
     pub(crate) fn stream_mut(&mut self) -> &mut TcpStream {
@@ -163,24 +181,32 @@ impl Conn {
     }
 
     fn parse(&mut self, bytes: &[u8], deliver: &mut impl FnMut(Incoming<'_>)) -> Result<usize> {
+        let Speech::Frames(envelope) = self.speech else {
+            return parse_answers(bytes, deliver);
+        };
         let mut used = 0;
         if self.state == State::Upgrading {
             let Some(head) = handshake::accept(bytes)? else {
                 return Ok(0);
             };
-            self.state = if self.envelope.has_welcome() { State::Greeting } else { State::Open };
+            self.state = if envelope.has_welcome() { State::Greeting } else { State::Open };
             used = head;
         }
         while let Some((frame, len)) = frame::decode(bytes.get(used..).unwrap_or_default())? {
             used += len;
-            self.on_frame(&frame, deliver)?;
+            self.on_frame(envelope, &frame, deliver)?;
         }
         Ok(used)
     }
 
-    fn on_frame(&mut self, frame: &Frame<'_>, deliver: &mut impl FnMut(Incoming<'_>)) -> Result<()> {
+    fn on_frame(
+        &mut self,
+        envelope: Envelope,
+        frame: &Frame<'_>,
+        deliver: &mut impl FnMut(Incoming<'_>),
+    ) -> Result<()> {
         match frame.opcode {
-            Opcode::Text => self.on_text(frame.payload, deliver)?,
+            Opcode::Text => self.on_text(envelope.read(frame.payload), deliver)?,
             Opcode::Binary => deliver(Incoming::Binary),
             Opcode::Ping => self.answer(Opcode::Pong, frame.payload)?,
             Opcode::Pong => {}
@@ -192,8 +218,8 @@ impl Conn {
         Ok(())
     }
 
-    fn on_text(&mut self, text: &[u8], deliver: &mut impl FnMut(Incoming<'_>)) -> Result<()> {
-        match self.envelope.read(text) {
+    fn on_text(&mut self, heard: Heard<'_>, deliver: &mut impl FnMut(Incoming<'_>)) -> Result<()> {
+        match heard {
             Heard::Payload(payload) => deliver(Incoming::Text(payload)),
             Heard::Question(reply) => self.answer(Opcode::Text, reply.as_bytes())?,
             Heard::Welcome => self.state = State::Open,
@@ -206,6 +232,15 @@ impl Conn {
         frame::encode_client(&mut wire, opcode, payload);
         self.send(&wire)
     }
+}
+
+fn parse_answers(bytes: &[u8], deliver: &mut impl FnMut(Incoming<'_>)) -> Result<usize> {
+    let mut used = 0;
+    while let Some((status, len)) = http::decode(bytes.get(used..).unwrap_or_default())? {
+        used += len;
+        deliver(Incoming::Answer(status));
+    }
+    Ok(used)
 }
 
 fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> Result<usize> {

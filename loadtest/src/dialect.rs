@@ -35,7 +35,7 @@ pub(crate) enum Envelope {
 }
 
 /// What a text from the server is.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heard<'a> {
     Payload(&'a [u8]),
     /// To be answered by this.
@@ -45,6 +45,14 @@ pub(crate) enum Heard<'a> {
 }
 
 impl Name {
+    /// Returns the name as the command line has it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Gatecast => "gatecast",
+            Self::Socketio => "socketio",
+        }
+    }
+
     pub(crate) fn dialect(self) -> Dialect {
         let (message, group_message, join, envelope) = match self {
             Self::Gatecast => (

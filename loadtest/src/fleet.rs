@@ -3,28 +3,28 @@
 //! Rule: the client must stay cheap, since it shares the cores with the server it measures: one shared read buffer,
 //! no task, timer or buffer per connection.
 
+mod opening;
+
 use std::io::ErrorKind;
+use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
-use crate::conn::{Conn, Incoming, State};
+pub(crate) use self::opening::{Opened, Pace};
+use crate::conn::{Conn, Incoming, Speech, State};
 use crate::dialect::Envelope;
 use crate::frame::{self, Opcode};
 use crate::handshake;
 use crate::progress;
 use crate::target::Target;
 
-/// Handshakes under way at once: enough to keep a server busy, below any listen backlog.
-const DIALS_UNDER_WAY: usize = 128;
-/// A server that has not taken all connections by then never will; 15,000 take about two seconds.
-const OPEN_LIMIT: Duration = Duration::from_secs(60);
 /// How long a server may take to answer our close frames.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 /// Longest sleep between two looks at the clock.
@@ -35,11 +35,14 @@ const ALARM: Token = Token(usize::MAX);
 /// Fits a flood's worth of frames for one connection in one read.
 const SCRATCH_BYTES: usize = 128 << 10;
 
-/// Whether connections speak WebSocket or only carry frames, as those to the floor do.
+/// How connections begin, and what they carry then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
     Handshake(Envelope),
+    /// Frames from the first byte on, as from the floor.
     Bare,
+    /// Requests and answers.
+    Http,
 }
 
 /// Many connections to one server, which may have several nodes.
@@ -60,29 +63,6 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Opens `n` connections, to the targets in turn, and returns when all of them are open.
-    ///
-    /// # Errors
-    /// The first connection that fails, or the time limit.
-    pub(crate) fn open(targets: &[Target], n: usize, opening: Opening) -> Result<Self> {
-        let mut targets = targets.iter().cycle();
-        let mut fleet = Self::empty()?;
-        let started = Instant::now();
-        while fleet.n_open < n {
-            while fleet.conns.len() < n && fleet.conns.len() - fleet.n_open < DIALS_UNDER_WAY {
-                fleet.dial(targets.next().context("no target")?, opening)?;
-            }
-            fleet.turn(TICK, &mut |_, _| {})?;
-            if let Some(reason) = fleet.first_loss.take() {
-                bail!("connection lost after {} of {n} were open: {reason}", fleet.n_open);
-            }
-            if started.elapsed() > OPEN_LIMIT {
-                bail!("only {} of {n} connections opened in {OPEN_LIMIT:?}", fleet.n_open);
-            }
-        }
-        Ok(fleet)
-    }
-
     /// Returns how many connections were lost since the fleet opened.
     pub(crate) fn n_closed(&self) -> usize {
         self.n_closed
@@ -98,10 +78,21 @@ impl Fleet {
     /// # Errors
     /// There is no such connection.
     pub(crate) fn send_text(&mut self, nth: usize, text: &str) -> Result<()> {
+        let mut wire = mem::take(&mut self.outgoing);
+        wire.clear();
+        frame::encode_client(&mut wire, Opcode::Text, text.as_bytes());
+        let res = self.send_bytes(nth, &wire);
+        self.outgoing = wire;
+        res
+    }
+
+    /// Sends bytes as they are; never waits for the socket.
+    ///
+    /// # Errors
+    /// There is no such connection.
+    pub(crate) fn send_bytes(&mut self, nth: usize, bytes: &[u8]) -> Result<()> {
         let conn = self.conns.get_mut(nth).with_context(|| format!("there is no connection {nth}"))?;
-        self.outgoing.clear();
-        frame::encode_client(&mut self.outgoing, Opcode::Text, text.as_bytes());
-        if let Err(err) = conn.send(&self.outgoing) {
+        if let Err(err) = conn.send(bytes) {
             self.lose(nth, &err);
         }
         Ok(())
@@ -136,6 +127,7 @@ impl Fleet {
             }
             if !was_open && conn.state() == State::Open {
                 self.n_open += 1;
+                handler(nth, Incoming::Opened);
             }
             if let Err(err) = res {
                 conn.set_closed();
@@ -182,6 +174,10 @@ impl Fleet {
             let Some(conn) = self.conns.get_mut(nth) else {
                 continue;
             };
+            if !conn.has_frames() && conn.state() != State::Closed {
+                conn.set_closed();
+                self.n_closed += 1;
+            }
             if let Err(err) = conn.send(&goodbye) {
                 self.lose(nth, &err);
             }
@@ -197,7 +193,11 @@ impl Fleet {
         Ok(())
     }
 
-    fn empty() -> Result<Self> {
+    /// Returns a fleet without connections.
+    ///
+    /// # Errors
+    /// The kernel has no descriptors left.
+    pub(crate) fn empty() -> Result<Self> {
         let poll = Poll::new().context("cannot open an epoll")?;
         let alarm = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
         // Edge-triggered: it need not be read, each expiry is an event of its own.
@@ -218,12 +218,14 @@ impl Fleet {
     fn dial(&mut self, target: &Target, opening: Opening) -> Result<()> {
         let nth = self.conns.len();
         let stream = target.dial(nth)?;
-        let mut conn = match opening {
+        let (request, speech) = match opening {
             Opening::Handshake(envelope) => {
-                Conn::new(stream, Some(handshake::request(target).into_bytes()), envelope)
+                (Some(handshake::request(target).into_bytes()), Speech::Frames(envelope))
             }
-            Opening::Bare => Conn::new(stream, None, Envelope::Plain),
+            Opening::Bare => (None, Speech::Frames(Envelope::Plain)),
+            Opening::Http => (None, Speech::Http),
         };
+        let mut conn = Conn::new(stream, request, speech);
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll
             .registry()

@@ -1,6 +1,7 @@
 //! Black-box load client for Gatecast and other WebSocket relays.
 //!
-//! Reading order: `cli` → `fanout`, `idle`, `floor`, `cluster`, `compare` (one command each) → `relay` (one measured run) →
+//! Reading order: `cli` → `fanout`, `latency`, `idle`, `storm`, `post`, `floor`, `cluster`, `compare` (the commands) →
+//! `crowd` (connections of one process or several) → `relay` (one measured run) →
 //! `fleet` (all sockets) → `conn` (one socket) → `frame`, `handshake`. Beside it: `sequence` judges deliveries,
 //! `process` reads `/proc`, `report` keeps the figures, `goals` judges them by the names of `works`. `faults` is a world of its own: it judges promises, not speed.
 //!
@@ -12,6 +13,7 @@ mod cli;
 mod cluster;
 mod compare;
 mod conn;
+mod crowd;
 mod dialect;
 mod fanout;
 mod faults;
@@ -20,9 +22,13 @@ mod floor;
 mod frame;
 mod goals;
 mod handshake;
+mod http;
 mod idle;
+mod join;
+mod latency;
 mod payload;
 mod plot;
+mod post;
 mod process;
 mod progress;
 mod random;
@@ -30,6 +36,7 @@ mod relay;
 mod report;
 mod sequence;
 mod servers;
+mod storm;
 mod target;
 mod works;
 
@@ -55,8 +62,13 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<ExitCode> {
     let report = match &cli.command {
         Command::Idle(args) => idle::idle(args)?,
+        Command::Storm(args) => storm::storm(args)?,
+        Command::Churn(args) => idle::churn(args)?,
         Command::Fanout(args) => fanout::fanout(args)?,
+        Command::Flood(args) => fanout::flood(args)?,
+        Command::Latency(args) => latency::latency(args)?,
         Command::Groups(args) => fanout::groups(args)?,
+        Command::Post(args) => post::post(args)?,
         Command::Floor(args) => floor::floor(args)?,
         Command::Cluster(args) => cluster::cluster(args)?,
         Command::Compare(args) => compare::compare(args)?,
@@ -66,6 +78,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             return Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::FloorServer(args) => return floor::serve(args).map(|()| ExitCode::SUCCESS),
+        Command::Worker(args) => return crowd::serve(args).map(|()| ExitCode::SUCCESS),
         Command::Leash { command } => return child::leash(command).map(|()| ExitCode::SUCCESS),
     };
     hand_out(&report, cli)

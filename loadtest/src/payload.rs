@@ -10,7 +10,7 @@ const NUMBER: usize = 8;
 pub(crate) const MIN_BYTES: usize = TAG + NUMBER;
 
 /// Builds and reads the payloads of one run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Payloads {
     /// Differs from run to run, so that a message of an earlier run is not taken for ours.
     tag: String,
@@ -23,10 +23,16 @@ impl Payloads {
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let tag =
             (u64::from(std::process::id()) << 32) ^ u64::from(now.subsec_nanos()) ^ (now.as_secs() << 30);
-        Self {
-            tag: format!("{:08x}", tag & 0xffff_ffff),
-            padding: "x".repeat(bytes.saturating_sub(MIN_BYTES)),
-        }
+        Self::with_tag(format!("{:08x}", tag & 0xffff_ffff), bytes)
+    }
+
+    /// Prepares payloads of exactly `bytes` with the tag of another process' [`Self::tag`].
+    pub(crate) fn with_tag(tag: String, bytes: usize) -> Self {
+        Self { tag, padding: "x".repeat(bytes.saturating_sub(MIN_BYTES)) }
+    }
+
+    pub(crate) fn tag(&self) -> &str {
+        &self.tag
     }
 
     /// Returns the payload of message `number`, which must be below 10⁸.

@@ -12,14 +12,17 @@ use rustix::param::clock_ticks_per_second;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
+/// Standard streams, epoll, /proc files and pipes to children.
+const OTHER_FILES: usize = 32;
+
 /// A process whose use of the machine is measured.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Process {
     pid: u32,
 }
 
 /// The processes that are one server together.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Processes {
     pub(crate) nodes: Vec<Process>,
     /// The Redis in which the nodes meet.
@@ -38,7 +41,7 @@ pub(crate) struct Meter<'a> {
 }
 
 /// What was used between two moments.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Spent {
     pub(crate) elapsed: Duration,
     /// Of all nodes together.
@@ -97,8 +100,16 @@ impl Process {
 }
 
 impl Processes {
-    pub(crate) fn single(pid: u32) -> Self {
-        Process::new(pid).into()
+    pub(crate) fn new(pids: &[u32]) -> Self {
+        Self { nodes: pids.iter().map(|pid| Process::new(*pid)).collect(), store: None }
+    }
+
+    /// Returns the resident set of all nodes in bytes.
+    ///
+    /// # Errors
+    /// One is gone.
+    pub(crate) fn rss(&self) -> Result<u64> {
+        self.nodes.iter().map(|node| node.rss()).sum()
     }
 
     /// Returns the CPU time used so far by all nodes, and by what they meet in.
@@ -174,17 +185,21 @@ impl Machine {
 /// # Errors
 /// They do not fit.
 pub(crate) fn reserve_files(n: usize) -> Result<()> {
+    let room = connections_of_a_process()?;
+    anyhow::ensure!(n <= room, "{n} connections do not fit below the hard limit: {room} do");
+    Ok(())
+}
+
+/// Raises the limit on open files as far as it goes, and returns how many connections fit below it.
+///
+/// # Errors
+/// The kernel refuses.
+pub(crate) fn connections_of_a_process() -> Result<usize> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
         .context("cannot raise RLIMIT_NOFILE")?;
-    // Standard streams, epoll, /proc files and pipes to children.
-    let needed = n as u64 + 32;
-    anyhow::ensure!(
-        limit.maximum.is_none_or(|maximum| maximum >= needed),
-        "{n} connections do not fit below the hard limit of {} open files",
-        limit.maximum.unwrap_or_default()
-    );
-    Ok(())
+    let files = limit.maximum.map_or(usize::MAX, |maximum| usize::try_from(maximum).unwrap_or(usize::MAX));
+    Ok(files.saturating_sub(OTHER_FILES))
 }
 
 /// Returns the memory of the kernel's own objects, sockets among them, in bytes.

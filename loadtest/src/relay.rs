@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use crate::conn::Incoming;
 use crate::fleet::Fleet;
 use crate::payload::Payloads;
 use crate::process::{Meter, Processes, Spent};
 use crate::random::Random;
+use crate::report::histogram;
 use crate::sequence::Sequence;
 
 /// Nothing delivered for so long means that what is missing is lost.
@@ -21,11 +23,11 @@ const STALL: Duration = Duration::from_secs(10);
 /// How long to listen for duplicates after the last delivery.
 const SETTLE: Duration = Duration::from_millis(200);
 const TICK: Duration = Duration::from_millis(50);
-/// An hour, the longest round there is.
-const LONGEST_NANOS: u64 = 3_600_000_000_000;
+/// Time to get ready, so that the first message can be sent when it is due.
+const LEAD: Duration = Duration::from_millis(20);
 
 /// Whom a message is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Audience {
     /// All connections, which are one group in the plan.
     Everybody,
@@ -34,7 +36,7 @@ pub(crate) enum Audience {
 }
 
 /// What to send, and to how many.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) audience: Audience,
     pub(crate) groups: usize,
@@ -51,24 +53,49 @@ pub(crate) struct Plan {
     pub(crate) limit: Duration,
 }
 
+/// What of a plan is done by this process. Others may do the rest at the same time: by the plan alone each knows who sends
+/// what when, so that it needs to hear nothing of them. Only a plan with a rate and one group can be shared.
+#[derive(Clone, Debug)]
+pub(crate) struct Share {
+    /// The first of its connections, of those of the plan.
+    pub(crate) first: usize,
+    pub(crate) n: usize,
+    /// The same for all, as are the random choices.
+    pub(crate) payloads: Payloads,
+    /// When the first message is due.
+    pub(crate) start: Instant,
+}
+
 /// A message to be sent.
 #[derive(Debug)]
 pub(crate) struct Post<'a> {
+    /// A connection of this process.
     pub(crate) sender: usize,
     pub(crate) group: usize,
     pub(crate) payload: &'a str,
 }
 
 /// What a run showed.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     pub(crate) deliveries: u64,
     pub(crate) spent: Spent,
     /// Nanoseconds from sending to the last receiver; at a rate, from the moment a message is due to each receiver.
+    #[serde(with = "histogram")]
     pub(crate) latency: Histogram<u64>,
-    /// Whether messages were sent at a rate.
-    pub(crate) is_open_loop: bool,
+    /// What is known besides where messages were sent at a rate.
+    pub(crate) open_loop: Option<OpenLoop>,
     pub(crate) faults: Vec<String>,
+}
+
+/// See [`Outcome`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct OpenLoop {
+    /// Nanoseconds from the moment each message is due to its last receiver, by number; 0 if one is missing.
+    pub(crate) last: Vec<u64>,
+    /// How late the client itself was: nanoseconds from the moment a message is due until it was sent.
+    #[serde(with = "histogram")]
+    pub(crate) lag: Histogram<u64>,
 }
 
 struct Sent {
@@ -76,14 +103,20 @@ struct Sent {
     slot: usize,
     number: u32,
     missing: usize,
+    /// When it was sent, or was due.
     at: Instant,
+    /// From then to its last receiver.
+    took: Option<Duration>,
 }
 
 struct Relay<'a> {
     plan: &'a Plan,
-    payloads: Payloads,
+    share: Share,
     random: Random,
-    /// By number of the message, as carried in its payload.
+    /// How many messages it was the time for.
+    due: usize,
+    /// By number of the message, as carried in its payload. One that another process sends may be here before it is due
+    /// by our clock, as it is heard first.
     sent: Vec<Sent>,
     /// Messages sent so far, by group and slot.
     counts: Vec<u32>,
@@ -93,6 +126,7 @@ struct Relay<'a> {
     deliveries: u64,
     unparsed: u64,
     latency: Histogram<u64>,
+    lag: Histogram<u64>,
 }
 
 /// Runs `plan` over the open connections of `fleet`; `emit` hands one message to the server.
@@ -103,12 +137,25 @@ pub(crate) fn run(
     fleet: &mut Fleet,
     plan: &Plan,
     server: &Processes,
+    emit: impl FnMut(&mut Fleet, &Post<'_>) -> Result<()>,
+) -> Result<Outcome> {
+    run_share(fleet, (plan, Share::whole(plan)), server, emit)
+}
+
+/// Runs a share of a plan, from its start on, as [`run`] does.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_share(
+    fleet: &mut Fleet,
+    (plan, share): (&Plan, Share),
+    server: &Processes,
     mut emit: impl FnMut(&mut Fleet, &Post<'_>) -> Result<()>,
 ) -> Result<Outcome> {
-    let mut relay = Relay::new(plan)?;
+    let mut relay = Relay::new(plan, share)?;
     let meter = Meter::start(server)?;
     let cut = relay.drive(fleet, &mut emit)?;
-    let spent = meter.stop()?;
+    let spent = Spent { elapsed: relay.share.start.elapsed(), ..meter.stop()? };
     relay.settle(fleet)?;
     Ok(relay.into_outcome(spent, cut, fleet))
 }
@@ -121,26 +168,75 @@ impl Plan {
         Self { audience, groups, group_size, senders, messages, bytes, window, rate: None, limit }
     }
 
+    /// Returns the moment, after the start, at which a message is due; none where the window decides.
+    fn due(&self, number: usize) -> Option<Duration> {
+        self.rate.map(|rate| Duration::from_secs_f64(number as f64 / rate))
+    }
+
     /// Returns a tenth of the plan, to touch memory and fill caches before anything is measured.
     pub(crate) fn warm_up(&self) -> Self {
         Self { messages: self.messages.div_ceil(10), ..self.clone() }
     }
 }
 
+impl Sent {
+    fn nanos(&self) -> u64 {
+        u64::try_from(self.took.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Outcome {
+    /// Takes in what another process showed in its share of the same plan.
+    ///
+    /// # Errors
+    /// None that is known: all histograms are made alike.
+    pub(crate) fn merge(&mut self, other: Self) -> Result<()> {
+        self.deliveries += other.deliveries;
+        // Each read the server's clock and the machine's, and took the others of us for strangers.
+        let Spent { elapsed, server_cpu, store_cpu, client_cpu, others_cpu } = &mut self.spent;
+        *others_cpu =
+            (*others_cpu).min(other.spent.others_cpu + *client_cpu).saturating_sub(other.spent.client_cpu);
+        *client_cpu += other.spent.client_cpu;
+        *elapsed = (*elapsed).max(other.spent.elapsed);
+        *server_cpu = (*server_cpu).max(other.spent.server_cpu);
+        *store_cpu = (*store_cpu).max(other.spent.store_cpu);
+        self.faults.extend(other.faults);
+        self.latency.add(&other.latency)?;
+        if let (Some(ours), Some(theirs)) = (&mut self.open_loop, &other.open_loop) {
+            ours.lag.add(&theirs.lag)?;
+            for (last, other) in ours.last.iter_mut().zip(&theirs.last) {
+                *last = if *last == 0 || *other == 0 { 0 } else { (*last).max(*other) };
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Share {
+    /// Returns all of a plan, from now on.
+    pub(crate) fn whole(plan: &Plan) -> Self {
+        let n = plan.groups * plan.group_size;
+        let lead = if plan.rate.is_some() { LEAD } else { Duration::ZERO };
+        Self { first: 0, n, payloads: Payloads::new(plan.bytes), start: Instant::now() + lead }
+    }
+}
+
 impl<'a> Relay<'a> {
-    fn new(plan: &'a Plan) -> Result<Self> {
+    fn new(plan: &'a Plan, share: Share) -> Result<Self> {
         Ok(Self {
             plan,
-            payloads: Payloads::new(plan.bytes),
             random: Random::new(0x6761_7465),
+            due: 0,
             sent: Vec::new(),
             counts: vec![0; plan.groups * plan.senders],
-            sequence: Sequence::new(plan.groups * plan.group_size, plan.senders),
+            sequence: Sequence::new(share.n, plan.senders),
             under_way: 0,
             completed: 0,
             deliveries: 0,
             unparsed: 0,
-            latency: Histogram::new_with_bounds(1, LONGEST_NANOS, 3)?,
+            latency: histogram::empty()?,
+            lag: histogram::empty()?,
+            share,
         })
     }
 
@@ -150,10 +246,10 @@ impl<'a> Relay<'a> {
         fleet: &mut Fleet,
         emit: &mut impl FnMut(&mut Fleet, &Post<'_>) -> Result<()>,
     ) -> Result<Option<String>> {
-        let started = Instant::now();
+        let started = self.share.start;
         let mut heard = (self.deliveries, started);
         while self.completed < self.plan.messages {
-            self.post_due(fleet, emit, started)?;
+            self.post_due(fleet, emit)?;
             fleet.turn(TICK, &mut |conn, incoming| self.on_incoming(conn, &incoming))?;
             let now = Instant::now();
             if self.deliveries > heard.0 {
@@ -186,42 +282,57 @@ impl<'a> Relay<'a> {
         &mut self,
         fleet: &mut Fleet,
         emit: &mut impl FnMut(&mut Fleet, &Post<'_>) -> Result<()>,
-        started: Instant,
     ) -> Result<()> {
-        while self.sent.len() < self.plan.messages as usize {
+        while self.due < self.plan.messages as usize {
             let now = Instant::now();
-            let due = match self.plan.rate {
-                Some(rate) => started + Duration::from_secs_f64(self.sent.len() as f64 / rate),
+            let at = match self.plan.due(self.due) {
+                Some(due) => self.share.start + due,
                 None if self.under_way < self.plan.window => now,
                 None => break,
             };
-            if due > now {
-                return fleet.wake_in(due - now);
+            if at > now {
+                return fleet.wake_in(at - now);
             }
-            self.post(fleet, emit, due)?;
+            let number = self.due;
+            self.due += 1;
+            if self.sent.len() == number {
+                self.draw(at);
+            }
+            self.post(fleet, emit, number)?;
         }
         Ok(())
     }
 
+    /// Decides who sends the next message, as every process does that has a share.
+    fn draw(&mut self, at: Instant) {
+        let Plan { groups, senders, .. } = *self.plan;
+        let (group, slot) = (self.random.below(groups), self.random.below(senders));
+        let Some(count) = self.counts.get_mut(group * senders + slot) else { return };
+        let number = *count;
+        *count += 1;
+        let missing = match self.plan.audience {
+            Audience::Everybody => self.share.n,
+            Audience::Group => self.plan.group_size,
+        };
+        self.under_way += 1;
+        self.sent.push(Sent { group, slot, number, missing, at, took: None });
+    }
+
+    /// Sends message `number`, if its sender is a connection of this process.
     fn post(
         &mut self,
         fleet: &mut Fleet,
         emit: &mut impl FnMut(&mut Fleet, &Post<'_>) -> Result<()>,
-        at: Instant,
+        number: usize,
     ) -> Result<()> {
-        let Plan { groups, group_size, senders, .. } = *self.plan;
-        let (group, slot) = (self.random.below(groups), self.random.below(senders));
-        let Some(count) = self.counts.get_mut(group * senders + slot) else {
-            return Ok(());
-        };
-        let number = *count;
-        *count += 1;
-        let payload = self.payloads.build(u32::try_from(self.sent.len())?);
-        self.sent.push(Sent { group, slot, number, missing: group_size, at });
-        self.under_way += 1;
+        let Plan { group_size, senders, .. } = *self.plan;
+        let Some(Sent { group, slot, at, .. }) = self.sent.get(number) else { return Ok(()) };
         // Spread over the group, so that senders are not neighbours in the server's tables.
-        let sender = group * group_size + slot * (group_size / senders);
-        emit(fleet, &Post { sender, group, payload: &payload })
+        let sender = (group * group_size + slot * (group_size / senders)).checked_sub(self.share.first);
+        let Some(sender) = sender.filter(|sender| *sender < self.share.n) else { return Ok(()) };
+        histogram::record(&mut self.lag, at.elapsed());
+        let payload = self.share.payloads.build(u32::try_from(number)?);
+        emit(fleet, &Post { sender, group: *group, payload: &payload })
     }
 
     fn on_incoming(&mut self, conn: usize, incoming: &Incoming<'_>) {
@@ -231,28 +342,33 @@ impl<'a> Relay<'a> {
                     self.unparsed += 1;
                 }
             }
-            Incoming::Binary => self.unparsed += 1,
+            Incoming::Binary | Incoming::Answer(_) => self.unparsed += 1,
             // The fleet counts these.
-            Incoming::Closed => {}
+            Incoming::Opened | Incoming::Closed => {}
         }
     }
 
     /// Returns nothing for a message that is not ours, was changed, or was not meant for this connection.
     fn on_text(&mut self, conn: usize, payload: &[u8]) -> Option<()> {
-        let number = self.payloads.number(payload)?;
-        let sent =
-            self.sent.get_mut(number as usize).filter(|sent| conn / self.plan.group_size == sent.group)?;
+        let number = self.share.payloads.number(payload)?;
+        while self.sent.len() <= number as usize && number < self.plan.messages {
+            let due = self.plan.due(self.sent.len())?;
+            self.draw(self.share.start + due);
+        }
+        let group = (conn + self.share.first) / self.plan.group_size;
+        let sent = self.sent.get_mut(number as usize).filter(|sent| group == sent.group)?;
         if self.sequence.on_message(conn, sent.slot, sent.number) {
             self.deliveries += 1;
             sent.missing -= 1;
+            let took = sent.at.elapsed();
             let is_done = sent.missing == 0;
             if is_done {
+                sent.took = Some(took);
                 self.under_way -= 1;
                 self.completed += 1;
             }
             if is_done || self.plan.rate.is_some() {
-                let nanos = u64::try_from(sent.at.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                self.latency.saturating_record(nanos);
+                histogram::record(&mut self.latency, took);
             }
         }
         Some(())
@@ -260,8 +376,10 @@ impl<'a> Relay<'a> {
 
     fn into_outcome(self, spent: Spent, cut: Option<String>, fleet: &Fleet) -> Outcome {
         let Plan { group_size, senders, .. } = *self.plan;
-        let sent =
-            |conn: usize, slot| self.counts.get(conn / group_size * senders + slot).copied().unwrap_or(0);
+        let sent = |conn: usize, slot| {
+            let group = (conn + self.share.first) / group_size;
+            self.counts.get(group * senders + slot).copied().unwrap_or(0)
+        };
         let counted = [
             (self.sequence.lost(sent), "lost"),
             (self.sequence.duplicated(), "duplicated"),
@@ -278,12 +396,10 @@ impl<'a> Relay<'a> {
                 fleet.first_loss().unwrap_or_default()
             ));
         }
-        Outcome {
-            deliveries: self.deliveries,
-            spent,
-            latency: self.latency,
-            is_open_loop: self.plan.rate.is_some(),
-            faults,
-        }
+        let open_loop = self
+            .plan
+            .rate
+            .map(|_| OpenLoop { last: self.sent.iter().map(Sent::nanos).collect(), lag: self.lag });
+        Outcome { deliveries: self.deliveries, spent, latency: self.latency, open_loop, faults }
     }
 }

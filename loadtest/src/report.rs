@@ -3,7 +3,7 @@
 //! Rule: no figure without its machine, its settings, its number of samples and its spread; a ratio is made within a
 //! round, so that a machine that drifts during the run drifts for both.
 
-mod histogram;
+pub(crate) mod histogram;
 mod markdown;
 pub(crate) mod numbers;
 
@@ -18,13 +18,15 @@ use serde::{Deserialize, Serialize};
 use self::numbers::Spread;
 use crate::goals::{self, Verdict};
 use crate::process::Machine;
-use crate::relay::Outcome;
+use crate::relay::{OpenLoop, Outcome};
 use crate::works::{CLIENT_CPU, DELIVERIES, LONGEST, P50, P99, P999, REDIS_CPU, SERVER_CPU};
 
 /// Cores that other processes may use without being mentioned.
 const QUIET: f64 = 0.1;
 /// In less, the steps of 10 ms in which the kernel counts their time would make much of nothing.
 const COUNTABLE: Duration = Duration::from_millis(500);
+/// Nanoseconds by which a client may be late without being mentioned.
+const LATE: u64 = 1_000_000;
 
 /// Everything a command found.
 #[derive(Debug, Serialize, Deserialize)]
@@ -160,22 +162,17 @@ impl Report {
 
     /// Adds a run's figures and faults.
     pub(crate) fn add_outcome(&mut self, work: &str, server: &str, outcome: &Outcome) {
-        let Outcome { deliveries, spent, latency, is_open_loop, faults } = outcome;
+        let Outcome { deliveries, spent, latency, open_loop, faults } = outcome;
         let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / (*deliveries).max(1) as f64;
-        let micros = |nanos: u64| nanos as f64 / 1e3;
         self.add(work, server, SERVER_CPU, each(spent.server_cpu));
         self.add(work, server, DELIVERIES, *deliveries as f64 / spent.elapsed.as_secs_f64());
         self.add(work, server, CLIENT_CPU, each(spent.client_cpu));
-        if *is_open_loop {
-            self.add_histogram(work, server, latency);
-        } else {
-            for (measure, nanos) in [
-                ("send to last receiver, p50", latency.value_at_quantile(0.5)),
-                ("send to last receiver, p99", latency.value_at_quantile(0.99)),
-                ("send to last receiver, max", latency.max()),
-            ] {
-                self.add(work, server, (measure, "µs"), micros(nanos));
+        match open_loop {
+            Some(open_loop) => {
+                self.add_histogram(work, server, latency);
+                self.add_open_loop(work, server, (open_loop, spent.elapsed));
             }
+            None => self.add_last(work, server, ("send", latency)),
         }
         if !spent.store_cpu.is_zero() {
             self.add(work, server, REDIS_CPU, each(spent.store_cpu));
@@ -185,6 +182,40 @@ impl Report {
             self.disturbed = self.disturbed.max(others);
         }
         self.faults.extend(faults.iter().map(|fault| format!("{work}, {server}: {fault}")));
+    }
+
+    /// Adds how a rate was kept, and how late the client itself was: what it was late by is in the latencies too.
+    fn add_open_loop(&mut self, work: &str, server: &str, (open_loop, elapsed): (&OpenLoop, Duration)) {
+        let OpenLoop { last, lag } = open_loop;
+        let mut done = Histogram::<u64>::new_from(lag);
+        last.iter().filter(|nanos| **nanos > 0).for_each(|nanos| done.saturating_record(*nanos));
+        self.add_last(work, server, ("due", &done));
+        let kept = done.len() as f64 / elapsed.as_secs_f64();
+        self.add(work, server, ("rate kept, messages", "/s"), kept);
+        for (measure, nanos) in [("p99", lag.value_at_quantile(0.99)), ("max", lag.max())] {
+            self.add(work, server, (&format!("client late by, {measure}"), "µs"), nanos as f64 / 1e3);
+        }
+        if lag.value_at_quantile(0.99) > LATE {
+            self.note(format!(
+                "{work}, {server}: the client sent more than 1 % of its messages more than 1 ms late"
+            ));
+        }
+    }
+
+    /// Adds latencies to the last receiver of each message.
+    fn add_last(&mut self, work: &str, server: &str, (from, nanos): (&str, &Histogram<u64>)) {
+        for (measure, nanos) in [
+            ("p50", nanos.value_at_quantile(0.5)),
+            ("p99", nanos.value_at_quantile(0.99)),
+            ("max", nanos.max()),
+        ] {
+            self.add(
+                work,
+                server,
+                (&format!("{from} to last receiver, {measure}"), "µs"),
+                nanos as f64 / 1e3,
+            );
+        }
     }
 
     /// Reads what [`Self::write_json`] wrote.

@@ -5,13 +5,13 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::Scale;
 use super::contest::Contest;
-use crate::fanout;
 use crate::fleet::{Fleet, Opening};
 use crate::idle::{STEADY_SAMPLES, steady};
+use crate::join;
 use crate::process;
 use crate::relay::{Audience, Plan};
 use crate::report::Report;
@@ -113,7 +113,7 @@ impl Run<'_> {
         let base = self.memory(&mut nobody)?;
         let mut fleet = self.open(self.connections())?;
         let plan = Plan::silent(Audience::Group, groups, group_size);
-        fanout::join_all(&mut fleet, &plan, &self.service.dialect)?;
+        join::by_plan(&mut fleet, &plan, &self.service.dialect)?;
         let full = self.memory(&mut fleet)?;
         self.add(report, RSS, self.each(base, full));
         fleet.close()
@@ -129,9 +129,8 @@ impl Run<'_> {
     }
 
     fn memory(&self, fleet: &mut Fleet) -> Result<u64> {
-        let server = self.service.processes.nodes.first().context("no process")?;
         let looks = if self.scale == Scale::Quick { QUICK_SAMPLES } else { STEADY_SAMPLES };
-        steady(*server, fleet, looks)
+        steady(&self.service.processes, looks, |time| fleet.linger(time))
     }
 
     fn each(&self, before: u64, after: u64) -> f64 {

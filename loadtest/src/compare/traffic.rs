@@ -11,6 +11,7 @@ use super::contest::Contest;
 use crate::fanout;
 use crate::fleet::{Fleet, Opening};
 use crate::floor;
+use crate::join;
 use crate::relay::{Audience, Plan};
 use crate::report::Report;
 use crate::servers::Service;
@@ -172,7 +173,7 @@ fn connect(service: &Service, plan: &Plan) -> Result<Fleet> {
     let opening = Opening::Handshake(service.dialect.envelope());
     let mut fleet = Fleet::open(&service.targets, plan.groups * plan.group_size, opening)?;
     if plan.audience == Audience::Group {
-        fanout::join_all(&mut fleet, plan, &service.dialect)?;
+        join::by_plan(&mut fleet, plan, &service.dialect)?;
     }
     Ok(fleet)
 }

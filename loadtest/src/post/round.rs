@@ -1,0 +1,175 @@
+//! One round of posts, and the check of where each arrives.
+//!
+//! Rule: a client sends its next post when the last is answered; the round ends when all have arrived too.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+
+use super::{Outcome, Plan, Posting};
+use crate::conn::Incoming;
+use crate::payload::Payloads;
+use crate::process::{Meter, Processes};
+use crate::report::histogram;
+
+/// Nothing answered and nothing arrived for so long means that what is missing is lost.
+const STALL: Duration = Duration::from_secs(10);
+/// How long to listen for duplicates after the last arrival.
+const SETTLE: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_millis(50);
+const ACCEPTED: u16 = 200;
+
+struct Sent {
+    at: Instant,
+    arrivals: u32,
+}
+
+pub(super) struct Round {
+    n_sockets: usize,
+    payloads: Payloads,
+    /// By number of the post, as carried in its payload.
+    sent: Vec<Sent>,
+    /// The post whose answer each client waits for.
+    waiting: Vec<Option<usize>>,
+    /// Clients that may send.
+    free: Vec<usize>,
+    n_answered: u32,
+    n_arrived: u32,
+    duplicated: u64,
+    astray: u64,
+    /// Posts that were refused, by status.
+    refused: BTreeMap<u16, u64>,
+    answered: Histogram<u64>,
+    arrived: Histogram<u64>,
+}
+
+impl Round {
+    /// Runs a plan over open connections.
+    ///
+    /// # Errors
+    /// The server is gone. Posts that are refused, lost, doubled or astray are faults of the outcome.
+    pub(super) fn run(posting: &mut Posting, plan: &Plan, server: &Processes) -> Result<Outcome> {
+        let mut round = Self {
+            n_sockets: posting.n_sockets(),
+            payloads: Payloads::new(plan.bytes),
+            sent: Vec::new(),
+            waiting: vec![None; posting.clients],
+            free: (0..posting.clients).collect(),
+            n_answered: 0,
+            n_arrived: 0,
+            duplicated: 0,
+            astray: 0,
+            refused: BTreeMap::new(),
+            answered: histogram::empty()?,
+            arrived: histogram::empty()?,
+        };
+        let meter = Meter::start(server)?;
+        let cut = round.drive(posting, plan)?;
+        let spent = meter.stop()?;
+        round.turn(posting, SETTLE)?;
+        let refused: u64 = round.refused.values().sum();
+        let posts = u64::from(round.n_answered).saturating_sub(refused);
+        let faults = round.faults(posting, cut);
+        Ok(Outcome { posts, spent, answered: round.answered, arrived: round.arrived, faults })
+    }
+
+    /// Posts until all is done; returns why it was cut short, if it was.
+    fn drive(&mut self, posting: &mut Posting, plan: &Plan) -> Result<Option<String>> {
+        let started = Instant::now();
+        let mut heard = (0, started);
+        while self.n_answered < plan.posts || !self.have_all_arrived() {
+            while self.sent.len() < plan.posts as usize
+                && let Some(client) = self.free.pop()
+            {
+                self.post(posting, client)?;
+            }
+            self.turn(posting, TICK)?;
+            let now = Instant::now();
+            let sum = self.n_answered + self.n_arrived;
+            if sum > heard.0 {
+                heard = (sum, now);
+            }
+            if now - heard.1 > STALL {
+                return Ok(Some(format!("nothing was answered and nothing arrived for {STALL:?}")));
+            }
+            if now - started > plan.limit {
+                return Ok(Some(format!("cut after {:?}: {} posts answered", plan.limit, self.n_answered)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn post(&mut self, posting: &mut Posting, client: usize) -> Result<()> {
+        let number = self.sent.len();
+        let payload = self.payloads.build(u32::try_from(number)?);
+        self.sent.push(Sent { at: Instant::now(), arrivals: 0 });
+        if let Some(waiting) = self.waiting.get_mut(client) {
+            *waiting = Some(number);
+        }
+        posting.post(client, number % self.n_sockets, &payload)
+    }
+
+    fn turn(&mut self, posting: &mut Posting, wait: Duration) -> Result<()> {
+        let n_sockets = self.n_sockets;
+        posting.fleet.turn(wait, &mut |conn, incoming| match incoming {
+            Incoming::Text(payload) if conn < n_sockets => {
+                if self.on_arrival(conn, payload).is_none() {
+                    self.astray += 1;
+                }
+            }
+            Incoming::Answer(status) => self.on_answer(conn.wrapping_sub(n_sockets), status),
+            Incoming::Text(_) | Incoming::Binary => self.astray += 1,
+            // The fleet counts these.
+            Incoming::Opened | Incoming::Closed => {}
+        })
+    }
+
+    /// Returns nothing for what is not ours, was changed, or was not meant for this socket.
+    fn on_arrival(&mut self, socket: usize, payload: &[u8]) -> Option<()> {
+        let number = self.payloads.number(payload)? as usize;
+        let sent = self.sent.get_mut(number).filter(|_| number % self.n_sockets == socket)?;
+        sent.arrivals += 1;
+        if sent.arrivals == 1 {
+            self.n_arrived += 1;
+            histogram::record(&mut self.arrived, sent.at.elapsed());
+        } else {
+            self.duplicated += 1;
+        }
+        Some(())
+    }
+
+    fn on_answer(&mut self, client: usize, status: u16) {
+        let number = self.waiting.get_mut(client).and_then(Option::take);
+        let Some(sent) = number.and_then(|number| self.sent.get(number)) else {
+            // An answer that nobody waits for.
+            self.astray += 1;
+            return;
+        };
+        self.n_answered += 1;
+        if status == ACCEPTED {
+            histogram::record(&mut self.answered, sent.at.elapsed());
+        } else {
+            *self.refused.entry(status).or_default() += 1;
+        }
+        self.free.push(client);
+    }
+
+    fn have_all_arrived(&self) -> bool {
+        let refused: u64 = self.refused.values().sum();
+        u64::from(self.n_arrived) + refused >= self.sent.len() as u64
+    }
+
+    fn faults(&self, posting: &Posting, cut: Option<String>) -> Vec<String> {
+        let refused: u64 = self.refused.values().sum();
+        let lost = (self.sent.len() as u64).saturating_sub(refused + u64::from(self.n_arrived));
+        let counted =
+            [(lost, "lost"), (self.duplicated, "duplicated"), (self.astray, "astray or not readable")];
+        let counted = counted.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} posts {what}"));
+        let refused = self.refused.iter().map(|(status, n)| format!("{n} posts answered with {status}"));
+        let (n, reason) = (posting.fleet.n_closed(), posting.fleet.first_loss().unwrap_or_default());
+        let closed = (n > 0).then(|| format!("{n} connections lost: {reason}"));
+        cut.into_iter().chain(counted).chain(refused).chain(closed).collect()
+    }
+}
