@@ -4,12 +4,15 @@
 //! a rate: then each is sent when it is due, and its latency counts from that moment, however late it could be sent. The
 //! server is whatever `emit` hands a message to, so that the floor and a gateway are measured by the same code.
 
+mod outcome;
+
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::outcome::{OpenLoop, Outcome};
 use crate::conn::Incoming;
 use crate::fleet::Fleet;
 use crate::payload::Payloads;
@@ -73,29 +76,6 @@ pub(crate) struct Post<'a> {
     pub(crate) sender: usize,
     pub(crate) group: usize,
     pub(crate) payload: &'a str,
-}
-
-/// What a run showed.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Outcome {
-    pub(crate) deliveries: u64,
-    pub(crate) spent: Spent,
-    /// Nanoseconds from sending to the last receiver; at a rate, from the moment a message is due to each receiver.
-    #[serde(with = "histogram")]
-    pub(crate) latency: Histogram<u64>,
-    /// What is known besides where messages were sent at a rate.
-    pub(crate) open_loop: Option<OpenLoop>,
-    pub(crate) faults: Vec<String>,
-}
-
-/// See [`Outcome`].
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct OpenLoop {
-    /// Nanoseconds from the moment each message is due to its last receiver, by number; 0 if one is missing.
-    pub(crate) last: Vec<u64>,
-    /// How late the client itself was: nanoseconds from the moment a message is due until it was sent.
-    #[serde(with = "histogram")]
-    pub(crate) lag: Histogram<u64>,
 }
 
 struct Sent {
@@ -182,33 +162,6 @@ impl Plan {
 impl Sent {
     fn nanos(&self) -> u64 {
         u64::try_from(self.took.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
-    }
-}
-
-impl Outcome {
-    /// Takes in what another process showed in its share of the same plan.
-    ///
-    /// # Errors
-    /// None that is known: all histograms are made alike.
-    pub(crate) fn merge(&mut self, other: Self) -> Result<()> {
-        self.deliveries += other.deliveries;
-        // Each read the server's clock and the machine's, and took the others of us for strangers.
-        let Spent { elapsed, server_cpu, store_cpu, client_cpu, others_cpu } = &mut self.spent;
-        *others_cpu =
-            (*others_cpu).min(other.spent.others_cpu + *client_cpu).saturating_sub(other.spent.client_cpu);
-        *client_cpu += other.spent.client_cpu;
-        *elapsed = (*elapsed).max(other.spent.elapsed);
-        *server_cpu = (*server_cpu).max(other.spent.server_cpu);
-        *store_cpu = (*store_cpu).max(other.spent.store_cpu);
-        self.faults.extend(other.faults);
-        self.latency.add(&other.latency)?;
-        if let (Some(ours), Some(theirs)) = (&mut self.open_loop, &other.open_loop) {
-            ours.lag.add(&theirs.lag)?;
-            for (last, other) in ours.last.iter_mut().zip(&theirs.last) {
-                *last = if *last == 0 || *other == 0 { 0 } else { (*last).max(*other) };
-            }
-        }
-        Ok(())
     }
 }
 
@@ -403,3 +356,6 @@ impl<'a> Relay<'a> {
         Outcome { deliveries: self.deliveries, spent, latency: self.latency, open_loop, faults }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 
 use super::{Outcome, Plan, Posting};
 use crate::conn::Incoming;
+use crate::fleet::Fleet;
 use crate::payload::Payloads;
 use crate::process::{Meter, Processes};
 use crate::report::histogram;
@@ -51,12 +52,24 @@ impl Round {
     /// # Errors
     /// The server is gone. Posts that are refused, lost, doubled or astray are faults of the outcome.
     pub(super) fn run(posting: &mut Posting, plan: &Plan, server: &Processes) -> Result<Outcome> {
-        let mut round = Self {
-            n_sockets: posting.n_sockets(),
-            payloads: Payloads::new(plan.bytes),
+        let mut round = Self::new(posting.n_sockets(), posting.clients, plan.bytes)?;
+        let meter = Meter::start(server)?;
+        let cut = round.drive(posting, plan)?;
+        let spent = meter.stop()?;
+        round.turn(posting, SETTLE)?;
+        let refused: u64 = round.refused.values().sum();
+        let posts = u64::from(round.n_answered).saturating_sub(refused);
+        let faults = round.faults(&posting.fleet, cut);
+        Ok(Outcome { posts, spent, answered: round.answered, arrived: round.arrived, faults })
+    }
+
+    fn new(n_sockets: usize, clients: usize, bytes: usize) -> Result<Self> {
+        Ok(Self {
+            n_sockets,
+            payloads: Payloads::new(bytes),
             sent: Vec::new(),
-            waiting: vec![None; posting.clients],
-            free: (0..posting.clients).collect(),
+            waiting: vec![None; clients],
+            free: (0..clients).collect(),
             n_answered: 0,
             n_arrived: 0,
             duplicated: 0,
@@ -64,15 +77,7 @@ impl Round {
             refused: BTreeMap::new(),
             answered: histogram::empty()?,
             arrived: histogram::empty()?,
-        };
-        let meter = Meter::start(server)?;
-        let cut = round.drive(posting, plan)?;
-        let spent = meter.stop()?;
-        round.turn(posting, SETTLE)?;
-        let refused: u64 = round.refused.values().sum();
-        let posts = u64::from(round.n_answered).saturating_sub(refused);
-        let faults = round.faults(posting, cut);
-        Ok(Outcome { posts, spent, answered: round.answered, arrived: round.arrived, faults })
+        })
     }
 
     /// Posts until all is done; returns why it was cut short, if it was.
@@ -102,13 +107,18 @@ impl Round {
     }
 
     fn post(&mut self, posting: &mut Posting, client: usize) -> Result<()> {
+        let (socket, payload) = self.draw(client)?;
+        posting.post(client, socket, &payload)
+    }
+
+    /// Notes the next post, and returns its socket and its body.
+    fn draw(&mut self, client: usize) -> Result<(usize, String)> {
         let number = self.sent.len();
-        let payload = self.payloads.build(u32::try_from(number)?);
         self.sent.push(Sent { at: Instant::now(), arrivals: 0 });
         if let Some(waiting) = self.waiting.get_mut(client) {
             *waiting = Some(number);
         }
-        posting.post(client, number % self.n_sockets, &payload)
+        Ok((number % self.n_sockets, self.payloads.build(u32::try_from(number)?)))
     }
 
     fn turn(&mut self, posting: &mut Posting, wait: Duration) -> Result<()> {
@@ -161,15 +171,67 @@ impl Round {
         u64::from(self.n_arrived) + refused >= self.sent.len() as u64
     }
 
-    fn faults(&self, posting: &Posting, cut: Option<String>) -> Vec<String> {
+    fn faults(&self, fleet: &Fleet, cut: Option<String>) -> Vec<String> {
         let refused: u64 = self.refused.values().sum();
         let lost = (self.sent.len() as u64).saturating_sub(refused + u64::from(self.n_arrived));
         let counted =
             [(lost, "lost"), (self.duplicated, "duplicated"), (self.astray, "astray or not readable")];
         let counted = counted.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} posts {what}"));
         let refused = self.refused.iter().map(|(status, n)| format!("{n} posts answered with {status}"));
-        let (n, reason) = (posting.fleet.n_closed(), posting.fleet.first_loss().unwrap_or_default());
+        let (n, reason) = (fleet.n_closed(), fleet.first_loss().unwrap_or_default());
         let closed = (n > 0).then(|| format!("{n} connections lost: {reason}"));
         cut.into_iter().chain(counted).chain(refused).chain(closed).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Four posts to two sockets by one client, of which the last is refused with 410.
+    fn round() -> (Round, Vec<String>) {
+        let mut round = Round::new(2, 1, 64).unwrap();
+        let mut bodies = Vec::new();
+        for status in [200, 200, 200, 410] {
+            bodies.push(round.draw(0).unwrap().1);
+            round.on_answer(0, status);
+        }
+        (round, bodies)
+    }
+
+    fn faults(round: &Round) -> Vec<String> {
+        round.faults(&Fleet::empty().unwrap(), None)
+    }
+
+    #[test]
+    fn posts_that_arrive_once_where_they_should_are_no_faults_and_refused_ones_are() {
+        let (mut round, bodies) = round();
+        for (number, body) in bodies.iter().take(3).enumerate() {
+            assert!(round.on_arrival(number % 2, body.as_bytes()).is_some());
+        }
+        assert!(round.have_all_arrived());
+        assert_eq!(faults(&round), ["1 posts answered with 410"]);
+        assert_eq!((round.answered.len(), round.arrived.len()), (3, 3));
+    }
+
+    #[test]
+    fn what_is_lost_doubled_or_astray_is_found() {
+        let (mut round, bodies) = round();
+        assert!(round.on_arrival(0, bodies[0].as_bytes()).is_some());
+        round.on_arrival(0, bodies[0].as_bytes());
+        // To the wrong socket, changed, of another run, never sent.
+        assert!(round.on_arrival(0, bodies[1].as_bytes()).is_none());
+        assert!(round.on_arrival(1, &bodies[1].as_bytes()[1..]).is_none());
+        assert!(round.on_arrival(0, round.payloads.build(9).as_bytes()).is_none());
+        assert!(!round.have_all_arrived());
+        assert_eq!(faults(&round), ["2 posts lost", "1 posts duplicated", "1 posts answered with 410"]);
+    }
+
+    #[test]
+    fn an_answer_that_nobody_waits_for_is_astray() {
+        let (mut round, _) = round();
+        round.on_answer(0, 200);
+        round.on_answer(7, 200);
+        assert_eq!((round.astray, round.n_answered), (2, 4));
     }
 }
