@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
-use super::{Part, Scale, connections, traffic};
+use super::{Part, Scale, connections, posts, traffic};
 use crate::cli::CompareArgs;
 use crate::report::Report;
 use crate::servers::{Programs, Service};
@@ -69,6 +69,7 @@ impl Contest {
                 Part::Traffic(cases) => traffic::run(self, cases, name, report),
                 Part::Latency(pace) => traffic::keep_pace(self, pace, name, report),
                 Part::Connections(case) => connections::run(self, case, name, report),
+                Part::Posts(case) => posts::run(self, case, name, report),
             };
             if let Err(err) = done {
                 report.fault(format!("{}, {name}: {err:#}", part.name()));
