@@ -31,9 +31,9 @@ def eventually(check, within=10):
 
 
 def clean_environment(extra=None):
-    """The environment without what would configure the program or its clients; two shards, wherever the tests run."""
+    """The environment without what would configure the program or its clients."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GATECAST_", "AWS_", "RUST_LOG"))}
-    return kept | {"GATECAST_SHARDS": "2"} | (extra or {})
+    return kept | (extra or {})
 
 
 def command(*arguments, **environment):
@@ -68,10 +68,10 @@ class Node:
             path = directory / "gatecast.toml"
             path.write_text(config)
             line += ["--config", str(path)]
+        # More than one shard, wherever the tests run: what crosses from one to the other is tested too.
+        settings = clean_environment({"GATECAST_SHARDS": "2"} | (environment or {}))
         with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen(
-                line, env=clean_environment(environment), stdout=subprocess.PIPE, stderr=log, text=True
-            )
+            self.process = subprocess.Popen(line, env=settings, stdout=subprocess.PIPE, stderr=log, text=True)
         self.greeting = self._read_greeting()
         self.url = re.search(r"^  WebSockets  (ws://\S+)$", self.greeting, re.M)[1]
         self.management = re.search(r"^  Management  (http://\S+)/@connections$", self.greeting, re.M)[1]

@@ -19,7 +19,8 @@ def series(node):
 
 def live(node):
     """All that a client and a back end may choose, chosen at random."""
-    user, group, word = (secrets.token_hex(8) for _ in range(3))
+    # Never a number: sixteen digits with an e among them are JSON.
+    user, group, word = ("x" + secrets.token_hex(8) for _ in range(3))
     address = ".".join(str(byte) for byte in secrets.token_bytes(4))
     headers = {"X-User": user, "User-Agent": word, "Origin": f"http://{word}", "X-Forwarded-For": address}
     with node.connect(additional_headers=headers) as client:
