@@ -25,6 +25,7 @@ use crate::config::Limits;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{Metrics, ProxyRefusal};
 
+use self::connect::Heir;
 use self::proxies::Proxies;
 
 pub(crate) mod admin;
@@ -143,9 +144,12 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
         }
+        let heir = Heir::default();
         let service = warp::service(routes);
+        let own = heir.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(own.clone());
             let mut service = service.clone();
             async move { tower_service::Service::call(&mut service, request).await }
         });
@@ -156,18 +160,21 @@ impl Server {
             .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
-        tokio::pin!(conversation);
-        let ending = self.lifecycle.ending();
-        let ended = tokio::select! {
-            ended = conversation.as_mut() => ended,
-            () = ending.cancelled() => {
-                conversation.as_mut().graceful_shutdown();
-                conversation.await
+        let ended = {
+            tokio::pin!(conversation);
+            let ending = self.lifecycle.ending();
+            tokio::select! {
+                ended = conversation.as_mut() => ended,
+                () = ending.cancelled() => {
+                    conversation.as_mut().graceful_shutdown();
+                    conversation.await
+                }
             }
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "HTTP connection");
         }
+        heir.take_over().await;
         drop(permit);
     }
 }

@@ -159,7 +159,6 @@ impl Node {
             stage: Arc::clone(&stage),
             admission,
             hub: Arc::clone(&parts.hub),
-            lifecycle: self.lifecycle.clone(),
             proxies: Arc::clone(&proxies),
         };
         let pages = Admin {

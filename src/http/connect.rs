@@ -15,9 +15,9 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use sha1::{Digest as _, Sha1};
 use tokio::net::TcpStream;
-use tracing::Instrument as _;
 use warp::Filter;
 use warp::path::FullPath;
 
@@ -28,7 +28,6 @@ use crate::connection::NewSocket;
 use crate::hub::Hub;
 use crate::id::ConnectionId;
 use crate::inbox::JoinOutcome;
-use crate::lifecycle::Lifecycle;
 use crate::metrics::Refusal;
 
 /// RFC 6455 §1.3.
@@ -43,8 +42,18 @@ pub(crate) struct Connect {
     pub(crate) stage: Arc<str>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) hub: Arc<Hub>,
-    pub(crate) lifecycle: Lifecycle,
     pub(crate) proxies: Arc<Proxies>,
+}
+
+/// Who takes an HTTP connection's socket over once its answer is written, if anybody; an extension of every request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Heir(Arc<Mutex<Option<HandOver>>>);
+
+#[derive(Debug)]
+struct HandOver {
+    id: ConnectionId,
+    upgrade: OnUpgrade,
+    hub: Arc<Hub>,
 }
 
 /// One handshake.
@@ -54,6 +63,7 @@ struct Handshake {
     headers: HeaderMap,
     client: IpAddr,
     upgrade: Option<OnUpgrade>,
+    heir: Heir,
 }
 
 /// The last resort of the public port: whatever is not the management API wants to connect, or is refused.
@@ -65,9 +75,10 @@ pub(crate) fn routes(
         .and(warp::header::headers_cloned())
         .and(warp::ext::get::<Peer>())
         .and(warp::ext::optional::<OnUpgrade>())
-        .map(|method, path, headers, Peer(peer), upgrade| {
+        .and(warp::ext::get::<Heir>())
+        .map(|method, path, headers, Peer(peer), upgrade, heir| {
             let client = peer.ip().to_canonical();
-            Handshake { method, path, headers, client, upgrade }
+            Handshake { method, path, headers, client, upgrade, heir }
         })
         .and_then(move |mut handshake| {
             let connect = connect.clone();
@@ -139,31 +150,36 @@ impl Connect {
     ) -> Result<Response<Vec<u8>>, Refused> {
         let ticket = self.admission.admit(handshake.client, &handshake.headers).await?;
         let id = ticket.record().id;
-        let span = tracing::info_span!("conn", conn.id = %id);
         let joined = self.hub.expect(ticket);
         // Before anything is waited for: a client that goes away now takes this future with it.
-        self.lifecycle.spawn(hand_over(upgrade, id, Arc::clone(&self.hub)).instrument(span));
+        *handshake.heir.0.lock() = Some(HandOver { id, upgrade, hub: Arc::clone(&self.hub) });
         if let Some(joined) = joined
             && joined.await != Ok(JoinOutcome::Joined)
         {
+            *handshake.heir.0.lock() = None;
+            self.hub.attach(id, None);
             return Err(Refused::unavailable());
         }
         Ok(switching_protocols(accept))
     }
 }
 
-/// Takes the socket over from the HTTP server and gives it to its shard.
-async fn hand_over(upgrade: OnUpgrade, id: ConnectionId, hub: Arc<Hub>) {
-    let socket = match upgrade.await.map(Upgraded::downcast::<TokioIo<TcpStream>>) {
-        Ok(Ok(parts)) => into_socket(parts),
-        Ok(Err(_)) => Err(io::Error::other("an upgraded stream is not a TCP stream")),
-        Err(error) => Err(io::Error::other(error)),
-    };
-    match &socket {
-        Ok(_) => tracing::debug!("connected"),
-        Err(error) => tracing::debug!(%error, "the client went away during its handshake"),
+impl Heir {
+    /// Gives the socket to its shard, or tells it that none will come. To be called when the HTTP server is done with the
+    /// connection, and dropped.
+    pub(crate) async fn take_over(self) {
+        let Some(HandOver { id, upgrade, hub }) = self.0.lock().take() else { return };
+        let socket = match upgrade.await.map(Upgraded::downcast::<TokioIo<TcpStream>>) {
+            Ok(Ok(parts)) => into_socket(parts),
+            Ok(Err(_)) => Err(io::Error::other("an upgraded stream is not a TCP stream")),
+            Err(error) => Err(io::Error::other(error)),
+        };
+        match &socket {
+            Ok(_) => tracing::debug!(conn.id = %id, "connected"),
+            Err(error) => tracing::debug!(conn.id = %id, %error, "the client went away during its handshake"),
+        }
+        hub.attach(id, socket.ok());
     }
-    hub.attach(id, socket.ok());
 }
 
 fn into_socket(parts: Parts<TokioIo<TcpStream>>) -> io::Result<NewSocket> {
