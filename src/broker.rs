@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use crate::config::Groups;
 use crate::id::{ConnectionId, RequestId};
+use crate::trace::Context;
 
 pub(crate) mod memory;
 pub(crate) mod redis;
@@ -39,6 +40,17 @@ pub(crate) enum Channel {
     User(Arc<str>),
 }
 
+impl Channel {
+    /// Returns what a channel is for; its name is nobody's business.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Broadcast => "broadcast",
+            Self::Group(_) => "group",
+            Self::User(_) => "user",
+        }
+    }
+}
+
 /// A message on its way to the broker.
 #[derive(Debug)]
 pub(crate) struct Publication {
@@ -55,6 +67,8 @@ pub(crate) struct Publication {
 pub(crate) struct Receipt {
     pub(crate) to: Recipient,
     pub(crate) since: Instant,
+    /// Spans of the caller's request, if it is sampled.
+    pub(crate) trace: Option<Context>,
 }
 
 /// Who is told.
@@ -71,7 +85,7 @@ pub(crate) enum Recipient {
 impl Receipt {
     /// For a publication that is about to be handed to the broker.
     pub(crate) fn new(to: Recipient) -> Self {
-        Self { to, since: Instant::now() }
+        Self { to, since: Instant::now(), trace: None }
     }
 }
 
@@ -136,6 +150,8 @@ pub(crate) struct Delivery {
     pub(crate) channel: Channel,
     pub(crate) frame: Bytes,
     pub(crate) accepted_at: Instant,
+    /// Spans of the message, if it is sampled.
+    pub(crate) trace: Option<Context>,
 }
 
 /// What the operator decides about messages.

@@ -212,7 +212,8 @@ fn load(settings: Settings) -> Result<Config, String> {
     let file = file.transpose().map_err(|error| format!("{error:#}"))?;
     let is_setting = |name: &str| name.starts_with("GATECAST_") && name != "GATECAST_CONFIG";
     let overrides = std::env::vars().filter(|(name, _)| is_setting(name)).collect();
-    let mut sources = Sources { file, overrides };
+    let otel = std::env::vars().filter(|(name, _)| name.starts_with("OTEL_")).collect();
+    let mut sources = Sources { file, overrides, otel };
     sources.set_flag("listen", settings.listen);
     sources.set_flag("admin_listen", settings.admin_listen);
     sources.set_flag("redis_url", settings.redis_url);

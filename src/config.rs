@@ -13,6 +13,7 @@ use self::reader::{PREFIX, Reader};
 use crate::route::RouteTable;
 
 mod groups;
+mod otel;
 mod reader;
 mod redis_url;
 mod routes;
@@ -50,11 +51,13 @@ pub struct Config {
     pub proxies: ProxySettings,
     /// Where many nodes meet; `None` for a node that is alone.
     pub redis: Option<RedisSettings>,
+    /// What becomes of spans.
+    pub tracing: Tracing,
     /// What differs between groups.
     pub groups: Groups,
     /// What messages do.
     pub routes: RouteTable,
-    /// Variables of the environment that are no settings; perhaps typing errors.
+    /// Variables of the environment that are no settings, or not understood; perhaps typing errors.
     pub unknown_variables: Vec<String>,
 }
 
@@ -239,6 +242,19 @@ pub struct ProxySettings {
     pub protocol: bool,
 }
 
+/// Where spans go, and how many.
+#[derive(Clone, Debug)]
+pub struct Tracing {
+    /// URL of the collector to which spans are posted; `None` for no spans.
+    pub endpoint: Option<String>,
+    /// Share of messages and requests that are sampled.
+    pub ratio: f64,
+    /// What this program is called there.
+    pub service_name: String,
+    /// What else is said of it there.
+    pub attributes: Vec<(String, String)>,
+}
+
 /// Where settings come from.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
@@ -246,6 +262,8 @@ pub struct Sources {
     pub file: Option<(String, String)>,
     /// Variables of the environment that start with `GATECAST_`, flags laid over them.
     pub overrides: BTreeMap<String, String>,
+    /// Variables of the environment that start with `OTEL_`; those above are stronger.
+    pub otel: BTreeMap<String, String>,
 }
 
 impl Sources {
@@ -265,11 +283,14 @@ impl Config {
     pub fn load(sources: &Sources) -> Result<Self, Vec<Fault>> {
         let none = ("built-in configuration".to_owned(), String::new());
         let (file, text) = sources.file.as_ref().unwrap_or(&none);
-        let mut reader = Reader::new(file, text, &sources.overrides);
+        let (mut overrides, not_understood) = otel::translate(&sources.otel);
+        overrides.extend(sources.overrides.clone());
+        let mut reader = Reader::new(file, text, &overrides);
         let mut document = reader.document();
         let mut config = sections::read(&mut reader, &mut document);
         reader.finish(document);
         config.unknown_variables = reader.unknown_variables();
+        config.unknown_variables.extend(not_understood);
         match reader.into_faults() {
             faults if faults.is_empty() => Ok(config),
             faults => Err(faults),

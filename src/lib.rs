@@ -52,6 +52,7 @@ pub mod route;
 mod shard;
 mod sigv4;
 mod store;
+mod trace;
 
 #[cfg(feature = "bench")]
 #[doc(hidden)]

@@ -13,13 +13,17 @@ use prometheus::{
 use tokio::runtime::RuntimeMetrics;
 
 use crate::close::Close;
+use crate::trace::Tracer;
 
 pub(crate) use self::labels::{
     DropReason, LagStage, ProxyRefusal, PublishOutcome, Reconciled, Recovery, Refusal, RouteOutcome,
 };
+#[cfg(feature = "otlp")]
+pub(crate) use self::spans::{SpanCounters, SpanDropReason};
 
 mod labels;
 mod memory;
+pub mod spans;
 
 /// From a loopback round trip to a stuck client.
 const LATENCY_BUCKETS: [f64; 14] =
@@ -37,6 +41,8 @@ macro_rules! metrics {
             registry: Registry,
             /// Held while what others count is taken over: two readers at once would take it twice.
             reading: Mutex<()>,
+            /// Spans of what is measured here, where they are exported.
+            pub(crate) tracer: Tracer,
             $($(#[doc = $help])+ pub(crate) $field: $kind,)+
         }
 
@@ -47,7 +53,7 @@ macro_rules! metrics {
                     let $field = metrics!(@make $kind $name help $(, [$($label),*])? $(; $buckets)?);
                     registry.register(Box::new($field.clone()))?;
                 )+
-                Ok(Self { registry, reading: Mutex::new(()), $($field,)+ })
+                Ok(Self { registry, reading: Mutex::new(()), tracer: Tracer::default(), $($field,)+ })
             }
         }
 

@@ -37,6 +37,7 @@ use crate::registry::reaper::Reaper;
 use crate::shard::{Door, Parts, Shard};
 use crate::sigv4::Verifier;
 use crate::store::StoreError;
+use crate::trace::{TraceError, Tracer};
 
 /// Connections that the kernel may hold for us, within its own bound (`net.core.somaxconn`).
 const BACKLOG: i32 = 4_096;
@@ -80,6 +81,9 @@ pub enum StartError {
     /// A metric is declared wrongly.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// Spans cannot be exported.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
 }
 
 impl From<StoreError> for StartError {
@@ -97,11 +101,13 @@ impl Node {
         let public_listener = bind(config.listen)?;
         let admin_listener = bind(config.admin_listen)?;
         let (public, admin) = (public_listener.local_addr()?, admin_listener.local_addr()?);
-        let metrics = Arc::new(Metrics::new()?);
+        let (tag, lifecycle) = (NodeTag::random(), Lifecycle::new());
+        let mut metrics = Metrics::new()?;
+        metrics.tracer = Tracer::start(config, &metrics, &lifecycle)?;
+        let metrics = Arc::new(metrics);
         metrics.connections_limit.set(as_i64(config.limits.max_connections));
         let doors = (0..config.shard_count()).map(|_| Door::open()).collect::<io::Result<Vec<_>>>()?;
         let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect(), Arc::clone(&metrics)));
-        let (tag, lifecycle) = (NodeTag::random(), Lifecycle::new());
         let places = Arc::new(Places::default());
         let backend = Backend::start(config, tag, (&hub, &places), (&lifecycle, &metrics))?;
         let gateway = Gateway::new(config.routes.clone(), &config.stage, tag, Arc::clone(&metrics));

@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["peers", "drain"],
     &["admission", "connection", "hub", "inbox"],
     &["gateway", "listing", "outbox", "broker", "registry", "sigv4", "store"],
-    &["config", "lifecycle", "metrics", "probe"],
+    &["config", "lifecycle", "metrics", "probe", "trace"],
     &["route", "expression", "close", "codec", "id"],
 ];
 
@@ -148,7 +148,10 @@ fn set<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
 
 #[test]
 fn readme_lists_the_metrics_there_are() {
-    assert_eq!(table(&read("README.md"), "### Metrics"), set(gatecast::metrics::NAMES.iter().copied()));
+    assert_eq!(
+        table(&read("README.md"), "### Metrics"),
+        set(gatecast::metrics::NAMES.iter().chain(gatecast::metrics::spans::NAMES).copied())
+    );
 }
 
 #[test]
@@ -193,6 +196,7 @@ fn readme_lists_the_settings_there_are() {
         ("auth.", "fn auth<"),
         ("redis.", "fn redis<"),
         ("management.", "fn management<"),
+        ("tracing.", "fn tracing<"),
     ] {
         let body = source.split(function).nth(1).expect("the function");
         let body = &body[..body.find("\n}\n").expect("its end")];
@@ -204,6 +208,7 @@ fn readme_lists_the_settings_there_are() {
             "reader.optional(",
             "reader.optional::<ManagementAuth>(",
             "reader.optional::<RedisUrl>(",
+            "reader.optional::<String>(s",
         ] {
             for arguments in body.split(call).skip(1) {
                 let key = arguments.split('"').nth(1).expect("a key");

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use self::keys::Keys;
 use super::{
@@ -28,6 +29,8 @@ pub(crate) struct MemoryBroker {
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
     terms: Terms,
+    /// Tells the traces of this process' messages from those of others.
+    epoch: String,
     state: Mutex<State>,
 }
 
@@ -43,11 +46,11 @@ impl MemoryBroker {
     pub(crate) fn new(hub: Arc<Hub>, metrics: Arc<Metrics>, terms: Terms) -> Self {
         let keys = Keys::new(terms.idempotency_age);
         let state = Mutex::new(State { interest: HashMap::new(), accepted: 0, keys });
-        Self { hub, metrics, terms, state }
+        Self { hub, metrics, terms, epoch: Uuid::new_v4().to_string(), state }
     }
 
     /// Takes a message, unless its key says that it was taken before.
-    fn take(&self, state: &mut State, key: Option<&Arc<str>>, delivery: &Delivery) -> PublishResult {
+    fn take(&self, state: &mut State, key: Option<&Arc<str>>, delivery: &mut Delivery) -> PublishResult {
         let (channel, now) = (&delivery.channel, delivery.accepted_at);
         if !self.terms.keeps(channel) {
             let result =
@@ -59,13 +62,13 @@ impl MemoryBroker {
         }
         let offset = self.accept(state, delivery)?;
         if let Some(key) = key {
-            state.keys.add(channel.clone(), Arc::clone(key), offset, now);
+            state.keys.add(delivery.channel.clone(), Arc::clone(key), offset, now);
         }
         Ok(Accepted::At(offset))
     }
 
     /// Puts a message into the inbox of every shard with members, or into none.
-    fn accept(&self, state: &mut State, delivery: &Delivery) -> Result<Offset, PublishError> {
+    fn accept(&self, state: &mut State, delivery: &mut Delivery) -> Result<Offset, PublishError> {
         let all: Vec<usize>;
         let shards = match &delivery.channel {
             Channel::Broadcast => {
@@ -77,10 +80,11 @@ impl MemoryBroker {
         if shards.iter().any(|shard| self.hub.inbox(*shard).is_full()) {
             return Err(PublishError::Overload);
         }
+        state.accepted += 1;
+        delivery.trace = self.metrics.tracer.message("", &self.epoch, state.accepted);
         for shard in shards {
             self.hub.inbox(*shard).push(Event::Deliver(delivery.clone()));
         }
-        state.accepted += 1;
         Ok(Offset(state.accepted))
     }
 }
@@ -91,8 +95,12 @@ impl Broker for MemoryBroker {
         let (mut accepted, mut repeated, mut refused) = (0, 0, 0);
         let mut state = self.state.lock();
         for Publication { channel, frame, key, receipt } in publications.drain(..) {
-            let delivery = Delivery { channel, frame, accepted_at };
-            let result = self.take(&mut state, key.as_ref(), &delivery);
+            let mut delivery = Delivery { channel, frame, accepted_at, trace: None };
+            let result = self.take(&mut state, key.as_ref(), &mut delivery);
+            if result.is_ok() {
+                let kind = delivery.channel.kind();
+                self.metrics.tracer.published(delivery.trace, receipt.trace, kind, receipt.since);
+            }
             match result {
                 Ok(Accepted::Duplicate(_)) => repeated += 1,
                 Ok(_) => accepted += 1,

@@ -8,7 +8,7 @@ use super::reader::{Reader, Section};
 use super::settings::Switchable;
 use super::{
     AccessKey, Auth, Config, Drain, Limits, LogFormat, Management, ManagementAuth, OnOutage, ProxySettings,
-    RedisSettings, RedisTls, RedisUrl, Secret, groups, routes,
+    RedisSettings, RedisTls, RedisUrl, Secret, Tracing, groups, otel, routes,
 };
 use crate::route::{BUILT_IN, RouteTable};
 
@@ -31,6 +31,7 @@ pub(super) fn read<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> C
     let proxies = proxies(reader, document);
     let auth = auth(reader, document, &proxies);
     let redis = redis(reader, document);
+    let tracing = tracing(reader, document);
     let management = management(reader, document, [listen, admin_listen]);
     Config {
         listen,
@@ -45,6 +46,7 @@ pub(super) fn read<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> C
         auth,
         proxies,
         redis,
+        tracing,
         groups,
         routes,
         unknown_variables: Vec::new(),
@@ -174,6 +176,29 @@ fn redis<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Option<Redi
         buffer_bytes,
         buffer_age,
     })
+}
+
+fn tracing<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Tracing {
+    let mut section = reader.section(document, "tracing");
+    let s = &mut section;
+    let endpoint_place = reader.place(s, "endpoint");
+    let endpoint = reader.optional::<String>(s, "endpoint").filter(|endpoint| !endpoint.is_empty());
+    if endpoint.as_deref().is_some_and(|endpoint| !otel::is_collector(endpoint)) {
+        let message = "not a URL of a collector without TLS, such as \"http://127.0.0.1:4318/v1/traces\"; \
+                       run one beside the node to pass spans on to elsewhere";
+        reader.fault(endpoint_place, "tracing.endpoint".to_owned(), message);
+    }
+    let ratio = reader.within(s, "ratio", 0.01, 0.0..=1.0);
+    let service_name = reader.setting(s, "service_name", "gatecast".to_owned());
+    let attributes_place = reader.place(s, "attributes");
+    let texts = reader.texts(s, "attributes");
+    let attributes: Vec<_> = texts.iter().filter_map(|text| otel::attribute(text)).collect();
+    if attributes.len() < texts.len() {
+        let message = "expected texts such as \"deployment.environment.name=production\"";
+        reader.fault(attributes_place, "tracing.attributes".to_owned(), message);
+    }
+    reader.finish(section);
+    Tracing { endpoint, ratio, service_name, attributes }
 }
 
 fn proxies<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> ProxySettings {

@@ -50,6 +50,14 @@ impl Setting for u16 {
     }
 }
 
+impl Setting for f64 {
+    const EXPECTED: &'static str = "a number, such as 0.01";
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
 impl Setting for SocketAddr {
     const EXPECTED: &'static str = "an address with a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
 

@@ -8,7 +8,11 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let overrides = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let sources = Sources { file: Some(("gatecast.toml".to_owned(), text.to_owned())), overrides };
+    let sources = Sources {
+        file: Some(("gatecast.toml".to_owned(), text.to_owned())),
+        overrides,
+        ..Sources::default()
+    };
     Config::load(&sources).map_err(|faults| faults.iter().map(ToString::to_string).collect())
 }
 
@@ -202,4 +206,72 @@ fn what_only_a_trusted_proxy_may_say_needs_one() {
     }
     let variables = [("GATECAST_TRUSTED_PROXIES", "127.0.0.1, ::1"), ("GATECAST_AUTH_USER_HEADER", "X-User")];
     assert_eq!(load("", &variables).expect("valid").proxies.trusted.len(), 2);
+}
+
+fn translate(otel: &[(&str, &str)], variables: &[(&str, &str)]) -> Config {
+    let owned = |pairs: &[(&str, &str)]| {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    let file =
+        Some(("gatecast.toml".to_owned(), "[tracing]\nratio = 0.5\nservice_name = \"a\"\n".to_owned()));
+    let sources = Sources { file, overrides: owned(variables), otel: owned(otel) };
+    Config::load(&sources).expect("valid")
+}
+
+#[test]
+fn variables_of_opentelemetry_are_heard_below_our_own() {
+    let standard = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/"),
+        ("OTEL_SERVICE_NAME", "relay"),
+        ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "service.name=no, deployment.environment.name=a%2Cb"),
+    ];
+    let config = translate(&standard, &[]);
+    let tracing = config.tracing;
+    assert_eq!(tracing.endpoint.as_deref(), Some("http://collector:4318/v1/traces"));
+    assert_eq!((tracing.ratio, tracing.service_name.as_str()), (0.25, "relay"));
+    assert_eq!(tracing.attributes, [("deployment.environment.name".to_owned(), "a,b".to_owned())]);
+    assert_eq!(config.unknown_variables, [""; 0]);
+    let own = [("GATECAST_TRACING_RATIO", "1"), ("GATECAST_TRACING_ENDPOINT", "http://[::1]:1/x")];
+    let tracing = translate(&standard, &own).tracing;
+    assert_eq!((tracing.endpoint.as_deref(), tracing.ratio), (Some("http://[::1]:1/x"), 1.0));
+    for off in [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {
+        assert_eq!(translate(&[standard[0], off], &[]).tracing.endpoint, None, "{off:?}");
+    }
+    for (sampler, ratio) in [("always_on", 1.0), ("always_off", 0.0), ("traceidratio", 1.0)] {
+        assert_eq!(translate(&[("OTEL_TRACES_SAMPLER", sampler)], &[]).tracing.ratio, ratio, "{sampler}");
+    }
+}
+
+#[test]
+fn of_opentelemetry_what_is_not_understood_is_told_and_no_fault() {
+    for (name, value) in [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:password@collector:4318"),
+        ("OTEL_TRACES_SAMPLER", "xray"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "nothing"),
+    ] {
+        let config = translate(&[(name, value)], &[]);
+        assert_eq!(config.unknown_variables, [name], "{value}");
+        assert_eq!((config.tracing.endpoint, config.tracing.ratio), (None, 0.5), "{value}");
+    }
+    let ratio = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "2")];
+    assert_eq!(translate(&ratio, &[]).unknown_variables, ["OTEL_TRACES_SAMPLER"]);
+}
+
+#[test]
+fn spans_go_to_a_collector_that_is_one() {
+    for (file, expected) in [
+        ("endpoint = \"https://a/v1/traces\"", "tracing.endpoint: not a URL of a collector without TLS"),
+        ("endpoint = \"http://a:b@c/\"", "tracing.endpoint: not a URL"),
+        ("endpoint = \"collector:4318\"", "tracing.endpoint: not a URL"),
+        ("ratio = 1.5", "tracing.ratio: 1.5 is not within 0.0 to 1.0"),
+        ("ratio = \"NaN\"", "tracing.ratio: NaN is not within"),
+        ("attributes = [\"=a\"]", "tracing.attributes: expected texts such as"),
+    ] {
+        let faults = load(&format!("[tracing]\n{file}\n"), &[]).expect_err(file);
+        assert!(faults.len() == 1 && faults[0].starts_with("gatecast.toml:2: "), "{faults:?}");
+        assert!(faults[0].contains(expected), "{faults:?}");
+    }
 }

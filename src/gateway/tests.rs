@@ -1,7 +1,5 @@
 //! Routes, from a message to its outcome.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 
 use super::*;
@@ -10,7 +8,7 @@ use crate::id::ConnectionId;
 
 fn gateway(routes: &str) -> Gateway {
     let file = Some(("test.toml".to_owned(), routes.to_owned()));
-    let config = Config::load(&Sources { file, overrides: BTreeMap::new() }).expect("valid routes");
+    let config = Config::load(&Sources { file, ..Sources::default() }).expect("valid routes");
     Gateway::new(config.routes, "beta", NodeTag::random(), Arc::new(Metrics::new().expect("metrics")))
 }
 

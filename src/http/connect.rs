@@ -103,6 +103,8 @@ impl Connect {
     async fn answer(&self, handshake: &Handshake) -> Response<Vec<u8>> {
         let began = Instant::now();
         let metrics = &self.admission.metrics;
+        // A client is nobody who may decide that it is sampled.
+        let trace = metrics.tracer.request(None);
         let admitted = match self.check(handshake) {
             Ok((accept, upgrade)) => self.admit(handshake, &accept, upgrade).await,
             Err(refused) => Err(refused),
@@ -115,6 +117,9 @@ impl Connect {
             }
         };
         metrics.handshake_duration.observe(began.elapsed().as_secs_f64());
+        if let Some(trace) = trace {
+            metrics.tracer.answered(trace, "$connect", began, answer.status());
+        }
         answer
     }
 

@@ -4,7 +4,7 @@
 //! all. Every answer is empty or JSON, since the SDKs parse nothing else; every error has its `x-amzn-ErrorType`.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
@@ -30,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::peers::{Answer, Operation, Peers, carry_out};
 use crate::registry::Registry;
 use crate::sigv4::{SignatureError, SignedRequest, Verifier};
+use crate::trace::Context;
 
 mod path;
 
@@ -62,6 +63,8 @@ struct Call {
     query: Option<String>,
     headers: HeaderMap,
     body: Body,
+    /// Spans of the request, if it is sampled.
+    trace: Option<Context>,
 }
 
 enum Body {
@@ -93,6 +96,7 @@ pub(crate) fn routes(
             query,
             headers,
             body,
+            trace: None,
         })
         .then(move |call| {
             let manage = manage.clone();
@@ -101,12 +105,19 @@ pub(crate) fn routes(
 }
 
 impl Manage {
-    async fn answer(&self, call: Call) -> Response<Vec<u8>> {
-        let (operation, mut answer) = match self.refusal(&call) {
+    async fn answer(&self, mut call: Call) -> Response<Vec<u8>> {
+        let began = Instant::now();
+        let refusal = self.refusal(&call);
+        // Whoever may not call may not have themselves sampled either.
+        call.trace = self.metrics.tracer.request(refusal.is_none().then_some(&call.headers));
+        let (operation, mut answer) = match refusal {
             None => self.dispatch(&call).await,
             Some(refusal) => ("unauthenticated", refusal),
         };
         self.metrics.management.with_label_values(&[operation, answer.status().as_str()]).inc();
+        if let Some(trace) = call.trace {
+            self.metrics.tracer.answered(trace, operation, began, answer.status());
+        }
         let (second, random) = (Timestamp::now().as_second(), Uuid::new_v4().as_u128() >> 32);
         let ids = [
             ("x-amzn-requestid", Uuid::new_v4().to_string()),
@@ -226,7 +237,7 @@ impl Manage {
             Err(message) => return bad_request(message),
         };
         let (caller, answer) = oneshot::channel();
-        let receipt = Receipt::new(Recipient::Caller(caller));
+        let receipt = Receipt { trace: call.trace, ..Receipt::new(Recipient::Caller(caller)) };
         let publication = Publication { channel, frame: frame(body), key, receipt };
         self.broker.publish(&mut vec![publication]);
         match answer.await {

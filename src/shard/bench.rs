@@ -3,7 +3,6 @@
 //! Rule: all is the real thing, the sockets included, except that these take whatever is sent. Only what [`counted`] runs is
 //! counted, so neither the setting up nor the first round, in which buffers grow, is.
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -85,8 +84,8 @@ struct Bench {
 impl Bench {
     fn new(members: usize) -> anyhow::Result<Self> {
         let file = Some(("built-in".to_owned(), CONFIG.to_owned()));
-        let config = Config::load(&Sources { file, overrides: BTreeMap::new() })
-            .map_err(|faults| anyhow!("{faults:?}"))?;
+        let config =
+            Config::load(&Sources { file, ..Sources::default() }).map_err(|faults| anyhow!("{faults:?}"))?;
         let (tag, metrics, door) = (NodeTag::random(), Arc::new(Metrics::new()?), Door::open()?);
         let hub = Arc::new(Hub::new(vec![door.inbox()], Arc::clone(&metrics)));
         let terms = Terms { groups: config.groups.clone(), idempotency_age: config.limits.idempotency_age };
@@ -146,7 +145,7 @@ impl Bench {
         let frame = encode(Opcode::Text, &[b'x'; BYTES]);
         let mut work = || {
             let (channel, frame) = (channel.clone(), frame.clone());
-            let delivery = Delivery { channel, frame, accepted_at: Instant::now() };
+            let delivery = Delivery { channel, frame, accepted_at: Instant::now(), trace: None };
             self.shard.inbox.push(Event::Deliver(delivery));
             self.turn();
         };

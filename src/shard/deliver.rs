@@ -118,8 +118,8 @@ impl Shard {
     /// Joins messages that go to the same members into one batch. It is a copy of this shard's own even of a single message,
     /// because a reference count that all shards change costs more than the copy.
     fn gather(&mut self, first: Delivery, rest: &mut Peekable<Drain<'_, Event>>) -> (Channel, Batch) {
-        let Delivery { channel, frame, accepted_at } = first;
-        self.tally.delivered(accepted_at, self.now);
+        let Delivery { channel, frame, accepted_at, trace } = first;
+        self.tally.delivered((accepted_at, trace), self.now);
         if frame.len() > BATCH_BYTES {
             return (channel, frame.into());
         }
@@ -128,7 +128,7 @@ impl Shard {
         while let Some(Event::Deliver(next)) = rest.next_if(|event| {
             matches!(event, Event::Deliver(next) if next.channel == channel && wire.len() + next.frame.len() <= BATCH_BYTES)
         }) {
-            self.tally.delivered(next.accepted_at, self.now);
+            self.tally.delivered((next.accepted_at, next.trace), self.now);
             wire.extend_from_slice(&next.frame);
             frames += 1;
         }

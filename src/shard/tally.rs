@@ -6,10 +6,12 @@ use std::time::Instant;
 use prometheus::{Counter, Histogram};
 
 use crate::metrics::{LagStage, Metrics, as_i64};
+use crate::trace::Context;
 
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Tally {
+    shard: usize,
     metrics: Arc<Metrics>,
     busy: Counter,
     lag_queue: Histogram,
@@ -23,11 +25,14 @@ pub(super) struct Tally {
     joined: usize,
     left: usize,
     delivered: Vec<Instant>,
+    /// Those that are sampled, again.
+    traced: Vec<(Context, Instant)>,
 }
 
 impl Tally {
     pub(super) fn new(shard: usize, metrics: &Arc<Metrics>) -> Self {
         Self {
+            shard,
             metrics: Arc::clone(metrics),
             busy: metrics.shard_busy.with_label_values(&[shard.to_string()]),
             lag_queue: metrics.lag_of(LagStage::Queue),
@@ -41,6 +46,7 @@ impl Tally {
             joined: 0,
             left: 0,
             delivered: Vec::new(),
+            traced: Vec::new(),
         }
     }
 
@@ -77,9 +83,12 @@ impl Tally {
     }
 
     /// A message has come from the inbox; the write at the end of this turn is its socket stage.
-    pub(super) fn delivered(&mut self, accepted_at: Instant, now: Instant) {
+    pub(super) fn delivered(&mut self, (accepted_at, trace): (Instant, Option<Context>), now: Instant) {
         self.lag_queue.observe(now.saturating_duration_since(accepted_at).as_secs_f64());
         self.delivered.push(accepted_at);
+        if let Some(trace) = trace {
+            self.traced.push((trace, accepted_at));
+        }
     }
 
     /// Adds all to the metrics at the end of a turn that began at `began`.
@@ -89,6 +98,9 @@ impl Tally {
             self.lag_socket.observe(now.saturating_duration_since(accepted_at).as_secs_f64());
         }
         let metrics = &self.metrics;
+        for (trace, accepted_at) in self.traced.drain(..) {
+            metrics.tracer.delivered(trace, self.shard, [accepted_at, began, now]);
+        }
         self.busy.inc_by(now.saturating_duration_since(began).as_secs_f64());
         metrics.received.inc_by(std::mem::take(&mut self.received));
         metrics.received_bytes.inc_by(std::mem::take(&mut self.received_bytes) as u64);

@@ -53,6 +53,11 @@ impl Call {
     pub(crate) fn of_server(name: String, command: Cmd) -> Self {
         Self { name, command, needs_id: true }
     }
+
+    /// Returns the key or channel.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 /// What became of a call: the answer, or why there is none.

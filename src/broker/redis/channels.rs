@@ -16,6 +16,7 @@ use crate::broker::{Accepted, Channel, Delivery, PublishError, PublishResult, St
 use crate::hub::Hub;
 use crate::inbox::Event;
 use crate::metrics::{DropReason, GaugeGuard, Metrics, Recovery};
+use crate::trace::Context;
 
 /// In place of an epoch: the message is neither counted nor kept, and is delivered as it comes.
 pub(super) const UNKEPT: &str = "-";
@@ -201,7 +202,7 @@ impl Channels {
     pub(super) fn deliver_here(&self, name: &str, frame: &Bytes) -> PublishResult {
         let state = self.state.lock();
         match state.entries.get(name) {
-            Some(entry) if !entry.deliver(&self.hub, frame) => Err(PublishError::Overload),
+            Some(entry) if !entry.deliver(&self.hub, frame, None) => Err(PublishError::Overload),
             _ => Ok(Accepted::Locally),
         }
     }
@@ -218,7 +219,8 @@ impl Channels {
             Verdict::Ignore => false,
             Verdict::Repair => true,
             Verdict::Deliver => {
-                let is_full = !entry.deliver(&self.hub, frame);
+                let trace = self.metrics.tracer.message(name, epoch, offset);
+                let is_full = !entry.deliver(&self.hub, frame, trace);
                 if is_full {
                     entry.track.undo();
                 }
@@ -272,7 +274,7 @@ impl Channels {
                 Next::Again
             }
             Step::Deliver { messages, lost, done } => {
-                messages.iter().for_each(|frame| entry.push(&self.hub, frame));
+                messages.iter().for_each(|frame| entry.push(&self.hub, frame, None));
                 if lost > 0 {
                     tracing::warn!(
                         channel = name,
@@ -293,17 +295,17 @@ impl Channels {
 
 impl Entry {
     /// Hands a message to all shards, or, if one is full, to none.
-    fn deliver(&self, hub: &Hub, frame: &Bytes) -> bool {
+    fn deliver(&self, hub: &Hub, frame: &Bytes, trace: Option<Context>) -> bool {
         if self.shards.iter().any(|shard| hub.inbox(*shard).is_full()) {
             return false;
         }
-        self.push(hub, frame);
+        self.push(hub, frame, trace);
         true
     }
 
     /// Hands a message to those shards that have room; returns how many have none.
     fn pass(&self, hub: &Hub, frame: &Bytes) -> usize {
-        let delivery = self.delivery(frame);
+        let delivery = self.delivery(frame, None);
         let mut missed = 0;
         for inbox in self.shards.iter().map(|shard| hub.inbox(*shard)) {
             if inbox.is_full() {
@@ -321,12 +323,13 @@ impl Entry {
         }
     }
 
-    fn delivery(&self, frame: &Bytes) -> Delivery {
-        Delivery { channel: self.channel.clone(), frame: frame.clone(), accepted_at: Instant::now() }
+    fn delivery(&self, frame: &Bytes, trace: Option<Context>) -> Delivery {
+        let (channel, frame) = (self.channel.clone(), frame.clone());
+        Delivery { channel, frame, accepted_at: Instant::now(), trace }
     }
 
-    fn push(&self, hub: &Hub, frame: &Bytes) {
-        let delivery = self.delivery(frame);
+    fn push(&self, hub: &Hub, frame: &Bytes, trace: Option<Context>) {
+        let delivery = self.delivery(frame, trace);
         for shard in &self.shards {
             hub.inbox(*shard).push(Event::Deliver(delivery.clone()));
         }

@@ -210,8 +210,8 @@ impl Publisher {
         let calls = self.calls(script, batch);
         let outcomes = self.store.run_all(Some(script), &calls).await;
         let (mut fates, mut failed) = (Vec::with_capacity(batch.len()), 0);
-        for (waiting, outcome) in batch.iter().zip(outcomes) {
-            fates.push(match self.read(&waiting.publication, outcome).await {
+        for ((waiting, call), outcome) in batch.iter().zip(&calls).zip(outcomes) {
+            fates.push(match self.read(&waiting.publication, call.name(), outcome).await {
                 Ok(accepted) => Fate::Taken(accepted),
                 Err(error) => {
                     tracing::debug!(%error, "publishing");
@@ -272,21 +272,29 @@ impl Publisher {
     }
 
     /// Reads how a message was accepted.
-    async fn read(&self, publication: &Publication, outcome: Outcome) -> Result<Accepted, StoreError> {
-        let Publication { channel, frame, .. } = publication;
+    async fn read(
+        &self,
+        publication: &Publication,
+        name: &str,
+        outcome: Outcome,
+    ) -> Result<Accepted, StoreError> {
+        let Publication { channel, frame, receipt, .. } = publication;
+        let mut trace = None;
         let value = outcome.result?;
         let (payload, accepted) = if self.terms.keeps(channel) {
             let (epoch, offset, is_duplicate, _) = <(String, u64, bool, Value)>::from_redis_value(value)?;
             if is_duplicate {
                 return Ok(Accepted::Duplicate(Offset(offset)));
             }
+            trace = self.metrics.tracer.message(name, &epoch, offset);
             ([format!("{epoch} {offset} ").as_bytes(), frame].concat(), Accepted::At(Offset(offset)))
         } else {
             (unkept(frame), Accepted::Unkept)
         };
+        self.metrics.tracer.published(trace, receipt.trace, channel.kind(), receipt.since);
         if outcome.is_ahead {
             // The slot is moving: the subscribers are still where it comes from. What is missed here is read once it has moved.
-            if let Err(error) = self.store.publish(&self.store.channel(channel), &payload).await {
+            if let Err(error) = self.store.publish(name, &payload).await {
                 tracing::debug!(%error, "publishing where a slot comes from");
             }
         }

@@ -1,0 +1,22 @@
+//! Spans of sampled messages and requests, for OpenTelemetry; nothing at all without the feature `otlp`.
+//!
+//! Rule: a message carries nothing of its trace between nodes. Its trace is computed from its channel, epoch and offset, and so
+//! is whether it is sampled: every node comes to the same. Who is asked for a [`Context`] gets `None` for what is not sampled;
+//! without the feature a `Context` cannot exist, so that an `Option` of it takes no room and what is done with it no code.
+
+#[cfg(feature = "otlp")]
+mod exporter;
+#[cfg(not(feature = "otlp"))]
+mod off;
+#[cfg(feature = "otlp")]
+mod otlp;
+
+#[cfg(not(feature = "otlp"))]
+pub(crate) use self::off::{Context, Tracer};
+#[cfg(feature = "otlp")]
+pub(crate) use self::otlp::{Context, Tracer};
+
+/// Spans cannot be exported as configured.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot export spans: {0}")]
+pub struct TraceError(#[from] Box<dyn std::error::Error + Send + Sync>);
