@@ -74,7 +74,7 @@ class Watch:
         config = yaml.safe_load((folder / "prometheus.yaml").read_text())
         config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
         config["rule_files"] = [str(folder / name) for name in config["rule_files"]]
-        (job,) = config["scrape_configs"]
+        (job,) = [job for job in config["scrape_configs"] if job["job_name"] == PLAIN]
         assert job.pop("static_configs")
         config["scrape_configs"] = [
             job | {"job_name": name, "file_sd_configs": [{"files": [str(file)]}]}

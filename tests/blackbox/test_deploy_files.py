@@ -91,11 +91,12 @@ def test_haproxy_of_compose_knows_its_variables():
         assert f"${{{name}" in text
 
 
-def test_prometheus_of_compose_scrapes_the_nodes():
+def test_prometheus_of_compose_scrapes_the_nodes_and_haproxy():
     scraped = yaml.safe_load((DEPLOY / "prometheus/prometheus.yaml").read_text())["scrape_configs"]
     targets = [target for job in scraped for group in job["static_configs"] for target in group["targets"]]
     aliases = {name: SERVICES[name]["networks"]["default"]["aliases"][0] for name in NODES}
-    assert targets == [f"{aliases[name]}:9090" for name in NODES]
+    haproxy = f"haproxy{SERVICES['haproxy']['environment']['GATECAST_STATS']}"
+    assert targets == [*(f"{aliases[name]}:9090" for name in NODES), haproxy]
 
 
 def test_grafana_of_compose_finds_prometheus_and_the_dashboards():
