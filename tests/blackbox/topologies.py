@@ -109,6 +109,9 @@ class Form:
                     return key
         return None
 
+    def masters(self):
+        return [server for server in self.data_servers() if server.info("replication", "role") == "master"]
+
     def history(self, channel):
         """The texts, each in a short frame, that the stream of a channel holds, in order."""
         read = """local texts = {}
@@ -116,8 +119,7 @@ class Form:
                 texts[#texts + 1] = string.sub(entry[2][2], 3)
             end
             return texts"""
-        masters = [server for server in self.data_servers() if server.info("replication", "role") == "master"]
-        keys = [(server, key) for server in masters for key in server.ask("KEYS", f"*{channel}:stream").split()]
+        keys = [(server, key) for server in self.masters() for key in server.ask("KEYS", f"*{channel}:stream").split()]
         ((server, key),) = keys
         return server.ask("EVAL", read, 1, key).splitlines()
 
@@ -259,9 +261,10 @@ class Sentinel(Form):
         eventually(lambda: self.master() is not old and old.info("replication", "role") == "slave", within=20)
 
     def kill_master(self):
+        """Returns when all agree on another: a sentinel that is late may have promoted one more, and takes that back."""
         old = self.master()
         old.kill()
-        eventually(lambda: self.master() is not old and self.master().info("replication", "role") == "master", within=20)
+        eventually(lambda: self.master() is not old and self.masters() == [self.master()], within=40)
 
 
 class Cluster(Form):
@@ -301,9 +304,6 @@ class Cluster(Form):
         links = {server.info("replication", "master_link_status") for server in servers} - {None}
         views = {frozenset(re.findall(r"^(\S+) \S+ \S*(master|slave)", server.ask("CLUSTER", "NODES"), re.M)) for server in servers}
         return (states, slots, links, len(views)) == ({"ok"}, {"16384"}, {"up"}, 1)
-
-    def masters(self):
-        return [server for server in self.data_servers() if server.info("replication", "role") == "master"]
 
     def slot(self, name):
         return int(self.data_servers()[0].ask("CLUSTER", "KEYSLOT", name))
