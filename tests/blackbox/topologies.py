@@ -243,12 +243,20 @@ class Sentinel(Form):
         self.settings = {"GATECAST_REDIS_SENTINEL_PASSWORD": self.sentinel_password}
         eventually(self.knows_all, within=20)
 
+    def views(self):
+        """What each sentinel says of the master."""
+        return [dict(zip(*[iter(each.ask("SENTINEL", "MASTER", self.name).split("\n"))] * 2)) for each in self.sentinels]
+
     def knows_all(self):
         """Whether every sentinel knows the others and both replicas, so that one may fail."""
-        counts = [dict(zip(*[iter(each.ask("SENTINEL", "MASTER", self.name).split("\n"))] * 2)) for each in self.sentinels]
         wanted = {"num-slaves": "2", "num-other-sentinels": "2", "flags": "master"}
         usable = (each.ask("SENTINEL", "REPLICAS", self.name).count("\nflags\nslave\n") == 2 for each in self.sentinels)
-        return all(wanted.items() <= each.items() for each in counts) and all(usable)
+        return all(wanted.items() <= view.items() for view in self.views()) and all(usable)
+
+    def is_settled(self):
+        """Whether no sentinel is about to name another master, and the one they name is the only one."""
+        said = {(view["flags"], view["port"]) for view in self.views()}
+        return said == {("master", str(master.port)) for master in self.masters()} and len(said) == 1
 
     def master(self):
         _, port = self.sentinels[0].ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.name).split()
@@ -261,10 +269,10 @@ class Sentinel(Form):
         eventually(lambda: self.master() is not old and old.info("replication", "role") == "slave", within=20)
 
     def kill_master(self):
-        """Returns when all agree on another: a sentinel that is late may have promoted one more, and takes that back."""
+        """Returns when all agree on another: a sentinel that is late may promote one more, and the first is master for some seconds."""
         old = self.master()
         old.kill()
-        eventually(lambda: self.master() is not old and self.masters() == [self.master()], within=40)
+        eventually(lambda: self.master() is not old and self.is_settled(), within=40)
 
 
 class Cluster(Form):
