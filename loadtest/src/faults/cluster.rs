@@ -94,6 +94,10 @@ impl Cluster {
 
     fn join(&self, buses: &[String]) -> Result<()> {
         let first = self.servers.first().context("no server")?;
+        // As `redis-cli --cluster create`, and before they meet: masters of one epoch contend for slots that move.
+        for (number, server) in self.servers.iter().take(MASTERS).enumerate() {
+            server.ask::<String>(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()])?;
+        }
         for (server, bus) in self.servers.iter().zip(buses).skip(1) {
             let port = server.port.to_string();
             first.ask::<String>(&["CLUSTER", "MEET", "127.0.0.1", &port, bus])?;
