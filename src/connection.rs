@@ -36,6 +36,8 @@ pub(crate) struct Connection {
     pub(crate) reading: Reading,
     /// Whether it is in the shard's list of connections to write to.
     pub(crate) dirty: bool,
+    /// Whether events tell when the socket takes more.
+    pub(crate) writes_watched: bool,
     /// Whether the client has shut down its side; seen with an event, before the last bytes are read.
     pub(crate) hung_up: bool,
     /// When the shard's timer for this connection fires; others for it are stale.
@@ -96,6 +98,7 @@ impl Connection {
             outbox: Outbox::default(),
             reading: Reading::OnEvent,
             dirty: false,
+            writes_watched: false,
             hung_up: false,
             timer_at: now,
             phase: Phase::Open,

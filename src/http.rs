@@ -3,14 +3,16 @@
 //! Only `http` knows warp. The accept loop is ours, so that time-outs, the number of connections and TCP options are too.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::http1::{self, Parts};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::IntCounter;
@@ -18,7 +20,8 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use warp::Reply;
+use tower_service::Service;
+use warp::Filter;
 use warp::hyper::Request;
 
 use crate::config::Limits;
@@ -44,9 +47,34 @@ const MAX_HEADERS: usize = 100;
 /// How long to let the system recover when it has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The other end of the connection, be it the client or a proxy, as an extension of every request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+/// The connection of a request, as its extension.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// The other end, be it the client or a proxy.
+    peer: SocketAddr,
+    heir: Heir,
+}
+
+/// The answer to come. In a box, since hyper and warp would else copy the state of all routes from place to place.
+type Answer = Pin<Box<dyn Future<Output = Result<warp::reply::Response, Infallible>> + Send>>;
+
+/// What a port answers; see [`routes`].
+pub(crate) type Routes = Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
+
+/// Joins the routes of the management API and the others of a port. The path decides, and no filter is tried for nothing.
+pub(crate) fn routes(
+    manage: impl Filter<Extract = (Response<Vec<u8>>,), Error = Infallible> + Clone + Send + Sync + 'static,
+    others: impl Filter<Extract = (Response<Vec<u8>>,), Error = Infallible> + Clone + Send + Sync + 'static,
+) -> Routes {
+    let (manage, others) = (warp::service(manage), warp::service(others));
+    Arc::new(move |request| {
+        if manage::is_path(request.uri().path()) {
+            Box::pin(manage.clone().call(request))
+        } else {
+            Box::pin(others.clone().call(request))
+        }
+    })
+}
 
 /// A bound port.
 #[derive(Debug)]
@@ -74,16 +102,12 @@ impl Server {
     }
 
     /// Accepts connections until the port is told to stop; a permit comes first, so that a flood waits in the backlog.
-    pub(crate) async fn serve<F>(self, port: Port, routes: F)
-    where
-        F: warp::Filter<Error = Infallible> + Clone + Send + Sync + 'static,
-        F::Extract: Reply,
-    {
+    pub(crate) async fn serve(self, port: Port, routes: Routes) {
         while let Some((permit, accepted)) = self.accept(&port).await {
             match accepted {
                 Ok((mut stream, peer)) => {
                     port.accepted.inc();
-                    let (server, routes, proxies) = (self.clone(), routes.clone(), port.proxies.clone());
+                    let (server, routes, proxies) = (self.clone(), Arc::clone(&routes), port.proxies.clone());
                     self.lifecycle.spawn(async move {
                         if let Some(peer) = server.identify(&mut stream, peer, proxies.as_deref()).await {
                             server.converse(stream, peer, routes, permit).await;
@@ -136,45 +160,38 @@ impl Server {
     }
 
     /// Answers the requests of one connection, until it ends or becomes a WebSocket.
-    async fn converse<F>(self, stream: TcpStream, peer: SocketAddr, routes: F, permit: OwnedSemaphorePermit)
-    where
-        F: warp::Filter<Error = Infallible> + Clone + Send + Sync + 'static,
-        F::Extract: Reply,
-    {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY");
-        }
+    async fn converse(
+        self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        routes: Routes,
+        permit: OwnedSemaphorePermit,
+    ) {
         let heir = Heir::default();
-        let service = warp::service(routes);
-        let own = heir.clone();
+        let caller = Caller { peer, heir: heir.clone() };
         let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(Peer(peer));
-            request.extensions_mut().insert(own.clone());
-            let mut service = service.clone();
-            async move { tower_service::Service::call(&mut service, request).await }
+            request.extensions_mut().insert(caller.clone());
+            routes(request)
         });
-        let conversation = http1::Builder::new()
+        let mut conversation = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.handshake_timeout)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        let ended = {
-            tokio::pin!(conversation);
-            let ending = self.lifecycle.ending();
-            tokio::select! {
-                ended = conversation.as_mut() => ended,
-                () = ending.cancelled() => {
-                    conversation.as_mut().graceful_shutdown();
-                    conversation.await
-                }
+            .serve_connection(TokioIo::new(stream), service);
+        let ending = self.lifecycle.ending();
+        let ended = tokio::select! {
+            ended = poll_fn(|context| conversation.poll_without_shutdown(context)) => ended,
+            () = ending.cancelled() => {
+                Pin::new(&mut conversation).graceful_shutdown();
+                poll_fn(|context| conversation.poll_without_shutdown(context)).await
             }
         };
-        if let Err(error) = ended {
+        if let Err(error) = &ended {
             tracing::debug!(%error, "HTTP connection");
         }
-        heir.take_over().await;
+        let Parts { io, read_buf, .. } = conversation.into_parts();
+        heir.take_over(ended.map(|()| (io.into_inner(), read_buf)));
         drop(permit);
     }
 }

@@ -75,7 +75,13 @@ impl Hub {
     /// the user arrives once the shard tells that it has joined.
     pub(crate) fn expect(&self, ticket: Ticket) -> Option<oneshot::Receiver<JoinOutcome>> {
         let (done, outcome) = ticket.record().user.is_some().then(oneshot::channel).unzip();
-        self.inbox_of(&ticket.record().id).push(Event::Expect { ticket, done });
+        let inbox = self.inbox_of(&ticket.record().id);
+        let event = Event::Expect { ticket, done };
+        match &outcome {
+            Some(_) => inbox.push(event),
+            // Its socket will wake the shard, or whatever is sent to it before.
+            None => inbox.push_asleep(event),
+        }
         outcome
     }
 

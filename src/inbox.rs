@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use mio::Waker;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::admission::Ticket;
@@ -107,14 +107,24 @@ impl Inbox {
     /// Adds an event. Whoever adds messages asks [`Inbox::is_full`] first; everything else is bounded by its own source
     /// (connections, requests under way).
     pub(crate) fn push(&self, event: Event) {
-        self.weight.fetch_add(event.weight(), Ordering::Relaxed);
-        let mut queue = self.queue.lock();
-        queue.events.push(event);
+        let mut queue = self.append(event);
         let wake = !std::mem::replace(&mut queue.awake, true);
         drop(queue);
         if wake && let Err(error) = self.waker.wake() {
             tracing::error!(%error, "a shard cannot be woken");
         }
+    }
+
+    /// Adds an event that can wait for the next that wakes the shard.
+    pub(crate) fn push_asleep(&self, event: Event) {
+        drop(self.append(event));
+    }
+
+    fn append(&self, event: Event) -> MutexGuard<'_, Queue> {
+        self.weight.fetch_add(event.weight(), Ordering::Relaxed);
+        let mut queue = self.queue.lock();
+        queue.events.push(event);
+        queue
     }
 
     /// Returns whether no more messages are taken.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use http::{Response, StatusCode};
+use ::http::{Response, StatusCode};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ use crate::http::connect::{self, Connect};
 use crate::http::listing::Lister;
 use crate::http::manage::{self, Manage};
 use crate::http::proxies::Proxies;
-use crate::http::{Port, Server, error_reply};
+use crate::http::{self, Port, Server, error_reply};
 use crate::hub::Hub;
 use crate::id::NodeTag;
 use crate::lifecycle::{Lifecycle, Phase};
@@ -146,7 +146,7 @@ impl Node {
         let verifier = (management.auth == ManagementAuth::SigV4)
             .then(|| Arc::new(Verifier::new(management.keys.clone(), management.clock_skew)));
         let peers = shared.as_ref().map(|shared| Arc::clone(&shared.peers));
-        let manage = Manage {
+        let manage = Arc::new(Manage {
             stage: Arc::clone(&stage),
             verifier,
             message_bytes: config.limits.message_bytes,
@@ -157,16 +157,16 @@ impl Node {
             lister: Lister::new(tag, Arc::clone(&parts.hub), peers.clone(), Arc::clone(&parts.broker)),
             peers,
             metrics: Arc::clone(&parts.metrics),
-        };
+        });
         let admission = Arc::new(admission);
         self.look_after_others(tag, &admission);
         let proxies = Arc::new(Proxies::new(config.proxies.trusted.clone()));
-        let connect = Connect {
+        let connect = Arc::new(Connect {
             stage: Arc::clone(&stage),
             admission,
             hub: Arc::clone(&parts.hub),
             proxies: Arc::clone(&proxies),
-        };
+        });
         let pages = Admin {
             node: config.node_name.as_str().into(),
             stage,
@@ -177,9 +177,9 @@ impl Node {
             places: Arc::clone(&self.places),
             metrics: Arc::clone(&parts.metrics),
         };
-        let public_routes =
-            manage::routes(manage.clone()).or(connect::routes(connect)).unify().recover(unknown).unify();
-        let admin_routes = manage::routes(manage).or(admin::routes(&pages)).unify().recover(unknown).unify();
+        let manage = manage::routes(manage).recover(unknown).unify();
+        let public_routes = http::routes(manage.clone(), connect::routes(connect).recover(unknown).unify());
+        let admin_routes = http::routes(manage, admin::routes(&pages).recover(unknown).unify());
         // Each port has its own bound on connections: strangers on the public one must not keep probes out of the other.
         let server = || Server::new(self.lifecycle.clone(), Arc::clone(&parts.metrics), &config.limits);
         let mut public = self.port(public, "public", self.lifecycle.accepting());
@@ -272,6 +272,8 @@ fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     let listen = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
+        // What is accepted has it too.
+        socket.set_tcp_nodelay(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;

@@ -254,8 +254,7 @@ impl Shard {
     fn attach(&mut self, id: &ConnectionId, NewSocket { stream, early }: NewSocket) {
         let Some(key) = self.by_id.get(id).copied() else { return };
         let mut stream = mio::net::TcpStream::from_std(stream);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(&mut stream, Token(key), interest) {
+        if let Err(error) = self.poll.registry().register(&mut stream, Token(key), Interest::READABLE) {
             tracing::warn!(conn.id = %id, %error, "the event loop cannot take a connection");
             return self.remove(key);
         }
@@ -284,7 +283,7 @@ impl Shard {
 
     /// Ends a connection; whatever still waits for it is lost.
     fn remove(&mut self, key: usize) {
-        let Some(mut connection) = self.connections.try_remove(key) else { return };
+        let Some(connection) = self.connections.try_remove(key) else { return };
         self.by_id.remove(&connection.ticket.record().id);
         let (index, broker, joining) = (self.index, &self.parts.broker, &mut self.joining);
         let left = self.members.leave_all(key, |channel| {
@@ -293,11 +292,6 @@ impl Shard {
         });
         self.tally.left(left);
         self.tally.forgotten(connection.outbox.bytes());
-        if let Some(stream) = &mut connection.stream
-            && let Err(error) = self.poll.registry().deregister(stream)
-        {
-            tracing::debug!(conn.id = %connection.ticket.record().id, %error, "deregistering");
-        }
         let (ticket, close) = connection.into_end();
         ticket.end(close);
     }

@@ -1,6 +1,5 @@
 //! The WebSocket handshake (RFC 6455 §4.2), with the statuses of the contract, and the hand-over of the socket.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -9,12 +8,12 @@ use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::header::{
     CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
-use hyper_util::rt::TokioIo;
+use hyper::upgrade::OnUpgrade;
 use parking_lot::Mutex;
 use sha1::{Digest as _, Sha1};
 use tokio::net::TcpStream;
@@ -22,7 +21,7 @@ use warp::Filter;
 use warp::path::FullPath;
 
 use super::proxies::Proxies;
-use super::{Peer, error_reply};
+use super::{Caller, error_reply};
 use crate::admission::{Admission, Refused};
 use crate::connection::NewSocket;
 use crate::hub::Hub;
@@ -37,7 +36,7 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const RETRY_SECONDS: RangeInclusive<u64> = 1..=5;
 
 /// What a handshake needs.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Connect {
     pub(crate) stage: Arc<str>,
     pub(crate) admission: Arc<Admission>,
@@ -52,7 +51,6 @@ pub(crate) struct Heir(Arc<Mutex<Option<HandOver>>>);
 #[derive(Debug)]
 struct HandOver {
     id: ConnectionId,
-    upgrade: OnUpgrade,
     hub: Arc<Hub>,
 }
 
@@ -62,29 +60,29 @@ struct Handshake {
     path: FullPath,
     headers: HeaderMap,
     client: IpAddr,
-    upgrade: Option<OnUpgrade>,
+    /// Whether HTTP lets the connection go after the answer.
+    upgradable: bool,
     heir: Heir,
 }
 
 /// The last resort of the public port: whatever is not the management API wants to connect, or is refused.
 pub(crate) fn routes(
-    connect: Connect,
+    connect: Arc<Connect>,
 ) -> impl Filter<Extract = (Response<Vec<u8>>,), Error = warp::Rejection> + Clone {
     warp::method()
         .and(warp::path::full())
         .and(warp::header::headers_cloned())
-        .and(warp::ext::get::<Peer>())
+        .and(warp::ext::get::<Caller>())
         .and(warp::ext::optional::<OnUpgrade>())
-        .and(warp::ext::get::<Heir>())
-        .map(|method, path, headers, Peer(peer), upgrade, heir| {
+        .map(|method, path, headers, Caller { peer, heir }, upgrade: Option<_>| {
             let client = peer.ip().to_canonical();
-            Handshake { method, path, headers, client, upgrade, heir }
+            Handshake { method, path, headers, client, upgradable: upgrade.is_some(), heir }
         })
-        .and_then(move |mut handshake| {
-            let connect = connect.clone();
+        .then(move |mut handshake| {
+            let connect = Arc::clone(&connect);
             async move {
                 connect.look_behind_proxies(&mut handshake);
-                Ok::<_, Infallible>(connect.answer(&handshake).await)
+                connect.answer(&handshake).await
             }
         })
 }
@@ -106,7 +104,7 @@ impl Connect {
         // A client is nobody who may decide that it is sampled.
         let trace = metrics.tracer.request(None);
         let admitted = match self.check(handshake) {
-            Ok((accept, upgrade)) => self.admit(handshake, &accept, upgrade).await,
+            Ok(accept) => self.admit(handshake, accept).await,
             Err(refused) => Err(refused),
         };
         let answer = match admitted {
@@ -123,9 +121,9 @@ impl Connect {
         answer
     }
 
-    /// Checks what needs no state; returns the accept key, and the socket to come.
-    fn check(&self, handshake: &Handshake) -> Result<(HeaderValue, OnUpgrade), Refused> {
-        let Handshake { method, path, headers, upgrade, .. } = handshake;
+    /// Checks what needs no state; returns the accept key.
+    fn check(&self, handshake: &Handshake) -> Result<HeaderValue, Refused> {
+        let Handshake { method, path, headers, upgradable, .. } = handshake;
         let mut segments = path.as_str().split('/').filter(|segment| !segment.is_empty());
         if (segments.next(), segments.next()) != (Some(&*self.stage), None) {
             return Err(Refused { status: StatusCode::FORBIDDEN, refusal: Refusal::Path });
@@ -138,26 +136,20 @@ impl Connect {
         }
         let malformed = || Refused { status: StatusCode::BAD_REQUEST, refusal: Refusal::Malformed };
         let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
-        if STANDARD.decode(key).map(|nonce| nonce.len()) != Ok(16) {
+        if STANDARD.decode(key).map(|nonce| nonce.len()) != Ok(16) || !upgradable {
             return Err(malformed());
         }
         let accept = STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize());
-        let accept = HeaderValue::from_str(&accept).map_err(|_| malformed())?;
-        Ok((accept, upgrade.clone().ok_or_else(malformed)?))
+        HeaderValue::from_str(&accept).map_err(|_| malformed())
     }
 
     /// Lets the client in; the socket follows once the answer is written.
-    async fn admit(
-        &self,
-        handshake: &Handshake,
-        accept: &HeaderValue,
-        upgrade: OnUpgrade,
-    ) -> Result<Response<Vec<u8>>, Refused> {
+    async fn admit(&self, handshake: &Handshake, accept: HeaderValue) -> Result<Response<Vec<u8>>, Refused> {
         let ticket = self.admission.admit(handshake.client, &handshake.headers).await?;
         let id = ticket.record().id;
         let joined = self.hub.expect(ticket);
         // Before anything is waited for: a client that goes away now takes this future with it.
-        *handshake.heir.0.lock() = Some(HandOver { id, upgrade, hub: Arc::clone(&self.hub) });
+        *handshake.heir.0.lock() = Some(HandOver { id, hub: Arc::clone(&self.hub) });
         if let Some(joined) = joined
             && joined.await != Ok(JoinOutcome::Joined)
         {
@@ -170,15 +162,13 @@ impl Connect {
 }
 
 impl Heir {
-    /// Gives the socket to its shard, or tells it that none will come. To be called when the HTTP server is done with the
-    /// connection, and dropped.
-    pub(crate) async fn take_over(self) {
-        let Some(HandOver { id, upgrade, hub }) = self.0.lock().take() else { return };
-        let socket = match upgrade.await.map(Upgraded::downcast::<TokioIo<TcpStream>>) {
-            Ok(Ok(parts)) => into_socket(parts),
-            Ok(Err(_)) => Err(io::Error::other("an upgraded stream is not a TCP stream")),
-            Err(error) => Err(io::Error::other(error)),
-        };
+    /// Gives the socket to its shard, with what was read behind the request, or tells it that none will come. To be called
+    /// when HTTP is done with the connection.
+    pub(crate) fn take_over(self, left: Result<(TcpStream, Bytes), hyper::Error>) {
+        let Some(HandOver { id, hub }) = self.0.lock().take() else { return };
+        let socket = left
+            .map_err(io::Error::other)
+            .and_then(|(stream, early)| Ok(NewSocket { stream: stream.into_std()?, early }));
         match &socket {
             Ok(_) => tracing::debug!(conn.id = %id, "connected"),
             Err(error) => tracing::debug!(conn.id = %id, %error, "the client went away during its handshake"),
@@ -187,18 +177,13 @@ impl Heir {
     }
 }
 
-fn into_socket(parts: Parts<TokioIo<TcpStream>>) -> io::Result<NewSocket> {
-    let stream = parts.io.into_inner().into_std()?;
-    Ok(NewSocket { stream, early: parts.read_buf })
-}
-
-fn switching_protocols(accept: &HeaderValue) -> Response<Vec<u8>> {
+fn switching_protocols(accept: HeaderValue) -> Response<Vec<u8>> {
     let mut answer = Response::new(Vec::new());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = answer.headers_mut();
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(SEC_WEBSOCKET_ACCEPT, accept.clone());
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     answer
 }
 

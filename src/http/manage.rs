@@ -38,7 +38,7 @@ mod path;
 const DISCARD_MAX: usize = 8 << 20;
 
 /// What the management API works with.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Manage {
     pub(crate) stage: Arc<str>,
     /// `None`: callers need not sign.
@@ -73,9 +73,14 @@ enum Body {
     Broken,
 }
 
-/// The routes of the management API; anything else is rejected, for the next filter.
+/// Returns whether a path is the management API's.
+pub(crate) fn is_path(path: &str) -> bool {
+    Path::parse(path).is_some()
+}
+
+/// The routes of the management API; other paths are rejected.
 pub(crate) fn routes(
-    manage: Manage,
+    manage: Arc<Manage>,
 ) -> impl Filter<Extract = (Response<Vec<u8>>,), Error = warp::Rejection> + Clone {
     let (limit, timeout) = (manage.message_bytes, manage.body_timeout);
     let path = warp::path::full().and_then(|path: FullPath| async move {
@@ -99,7 +104,7 @@ pub(crate) fn routes(
             trace: None,
         })
         .then(move |call| {
-            let manage = manage.clone();
+            let manage = Arc::clone(&manage);
             async move { manage.answer(call).await }
         })
 }

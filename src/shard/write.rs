@@ -1,6 +1,7 @@
 //! From outboxes to sockets.
 
 use bytes::Bytes;
+use mio::{Interest, Token};
 
 use super::Shard;
 use crate::close::Close;
@@ -76,6 +77,7 @@ impl Shard {
         };
         self.tally.written(written.bytes);
         if !written.all {
+            self.watch_writes(key);
             self.schedule(key);
             return;
         }
@@ -84,6 +86,23 @@ impl Shard {
         } else if connection.reading == Reading::Held {
             connection.reading = Reading::Queued;
             self.unread.push(key);
+        }
+    }
+
+    /// Has the event loop tell from now on when a socket that took no more takes more. Most never need it.
+    fn watch_writes(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key).filter(|connection| !connection.writes_watched)
+        else {
+            return;
+        };
+        let Some(stream) = &mut connection.stream else { return };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match self.poll.registry().reregister(stream, Token(key), interest) {
+            Ok(()) => connection.writes_watched = true,
+            Err(error) => {
+                tracing::warn!(conn.id = %connection.ticket.record().id, %error, "the event loop cannot watch a connection");
+                self.remove(key);
+            }
         }
     }
 
