@@ -40,6 +40,7 @@ mod http;
 mod hub;
 pub mod id;
 mod inbox;
+mod kubernetes;
 mod lifecycle;
 mod listing;
 pub mod metrics;

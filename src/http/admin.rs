@@ -7,6 +7,7 @@
 //! - `/info`: JSON for people.
 //! - `/openapi.json`: what the management API takes and answers, for programs.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 use warp::Filter;
 
-use super::{json_reply, listing};
+use super::{json_reply, listing, unknown};
 use crate::admission::Places;
 use crate::backend::Backend;
 use crate::lifecycle::{Lifecycle, Phase};
@@ -50,12 +51,19 @@ pub(crate) fn routes(
 }
 
 /// `/metrics` and `/live`, which every process of ours has.
-pub(crate) fn process_routes(
+fn process_routes(
     render: impl Fn() -> Result<Vec<u8>, prometheus::Error> + Clone + Send,
 ) -> impl Filter<Extract = (Response<Vec<u8>>,), Error = warp::Rejection> + Clone {
     let page = |name: &'static str| warp::get().and(warp::path(name)).and(warp::path::end());
     let live = page("live").map(|| json_reply(StatusCode::OK, br#"{"status":"live"}"#.to_vec()));
     page("metrics").map(move || metrics_page(render())).or(live).unify()
+}
+
+/// All that a process which is no node shows.
+pub(crate) fn process_pages(
+    render: impl Fn() -> Result<Vec<u8>, prometheus::Error> + Clone + Send,
+) -> impl Filter<Extract = (Response<Vec<u8>>,), Error = Infallible> + Clone {
+    process_routes(render).recover(unknown).unify()
 }
 
 fn metrics_page(rendered: Result<Vec<u8>, prometheus::Error>) -> Response<Vec<u8>> {
