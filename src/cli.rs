@@ -1,15 +1,19 @@
-//! The command line: `gatecast [serve]`, `gatecast check` and `gatecast probe`.
+//! The command line: `gatecast [serve]`, `gatecast check`, `gatecast probe` and `gatecast pod-deletion-cost`.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, Fault, LogFormat, Sources};
+use crate::kubernetes::{Keeper, KeeperError, Settings as Costs};
 use crate::lifecycle::Signals;
 use crate::node::{Node, StartError};
 use crate::probe;
@@ -53,6 +57,9 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+    /// In Kubernetes, beside the nodes: keep the deletion cost of each pod at its number of connections, so that a scale-down
+    /// takes the emptiest.
+    PodDeletionCost(CostArgs),
 }
 
 /// What a node may be asked.
@@ -87,6 +94,40 @@ struct Settings {
     node_name: Option<String>,
 }
 
+#[derive(Args, Debug)]
+struct CostArgs {
+    /// Labels of the nodes' pods, `KEY=VALUE,…`.
+    #[arg(long, value_name = "LABELS", value_parser = NonEmptyStringValueParser::new())]
+    selector: String,
+    /// Time between two looks at them, from 1s to 1h.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = interval)]
+    interval: Duration,
+    /// Their namespace [default: the service account's].
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// Folder with the service account's token, ca.crt and namespace.
+    #[arg(long, value_name = "FOLDER", default_value = "/var/run/secrets/kubernetes.io/serviceaccount")]
+    service_account: PathBuf,
+    /// Host of the API server.
+    #[arg(long, value_name = "HOST", env = "KUBERNETES_SERVICE_HOST")]
+    api_host: Option<String>,
+    /// Port of the API server.
+    #[arg(long, value_name = "PORT", env = "KUBERNETES_SERVICE_PORT", default_value_t = 443)]
+    api_port: u16,
+    /// Address for this process's own metrics and health.
+    #[arg(long, value_name = "ADDRESS", env = "GATECAST_ADMIN_LISTEN", default_value = "127.0.0.1:9090")]
+    admin_listen: SocketAddr,
+    /// How log lines look.
+    #[arg(long, value_enum, env = "GATECAST_LOG_FORMAT", default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let allowed = Duration::from_secs(1)..=Duration::from_secs(3_600);
+    if allowed.contains(&time) { Ok(time) } else { Err("not from 1s to 1h".to_owned()) }
+}
+
 /// Parses the command line and does what it says.
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -102,6 +143,7 @@ pub fn run() -> ExitCode {
         Some(Command::Serve(settings)) => serve(settings),
         Some(Command::Check(settings)) => check(settings),
         Some(Command::Probe { page, settings }) => probe(page, settings),
+        Some(Command::PodDeletionCost(args)) => keep_costs(args),
     }
 }
 
@@ -188,6 +230,50 @@ async fn run_node(config: &Config) -> ExitCode {
             ExitCode::from(EXIT_CUT)
         }
     }
+}
+
+fn keep_costs(args: CostArgs) -> ExitCode {
+    let Some(host) = args.api_host.filter(|host| !host.is_empty()) else {
+        let reason = "KUBERNETES_SERVICE_HOST is not set, so this is no pod: see k8s/components/deletion-cost for how to run \
+                      this command, or name the API server by --api-host.";
+        return refuse(EXIT_USAGE, reason);
+    };
+    start_log(args.log_format);
+    let settings = Costs {
+        interval: args.interval,
+        selector: args.selector,
+        namespace: args.namespace,
+        service_account: args.service_account,
+        host,
+        port: args.api_port,
+        admin_listen: args.admin_listen,
+    };
+    // One thread: a round waits, as a rule.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(run_keeper(settings)),
+        Err(error) => refuse(EXIT_UNAVAILABLE, &format!("cannot start the runtime: {error}")),
+    }
+}
+
+async fn run_keeper(settings: Costs) -> ExitCode {
+    let started = Signals::listen()
+        .map_err(|error| KeeperError::from(StartError::from(error)))
+        .and_then(|signals| Ok((signals, Keeper::start(settings)?)));
+    let (mut signals, keeper) = match started {
+        Ok(started) => started,
+        Err(error) => return refuse(EXIT_UNAVAILABLE, &error.to_string()),
+    };
+    say(&format!(
+        "gatecast {} keeps deletion costs\n  Admin       http://{}  (/metrics /live)",
+        env!("CARGO_PKG_VERSION"),
+        keeper.admin
+    ));
+    tokio::select! {
+        signal = signals.next() => tracing::info!(signal, "ending"),
+        never = keeper.run() => match never {},
+    }
+    ExitCode::SUCCESS
 }
 
 /// Prints where the node is to be found.

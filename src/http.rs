@@ -21,10 +21,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
-use warp::Filter;
 use warp::hyper::Request;
+use warp::{Filter, Rejection};
 
-use crate::config::Limits;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{Metrics, ProxyRefusal};
 
@@ -58,21 +57,22 @@ pub(crate) struct Caller {
 /// The answer to come. In a box, since hyper and warp would else copy the state of all routes from place to place.
 type Answer = Pin<Box<dyn Future<Output = Result<warp::reply::Response, Infallible>> + Send>>;
 
-/// What a port answers; see [`routes`].
+/// What a port answers.
 pub(crate) type Routes = Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
 
-/// Joins the routes of the management API and the others of a port. The path decides, and no filter is tried for nothing.
+/// Makes a filter the routes of a port.
 pub(crate) fn routes(
-    manage: impl Filter<Extract = (Response<Vec<u8>>,), Error = Infallible> + Clone + Send + Sync + 'static,
-    others: impl Filter<Extract = (Response<Vec<u8>>,), Error = Infallible> + Clone + Send + Sync + 'static,
+    filter: impl Filter<Extract = (Response<Vec<u8>>,), Error = Rejection> + Clone + Send + Sync + 'static,
 ) -> Routes {
-    let (manage, others) = (warp::service(manage), warp::service(others));
+    let service = warp::service(filter.recover(unknown).unify());
+    Arc::new(move |request| Box::pin(service.clone().call(request)))
+}
+
+/// Puts the management API beside other routes. The path decides, so that no filter is tried for nothing.
+pub(crate) fn beside_management(manage: Routes, others: Routes) -> Routes {
     Arc::new(move |request| {
-        if manage::is_path(request.uri().path()) {
-            Box::pin(manage.clone().call(request))
-        } else {
-            Box::pin(others.clone().call(request))
-        }
+        let routes = if manage::is_path(request.uri().path()) { &manage } else { &others };
+        routes(request)
     })
 }
 
@@ -82,7 +82,7 @@ pub(crate) struct Port {
     pub(crate) listener: TcpListener,
     pub(crate) accepted: IntCounter,
     /// Who must begin every connection with a PROXY header; `None` where there is none.
-    pub(crate) proxies: Option<Arc<Proxies>>,
+    pub(crate) guard: Option<Guard>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -90,15 +90,32 @@ pub(crate) struct Port {
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
     lifecycle: Lifecycle,
-    metrics: Arc<Metrics>,
+    accept_errors: IntCounter,
     handshake_timeout: Duration,
     permits: Arc<Semaphore>,
 }
 
+/// Lets in only trusted proxies, which say for whom they connect.
+#[derive(Clone, Debug)]
+pub(crate) struct Guard {
+    pub(crate) proxies: Arc<Proxies>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
 impl Server {
-    pub(crate) fn new(lifecycle: Lifecycle, metrics: Arc<Metrics>, limits: &Limits) -> Self {
-        let permits = Arc::new(Semaphore::new(limits.max_http_connections));
-        Self { lifecycle, metrics, handshake_timeout: limits.handshake_timeout, permits }
+    /// Settings for at most so many connections at a time.
+    pub(crate) fn new(
+        lifecycle: Lifecycle,
+        accept_errors: IntCounter,
+        max_connections: usize,
+        handshake_timeout: Duration,
+    ) -> Self {
+        Self {
+            lifecycle,
+            accept_errors,
+            handshake_timeout,
+            permits: Arc::new(Semaphore::new(max_connections)),
+        }
     }
 
     /// Accepts connections until the port is told to stop; a permit comes first, so that a flood waits in the backlog.
@@ -107,15 +124,15 @@ impl Server {
             match accepted {
                 Ok((mut stream, peer)) => {
                     port.accepted.inc();
-                    let (server, routes, proxies) = (self.clone(), Arc::clone(&routes), port.proxies.clone());
+                    let (server, routes, guard) = (self.clone(), Arc::clone(&routes), port.guard.clone());
                     self.lifecycle.spawn(async move {
-                        if let Some(peer) = server.identify(&mut stream, peer, proxies.as_deref()).await {
+                        if let Some(peer) = server.identify(&mut stream, peer, guard.as_ref()).await {
                             server.converse(stream, peer, routes, permit).await;
                         }
                     });
                 }
                 Err(error) => {
-                    self.metrics.accept_errors.inc();
+                    self.accept_errors.inc();
                     tracing::warn!(%error, "accepting");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
@@ -139,10 +156,10 @@ impl Server {
         &self,
         stream: &mut TcpStream,
         peer: SocketAddr,
-        proxies: Option<&Proxies>,
+        guard: Option<&Guard>,
     ) -> Option<SocketAddr> {
-        let Some(proxies) = proxies else { return Some(peer) };
-        let named = if proxies.trust(peer.ip()) {
+        let Some(guard) = guard else { return Some(peer) };
+        let named = if guard.proxies.trust(peer.ip()) {
             let header = tokio::time::timeout(self.handshake_timeout, proxy_header::read(stream));
             let in_time = self.lifecycle.ending().run_until_cancelled_owned(header).await?;
             in_time.unwrap_or(Err(ProxyRefusal::Incomplete))
@@ -152,7 +169,7 @@ impl Server {
         match named {
             Ok(named) => Some(named.unwrap_or(peer)),
             Err(refusal) => {
-                self.metrics.count_proxy_refusal(refusal);
+                guard.metrics.count_proxy_refusal(refusal);
                 tracing::debug!(reason = ?refusal, "PROXY header");
                 None
             }
@@ -202,6 +219,11 @@ pub(crate) fn error_reply(status: StatusCode, error_type: &'static str, message:
     let name = HeaderName::from_static("x-amzn-errortype");
     reply.headers_mut().insert(name, HeaderValue::from_static(error_type));
     reply
+}
+
+/// Answers what no route takes.
+async fn unknown(_: Rejection) -> Result<Response<Vec<u8>>, Infallible> {
+    Ok(error_reply(StatusCode::NOT_FOUND, "NotFoundException", "Not Found"))
 }
 
 /// Says what is wrong with a request.

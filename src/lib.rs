@@ -24,6 +24,7 @@
 //! - *Invariant:* no lock is held across an await or a system call. Lock order: broker, then inbox.
 //! - *Invariant:* a connection holds no buffer while idle.
 //! - *Invariant:* a node holds nothing that outlives it: losing one loses only its sockets.
+//! - *Invariant:* a node has no rights in Kubernetes; only `kubernetes`, which is a process of its own, asks its API server.
 
 mod admission;
 mod backend;
@@ -40,6 +41,7 @@ mod http;
 mod hub;
 pub mod id;
 mod inbox;
+mod kubernetes;
 mod lifecycle;
 mod listing;
 pub mod metrics;

@@ -16,11 +16,13 @@ use crate::close::Close;
 use crate::trace::Tracer;
 
 pub(crate) use self::labels::{
-    DropReason, LagStage, ProxyRefusal, PublishOutcome, Reconciled, Recovery, Refusal, RouteOutcome,
+    CostFault, DropReason, LagStage, ProxyRefusal, PublishOutcome, Reconciled, Recovery, Refusal,
+    RouteOutcome,
 };
 #[cfg(feature = "otlp")]
 pub(crate) use self::spans::{SpanCounters, SpanDropReason};
 
+pub mod deletion_cost;
 mod labels;
 mod memory;
 pub mod spans;
@@ -204,9 +206,7 @@ impl Metrics {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             self.read_runtime(&runtime.metrics());
         }
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
-        Ok(text)
+        encode(&self.registry)
     }
 
     fn read_runtime(&self, runtime: &RuntimeMetrics) {
@@ -275,6 +275,12 @@ impl Metrics {
     pub(crate) fn lag_of(&self, stage: LagStage) -> Histogram {
         self.delivery_lag.with_label_values(&[stage.label()])
     }
+}
+
+fn encode(registry: &Registry) -> Result<Vec<u8>, prometheus::Error> {
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&registry.gather(), &mut text)?;
+    Ok(text)
 }
 
 /// Counts a thing as one in a gauge for as long as it lives.

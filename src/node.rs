@@ -3,7 +3,6 @@
 //! Start: bind, then the shards, then ready. End: not ready, a time for load balancers to notice, no more handshakes, close
 //! what is open over the drain window, wait until it is gone.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -11,15 +10,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ::http::{Response, StatusCode};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use warp::Filter;
 
 use crate::admission::{Admission, Places, Rate};
 use crate::backend::Backend;
-use crate::config::{Config, Drain, ManagementAuth};
+use crate::config::{Config, Drain, Limits, ManagementAuth};
 use crate::drain::Drainer;
 use crate::gateway::Gateway;
 use crate::http::admin::{self, Admin};
@@ -27,7 +24,7 @@ use crate::http::connect::{self, Connect};
 use crate::http::listing::Lister;
 use crate::http::manage::{self, Manage};
 use crate::http::proxies::Proxies;
-use crate::http::{self, Port, Server, error_reply};
+use crate::http::{self, Guard, Port, Server};
 use crate::hub::Hub;
 use crate::id::NodeTag;
 use crate::lifecycle::{Lifecycle, Phase};
@@ -177,16 +174,16 @@ impl Node {
             places: Arc::clone(&self.places),
             metrics: Arc::clone(&parts.metrics),
         };
-        let manage = manage::routes(manage).recover(unknown).unify();
-        let public_routes = http::routes(manage.clone(), connect::routes(connect).recover(unknown).unify());
-        let admin_routes = http::routes(manage, admin::routes(&pages).recover(unknown).unify());
-        // Each port has its own bound on connections: strangers on the public one must not keep probes out of the other.
-        let server = || Server::new(self.lifecycle.clone(), Arc::clone(&parts.metrics), &config.limits);
+        let manage = http::routes(manage::routes(manage));
+        let public_routes =
+            http::beside_management(Arc::clone(&manage), http::routes(connect::routes(connect)));
+        let admin_routes = http::beside_management(manage, http::routes(admin::routes(&pages)));
         let mut public = self.port(public, "public", self.lifecycle.accepting());
-        public.proxies = config.proxies.protocol.then_some(proxies);
+        let guard = Guard { proxies, metrics: Arc::clone(&parts.metrics) };
+        public.guard = config.proxies.protocol.then_some(guard);
         let admin = self.port(admin, "admin", self.lifecycle.ending());
-        self.lifecycle.spawn(server().serve(public, public_routes));
-        self.lifecycle.spawn(server().serve(admin, admin_routes));
+        self.lifecycle.spawn(self.server(&config.limits).serve(public, public_routes));
+        self.lifecycle.spawn(self.server(&config.limits).serve(admin, admin_routes));
     }
 
     /// Starts to end the connections of nodes that die.
@@ -208,8 +205,14 @@ impl Node {
         self.backend.fenced.cancelled().await;
     }
 
+    /// What serves a port. Each has its own bound on connections: strangers on the public one must not keep probes out of the other.
+    fn server(&self, limits: &Limits) -> Server {
+        let errors = self.metrics.accept_errors.clone();
+        Server::new(self.lifecycle.clone(), errors, limits.max_http_connections, limits.handshake_timeout)
+    }
+
     fn port(&self, listener: TcpListener, name: &str, stop: CancellationToken) -> Port {
-        Port { listener, accepted: self.metrics.accepted.with_label_values(&[name]), proxies: None, stop }
+        Port { listener, accepted: self.metrics.accepted.with_label_values(&[name]), guard: None, stop }
     }
 
     /// Ends the node: returns how many connections were cut rather than closed, because `hurry` came or time was up.
@@ -268,7 +271,7 @@ fn start_shards(doors: Vec<Door>, parts: &Parts) -> io::Result<Vec<JoinHandle<()
 }
 
 /// Binds a port; one that was closed a moment ago may be bound again.
-fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     let listen = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
@@ -280,9 +283,4 @@ fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
         TcpListener::from_std(socket.into())
     };
     listen().map_err(|source| StartError::Bind { address, source })
-}
-
-/// Answers what no route takes.
-async fn unknown(_: warp::Rejection) -> Result<Response<Vec<u8>>, Infallible> {
-    Ok(error_reply(StatusCode::NOT_FOUND, "NotFoundException", "Not Found"))
 }

@@ -41,30 +41,39 @@ pub(crate) fn routes(
         let admin = admin.clone();
         warp::get().and(warp::path(name)).and(warp::path::end()).map(move || show(&admin))
     };
-    let metrics = page("metrics", Admin::metrics);
-    let live = page("live", |_| json_reply(StatusCode::OK, br#"{"status":"live"}"#.to_vec()));
+    let metrics = Arc::clone(&admin.metrics);
+    let process = process_routes(move || metrics.render());
     let ready = page("ready", Admin::ready);
     let info = page("info", Admin::info);
     let document = page("openapi.json", |_| json_reply(StatusCode::OK, listing::DOCUMENT.into()));
-    metrics.or(live).unify().or(ready).unify().or(info).unify().or(document).unify()
+    process.or(ready).unify().or(info).unify().or(document).unify()
+}
+
+/// `/metrics` and `/live`, which every process of ours has.
+pub(crate) fn process_routes(
+    render: impl Fn() -> Result<Vec<u8>, prometheus::Error> + Clone + Send,
+) -> impl Filter<Extract = (Response<Vec<u8>>,), Error = warp::Rejection> + Clone {
+    let page = |name: &'static str| warp::get().and(warp::path(name)).and(warp::path::end());
+    let live = page("live").map(|| json_reply(StatusCode::OK, br#"{"status":"live"}"#.to_vec()));
+    page("metrics").map(move || metrics_page(render())).or(live).unify()
+}
+
+fn metrics_page(rendered: Result<Vec<u8>, prometheus::Error>) -> Response<Vec<u8>> {
+    match rendered {
+        Ok(text) => {
+            let mut answer = Response::new(text);
+            let format = HeaderValue::from_static("text/plain; version=0.0.4");
+            answer.headers_mut().insert(http::header::CONTENT_TYPE, format);
+            answer
+        }
+        Err(error) => {
+            tracing::error!(%error, "metrics cannot be written");
+            json_reply(StatusCode::INTERNAL_SERVER_ERROR, Vec::new())
+        }
+    }
 }
 
 impl Admin {
-    fn metrics(&self) -> Response<Vec<u8>> {
-        match self.metrics.render() {
-            Ok(text) => {
-                let mut answer = Response::new(text);
-                let format = HeaderValue::from_static("text/plain; version=0.0.4");
-                answer.headers_mut().insert(http::header::CONTENT_TYPE, format);
-                answer
-            }
-            Err(error) => {
-                tracing::error!(%error, "metrics cannot be written");
-                json_reply(StatusCode::INTERNAL_SERVER_ERROR, Vec::new())
-            }
-        }
-    }
-
     fn ready(&self) -> Response<Vec<u8>> {
         let (status, text) = match self.lifecycle.phase() {
             Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),

@@ -98,6 +98,37 @@ pub(crate) enum PublishOutcome {
     KeyUnkept,
 }
 
+/// What went wrong while deletion costs were kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum CostFault {
+    /// A node did not say how many connections it has.
+    Unanswered,
+    /// The token or the CA's certificate cannot be read.
+    Credentials,
+    /// Nobody answers at the API server's address.
+    Unreachable,
+    /// Whoever answers there is not who the CA's certificate says.
+    Tls,
+    /// No answer in time.
+    Timeout,
+    /// 401.
+    Unauthorized,
+    /// 403.
+    Forbidden,
+    /// 404.
+    NotFound,
+    /// 409.
+    Conflict,
+    /// 429.
+    Throttled,
+    /// 5xx.
+    Server,
+    /// Any other status, or an answer that is too long or not understood.
+    Unexpected,
+    /// More costs changed than are written in one round.
+    Deferred,
+}
+
 macro_rules! labels {
     ($($kind:ident { $($variant:ident => $label:literal),+ $(,)? })+) => {$(
         impl $kind {
@@ -123,6 +154,12 @@ labels! {
     PublishOutcome {
         Ok => "ok", Local => "local", Overload => "overload", Unavailable => "unavailable",
         KeyUnkept => "key_unkept",
+    }
+    CostFault {
+        Unanswered => "unanswered", Credentials => "credentials", Unreachable => "unreachable", Tls => "tls",
+        Timeout => "timeout", Unauthorized => "unauthorized", Forbidden => "forbidden", NotFound => "not_found",
+        Conflict => "conflict", Throttled => "throttled", Server => "server", Unexpected => "unexpected",
+        Deferred => "deferred",
     }
     DropReason {
         Overload => "overload", SlowConsumer => "slow_consumer", Unavailable => "unavailable",

@@ -1,6 +1,7 @@
 """What watches the nodes in Kubernetes: made from the one copy in `deploy/`, and meeting the Services."""
 
 import json
+import re
 import subprocess
 
 import yaml
@@ -11,7 +12,7 @@ from k8s import K8S, matches, named, of_kind, overlay
 
 def test_prometheus_finds_the_nodes_and_their_rules():
     objects = overlay("monitoring")
-    (monitor,) = of_kind(objects, "ServiceMonitor")
+    monitor = named(objects, "ServiceMonitor")
     (service,) = [each for each in of_kind(objects, "Service") if matches(monitor["spec"]["selector"], each["metadata"]["labels"])]
     assert service["spec"]["publishNotReadyAddresses"] and service["spec"]["clusterIP"] == "None"
     (endpoint,) = monitor["spec"]["endpoints"]
@@ -21,6 +22,20 @@ def test_prometheus_finds_the_nodes_and_their_rules():
     for name in ("alerts", "recording"):
         rules = yaml.safe_load((ROOT / f"deploy/prometheus/{name}.yaml").read_text())
         assert named(objects, "PrometheusRule", f"gatecast-{name}")["spec"] == rules
+
+
+def test_prometheus_finds_the_keeper_of_costs_and_does_not_take_it_for_a_node():
+    objects = overlay("monitoring")
+    monitor, service = named(objects, "ServiceMonitor", "gatecast-deletion-cost"), named(objects, "Service", "gatecast-deletion-cost")
+    found = [each for each in of_kind(objects, "Service") if matches(monitor["spec"]["selector"], each["metadata"]["labels"])]
+    assert found == [service]
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+    job = service["metadata"]["labels"][monitor["spec"]["jobLabel"]]
+    alerts = (ROOT / "deploy/prometheus/alerts.yaml").read_text()
+    assert f'up{{job="{job}"}}' in alerts
+    (pattern,) = re.findall(r'up\{job=~"([^"]+)"\}', alerts)
+    assert not re.fullmatch(pattern, job)
 
 
 def test_the_generated_rules_are_current():

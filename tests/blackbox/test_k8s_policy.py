@@ -20,8 +20,17 @@ EXIT_SECONDS = 10
 ADAPTER = yaml.safe_load((K8S / "components/autoscaling/prometheus-adapter.yaml").read_text())
 
 
+KEEPER = "gatecast-deletion-cost"
+MONITORING = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+
+
 def pods(objects):
     return [each["spec"]["template"] for each in of_kind(objects, "Deployment")]
+
+
+def keeper_pod(objects):
+    """The pod that keeps deletion costs; None where there is none."""
+    return next((pod for pod in pods(objects) if pod["spec"].get("serviceAccountName") == KEEPER), None)
 
 
 def config(objects):
@@ -55,7 +64,8 @@ def test_pods_have_no_rights(name):
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["runAsUser"] > 0 and spec["securityContext"]["runAsGroup"] > 0
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert all(volume.keys() == {"name", "configMap"} for volume in spec.get("volumes", []))
+        kinds = {kind for volume in spec.get("volumes", []) for kind in volume.keys() - {"name"}}
+        assert kinds <= ({"projected"} if pod is keeper_pod(overlay(name)) else {"configMap"})
         for container in spec["containers"]:
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True,
@@ -63,7 +73,58 @@ def test_pods_have_no_rights(name):
             assert re.search(r":[0-9][^:/]*$", container["image"]), "an image is named with its version"
             assert all(mount["readOnly"] for mount in container.get("volumeMounts", []))
             assert not [one for one in container.get("env", []) if "SECRET" in one["name"] and "value" in one]
-    assert not of_kind(overlay(name), "Role") + of_kind(overlay(name), "ClusterRole")
+
+
+@ALL
+def test_one_pod_has_the_rights_it_needs_and_no_other_has_any(name):
+    objects = overlay(name)
+    assert not of_kind(objects, "ClusterRole") + of_kind(objects, "ClusterRoleBinding")
+    accounts = {each["metadata"]["name"]: each for each in of_kind(objects, "ServiceAccount")}
+    assert all(each["automountServiceAccountToken"] is False for each in accounts.values())
+    assert {pod["spec"].get("serviceAccountName") for pod in pods(objects)} - {None} == set(accounts)
+    if name == "trial":
+        assert not of_kind(objects, "Role") + of_kind(objects, "RoleBinding") and keeper_pod(objects) is None
+        return
+    (role,), (binding,) = of_kind(objects, "Role"), of_kind(objects, "RoleBinding")
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "patch"]}]
+    assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role["metadata"]["name"]}
+    (subject,) = binding["subjects"]
+    spec = keeper_pod(objects)["spec"]
+    assert subject == {"kind": "ServiceAccount", "name": spec["serviceAccountName"], "namespace": role["metadata"]["namespace"]}
+    assert [pod for pod in pods(objects) if pod["spec"].get("serviceAccountName") == subject["name"]] == [keeper_pod(objects)]
+    # Where the program looks without being told, and what it looks for there.
+    (volume,), (mount,) = spec["volumes"], spec["containers"][0]["volumeMounts"]
+    assert mount == {"name": volume["name"], "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": True}
+    token, ca, namespace = (next(iter(source.values())) for source in volume["projected"]["sources"])
+    assert token == {"path": "token", "expirationSeconds": 3600}
+    assert ca == {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+    assert namespace == {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}
+
+
+@PRODUCTION
+def test_the_keeper_of_costs_means_the_nodes_and_reaches_them(name):
+    objects = overlay(name)
+    deployment, node = named(objects, "Deployment", KEEPER)["spec"], node_pod(objects)
+    assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
+    (container,) = keeper_pod(objects)["spec"]["containers"]
+    assert container["image"] == node_container(objects)["image"]
+    command_name, *words = container["args"]
+    flags = dict(word.removeprefix("--").split("=", 1) for word in words)
+    assert command_name == "pod-deletion-cost"
+    chosen = dict(label.split("=") for label in flags["selector"].split(","))
+    assert [pod for pod in pods(objects) if chosen.items() <= pod["metadata"]["labels"].items()] == [node]
+    # The port that the program looks for, and its own.
+    assert "admin" in {port["name"] for port in node_container(objects)["ports"]}
+    assert flags["admin-listen"] == f"0.0.0.0:{container['ports'][0]['containerPort']}"
+    assert container["livenessProbe"]["httpGet"] == {"path": "/live", "port": container["ports"][0]["name"]}
+    policies = [each["spec"] for each in of_kind(objects, "NetworkPolicy")]
+    (own,) = [each for each in policies if matches(each["podSelector"], keeper_pod(objects)["metadata"]["labels"])]
+    assert set(own["policyTypes"]) == {"Ingress", "Egress"}
+    assert own["ingress"] == [{"from": [MONITORING], "ports": [{"port": "admin"}]}]
+    to_nodes, to_server = own["egress"]
+    (peer,) = to_nodes["to"]
+    assert matches(peer["podSelector"], node["metadata"]["labels"]) and to_nodes["ports"] == [{"port": "admin"}]
+    assert to_server == {"ports": [{"port": 443}, {"port": 6443}]}
 
 
 @ALL
@@ -133,8 +194,14 @@ def test_only_who_has_to_reaches_a_node(name):
     for rule in rules:
         assert rule["from"], "nobody is let in without a name"
     admin = [rule for rule in rules if {"port": "admin"} in rule["ports"]]
-    monitoring = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
-    assert [rule["from"] for rule in admin] == [[monitoring]]
+    peers = [peer for rule in admin for peer in rule["from"]]
+    assert peers[0] == MONITORING and all(rule["ports"] == [{"port": "admin"}] for rule in admin)
+    if name == "trial":
+        assert len(peers) == 1
+    else:
+        (keeper,) = peers[1:]
+        assert keeper.keys() == {"podSelector"}
+        assert [pod for pod in pods(objects) if matches(keeper["podSelector"], pod["metadata"]["labels"])] == [keeper_pod(objects)]
     egress = [rule for policy in policies for rule in policy.get("egress", [])]
     ports = {port["port"] for rule in egress for port in rule["ports"]}
     assert ports == ({53, "redis"} if name == "trial" else {53, 6379, 6380, 26379})
