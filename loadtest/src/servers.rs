@@ -19,7 +19,7 @@ use crate::faults::redis::Redis;
 use crate::faults::wait::Interrupt;
 use crate::process::{Process, Processes};
 use crate::target::Target;
-use crate::works::{GATECAST, SOCKET_IO, SOCKET_IO_REDIS, UWEBSOCKETS, WS};
+use crate::works::{GATECAST, SOCKET_IO, SOCKET_IO_REDIS, UWEBSOCKETS, UWEBSOCKETS_JS, WS};
 
 const JOIN_LIMIT: Duration = Duration::from_secs(15);
 /// What is measured is how fast connections open, not how fast a node lets them.
@@ -79,6 +79,11 @@ impl Programs {
         let status = status.with_context(|| format!("cannot run {}", script.display()))?;
         ensure!(status.success(), "{} ended with {status}", script.display());
         Ok(())
+    }
+
+    /// Returns whether uWebSockets is the C++ library here.
+    pub(crate) fn has_native_uwebsockets(&self) -> bool {
+        self.native_uwebsockets().exists()
     }
 
     /// Starts one process of the server with this name.
@@ -159,17 +164,24 @@ impl Programs {
 
     fn peer(&self, ground: &Ground<'_>) -> Result<(Running, Target, String)> {
         let (script, path) = match ground.name {
-            UWEBSOCKETS => ("uws.cjs", "/"),
-            WS => ("ws.cjs", "/"),
-            SOCKET_IO | SOCKET_IO_REDIS => ("socketio.cjs", "/socket.io/?EIO=4&transport=websocket"),
+            UWEBSOCKETS if self.has_native_uwebsockets() => (None, "/"),
+            UWEBSOCKETS | UWEBSOCKETS_JS => (Some("uws.cjs"), "/"),
+            WS => (Some("ws.cjs"), "/"),
+            SOCKET_IO | SOCKET_IO_REDIS => (Some("socketio.cjs"), "/socket.io/?EIO=4&transport=websocket"),
             name => bail!("there is no server {name}"),
         };
-        let mut args: Vec<OsString> = vec![self.peers.join(script).into()];
+        let program = if script.is_some() { PathBuf::from("node") } else { self.native_uwebsockets() };
+        let mut args: Vec<OsString> =
+            script.map(|script| self.peers.join(script).into()).into_iter().collect();
         args.extend(ground.redis.map(|redis| url(redis).into()));
-        let mut server = Server::start(Path::new("node"), args, &[("NODE_ENV", "production")])?;
+        let mut server = Server::start(&program, args, &[("NODE_ENV", "production")])?;
         let version = server.word("version:")?.trim_start_matches("version:").replace('/', " on ");
         let port = server.word("port:")?.trim_start_matches("port:").parse()?;
         Ok((Running::Peer(server), Target::local(port).with_path(path), version))
+    }
+
+    fn native_uwebsockets(&self) -> PathBuf {
+        self.peers.join(".installed/uws")
     }
 }
 
