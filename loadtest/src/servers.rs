@@ -18,6 +18,7 @@ use crate::faults::ports::Ports;
 use crate::faults::redis::Redis;
 use crate::faults::wait::Interrupt;
 use crate::process::{Process, Processes};
+use crate::sigv4::Key;
 use crate::target::Target;
 use crate::works::{GATECAST, SOCKET_IO, SOCKET_IO_REDIS, UWEBSOCKETS, UWEBSOCKETS_JS, WS};
 
@@ -61,6 +62,8 @@ struct Ground<'a> {
     name: &'static str,
     directory: &'a Path,
     redis: Option<&'a Redis>,
+    /// Of gatecast's management API.
+    key: Option<&'a Key>,
 }
 
 impl Programs {
@@ -91,7 +94,15 @@ impl Programs {
     /// # Errors
     /// It is not installed, or does not say where it listens.
     pub(crate) fn start(&mut self, name: &'static str) -> Result<Service> {
-        self.launch(name, 1, None, tempfile::tempdir()?)
+        self.launch((name, 1), None, tempfile::tempdir()?, None)
+    }
+
+    /// Starts a gatecast whose management API wants signatures.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub(crate) fn start_with_key(&mut self, key: &Key) -> Result<Service> {
+        self.launch((GATECAST, 1), None, tempfile::tempdir()?, Some(key))
     }
 
     /// Starts nodes that meet in a Redis of their own.
@@ -101,17 +112,17 @@ impl Programs {
     pub(crate) fn start_cluster(&mut self, name: &'static str, nodes: usize) -> Result<Service> {
         let directory = tempfile::tempdir()?;
         let redis = Redis::start(self.ports.draw()?, directory.path(), &[], &self.interrupt)?;
-        self.launch(name, nodes, Some(redis), directory)
+        self.launch((name, nodes), Some(redis), directory, None)
     }
 
     fn launch(
         &mut self,
-        name: &'static str,
-        n: usize,
+        (name, n): (&'static str, usize),
         redis: Option<Redis>,
         directory: TempDir,
+        key: Option<&Key>,
     ) -> Result<Service> {
-        let ground = Ground { name, directory: directory.path(), redis: redis.as_ref() };
+        let ground = Ground { name, directory: directory.path(), redis: redis.as_ref(), key };
         let (mut nodes, mut targets, mut version) = (Vec::new(), Vec::new(), String::new());
         for number in 0..n {
             let (node, target, said) = if name == GATECAST {
@@ -152,6 +163,10 @@ impl Programs {
         ]);
         if let Some(redis) = ground.redis {
             environment.insert("GATECAST_REDIS_URL".to_owned(), url(redis));
+        }
+        if let Some(key) = ground.key {
+            environment.insert("GATECAST_ACCESS_KEY_ID".to_owned(), key.id.clone());
+            environment.insert("GATECAST_SECRET_ACCESS_KEY".to_owned(), key.secret.clone());
         }
         let log = ground.directory.join(format!("node{number}.log"));
         let ports = (self.ports.draw()?, self.ports.draw()?);

@@ -79,6 +79,8 @@ pub(crate) const STORM: Work = silent("storm of 15,000", 1, 15_000);
 /// Posts of the management API to a connection of the node that is asked, and of another.
 pub(crate) const POST_HERE: Work = to_all("posts, same node", 1000, 0, 128);
 pub(crate) const POST_THERE: Work = to_all("posts, other node", 1000, 0, 128);
+/// The first of these with a signature of each, as by back ends elsewhere.
+pub(crate) const POST_SIGNED: Work = to_all("signed posts, same node", 1000, 0, 128);
 /// Three nodes on one Redis.
 pub(crate) const CLUSTER: Work = to_all("three nodes, flood", 1000, 32, 128);
 /// An open loop at the same rate on three nodes, and on one with the same Redis.

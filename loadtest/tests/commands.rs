@@ -145,7 +145,33 @@ fn posts_that_are_refused_fail_the_command() {
     let output = node.load("post --connections 2 --posts 20 --rounds 1");
     assert!(!output.status.success());
     let table = String::from_utf8_lossy(&output.stdout);
-    assert!(table.contains("posts answered with 403"), "{table}");
+    assert!(table.contains("posts answered with 403 MissingAuthenticationTokenException"), "{table}");
+}
+
+#[test]
+fn posts_are_signed_with_the_key_of_the_node_and_no_other() {
+    let node = Server::node_with_key();
+    let args = ["post", "--connections", "20", "--posts", "500", "--rounds", "1", "--clients", "4"];
+    let keyed = |secret: &str| {
+        let mut command = node.command(&args);
+        command.env("AWS_ACCESS_KEY_ID", KEY_ID).env("AWS_SECRET_ACCESS_KEY", secret);
+        command.output().unwrap()
+    };
+    let table = good_table(keyed(SECRET));
+    has_all(&table, &["4 clients, signed,", "signed posts, same node, 4 clients", "server CPU per post"]);
+
+    let output = keyed("another secret");
+    assert!(!output.status.success());
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("500 posts answered with 403 InvalidSignatureException"), "{said}");
+    assert!(!said.contains("another secret"), "{said}");
+
+    let mut without_secret = node.command(&args);
+    let output = without_secret.args(["--access-key-id", KEY_ID]).output().unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("not in AWS_SECRET_ACCESS_KEY"), "{said}");
 }
 
 #[test]

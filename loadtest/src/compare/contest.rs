@@ -10,6 +10,7 @@ use super::{Part, Scale, connections, posts, traffic};
 use crate::cli::CompareArgs;
 use crate::report::Report;
 use crate::servers::{Programs, Service};
+use crate::sigv4::Key;
 use crate::works::{FLOOR, GATECAST, SERVERS, SOCKET_IO, SOCKET_IO_REDIS, UWEBSOCKETS, UWEBSOCKETS_JS, WS};
 
 const NODES: usize = 3;
@@ -111,6 +112,14 @@ impl Contest {
             self.admit(&[(UWEBSOCKETS_JS, 0)], report);
         }
         self.admit(&[(WS, 0), (SOCKET_IO, 0)], report);
+    }
+
+    /// Starts a gatecast whose management API wants signatures.
+    ///
+    /// # Errors
+    /// As [`Self::start_fresh`].
+    pub(super) fn start_with_key(&mut self, key: &Key) -> Result<Service> {
+        self.programs.start_with_key(key).context("a gatecast with a key")
     }
 
     /// Starts servers: with no nodes one without Redis.
