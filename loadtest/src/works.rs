@@ -122,4 +122,11 @@ mod tests {
     fn the_first_and_the_last_opening_have_names_of_their_own() {
         assert_eq!((rss_at(1).as_str(), rss_at(OPENINGS).as_str()), (RSS.0, RSS_REOPENED.0));
     }
+
+    #[test]
+    fn uwebsockets_js_has_part_where_uwebsockets_has() {
+        assert!(has_part(&[GATECAST, UWEBSOCKETS], UWEBSOCKETS_JS));
+        assert!(!has_part(&[GATECAST, WS], UWEBSOCKETS_JS));
+        assert!(has_part(&[GATECAST, WS], WS) && !has_part(&[GATECAST, UWEBSOCKETS], WS));
+    }
 }
