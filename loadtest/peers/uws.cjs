@@ -1,4 +1,5 @@
-// The peer uWebSockets: its topic tree does the fan-out in C++; a message costs one callback in JavaScript.
+// The peer uWebSockets.js, which stands in for uws.cpp where that cannot be compiled: the topic tree does the fan-out in C++; a
+// message costs one callback in JavaScript.
 // Rule: as its authors recommend: topics, no compression, and never cut a slow client, since the load test wants every message.
 'use strict';
 

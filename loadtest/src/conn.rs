@@ -11,7 +11,7 @@ use mio::net::TcpStream;
 use crate::dialect::{Envelope, Heard};
 use crate::frame::{self, Frame, Opcode};
 use crate::handshake;
-use crate::http;
+use crate::http::{self, Answer};
 
 /// What a connection tells whoever drives it.
 #[derive(Debug)]
@@ -20,8 +20,8 @@ pub(crate) enum Incoming<'a> {
     Opened,
     Text(&'a [u8]),
     Binary,
-    /// The status of an answer to an HTTP request.
-    Answer(u16),
+    /// To an HTTP request.
+    Answer(Answer<'a>),
     /// The connection is gone; nothing follows.
     Closed,
 }
@@ -236,9 +236,9 @@ impl Conn {
 
 fn parse_answers(bytes: &[u8], deliver: &mut impl FnMut(Incoming<'_>)) -> Result<usize> {
     let mut used = 0;
-    while let Some((status, len)) = http::decode(bytes.get(used..).unwrap_or_default())? {
+    while let Some((answer, len)) = http::decode(bytes.get(used..).unwrap_or_default())? {
         used += len;
-        deliver(Incoming::Answer(status));
+        deliver(Incoming::Answer(answer));
     }
     Ok(used)
 }

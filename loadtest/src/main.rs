@@ -36,6 +36,7 @@ mod relay;
 mod report;
 mod sequence;
 mod servers;
+mod sigv4;
 mod storm;
 mod target;
 mod works;

@@ -34,6 +34,7 @@ const COLOURS: [RGBColor; SERVERS.len()] = [
     RGBColor(0, 114, 178),
     RGBColor(140, 140, 140),
     RGBColor(213, 94, 0),
+    RGBColor(240, 228, 66),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(230, 159, 0),

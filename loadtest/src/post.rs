@@ -56,17 +56,18 @@ pub(crate) fn post(args: &PostArgs) -> Result<Report> {
             Target::parse(&format!("ws://{rest}"), target.allow_remote)?
         }
     };
-    let plan = args.plan();
+    let (plan, key) = (args.plan(), args.key()?);
     let mut report = Report::new("post");
     report.set(format!(
-        "{} posts of {} bytes to {connections} connections by {clients} clients, unsigned, {rounds} rounds; sockets at {}, posts to {}",
-        plan.posts, plan.bytes, sockets.authority, entrance.authority
+        "{} posts of {} bytes to {connections} connections by {clients} clients, {}, {rounds} rounds; sockets at {}, posts to {}",
+        plan.posts, plan.bytes, if key.is_some() { "signed" } else { "unsigned" }, sockets.authority, entrance.authority
     ));
     let work = if entrance.addr == sockets.addr { "posts, same node" } else { "posts, other node" };
-    let work = format!("{work}, {clients} clients");
+    let signed = if key.is_some() { "signed " } else { "" };
+    let work = format!("{signed}{work}, {clients} clients");
     let server = Processes::new(&target.pid);
     let name = entrance.authority.clone();
-    let mut posting = Posting::open((&[sockets], *connections), (&entrance, *clients))?;
+    let mut posting = Posting::open((&[sockets], *connections), (&entrance, *clients))?.signed(key);
     let mut steps = Steps::new(*rounds);
     for round in 1..=*rounds {
         steps.begin(&format!("round {round}, {work}"));

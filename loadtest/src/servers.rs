@@ -18,8 +18,9 @@ use crate::faults::ports::Ports;
 use crate::faults::redis::Redis;
 use crate::faults::wait::Interrupt;
 use crate::process::{Process, Processes};
+use crate::sigv4::Key;
 use crate::target::Target;
-use crate::works::{GATECAST, SOCKET_IO, SOCKET_IO_REDIS, UWEBSOCKETS, WS};
+use crate::works::{GATECAST, SOCKET_IO, SOCKET_IO_REDIS, UWEBSOCKETS, UWEBSOCKETS_JS, WS};
 
 const JOIN_LIMIT: Duration = Duration::from_secs(15);
 /// What is measured is how fast connections open, not how fast a node lets them.
@@ -61,6 +62,8 @@ struct Ground<'a> {
     name: &'static str,
     directory: &'a Path,
     redis: Option<&'a Redis>,
+    /// Of gatecast's management API.
+    key: Option<&'a Key>,
 }
 
 impl Programs {
@@ -81,12 +84,25 @@ impl Programs {
         Ok(())
     }
 
+    /// Returns whether uWebSockets is the C++ library here.
+    pub(crate) fn has_native_uwebsockets(&self) -> bool {
+        self.native_uwebsockets().exists()
+    }
+
     /// Starts one process of the server with this name.
     ///
     /// # Errors
     /// It is not installed, or does not say where it listens.
     pub(crate) fn start(&mut self, name: &'static str) -> Result<Service> {
-        self.launch(name, 1, None, tempfile::tempdir()?)
+        self.launch((name, 1), None, tempfile::tempdir()?, None)
+    }
+
+    /// Starts a gatecast whose management API wants signatures.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub(crate) fn start_with_key(&mut self, key: &Key) -> Result<Service> {
+        self.launch((GATECAST, 1), None, tempfile::tempdir()?, Some(key))
     }
 
     /// Starts nodes that meet in a Redis of their own.
@@ -96,17 +112,17 @@ impl Programs {
     pub(crate) fn start_cluster(&mut self, name: &'static str, nodes: usize) -> Result<Service> {
         let directory = tempfile::tempdir()?;
         let redis = Redis::start(self.ports.draw()?, directory.path(), &[], &self.interrupt)?;
-        self.launch(name, nodes, Some(redis), directory)
+        self.launch((name, nodes), Some(redis), directory, None)
     }
 
     fn launch(
         &mut self,
-        name: &'static str,
-        n: usize,
+        (name, n): (&'static str, usize),
         redis: Option<Redis>,
         directory: TempDir,
+        key: Option<&Key>,
     ) -> Result<Service> {
-        let ground = Ground { name, directory: directory.path(), redis: redis.as_ref() };
+        let ground = Ground { name, directory: directory.path(), redis: redis.as_ref(), key };
         let (mut nodes, mut targets, mut version) = (Vec::new(), Vec::new(), String::new());
         for number in 0..n {
             let (node, target, said) = if name == GATECAST {
@@ -148,6 +164,10 @@ impl Programs {
         if let Some(redis) = ground.redis {
             environment.insert("GATECAST_REDIS_URL".to_owned(), url(redis));
         }
+        if let Some(key) = ground.key {
+            environment.insert("GATECAST_ACCESS_KEY_ID".to_owned(), key.id.clone());
+            environment.insert("GATECAST_SECRET_ACCESS_KEY".to_owned(), key.secret.clone());
+        }
         let log = ground.directory.join(format!("node{number}.log"));
         let ports = (self.ports.draw()?, self.ports.draw()?);
         let mut node = Node::new(&self.gatecast, ports, environment, log);
@@ -159,17 +179,24 @@ impl Programs {
 
     fn peer(&self, ground: &Ground<'_>) -> Result<(Running, Target, String)> {
         let (script, path) = match ground.name {
-            UWEBSOCKETS => ("uws.cjs", "/"),
-            WS => ("ws.cjs", "/"),
-            SOCKET_IO | SOCKET_IO_REDIS => ("socketio.cjs", "/socket.io/?EIO=4&transport=websocket"),
+            UWEBSOCKETS if self.has_native_uwebsockets() => (None, "/"),
+            UWEBSOCKETS | UWEBSOCKETS_JS => (Some("uws.cjs"), "/"),
+            WS => (Some("ws.cjs"), "/"),
+            SOCKET_IO | SOCKET_IO_REDIS => (Some("socketio.cjs"), "/socket.io/?EIO=4&transport=websocket"),
             name => bail!("there is no server {name}"),
         };
-        let mut args: Vec<OsString> = vec![self.peers.join(script).into()];
+        let program = if script.is_some() { PathBuf::from("node") } else { self.native_uwebsockets() };
+        let mut args: Vec<OsString> =
+            script.map(|script| self.peers.join(script).into()).into_iter().collect();
         args.extend(ground.redis.map(|redis| url(redis).into()));
-        let mut server = Server::start(Path::new("node"), args, &[("NODE_ENV", "production")])?;
+        let mut server = Server::start(&program, args, &[("NODE_ENV", "production")])?;
         let version = server.word("version:")?.trim_start_matches("version:").replace('/', " on ");
         let port = server.word("port:")?.trim_start_matches("port:").parse()?;
         Ok((Running::Peer(server), Target::local(port).with_path(path), version))
+    }
+
+    fn native_uwebsockets(&self) -> PathBuf {
+        self.peers.join(".installed/uws")
     }
 }
 

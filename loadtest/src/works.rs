@@ -6,12 +6,16 @@
 pub(crate) const GATECAST: &str = "gatecast";
 /// The reference: a process that sends a ready frame to each socket with one `send(2)`.
 pub(crate) const FLOOR: &str = "bare send loop";
+/// The C++ library, or [`UWEBSOCKETS_JS`] where that cannot be compiled.
 pub(crate) const UWEBSOCKETS: &str = "uWebSockets";
+/// Measured beside it only if asked for.
+pub(crate) const UWEBSOCKETS_JS: &str = "uWebSockets.js";
 pub(crate) const WS: &str = "ws";
 pub(crate) const SOCKET_IO: &str = "Socket.IO";
 pub(crate) const SOCKET_IO_REDIS: &str = "Socket.IO + Redis";
 /// In the order in which tables and plots show them.
-pub(crate) const SERVERS: [&str; 6] = [GATECAST, FLOOR, UWEBSOCKETS, WS, SOCKET_IO, SOCKET_IO_REDIS];
+pub(crate) const SERVERS: [&str; 7] =
+    [GATECAST, FLOOR, UWEBSOCKETS, UWEBSOCKETS_JS, WS, SOCKET_IO, SOCKET_IO_REDIS];
 
 /// What a figure is of, and its unit.
 pub(crate) type Measure = (&'static str, &'static str);
@@ -75,6 +79,8 @@ pub(crate) const STORM: Work = silent("storm of 15,000", 1, 15_000);
 /// Posts of the management API to a connection of the node that is asked, and of another.
 pub(crate) const POST_HERE: Work = to_all("posts, same node", 1000, 0, 128);
 pub(crate) const POST_THERE: Work = to_all("posts, other node", 1000, 0, 128);
+/// The first of these with a signature of each, as by back ends elsewhere.
+pub(crate) const POST_SIGNED: Work = to_all("signed posts, same node", 1000, 0, 128);
 /// Three nodes on one Redis.
 pub(crate) const CLUSTER: Work = to_all("three nodes, flood", 1000, 32, 128);
 /// An open loop at the same rate on three nodes, and on one with the same Redis.
@@ -84,6 +90,11 @@ pub(crate) const ONE_NODE_LATENCY: Work = to_all("one node, latency", 1000, 0, 1
 /// Returns the place of a server in the order; strangers are last.
 pub(crate) fn place(server: &str) -> usize {
     SERVERS.iter().position(|name| *name == server).unwrap_or(SERVERS.len())
+}
+
+/// Returns whether a server takes part in a work of these: uWebSockets.js does in those of uWebSockets.
+pub(crate) fn has_part(servers: &[&str], server: &str) -> bool {
+    servers.contains(&if server == UWEBSOCKETS_JS { UWEBSOCKETS } else { server })
 }
 
 /// Names the memory of a connection at an opening of all of them; the first is [`RSS`], the last [`RSS_REOPENED`].
@@ -110,5 +121,12 @@ mod tests {
     #[test]
     fn the_first_and_the_last_opening_have_names_of_their_own() {
         assert_eq!((rss_at(1).as_str(), rss_at(OPENINGS).as_str()), (RSS.0, RSS_REOPENED.0));
+    }
+
+    #[test]
+    fn uwebsockets_js_has_part_where_uwebsockets_has() {
+        assert!(has_part(&[GATECAST, UWEBSOCKETS], UWEBSOCKETS_JS));
+        assert!(!has_part(&[GATECAST, WS], UWEBSOCKETS_JS));
+        assert!(has_part(&[GATECAST, WS], WS) && !has_part(&[GATECAST, UWEBSOCKETS], WS));
     }
 }

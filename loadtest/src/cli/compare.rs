@@ -30,6 +30,9 @@ pub(crate) struct CompareArgs {
     /// Measure gatecast and the bare send loop only
     #[arg(long)]
     pub(crate) without_peers: bool,
+    /// Measure uWebSockets.js too, beside the C++ library
+    #[arg(long, conflicts_with = "without_peers")]
+    pub(crate) uwebsockets_js: bool,
     /// One round with few connections and messages: shows that all works, not how fast
     #[arg(long)]
     pub(crate) quick: bool,

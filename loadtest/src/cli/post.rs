@@ -1,11 +1,14 @@
 //! The command of the management API.
 
+use std::env;
 use std::time::Duration;
 
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use super::{MAX_MESSAGES, TargetArgs, bytes, connections, rounds, within};
 use crate::post::Plan;
+use crate::sigv4::Key;
 
 #[derive(Debug, Args)]
 pub(crate) struct PostArgs {
@@ -14,6 +17,9 @@ pub(crate) struct PostArgs {
     /// Stage that is posted to, if the sockets are another node's: http://127.0.0.1:PORT/STAGE
     #[arg(long)]
     pub(crate) post_url: Option<String>,
+    /// Sign the posts with this key of the management API, `AWS_ACCESS_KEY_ID` if not given; `AWS_SECRET_ACCESS_KEY` holds its secret
+    #[arg(long, value_name = "ID")]
+    pub(crate) access_key_id: Option<String>,
     /// WebSocket connections, to which posts go in turn
     #[arg(long, default_value_t = 1000, value_parser = connections)]
     pub(crate) connections: usize,
@@ -39,5 +45,19 @@ impl PostArgs {
     pub(crate) fn plan(&self) -> Plan {
         let limit = Duration::from_secs(self.max_seconds);
         Plan { posts: self.posts, bytes: self.bytes, limit }
+    }
+
+    /// Returns the key to sign with; none where posts are not to be signed.
+    ///
+    /// # Errors
+    /// Its secret is not in the environment; it cannot stand in a header.
+    pub(crate) fn key(&self) -> Result<Option<Key>> {
+        let Some(id) = self.access_key_id.clone().or_else(|| env::var("AWS_ACCESS_KEY_ID").ok()) else {
+            return Ok(None);
+        };
+        ensure!(id.bytes().all(|byte| byte.is_ascii_graphic()), "`{id}` is no id of a key");
+        let secret = env::var("AWS_SECRET_ACCESS_KEY")
+            .context("the secret of the access key is not in AWS_SECRET_ACCESS_KEY")?;
+        Ok(Some(Key { id, secret }))
     }
 }

@@ -18,7 +18,7 @@ use crate::report::Report;
 use crate::servers::Service;
 use crate::works::{
     CHURN, GATECAST, IDLE_IN_1, IDLE_IN_100, OPENED, OPENING_CPU, OPENINGS, RSS, SLAB, STORM, UWEBSOCKETS,
-    WS, Work, rss_at,
+    WS, Work, has_part, rss_at,
 };
 
 /// Looks at the memory in a quick run.
@@ -52,7 +52,7 @@ pub(super) const CASES: &[Case] = &[
 /// # Errors
 /// The server cannot be started or reached, or ends.
 pub(super) fn run(contest: &mut Contest, case: &Case, name: &'static str, report: &mut Report) -> Result<()> {
-    if !case.servers.contains(&name) {
+    if !has_part(case.servers, name) {
         return Ok(());
     }
     let Some(service) = contest.start_fresh(name)? else { return Ok(()) };

@@ -10,7 +10,8 @@ use super::{Part, Scale, connections, posts, traffic};
 use crate::cli::CompareArgs;
 use crate::report::Report;
 use crate::servers::{Programs, Service};
-use crate::works::{FLOOR, GATECAST, SERVERS, SOCKET_IO, SOCKET_IO_REDIS, UWEBSOCKETS, WS};
+use crate::sigv4::Key;
+use crate::works::{FLOOR, GATECAST, SERVERS, SOCKET_IO, SOCKET_IO_REDIS, UWEBSOCKETS, UWEBSOCKETS_JS, WS};
 
 const NODES: usize = 3;
 
@@ -37,7 +38,7 @@ impl Contest {
         let peers = !args.without_peers;
         if peers {
             match this.programs.install_peers() {
-                Ok(()) => this.admit(&[(UWEBSOCKETS, 0), (WS, 0), (SOCKET_IO, 0)], report),
+                Ok(()) => this.admit_peers(args, report),
                 Err(err) => report.note(format!("the peers cannot be installed here: {err:#}")),
             }
         }
@@ -101,6 +102,24 @@ impl Contest {
             return Ok(None);
         }
         self.programs.start(name).map(Some).with_context(|| format!("another {name}"))
+    }
+
+    fn admit_peers(&mut self, args: &CompareArgs, report: &mut Report) {
+        self.admit(&[(UWEBSOCKETS, 0)], report);
+        if self.find(UWEBSOCKETS, false).is_some() && !self.programs.has_native_uwebsockets() {
+            report.note("uWebSockets is uWebSockets.js: the C++ library cannot be compiled here".to_owned());
+        } else if args.uwebsockets_js && self.programs.has_native_uwebsockets() {
+            self.admit(&[(UWEBSOCKETS_JS, 0)], report);
+        }
+        self.admit(&[(WS, 0), (SOCKET_IO, 0)], report);
+    }
+
+    /// Starts a gatecast whose management API wants signatures.
+    ///
+    /// # Errors
+    /// As [`Self::start_fresh`].
+    pub(super) fn start_with_key(&mut self, key: &Key) -> Result<Service> {
+        self.programs.start_with_key(key).context("a gatecast with a key")
     }
 
     /// Starts servers: with no nodes one without Redis.

@@ -10,7 +10,8 @@ use anyhow::Result;
 use super::contest::Contest;
 use crate::post::{self, Plan, Posting};
 use crate::report::Report;
-use crate::works::{GATECAST, POST_HERE, POST_THERE, Work};
+use crate::sigv4::Key;
+use crate::works::{GATECAST, POST_HERE, POST_SIGNED, POST_THERE, Work};
 
 /// Enough to keep a node busy.
 const CLIENTS: usize = 16;
@@ -22,20 +23,29 @@ const LIMIT: Duration = Duration::from_secs(120);
 pub(super) struct Case {
     pub(super) work: &'static Work,
     is_away: bool,
+    /// Whether the node has a key, and posts are signed with it.
+    is_signed: bool,
 }
 
-pub(super) const CASES: &[Case] =
-    &[Case { work: &POST_HERE, is_away: false }, Case { work: &POST_THERE, is_away: true }];
+pub(super) const CASES: &[Case] = &[
+    Case { work: &POST_HERE, is_away: false, is_signed: false },
+    Case { work: &POST_THERE, is_away: true, is_signed: false },
+    Case { work: &POST_SIGNED, is_away: false, is_signed: true },
+];
 
 /// Measures a case; nothing for other servers, or where there are not several nodes.
 ///
 /// # Errors
 /// A node cannot be reached, or ends.
-pub(super) fn run(contest: &Contest, case: &Case, name: &'static str, report: &mut Report) -> Result<()> {
+pub(super) fn run(contest: &mut Contest, case: &Case, name: &'static str, report: &mut Report) -> Result<()> {
     if name != GATECAST {
         return Ok(());
     }
-    let Some(service) = contest.find(name, case.is_away) else { return Ok(()) };
+    let key = case
+        .is_signed
+        .then(|| Key { id: "AKIDLOADTEST".to_owned(), secret: "known to both ends".to_owned() });
+    let fresh = key.as_ref().map(|key| contest.start_with_key(key)).transpose()?;
+    let Some(service) = fresh.as_ref().or_else(|| contest.find(name, case.is_away)) else { return Ok(()) };
     let (entrance, sockets) = match service.targets.as_slice() {
         [first, second, ..] if case.is_away => (first, second),
         [first, ..] if !case.is_away => (first, first),
@@ -43,7 +53,7 @@ pub(super) fn run(contest: &Contest, case: &Case, name: &'static str, report: &m
     };
     let (_, n) = contest.scale.size(case.work);
     let plan = Plan { posts: contest.scale.messages(POSTS), bytes: case.work.bytes, limit: LIMIT };
-    let mut posting = Posting::open((slice::from_ref(sockets), n), (entrance, CLIENTS))?;
+    let mut posting = Posting::open((slice::from_ref(sockets), n), (entrance, CLIENTS))?.signed(key);
     let outcome = post::measure(&mut posting, &plan, &service.processes)?;
     outcome.add_to(report, &contest.scale.name(case.work), name);
     posting.close()

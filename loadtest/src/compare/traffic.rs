@@ -18,7 +18,7 @@ use crate::servers::Service;
 use crate::works::{
     CLUSTER, CLUSTER_LATENCY, DELIVERIES, FANOUT_1K, FANOUT_5K, FANOUT_15K, FLOOD_1K, FLOOD_15K, FLOOR,
     GATECAST, GROUPS_OF_2, GROUPS_OF_50, KIB_1, KIB_16, LATENCY, ONE_NODE_LATENCY, SOCKET_IO,
-    SOCKET_IO_REDIS, UWEBSOCKETS, WS, Work,
+    SOCKET_IO_REDIS, UWEBSOCKETS, WS, Work, has_part,
 };
 
 /// A work that keeps a window full.
@@ -105,7 +105,7 @@ pub(super) fn run(
     name: &'static str,
     report: &mut Report,
 ) -> Result<()> {
-    let cases: Vec<_> = cases.iter().filter(|case| case.servers.contains(&name)).collect();
+    let cases: Vec<_> = cases.iter().filter(|case| has_part(case.servers, name)).collect();
     let Some(first) = cases.first() else { return Ok(()) };
     if name == FLOOR {
         for case in cases {
@@ -117,7 +117,7 @@ pub(super) fn run(
     let Some(service) = first.nodes.find(contest, name) else { return Ok(()) };
     let mut fleet = connect(service, &plan(contest, first.work, 0))?;
     for case in cases {
-        let is_slow = case.work.window > 1 && ![GATECAST, UWEBSOCKETS].contains(&name);
+        let is_slow = case.work.window > 1 && !has_part(BEST, name);
         let messages = if is_slow { case.messages / SLOW_SHARE } else { case.messages };
         let plan = plan(contest, case.work, messages);
         let outcome = fanout::measure(&mut fleet, &plan, &service.processes, &service.dialect)?;
@@ -136,7 +136,7 @@ pub(super) fn keep_pace(
     name: &'static str,
     report: &mut Report,
 ) -> Result<()> {
-    if !pace.servers.contains(&name) {
+    if !has_part(pace.servers, name) {
         return Ok(());
     }
     let Some(service) = pace.nodes.find(contest, name) else { return Ok(()) };

@@ -1,6 +1,7 @@
 //! One round of posts, and the check of where each arrives.
 //!
-//! Rule: a client sends its next post when the last is answered; the round ends when all have arrived too.
+//! Rule: a client sends its next post when the last is answered; the round ends when all have arrived too. Signatures are made
+//! before it begins, so that nothing that is measured has to wait for them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use hdrhistogram::Histogram;
 use super::{Outcome, Plan, Posting};
 use crate::conn::Incoming;
 use crate::fleet::Fleet;
+use crate::http::Answer;
 use crate::payload::Payloads;
 use crate::process::{Meter, Processes};
 use crate::report::histogram;
@@ -30,6 +32,8 @@ struct Sent {
 pub(super) struct Round {
     n_sockets: usize,
     payloads: Payloads,
+    /// Headers by number of the post; empty where posts are not signed.
+    signatures: Vec<String>,
     /// By number of the post, as carried in its payload.
     sent: Vec<Sent>,
     /// The post whose answer each client waits for.
@@ -40,8 +44,8 @@ pub(super) struct Round {
     n_arrived: u32,
     duplicated: u64,
     astray: u64,
-    /// Posts that were refused, by status.
-    refused: BTreeMap<u16, u64>,
+    /// Posts that were refused, by status and error.
+    refused: BTreeMap<(u16, String), u64>,
     answered: Histogram<u64>,
     arrived: Histogram<u64>,
 }
@@ -53,6 +57,7 @@ impl Round {
     /// The server is gone. Posts that are refused, lost, doubled or astray are faults of the outcome.
     pub(super) fn run(posting: &mut Posting, plan: &Plan, server: &Processes) -> Result<Outcome> {
         let mut round = Self::new(posting.n_sockets(), posting.clients, plan.bytes)?;
+        round.signatures = posting.sign(&round.payloads, plan.posts)?;
         let meter = Meter::start(server)?;
         let cut = round.drive(posting, plan)?;
         let spent = meter.stop()?;
@@ -67,6 +72,7 @@ impl Round {
         Ok(Self {
             n_sockets,
             payloads: Payloads::new(bytes),
+            signatures: Vec::new(),
             sent: Vec::new(),
             waiting: vec![None; clients],
             free: (0..clients).collect(),
@@ -108,7 +114,9 @@ impl Round {
 
     fn post(&mut self, posting: &mut Posting, client: usize) -> Result<()> {
         let (socket, payload) = self.draw(client)?;
-        posting.post(client, socket, &payload)
+        // The one that was drawn.
+        let signature = self.signatures.get(self.sent.len() - 1).map_or("", String::as_str);
+        posting.post(client, socket, (signature, &payload))
     }
 
     /// Notes the next post, and returns its socket and its body.
@@ -129,7 +137,7 @@ impl Round {
                     self.astray += 1;
                 }
             }
-            Incoming::Answer(status) => self.on_answer(conn.wrapping_sub(n_sockets), status),
+            Incoming::Answer(answer) => self.on_answer(conn.wrapping_sub(n_sockets), answer),
             Incoming::Text(_) | Incoming::Binary => self.astray += 1,
             // The fleet counts these.
             Incoming::Opened | Incoming::Closed => {}
@@ -150,7 +158,7 @@ impl Round {
         Some(())
     }
 
-    fn on_answer(&mut self, client: usize, status: u16) {
+    fn on_answer(&mut self, client: usize, answer: Answer<'_>) {
         let number = self.waiting.get_mut(client).and_then(Option::take);
         let Some(sent) = number.and_then(|number| self.sent.get(number)) else {
             // An answer that nobody waits for.
@@ -158,10 +166,10 @@ impl Round {
             return;
         };
         self.n_answered += 1;
-        if status == ACCEPTED {
+        if answer.status == ACCEPTED {
             histogram::record(&mut self.answered, sent.at.elapsed());
         } else {
-            *self.refused.entry(status).or_default() += 1;
+            *self.refused.entry((answer.status, answer.error.to_owned())).or_default() += 1;
         }
         self.free.push(client);
     }
@@ -177,7 +185,9 @@ impl Round {
         let counted =
             [(lost, "lost"), (self.duplicated, "duplicated"), (self.astray, "astray or not readable")];
         let counted = counted.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} posts {what}"));
-        let refused = self.refused.iter().map(|(status, n)| format!("{n} posts answered with {status}"));
+        let refused = self.refused.iter().map(|((status, error), n)| {
+            format!("{n} posts answered with {status} {error}").trim_end().to_owned()
+        });
         let (n, reason) = (fleet.n_closed(), fleet.first_loss().unwrap_or_default());
         let closed = (n > 0).then(|| format!("{n} connections lost: {reason}"));
         cut.into_iter().chain(counted).chain(refused).chain(closed).collect()
@@ -194,7 +204,7 @@ mod tests {
         let mut bodies = Vec::new();
         for status in [200, 200, 200, 410] {
             bodies.push(round.draw(0).unwrap().1);
-            round.on_answer(0, status);
+            round.on_answer(0, Answer { status, error: if status == 410 { "GoneException" } else { "" } });
         }
         (round, bodies)
     }
@@ -210,7 +220,7 @@ mod tests {
             assert!(round.on_arrival(number % 2, body.as_bytes()).is_some());
         }
         assert!(round.have_all_arrived());
-        assert_eq!(faults(&round), ["1 posts answered with 410"]);
+        assert_eq!(faults(&round), ["1 posts answered with 410 GoneException"]);
         assert_eq!((round.answered.len(), round.arrived.len()), (3, 3));
     }
 
@@ -224,14 +234,18 @@ mod tests {
         assert!(round.on_arrival(1, &bodies[1].as_bytes()[1..]).is_none());
         assert!(round.on_arrival(0, round.payloads.build(9).as_bytes()).is_none());
         assert!(!round.have_all_arrived());
-        assert_eq!(faults(&round), ["2 posts lost", "1 posts duplicated", "1 posts answered with 410"]);
+        assert_eq!(
+            faults(&round),
+            ["2 posts lost", "1 posts duplicated", "1 posts answered with 410 GoneException"]
+        );
     }
 
     #[test]
     fn an_answer_that_nobody_waits_for_is_astray() {
         let (mut round, _) = round();
-        round.on_answer(0, 200);
-        round.on_answer(7, 200);
+        let ok = Answer { status: 200, error: "" };
+        round.on_answer(0, ok);
+        round.on_answer(7, ok);
         assert_eq!((round.astray, round.n_answered), (2, 4));
     }
 }

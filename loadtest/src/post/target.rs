@@ -2,7 +2,7 @@
 //!
 //! Rule: all are in one fleet, sockets first, so that one thread sees a post's answer and its arrival by the same clock.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
@@ -11,7 +11,9 @@ use crate::conn::Incoming;
 use crate::dialect::Envelope;
 use crate::fleet::{Fleet, Opening, Pace};
 use crate::http;
+use crate::payload::Payloads;
 use crate::process;
+use crate::sigv4::{Key, Signer};
 use crate::target::Target;
 
 /// No route has such a name; what the server says to that carries the connection's id.
@@ -28,6 +30,8 @@ pub(crate) struct Posting {
     paths: Vec<String>,
     authority: String,
     pub(super) clients: usize,
+    /// None where posts are not signed.
+    key: Option<Key>,
     outgoing: Vec<u8>,
 }
 
@@ -51,21 +55,40 @@ impl Posting {
         let stage = entrance.path.split('?').next().unwrap_or_default().trim_end_matches('/').to_owned();
         let paths = ids(&mut fleet, n)?.iter().map(|id| format!("{stage}/@connections/{id}")).collect();
         fleet.add(std::slice::from_ref(entrance), (clients, Opening::Http), &Pace::default())?;
-        Ok(Self { fleet, paths, authority: entrance.authority.clone(), clients, outgoing: Vec::new() })
+        let authority = entrance.authority.clone();
+        Ok(Self { fleet, paths, authority, clients, key: None, outgoing: Vec::new() })
+    }
+
+    /// Has posts signed from now on, if there is a key.
+    pub(crate) fn signed(self, key: Option<Key>) -> Self {
+        Self { key, ..self }
     }
 
     pub(super) fn n_sockets(&self) -> usize {
         self.paths.len()
     }
 
-    /// Lets a client post to a socket; never waits.
+    /// Returns the headers that sign the first `n` posts, which go to the sockets in turn; none where posts are not signed.
+    ///
+    /// # Errors
+    /// As [`Signer::new`].
+    pub(super) fn sign(&self, payloads: &Payloads, n: u32) -> Result<Vec<String>> {
+        let Some(key) = &self.key else { return Ok(Vec::new()) };
+        let signer = Signer::new(key, SystemTime::now())?;
+        let posts = (0..n).zip(self.paths.iter().cycle());
+        let sign =
+            |(number, path): (u32, &String)| signer.headers((&self.authority, path), &payloads.build(number));
+        Ok(posts.map(sign).collect())
+    }
+
+    /// Lets a client post further headers and a body to a socket; never waits.
     ///
     /// # Errors
     /// There is no such client or socket.
-    pub(super) fn post(&mut self, client: usize, socket: usize, body: &str) -> Result<()> {
+    pub(super) fn post(&mut self, client: usize, socket: usize, content: (&str, &str)) -> Result<()> {
         let path = self.paths.get(socket).with_context(|| format!("there is no socket {socket}"))?;
         self.outgoing.clear();
-        http::encode_post(&mut self.outgoing, (&self.authority, path), body);
+        http::encode_post(&mut self.outgoing, (&self.authority, path), content);
         self.fleet.send_bytes(self.paths.len() + client, &self.outgoing)
     }
 
