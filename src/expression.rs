@@ -5,8 +5,10 @@
 //! `\$literal`; and `context.*` in the same places. Values are cut out of the body as they stand there, never re-encoded.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 /// A parsed expression.
@@ -75,18 +77,64 @@ pub enum ExpressionError {
     Path(String),
 }
 
-/// A message's body; knows whether it is JSON.
-#[derive(Clone, Copy, Debug)]
+/// A message's body; knows whether it is JSON. An object is taken apart once, whatever is asked of it.
+#[derive(Debug)]
 pub struct Body<'a> {
     text: &'a str,
-    json: Option<&'a RawValue>,
+    json: Option<Json<'a>>,
+}
+
+#[derive(Debug)]
+enum Json<'a> {
+    Object(Members<'a>),
+    Other(&'a RawValue),
+}
+
+/// What an object holds, as typed and in that order.
+#[derive(Debug)]
+struct Members<'a>(Vec<(Name<'a>, &'a RawValue)>);
+
+#[derive(Debug, Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'a> Members<'a> {
+    /// Returns a member; of several with one name the last, as most parsers do.
+    fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.iter().rfind(|(Name(own), _)| own == name).map(|(_, value)| *value)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Vec<(Name<'de>, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(members)
+            }
+        }
+
+        deserializer.deserialize_map(Collect).map(Members)
+    }
 }
 
 impl<'a> Body<'a> {
     /// Takes a body as typed.
     #[must_use]
     pub fn new(text: &'a str) -> Self {
-        Self { text, json: serde_json::from_str(text).ok() }
+        let object = serde_json::from_str(text).map(Json::Object);
+        let json = object.or_else(|_| serde_json::from_str(text).map(Json::Other));
+        Self { text, json: json.ok() }
     }
 
     /// Returns whether the body is JSON.
@@ -195,9 +243,14 @@ impl Variable {
     ) -> Option<Cow<'a, str>> {
         match self {
             Self::Context(key) => Some(context.get(*key)),
-            Self::Body(path) if path.is_empty() => Some(Cow::Borrowed(body.text)),
             Self::Body(path) => {
-                let found = path.iter().try_fold(body.json?, |value, step| step.descend(value))?;
+                let Some((first, rest)) = path.split_first() else { return Some(Cow::Borrowed(body.text)) };
+                let begin = match (body.json.as_ref()?, first) {
+                    (Json::Object(members), Step::Key(key)) => members.get(key)?,
+                    (Json::Object(_), Step::Index(_)) => return None,
+                    (Json::Other(value), step) => step.descend(value)?,
+                };
+                let found = rest.iter().try_fold(begin, |value, step| step.descend(value))?;
                 stringify(found, arrays)
             }
         }
@@ -207,10 +260,7 @@ impl Variable {
 impl Step {
     fn descend<'a>(&self, value: &'a RawValue) -> Option<&'a RawValue> {
         match self {
-            Self::Key(key) => {
-                let members: BTreeMap<Cow<'a, str>, &'a RawValue> = serde_json::from_str(value.get()).ok()?;
-                members.get(key.as_str()).copied()
-            }
+            Self::Key(key) => serde_json::from_str::<Members<'a>>(value.get()).ok()?.get(key),
             Self::Index(index) => {
                 let items: Vec<&'a RawValue> = serde_json::from_str(value.get()).ok()?;
                 items.get(*index).copied()
@@ -358,6 +408,31 @@ mod tests {
         assert_eq!(render("$request.body.text", body).as_deref(), Some("a\"ä\n"));
         assert_eq!(render("$request.body.list", body).as_deref(), Some("[1, 2]"));
         assert_eq!(render("${context.connectionId} left", "").as_deref(), Some("<ConnectionId> left"));
+    }
+
+    #[test]
+    fn names_are_compared_as_they_are_meant_and_the_last_of_several_counts() {
+        let body = r#" {"a":1,"\u0061ction":"x","a":{"b":[],"b":[2,{"\t":"deep"}]},"a ":3} "#;
+        assert_eq!(select("$request.body.action", body).as_deref(), Some("x"));
+        assert_eq!(select("$request.body.a.b[0]", body).as_deref(), Some("2"));
+        assert_eq!(select("$request.body.a.b[1]['\t']", body).as_deref(), Some("deep"));
+        assert_eq!(select("$request.body[0]", body), None);
+        assert_eq!(select("$request.body[1].a", r#"[0, {"a": true}]"#).as_deref(), Some("true"));
+        assert_eq!(select("$request.body.a", "[]"), None);
+    }
+
+    #[test]
+    fn what_is_json_is_told_apart() {
+        // Half of a surrogate pair is no text, but JSON's grammar has it (RFC 8259 §8.2): no name of ours is meant.
+        for text in ["{}", " 1", "null", "[1]", r#""x""#, r#"{"a":{"b":[]}}"#, r#"{"\ud800":1,"a":2}"#] {
+            assert!(Body::new(text).is_json(), "{text}");
+        }
+        for text in ["", "{", r#"{"a"}"#, r#"{"a":1,}"#, "{} x", "hello", r#"{"a":1}{"a":2}"#] {
+            assert!(!Body::new(text).is_json(), "{text}");
+        }
+        assert_eq!(select("$request.body.a", r#"{"\ud800":1,"a":2}"#), None);
+        let deep = format!("{}1{}", r#"{"a":"#.repeat(5_000), "}".repeat(5_000));
+        assert!(Body::new(&deep).is_json());
     }
 
     #[test]
