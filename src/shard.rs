@@ -204,7 +204,9 @@ impl Shard {
 
     /// Returns how long to wait for events; not at all if there is work left.
     fn timeout(&mut self) -> Option<Duration> {
-        if !self.inbox.may_sleep() || !self.dirty.is_empty() {
+        // A client may have sent messages with its handshake; they come with its socket, out of the inbox.
+        let unpublished = !self.publications.is_empty();
+        if !self.inbox.may_sleep() || !self.dirty.is_empty() || unpublished {
             return Some(Duration::ZERO);
         }
         if !self.unread.is_empty() {
