@@ -75,7 +75,7 @@ enum Body {
 
 /// Returns whether a path is the management API's.
 pub(crate) fn is_path(path: &str) -> bool {
-    Path::parse(path).is_some()
+    Path::is_ours(path)
 }
 
 /// The routes of the management API; other paths are rejected.

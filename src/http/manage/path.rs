@@ -80,15 +80,22 @@ impl Endpoint {
 }
 
 impl Path {
-    /// Returns the path if it is the management API's: its first or, behind a stage, second segment starts with `@`.
+    /// Returns whether a path is the management API's: its first or, behind a stage, second segment starts with `@`.
+    pub(super) fn is_ours(path: &str) -> bool {
+        segments(path).take(2).any(|segment| percent_decode_str(segment).next() == Some(b'@'))
+    }
+
+    /// Returns the path if it is the management API's.
     pub(super) fn parse(path: &str) -> Option<Self> {
-        let decode = |segment| percent_decode_str(segment).decode_utf8_lossy().into_owned();
-        let segments = path.split('/').filter(|segment| !segment.is_empty());
-        let is_folded = segments.clone().any(|segment| matches!(segment, "." | ".."));
-        let segments: Vec<String> = segments.map(decode).collect();
-        let is_ours = segments.iter().take(2).any(|segment| segment.starts_with('@'));
+        if !Self::is_ours(path) {
+            return None;
+        }
         // A signature covers the path that is left when these are folded; it must not open another.
-        is_ours.then(|| Self(if is_folded { Vec::new() } else { segments }))
+        if segments(path).any(|segment| matches!(segment, "." | "..")) {
+            return Some(Self(Vec::new()));
+        }
+        let decode = |segment| percent_decode_str(segment).decode_utf8_lossy().into_owned();
+        Some(Self(segments(path).map(decode).collect()))
     }
 
     /// Looks the path up.
@@ -106,6 +113,10 @@ impl Path {
         }
         found
     }
+}
+
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|segment| !segment.is_empty())
 }
 
 /// Returns the segments that a pattern leaves open; `None` if the path is not of that form.
