@@ -18,8 +18,8 @@ use crate::outbox::{Outbox, Written};
 /// The socket of a connection whose handshake is done, on its way to its shard.
 #[derive(Debug)]
 pub(crate) struct NewSocket {
-    /// Non-blocking.
-    pub(crate) stream: std::net::TcpStream,
+    /// Non-blocking, and in no event loop.
+    pub(crate) stream: TcpStream,
     /// What the client sent right behind its handshake.
     pub(crate) early: Bytes,
 }

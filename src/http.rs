@@ -3,7 +3,7 @@
 //! Only `http` knows warp. The accept loop is ours, so that time-outs, the number of connections and TCP options are too.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -15,23 +15,29 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1::{self, Parts};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use prometheus::IntCounter;
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 use warp::hyper::Request;
-use warp::{Filter, Rejection};
+use warp::{Filter, Rejection, Reply as _};
 
+use crate::connection::NewSocket;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{Metrics, ProxyRefusal};
 
-use self::connect::Heir;
+use self::connect::{Connect, Heir};
+use self::handshake::Head;
+pub(crate) use self::listener::Listener;
 use self::proxies::Proxies;
 
 pub(crate) mod admin;
 pub(crate) mod connect;
+mod handshake;
+mod listener;
 pub(crate) mod listing;
 pub(crate) mod manage;
 pub(crate) mod proxies;
@@ -76,14 +82,33 @@ pub(crate) fn beside_management(manage: Routes, others: Routes) -> Routes {
     })
 }
 
-/// A bound port.
+/// Gives the first request an answer that is known already, the others to their routes.
+fn beginning_with(answer: Response<Vec<u8>>, routes: Routes) -> Routes {
+    let answer = Mutex::new(Some(answer));
+    Arc::new(move |request| match answer.lock().take() {
+        Some(answer) => Box::pin(ready(Ok(answer.into_response()))),
+        None => routes(request),
+    })
+}
+
+/// A bound port, and what is done there.
 #[derive(Debug)]
 pub(crate) struct Port {
-    pub(crate) listener: TcpListener,
+    pub(crate) listener: Listener,
     pub(crate) accepted: IntCounter,
-    /// Who must begin every connection with a PROXY header; `None` where there is none.
-    pub(crate) guard: Option<Guard>,
+    pub(crate) first: First,
     pub(crate) stop: CancellationToken,
+}
+
+/// What a connection begins with.
+#[derive(Clone, Debug)]
+pub(crate) enum First {
+    /// HTTP.
+    Request,
+    /// HTTP, and mostly a handshake.
+    Handshake(Arc<Connect>),
+    /// A PROXY header, and then HTTP.
+    ProxyHeader(Guard),
 }
 
 /// Settings of a port's connections.
@@ -102,6 +127,14 @@ pub(crate) struct Guard {
     pub(crate) metrics: Arc<Metrics>,
 }
 
+impl First {
+    /// Returns the handshake that has come, and who serves it.
+    fn handshake(&self, stream: &mio::net::TcpStream) -> Option<(&Connect, Head)> {
+        let Self::Handshake(connect) = self else { return None };
+        handshake::look(stream).map(|head| (&**connect, head))
+    }
+}
+
 impl Server {
     /// Settings for at most so many connections at a time.
     pub(crate) fn new(
@@ -118,17 +151,23 @@ impl Server {
         }
     }
 
-    /// Accepts connections until the port is told to stop; a permit comes first, so that a flood waits in the backlog.
+    /// Accepts connections until the port is told to stop.
     pub(crate) async fn serve(self, port: Port, routes: Routes) {
-        while let Some((permit, accepted)) = self.accept(&port).await {
-            match accepted {
-                Ok((mut stream, peer)) => {
+        let stop = port.stop.clone();
+        stop.run_until_cancelled(Arc::new(self).accept(port, routes)).await;
+    }
+
+    /// Accepts connections for ever; a permit comes first, so that a flood waits in the backlog.
+    async fn accept(self: Arc<Self>, port: Port, routes: Routes) {
+        while let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await {
+            match port.listener.accept().await {
+                Ok((stream, peer)) => {
                     port.accepted.inc();
-                    let (server, routes, guard) = (self.clone(), Arc::clone(&routes), port.guard.clone());
+                    let (first, routes) = (port.first.clone(), Arc::clone(&routes));
+                    let one = Arc::clone(&self).serve_one(stream, peer, first, routes);
                     self.lifecycle.spawn(async move {
-                        if let Some(peer) = server.identify(&mut stream, peer, guard.as_ref()).await {
-                            server.converse(stream, peer, routes, permit).await;
-                        }
+                        one.await;
+                        drop(permit);
                     });
                 }
                 Err(error) => {
@@ -140,25 +179,38 @@ impl Server {
         }
     }
 
-    async fn accept(
-        &self,
-        port: &Port,
-    ) -> Option<(OwnedSemaphorePermit, io::Result<(TcpStream, SocketAddr)>)> {
-        let next = async {
-            let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;
-            Some((permit, port.listener.accept().await))
+    /// Serves a connection until it ends or becomes a WebSocket.
+    async fn serve_one(
+        self: Arc<Self>,
+        stream: mio::net::TcpStream,
+        peer: SocketAddr,
+        first: First,
+        routes: Routes,
+    ) {
+        let (stream, refusal) = match first.handshake(&stream) {
+            None => (stream, None),
+            Some((connect, head)) => match connect.serve(head, peer, stream).await {
+                None => return,
+                Some((stream, refusal)) => (stream, Some(refusal)),
+            },
         };
-        port.stop.run_until_cancelled(next).await.flatten()
+        let routes = refusal.map_or(Arc::clone(&routes), |refusal| beginning_with(refusal, routes));
+        match TcpStream::from_std(stream.into()) {
+            Ok(mut stream) => {
+                if let Some(peer) = self.identify(&mut stream, peer, &first).await {
+                    Box::pin(self.converse(stream, peer, routes)).await;
+                }
+            }
+            Err(error) => {
+                self.accept_errors.inc();
+                tracing::warn!(%error, "the event loop cannot take a connection");
+            }
+        }
     }
 
     /// Returns the other end as the PROXY header has it, where there is one; `None` to close.
-    async fn identify(
-        &self,
-        stream: &mut TcpStream,
-        peer: SocketAddr,
-        guard: Option<&Guard>,
-    ) -> Option<SocketAddr> {
-        let Some(guard) = guard else { return Some(peer) };
+    async fn identify(&self, stream: &mut TcpStream, peer: SocketAddr, first: &First) -> Option<SocketAddr> {
+        let First::ProxyHeader(guard) = first else { return Some(peer) };
         let named = if guard.proxies.trust(peer.ip()) {
             let header = tokio::time::timeout(self.handshake_timeout, proxy_header::read(stream));
             let in_time = self.lifecycle.ending().run_until_cancelled_owned(header).await?;
@@ -177,13 +229,7 @@ impl Server {
     }
 
     /// Answers the requests of one connection, until it ends or becomes a WebSocket.
-    async fn converse(
-        self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        routes: Routes,
-        permit: OwnedSemaphorePermit,
-    ) {
+    async fn converse(&self, stream: TcpStream, peer: SocketAddr, routes: Routes) {
         let heir = Heir::default();
         let caller = Caller { peer, heir: heir.clone() };
         let service = service_fn(move |mut request: Request<Incoming>| {
@@ -208,8 +254,10 @@ impl Server {
             tracing::debug!(%error, "HTTP connection");
         }
         let Parts { io, read_buf, .. } = conversation.into_parts();
-        heir.take_over(ended.map(|()| (io.into_inner(), read_buf)));
-        drop(permit);
+        heir.take_over(ended.map_err(io::Error::other).and_then(|()| {
+            let stream = mio::net::TcpStream::from_std(io.into_inner().into_std()?);
+            Ok(NewSocket { stream, early: read_buf })
+        }));
     }
 }
 

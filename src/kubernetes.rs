@@ -20,7 +20,7 @@ use tokio::time::MissedTickBehavior;
 use self::api::{Api, Session};
 use self::exchange::{exchange, within};
 use self::pod::Pod;
-use crate::http::{self, Port, Server, admin};
+use crate::http::{self, First, Listener, Port, Server, admin};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::deletion_cost::{self, CostMetrics};
 use crate::metrics::{CostFault, as_i64};
@@ -252,9 +252,14 @@ fn own_namespace(service_account: &Path) -> Result<String, KeeperError> {
     if namespace.is_empty() { Err(wrong(&"is empty")) } else { Ok(namespace.to_owned()) }
 }
 
-fn serve(listener: tokio::net::TcpListener, metrics: &CostMetrics) {
+fn serve(listener: Listener, metrics: &CostMetrics) {
     let lifecycle = Lifecycle::new();
-    let port = Port { listener, accepted: metrics.accepted.clone(), guard: None, stop: lifecycle.ending() };
+    let port = Port {
+        listener,
+        accepted: metrics.accepted.clone(),
+        first: First::Request,
+        stop: lifecycle.ending(),
+    };
     let shown = metrics.clone();
     let routes = http::routes(admin::process_routes(move || shown.render()));
     let errors = metrics.accept_errors.clone();

@@ -10,8 +10,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, Places, Rate};
@@ -24,7 +22,7 @@ use crate::http::connect::{self, Connect};
 use crate::http::listing::Lister;
 use crate::http::manage::{self, Manage};
 use crate::http::proxies::Proxies;
-use crate::http::{self, Guard, Port, Server};
+use crate::http::{self, First, Guard, Listener, Port, Server};
 use crate::hub::Hub;
 use crate::id::NodeTag;
 use crate::lifecycle::{Lifecycle, Phase};
@@ -35,9 +33,6 @@ use crate::shard::{Door, Parts, Shard};
 use crate::sigv4::Verifier;
 use crate::store::StoreError;
 use crate::trace::{TraceError, Tracer};
-
-/// Connections that the kernel may hold for us, within its own bound (`net.core.somaxconn`).
-const BACKLOG: i32 = 4_096;
 
 /// Longest wait for the registry to know that this node ends.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -124,7 +119,7 @@ impl Node {
     }
 
     /// Starts to answer on both ports.
-    fn serve(&self, config: &Config, parts: &Parts, tag: NodeTag, [public, admin]: [TcpListener; 2]) {
+    fn serve(&self, config: &Config, parts: &Parts, tag: NodeTag, [public, admin]: [Listener; 2]) {
         let Backend { registry, shared, fenced, .. } = &self.backend;
         let stage: Arc<str> = config.stage.as_str().into();
         let admission = Admission {
@@ -176,12 +171,13 @@ impl Node {
         };
         let manage = http::routes(manage::routes(manage));
         let public_routes =
-            http::beside_management(Arc::clone(&manage), http::routes(connect::routes(connect)));
+            http::beside_management(Arc::clone(&manage), http::routes(connect::routes(Arc::clone(&connect))));
         let admin_routes = http::beside_management(manage, http::routes(admin::routes(&pages)));
-        let mut public = self.port(public, "public", self.lifecycle.accepting());
         let guard = Guard { proxies, metrics: Arc::clone(&parts.metrics) };
-        public.guard = config.proxies.protocol.then_some(guard);
-        let admin = self.port(admin, "admin", self.lifecycle.ending());
+        let guard = config.proxies.protocol.then_some(guard);
+        let first = guard.map_or(First::Handshake(connect), First::ProxyHeader);
+        let public = self.port(public, "public", first, self.lifecycle.accepting());
+        let admin = self.port(admin, "admin", First::Request, self.lifecycle.ending());
         self.lifecycle.spawn(self.server(&config.limits).serve(public, public_routes));
         self.lifecycle.spawn(self.server(&config.limits).serve(admin, admin_routes));
     }
@@ -211,8 +207,8 @@ impl Node {
         Server::new(self.lifecycle.clone(), errors, limits.max_http_connections, limits.handshake_timeout)
     }
 
-    fn port(&self, listener: TcpListener, name: &str, stop: CancellationToken) -> Port {
-        Port { listener, accepted: self.metrics.accepted.with_label_values(&[name]), guard: None, stop }
+    fn port(&self, listener: Listener, name: &str, first: First, stop: CancellationToken) -> Port {
+        Port { listener, accepted: self.metrics.accepted.with_label_values(&[name]), first, stop }
     }
 
     /// Ends the node: returns how many connections were cut rather than closed, because `hurry` came or time was up.
@@ -270,17 +266,7 @@ fn start_shards(doors: Vec<Door>, parts: &Parts) -> io::Result<Vec<JoinHandle<()
     doors.into_iter().enumerate().map(start).collect()
 }
 
-/// Binds a port; one that was closed a moment ago may be bound again.
-pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let listen = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        // What is accepted has it too.
-        socket.set_tcp_nodelay(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
-    };
-    listen().map_err(|source| StartError::Bind { address, source })
+/// Binds a port.
+pub(crate) fn bind(address: SocketAddr) -> Result<Listener, StartError> {
+    Listener::bind(address).map_err(|source| StartError::Bind { address, source })
 }

@@ -253,9 +253,8 @@ impl Shard {
     }
 
     /// Takes over the socket of a connection whose handshake has been answered.
-    fn attach(&mut self, id: &ConnectionId, NewSocket { stream, early }: NewSocket) {
+    fn attach(&mut self, id: &ConnectionId, NewSocket { mut stream, early }: NewSocket) {
         let Some(key) = self.by_id.get(id).copied() else { return };
-        let mut stream = mio::net::TcpStream::from_std(stream);
         if let Err(error) = self.poll.registry().register(&mut stream, Token(key), Interest::READABLE) {
             tracing::warn!(conn.id = %id, %error, "the event loop cannot take a connection");
             return self.remove(key);

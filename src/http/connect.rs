@@ -1,7 +1,7 @@
 //! The WebSocket handshake (RFC 6455 §4.2), with the statuses of the contract, and the hand-over of the socket.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,12 +14,13 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
+use mio::net::TcpStream;
 use parking_lot::Mutex;
 use sha1::{Digest as _, Sha1};
-use tokio::net::TcpStream;
 use warp::Filter;
 use warp::path::FullPath;
 
+use super::handshake::{self, Head};
 use super::proxies::Proxies;
 use super::{Caller, error_reply};
 use crate::admission::{Admission, Refused};
@@ -57,7 +58,7 @@ struct HandOver {
 /// One handshake.
 struct Handshake {
     method: Method,
-    path: FullPath,
+    path: String,
     headers: HeaderMap,
     client: IpAddr,
     /// Whether HTTP lets the connection go after the answer.
@@ -74,20 +75,38 @@ pub(crate) fn routes(
         .and(warp::header::headers_cloned())
         .and(warp::ext::get::<Caller>())
         .and(warp::ext::optional::<OnUpgrade>())
-        .map(|method, path, headers, Caller { peer, heir }, upgrade: Option<_>| {
-            let client = peer.ip().to_canonical();
+        .map(|method, path: FullPath, headers, Caller { peer, heir }, upgrade: Option<_>| {
+            let (path, client) = (path.as_str().to_owned(), peer.ip().to_canonical());
             Handshake { method, path, headers, client, upgradable: upgrade.is_some(), heir }
         })
-        .then(move |mut handshake| {
+        .then(move |handshake| {
             let connect = Arc::clone(&connect);
-            async move {
-                connect.look_behind_proxies(&mut handshake);
-                connect.answer(&handshake).await
-            }
+            async move { connect.answer(handshake).await }
         })
 }
 
 impl Connect {
+    /// Serves a handshake that the HTTP server has not seen. Returns the socket, with the answer for it, of a client that is not
+    /// let in: what the client sends next is HTTP again.
+    pub(super) async fn serve(
+        &self,
+        head: Head,
+        peer: SocketAddr,
+        stream: TcpStream,
+    ) -> Option<(TcpStream, Response<Vec<u8>>)> {
+        let (path, headers, client) = (head.path, head.headers, peer.ip().to_canonical());
+        let heir = Heir::default();
+        let handshake =
+            Handshake { method: Method::GET, path, headers, client, upgradable: true, heir: heir.clone() };
+        let answer = self.answer(handshake).await;
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Some((stream, answer));
+        }
+        let sent = handshake::answer(&stream, head.length, &answer);
+        heir.take_over(sent.map(|()| NewSocket { stream, early: Bytes::new() }));
+        None
+    }
+
     /// Finds the client's address, and takes away what only a trusted proxy may say: nobody further in can believe it.
     fn look_behind_proxies(&self, Handshake { client, headers, .. }: &mut Handshake) {
         if let Some(name) = &self.admission.auth.user_header
@@ -98,13 +117,14 @@ impl Connect {
         *client = self.proxies.client(*client, headers);
     }
 
-    async fn answer(&self, handshake: &Handshake) -> Response<Vec<u8>> {
+    async fn answer(&self, mut handshake: Handshake) -> Response<Vec<u8>> {
         let began = Instant::now();
+        self.look_behind_proxies(&mut handshake);
         let metrics = &self.admission.metrics;
         // A client is nobody who may decide that it is sampled.
         let trace = metrics.tracer.request(None);
-        let admitted = match self.check(handshake) {
-            Ok(accept) => self.admit(handshake, accept).await,
+        let admitted = match self.check(&handshake) {
+            Ok(accept) => self.admit(&handshake, accept).await,
             Err(refused) => Err(refused),
         };
         let answer = match admitted {
@@ -124,7 +144,7 @@ impl Connect {
     /// Checks what needs no state; returns the accept key.
     fn check(&self, handshake: &Handshake) -> Result<HeaderValue, Refused> {
         let Handshake { method, path, headers, upgradable, .. } = handshake;
-        let mut segments = path.as_str().split('/').filter(|segment| !segment.is_empty());
+        let mut segments = path.split('/').filter(|segment| !segment.is_empty());
         if (segments.next(), segments.next()) != (Some(&*self.stage), None) {
             return Err(Refused { status: StatusCode::FORBIDDEN, refusal: Refusal::Path });
         }
@@ -164,11 +184,8 @@ impl Connect {
 impl Heir {
     /// Gives the socket to its shard, with what was read behind the request, or tells it that none will come. To be called
     /// when HTTP is done with the connection.
-    pub(crate) fn take_over(self, left: Result<(TcpStream, Bytes), hyper::Error>) {
+    pub(super) fn take_over(self, socket: io::Result<NewSocket>) {
         let Some(HandOver { id, hub }) = self.0.lock().take() else { return };
-        let socket = left
-            .map_err(io::Error::other)
-            .and_then(|(stream, early)| Ok(NewSocket { stream: stream.into_std()?, early }));
         match &socket {
             Ok(_) => tracing::debug!(conn.id = %id, "connected"),
             Err(error) => tracing::debug!(conn.id = %id, %error, "the client went away during its handshake"),

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from conftest import eventually, request
-from wire import KEY, Socket, handshake
+from wire import KEY, TEXT, Socket, frame, handshake
 
 TIMEOUT = 0.5
 
@@ -69,6 +69,56 @@ def test_header_names_and_tokens_may_be_in_any_case(node):
     data = handshake(Connection="keep-alive, UPGRADE", Upgrade="WebSocket").replace(b"Sec-WebSocket", b"SEC-WEBSOCKET")
     with Socket(node.address) as client:
         assert client.send(data).response(has_body=False)[0] == 101
+
+
+def in_pieces(client, data):
+    """Sends a head so that a server that reads what has come sees that there is more to come."""
+    client.send(data[:40])
+    time.sleep(0.05)
+    return client.send(data[40:])
+
+
+REFUSED = {
+    "path": handshake("/prod"),
+    "path and query": handshake("/prod?a=b"),
+    "upgrade": handshake(Upgrade="h2c"),
+    "version": handshake(Sec_WebSocket_Version="12"),
+    "key": handshake(Sec_WebSocket_Key="short"),
+    "management": handshake("/beta/@connections/L0SM9cOFvHcCIhw="),
+    "body": handshake(Sec_WebSocket_Key="short", Content_Length="0"),
+}
+
+
+@pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED)
+def test_a_refusal_does_not_depend_on_how_the_handshake_comes(node, data):
+    answers = []
+    for send in (Socket.send, in_pieces):
+        with Socket(node.address) as client:
+            status, headers, body = send(client, data).response()
+            assert status >= 400
+            changing = {"date", "x-amzn-requestid", "x-amz-apigw-id", "x-amzn-trace-id"}
+            answers.append((status, {name: headers[name] for name in headers.keys() - changing}, body))
+            # HTTP goes on: the connection is still there for a better handshake.
+            assert send(client, handshake()).response(has_body=False)[0] == 101
+            client.send(frame(TEXT, b'{"action":"no such action"}'))
+            assert b"Forbidden" in client.receive()[1]
+    assert answers[0] == answers[1]
+
+
+def test_a_second_handshake_right_behind_a_refused_one_is_answered(node):
+    with Socket(node.address) as client:
+        client.send(handshake("/prod") + handshake() + frame(TEXT, b'{"action":"no such action"}'))
+        assert client.response()[0] == 403
+        assert client.response(has_body=False)[0] == 101
+        assert b"Forbidden" in client.receive()[1]
+
+
+def test_a_connection_that_was_opened_ahead_is_served(start):
+    """Some load balancers connect before they have anything to send."""
+    node = start("")
+    with Socket(node.address) as client:
+        eventually(lambda: node.metric("gatecast_http_connections_accepted_total", port="public") == 1)
+        assert client.send(handshake()).response(has_body=False)[0] == 101
 
 
 GARBAGE = {
