@@ -12,7 +12,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::oneshot;
-use uuid::Uuid;
 use warp::Filter;
 use warp::path::FullPath;
 
@@ -123,9 +122,11 @@ impl Manage {
         if let Some(trace) = call.trace {
             self.metrics.tracer.answered(trace, operation, began, answer.status());
         }
-        let (second, random) = (Timestamp::now().as_second(), Uuid::new_v4().as_u128() >> 32);
+        // Not `new_v4`, which asks the kernel for each.
+        let request = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+        let (second, random) = (Timestamp::now().as_second(), rand::random::<u128>() >> 32);
         let ids = [
-            ("x-amzn-requestid", Uuid::new_v4().to_string()),
+            ("x-amzn-requestid", request.to_string()),
             ("x-amz-apigw-id", RequestId::mint().to_string()),
             ("x-amzn-trace-id", format!("Root=1-{second:08x}-{random:024x}")),
         ];
