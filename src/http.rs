@@ -112,7 +112,7 @@ pub(crate) enum First {
 }
 
 /// Settings of a port's connections.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Server {
     lifecycle: Lifecycle,
     accept_errors: IntCounter,
@@ -194,7 +194,10 @@ impl Server {
                 Some((stream, refusal)) => (stream, Some(refusal)),
             },
         };
-        let routes = refusal.map_or(Arc::clone(&routes), |refusal| beginning_with(refusal, routes));
+        let routes = match refusal {
+            None => routes,
+            Some(refusal) => beginning_with(refusal, routes),
+        };
         match TcpStream::from_std(stream.into()) {
             Ok(mut stream) => {
                 if let Some(peer) = self.identify(&mut stream, peer, &first).await {

@@ -173,8 +173,7 @@ impl Node {
         let public_routes =
             http::beside_management(Arc::clone(&manage), http::routes(connect::routes(Arc::clone(&connect))));
         let admin_routes = http::beside_management(manage, http::routes(admin::routes(&pages)));
-        let guard = Guard { proxies, metrics: Arc::clone(&parts.metrics) };
-        let guard = config.proxies.protocol.then_some(guard);
+        let guard = config.proxies.protocol.then(|| Guard { proxies, metrics: Arc::clone(&parts.metrics) });
         let first = guard.map_or(First::Handshake(connect), First::ProxyHeader);
         let public = self.port(public, "public", first, self.lifecycle.accepting());
         let admin = self.port(admin, "admin", First::Request, self.lifecycle.ending());

@@ -79,9 +79,9 @@ pub(crate) fn routes(
             let (path, client) = (path.as_str().to_owned(), peer.ip().to_canonical());
             Handshake { method, path, headers, client, upgradable: upgrade.is_some(), heir }
         })
-        .then(move |handshake| {
+        .then(move |mut handshake| {
             let connect = Arc::clone(&connect);
-            async move { connect.answer(handshake).await }
+            async move { connect.answer(&mut handshake).await }
         })
 }
 
@@ -95,15 +95,14 @@ impl Connect {
         stream: TcpStream,
     ) -> Option<(TcpStream, Response<Vec<u8>>)> {
         let (path, headers, client) = (head.path, head.headers, peer.ip().to_canonical());
-        let heir = Heir::default();
-        let handshake =
-            Handshake { method: Method::GET, path, headers, client, upgradable: true, heir: heir.clone() };
-        let answer = self.answer(handshake).await;
+        let (method, heir) = (Method::GET, Heir::default());
+        let mut handshake = Handshake { method, path, headers, client, upgradable: true, heir };
+        let answer = self.answer(&mut handshake).await;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Some((stream, answer));
         }
         let sent = handshake::answer(&stream, head.length, &answer);
-        heir.take_over(sent.map(|()| NewSocket { stream, early: Bytes::new() }));
+        handshake.heir.take_over(sent.map(|()| NewSocket { stream, early: Bytes::new() }));
         None
     }
 
@@ -117,14 +116,14 @@ impl Connect {
         *client = self.proxies.client(*client, headers);
     }
 
-    async fn answer(&self, mut handshake: Handshake) -> Response<Vec<u8>> {
+    async fn answer(&self, handshake: &mut Handshake) -> Response<Vec<u8>> {
         let began = Instant::now();
-        self.look_behind_proxies(&mut handshake);
+        self.look_behind_proxies(handshake);
         let metrics = &self.admission.metrics;
         // A client is nobody who may decide that it is sampled.
         let trace = metrics.tracer.request(None);
-        let admitted = match self.check(&handshake) {
-            Ok(accept) => self.admit(&handshake, accept).await,
+        let admitted = match self.check(handshake) {
+            Ok(accept) => self.admit(handshake, accept).await,
             Err(refused) => Err(refused),
         };
         let answer = match admitted {

@@ -14,13 +14,13 @@ use mio::net::TcpStream;
 use super::manage;
 
 /// Longest head that is looked at, in bytes.
-const MAX_HEAD: usize = 2 << 10;
+const LOOK_BYTES: usize = 2 << 10;
 
 /// Room for an answer.
 const ANSWER_BYTES: usize = 160;
 
 /// Most header fields of one; browsers send some fifteen.
-const MAX_HEADERS: usize = 48;
+const LOOK_FIELDS: usize = 48;
 
 /// The head of a request that asks for a change of protocol.
 #[derive(Debug)]
@@ -33,13 +33,13 @@ pub(super) struct Head {
 
 /// Returns the handshake that has come; `None` if that is something else, or is not whole.
 pub(super) fn look(stream: &TcpStream) -> Option<Head> {
-    let mut buffer = [0; MAX_HEAD];
+    let mut buffer = [0; LOOK_BYTES];
     let count = stream.peek(&mut buffer).ok()?;
     parse(buffer.get(..count)?)
 }
 
 fn parse(input: &[u8]) -> Option<Head> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut fields = [httparse::EMPTY_HEADER; LOOK_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     let httparse::Status::Complete(length) = request.parse(input).ok()? else { return None };
     if (request.method, request.version) != (Some("GET"), Some(1)) {
@@ -70,7 +70,7 @@ fn parse(input: &[u8]) -> Option<Head> {
 /// # Errors
 /// The client went away.
 pub(super) fn answer(mut stream: &TcpStream, length: usize, answer: &Response<Vec<u8>>) -> io::Result<()> {
-    let mut buffer = [0; MAX_HEAD];
+    let mut buffer = [0; LOOK_BYTES];
     stream.read_exact(buffer.get_mut(..length).unwrap_or_default())?;
     let mut text = Vec::with_capacity(ANSWER_BYTES);
     write!(text, "HTTP/1.1 {}\r\n", answer.status())?;
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_is_no_plain_handshake_is_left() {
-        let many = "X: y\r\n".repeat(MAX_HEADERS) + "Upgrade: ";
+        let many = "X: y\r\n".repeat(LOOK_FIELDS) + "Upgrade: ";
         for (part, other) in [
             ("GET", "POST"),
             ("GET", "get"),
