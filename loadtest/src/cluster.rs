@@ -20,7 +20,7 @@ use crate::servers::Programs;
 pub(crate) fn cluster(args: &ClusterArgs) -> Result<Report> {
     let ClusterArgs { servers, load, peer, nodes, connections, senders, window, rate } = args;
     process::reserve_files(*connections)?;
-    let mut programs = Programs::new(&servers.gatecast, &servers.peers);
+    let programs = Programs::new(&servers.gatecast, &servers.peers);
     if *peer != Peer::Gatecast {
         programs.install_peers()?;
     }

@@ -32,7 +32,6 @@ pub(crate) struct Programs {
     gatecast: PathBuf,
     /// The folder of the peers' scripts.
     peers: PathBuf,
-    ports: Ports,
     interrupt: Interrupt,
 }
 
@@ -47,8 +46,15 @@ pub(crate) struct Service {
     pub(crate) dialect: Dialect,
     _nodes: Vec<Running>,
     _redis: Option<Redis>,
+    _site: Site,
+}
+
+/// What a service has for itself.
+#[derive(Debug)]
+struct Site {
     /// Logs, and what Redis writes.
-    _directory: TempDir,
+    directory: TempDir,
+    ports: Ports,
 }
 
 #[derive(Debug)]
@@ -60,16 +66,22 @@ enum Running {
 /// What the processes of a service have in common while they are started.
 struct Ground<'a> {
     name: &'static str,
-    directory: &'a Path,
+    site: &'a mut Site,
     redis: Option<&'a Redis>,
     /// Of gatecast's management API.
     key: Option<&'a Key>,
 }
 
+impl Site {
+    fn new() -> Result<Self> {
+        Ok(Self { directory: tempfile::tempdir()?, ports: Ports::new(0) })
+    }
+}
+
 impl Programs {
     pub(crate) fn new(gatecast: &Path, peers: &Path) -> Self {
         let (gatecast, peers) = (gatecast.to_owned(), peers.to_owned());
-        Self { gatecast, peers, ports: Ports::new(0), interrupt: Interrupt::default() }
+        Self { gatecast, peers, interrupt: Interrupt::default() }
     }
 
     /// Installs what the peers need, unless it is there.
@@ -93,40 +105,40 @@ impl Programs {
     ///
     /// # Errors
     /// It is not installed, or does not say where it listens.
-    pub(crate) fn start(&mut self, name: &'static str) -> Result<Service> {
-        self.launch((name, 1), None, tempfile::tempdir()?, None)
+    pub(crate) fn start(&self, name: &'static str) -> Result<Service> {
+        self.launch((name, 1), None, Site::new()?, None)
     }
 
     /// Starts a gatecast whose management API wants signatures.
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub(crate) fn start_with_key(&mut self, key: &Key) -> Result<Service> {
-        self.launch((GATECAST, 1), None, tempfile::tempdir()?, Some(key))
+    pub(crate) fn start_with_key(&self, key: &Key) -> Result<Service> {
+        self.launch((GATECAST, 1), None, Site::new()?, Some(key))
     }
 
     /// Starts nodes that meet in a Redis of their own.
     ///
     /// # Errors
     /// As [`Self::start`]; Redis is missing, or the nodes do not come to it.
-    pub(crate) fn start_cluster(&mut self, name: &'static str, nodes: usize) -> Result<Service> {
-        let directory = tempfile::tempdir()?;
-        let redis = Redis::start(self.ports.draw()?, directory.path(), &[], &self.interrupt)?;
-        self.launch((name, nodes), Some(redis), directory, None)
+    pub(crate) fn start_cluster(&self, name: &'static str, nodes: usize) -> Result<Service> {
+        let mut site = Site::new()?;
+        let redis = Redis::start(site.ports.draw()?, site.directory.path(), &[], &self.interrupt)?;
+        self.launch((name, nodes), Some(redis), site, None)
     }
 
     fn launch(
-        &mut self,
+        &self,
         (name, n): (&'static str, usize),
         redis: Option<Redis>,
-        directory: TempDir,
+        mut site: Site,
         key: Option<&Key>,
     ) -> Result<Service> {
-        let ground = Ground { name, directory: directory.path(), redis: redis.as_ref(), key };
+        let mut ground = Ground { name, site: &mut site, redis: redis.as_ref(), key };
         let (mut nodes, mut targets, mut version) = (Vec::new(), Vec::new(), String::new());
         for number in 0..n {
             let (node, target, said) = if name == GATECAST {
-                self.gatecast(&ground, number)?
+                self.gatecast(&mut ground, number)?
             } else {
                 self.peer(&ground).with_context(|| format!("cannot start {name}"))?
             };
@@ -152,11 +164,11 @@ impl Programs {
             dialect: dialect_of(name).dialect(),
             _nodes: nodes,
             _redis: redis,
-            _directory: directory,
+            _site: site,
         })
     }
 
-    fn gatecast(&mut self, ground: &Ground<'_>, number: usize) -> Result<(Running, Target, String)> {
+    fn gatecast(&self, ground: &mut Ground<'_>, number: usize) -> Result<(Running, Target, String)> {
         let mut environment = BTreeMap::from([
             ("GATECAST_LIMITS_HANDSHAKE_RATE".to_owned(), HANDSHAKE_RATE.to_owned()),
             ("GATECAST_NODE_NAME".to_owned(), format!("node{number}")),
@@ -168,8 +180,9 @@ impl Programs {
             environment.insert("GATECAST_ACCESS_KEY_ID".to_owned(), key.id.clone());
             environment.insert("GATECAST_SECRET_ACCESS_KEY".to_owned(), key.secret.clone());
         }
-        let log = ground.directory.join(format!("node{number}.log"));
-        let ports = (self.ports.draw()?, self.ports.draw()?);
+        let Site { directory, ports } = &mut *ground.site;
+        let log = directory.path().join(format!("node{number}.log"));
+        let ports = (ports.draw()?, ports.draw()?);
         let mut node = Node::new(&self.gatecast, ports, environment, log);
         node.start()?;
         node.wait_ready(&self.interrupt)?;

@@ -189,13 +189,13 @@ mod tests {
     use super::super::ports::Ports;
     use super::*;
 
-    fn start(replicas: usize, seed: u64) -> (tempfile::TempDir, Cluster) {
+    fn start(replicas: usize, seed: u64) -> ((tempfile::TempDir, Ports), Cluster) {
         let directory = tempfile::tempdir().unwrap();
         let mut ports = Ports::new(seed);
         let interrupt = Interrupt::default();
         let mut ground = Ground { directory: directory.path(), ports: &mut ports, interrupt: &interrupt };
         let cluster = Cluster::start(replicas, &mut ground).unwrap();
-        (directory, cluster)
+        ((directory, ports), cluster)
     }
 
     fn keys(cluster: &Cluster) -> Vec<HashSet<String>> {
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn slots_with_keys_move_to_the_next_master_and_take_the_keys_along() {
-        let (_directory, cluster) = start(0, 2);
+        let (_kept, cluster) = start(0, 2);
         for name in ["a", "b", "c", "d", "e", "f"] {
             // One of the masters has the slot.
             let set = cluster.servers.iter().filter(|each| each.ask::<String>(&["SET", name, "1"]).is_ok());
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_replica_takes_over_from_a_master_that_dies() {
-        let (_directory, mut cluster) = start(1, 3);
+        let (_kept, mut cluster) = start(1, 3);
         let dead = cluster.kill_busiest_master().unwrap();
         cluster.wait_whole_without(dead).unwrap();
         assert_eq!(cluster.servers.iter().filter(|server| server.is_running()).count(), 5);
