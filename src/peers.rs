@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use self::lanes::{Lanes, Letter, Parcel, open};
 use crate::close::Close;
 use crate::hub::Hub;
 use crate::id::{ConnectionId, NodeTag};
@@ -23,6 +24,8 @@ use crate::lifecycle::Lifecycle;
 use crate::listing::{Listed, Query};
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
+
+mod lanes;
 
 /// Longest wait for another node's answer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
@@ -36,7 +39,8 @@ pub(crate) struct Peers {
     registry: Arc<dyn Registry>,
     lifecycle: Lifecycle,
     next_call: AtomicU64,
-    calls: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+    calls: Mutex<HashMap<u64, oneshot::Sender<Result<Answer, PeerError>>>>,
+    lanes: Mutex<Lanes>,
 }
 
 /// What is asked of the node that holds a connection.
@@ -68,7 +72,7 @@ pub(crate) enum Answer {
 }
 
 /// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum PeerError {
     /// Redis is away.
     #[error(transparent)]
@@ -81,7 +85,7 @@ pub(crate) enum PeerError {
     Timeout,
 }
 
-/// The first line of what goes over a node's channel; a frame may follow.
+/// The head of what goes over a node's channel; a frame may follow.
 #[derive(Debug, Serialize, Deserialize)]
 enum Envelope {
     Request { from: String, call: u64, operation: Operation, id: String },
@@ -97,8 +101,8 @@ impl Peers {
         registry: Arc<dyn Registry>,
         lifecycle: Lifecycle,
     ) -> Self {
-        let (next_call, calls) = (AtomicU64::new(0), Mutex::default());
-        Self { store, tag, hub, registry, lifecycle, next_call, calls }
+        let (next_call, calls, lanes) = (AtomicU64::new(0), Mutex::default(), Mutex::default());
+        Self { store, tag, hub, registry, lifecycle, next_call, calls, lanes }
     }
 
     /// Returns this node's tag.
@@ -108,7 +112,7 @@ impl Peers {
 
     /// Does something with a connection, wherever it is.
     pub(crate) async fn ask(
-        &self,
+        self: &Arc<Self>,
         operation: Operation,
         id: ConnectionId,
         frame: Bytes,
@@ -123,7 +127,7 @@ impl Peers {
     }
 
     async fn ask_node(
-        &self,
+        self: &Arc<Self>,
         node: NodeTag,
         operation: Operation,
         id: ConnectionId,
@@ -139,7 +143,7 @@ impl Peers {
     /// # Errors
     /// As for a connection; a node that is gone holds nothing.
     pub(crate) async fn list(
-        &self,
+        self: &Arc<Self>,
         node: NodeTag,
         query: Query,
         within: Duration,
@@ -168,7 +172,7 @@ impl Peers {
 
     /// Sends a request to a node and waits for the answer.
     async fn call(
-        &self,
+        self: &Arc<Self>,
         node: NodeTag,
         (request, frame): (impl FnOnce(String, u64) -> Envelope, &[u8]),
         within: Duration,
@@ -177,11 +181,10 @@ impl Peers {
         let (caller, answer) = oneshot::channel();
         self.calls.lock().insert(call, caller);
         let _forgotten = Forget { peers: self, call };
-        if self.send(node, &request(self.tag.to_string(), call), frame).await? == 0 {
-            return self.judge(node, PeerError::Unreachable).await;
-        }
+        self.send(node, &request(self.tag.to_string(), call), (frame, Some(call)));
         match tokio::time::timeout(within, answer).await {
-            Ok(Ok(answer)) => Ok(answer),
+            Ok(Ok(Err(error @ PeerError::Unreachable))) => self.judge(node, error).await,
+            Ok(Ok(result)) => result,
             // It listens as far as Redis knows, but perhaps it is dead to the others already.
             Ok(Err(_)) | Err(_) => self.judge(node, PeerError::Timeout).await,
         }
@@ -196,28 +199,35 @@ impl Peers {
 
     /// Takes what came over this node's channel.
     pub(crate) fn on_message(self: &Arc<Self>, payload: &[u8]) {
-        let Some(at) = payload.iter().position(|byte| *byte == b'\n') else { return };
-        let (line, frame) = payload.split_at(at);
-        let frame = Bytes::copy_from_slice(frame.get(1..).unwrap_or_default());
-        match serde_json::from_slice(line) {
-            Ok(Envelope::Answer { call, answer }) => {
-                if let Some(caller) = self.calls.lock().remove(&call) {
-                    crate::inbox::answer(caller, answer);
-                }
-            }
+        let mut rest = payload;
+        while let Some((head, frame, more)) = open(rest) {
+            rest = more;
+            self.on_letter(head, frame);
+        }
+        if !rest.is_empty() {
+            tracing::warn!("another node's message cannot be read; do the versions differ?");
+        }
+    }
+
+    fn on_letter(self: &Arc<Self>, head: &[u8], frame: &[u8]) {
+        match serde_json::from_slice(head) {
+            Ok(Envelope::Answer { call, answer }) => self.settle(call, Ok(answer)),
             Ok(Envelope::Request { from, call, operation, id }) => {
                 let (Some(from), Some(id)) = (NodeTag::parse(&from), ConnectionId::parse(&id)) else {
                     return;
                 };
-                let peers = Arc::clone(self);
-                self.lifecycle.spawn(async move { peers.serve((from, call), operation, (id, frame)).await });
+                let (peers, what) = (Arc::clone(self), (id, Bytes::copy_from_slice(frame)));
+                self.lifecycle.spawn(async move {
+                    let answer = carry_out(&peers.hub, &*peers.registry, operation, what).await;
+                    peers.reply(from, call, answer);
+                });
             }
             Ok(Envelope::List { from, call, query }) => {
                 let Some(from) = NodeTag::parse(&from) else { return };
                 let peers = Arc::clone(self);
                 self.lifecycle.spawn(async move {
                     let answer = Answer::Listed(peers.hub.list(query).await);
-                    peers.reply(from, call, answer).await;
+                    peers.reply(from, call, answer);
                 });
             }
             Err(error) => {
@@ -226,23 +236,48 @@ impl Peers {
         }
     }
 
-    async fn serve(&self, (from, call): (NodeTag, u64), operation: Operation, what: (ConnectionId, Bytes)) {
-        let answer = carry_out(&self.hub, &*self.registry, operation, what).await;
-        self.reply(from, call, answer).await;
-    }
-
-    async fn reply(&self, from: NodeTag, call: u64, answer: Answer) {
-        if let Err(error) = self.send(from, &Envelope::Answer { call, answer }, &[]).await {
-            tracing::debug!(%error, "answering another node");
+    /// Gives a caller the result, if they still wait for it.
+    fn settle(&self, call: u64, result: Result<Answer, PeerError>) {
+        if let Some(caller) = self.calls.lock().remove(&call) {
+            crate::inbox::answer(caller, result);
         }
     }
 
-    /// Publishes on a node's channel; returns how many listen.
-    async fn send(&self, node: NodeTag, envelope: &Envelope, frame: &[u8]) -> Result<u64, StoreError> {
-        let mut payload = serde_json::to_vec(envelope).unwrap_or_default();
-        payload.push(b'\n');
-        payload.extend_from_slice(frame);
-        self.store.publish(&self.store.node_channel(node), &payload).await
+    fn reply(self: &Arc<Self>, from: NodeTag, call: u64, answer: Answer) {
+        self.send(from, &Envelope::Answer { call, answer }, (&[], None));
+    }
+
+    /// Sends to a node's channel; a call whose letter reaches nobody is settled.
+    fn send(self: &Arc<Self>, node: NodeTag, envelope: &Envelope, (frame, call): (&[u8], Option<u64>)) {
+        let head = serde_json::to_vec(envelope).unwrap_or_default();
+        if self.lanes.lock().add(node, Letter::new(&head, frame, call)) {
+            let peers = Arc::clone(self);
+            self.lifecycle.spawn(async move { peers.carry(node).await });
+        }
+    }
+
+    /// Publishes what is for a node, until there is nothing more.
+    async fn carry(&self, node: NodeTag) {
+        let channel = self.store.node_channel(node);
+        loop {
+            // Whoever is about to send there as well comes first, and shares the trip.
+            tokio::task::yield_now().await;
+            let Some(parcel) = self.next_parcel(node) else { return };
+            let error = match self.store.publish(&channel, &parcel.payload).await {
+                Ok(0) => PeerError::Unreachable,
+                Ok(_) => continue,
+                Err(error) => PeerError::Store(error),
+            };
+            tracing::debug!(%error, "calling or answering another node");
+            for call in parcel.calls {
+                self.settle(call, Err(error.clone()));
+            }
+        }
+    }
+
+    fn next_parcel(&self, node: NodeTag) -> Option<Parcel> {
+        let calls = self.calls.lock();
+        self.lanes.lock().next(node, |call| calls.contains_key(&call))
     }
 }
 

@@ -2,11 +2,12 @@
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 
-from cluster import ask, clients_of, publish, redis, start_on, start_redis
+from cluster import ask, clients_of, metric, paused, publish, redis, start_on, start_redis
 from conftest import eventually
 from crowd import crowd_of, hear, say
 
@@ -154,6 +155,19 @@ def test_a_post_is_one_message_there_and_one_back_and_none_on_the_same_node(redi
             assert {nodes[0].post(clients[1].id, b"hello") for _ in range(50)} == {200}
         assert cost.get("publish", 0) + cost.get("spublish", 0) == 100 == cost.all - cost.upkeep
         assert cost.upkeep <= 10
+
+
+def test_posts_to_another_node_at_once_share_their_trips(redis, start_on, costs):
+    nodes, texts = start_on(redis, 2, **QUIET), sorted(f"post {number}" for number in range(40))
+    with clients_of(nodes) as clients, ThreadPoolExecutor(len(texts)) as threads:
+        with costs("post to a connection of another node, 40 at once", len(texts)) as cost:
+            before = metric(nodes[0], "gatecast_runtime_tasks")
+            with paused(redis.process):
+                answers = [threads.submit(nodes[0].post, clients[1].id, text.encode()) for text in texts]
+                eventually(lambda: metric(nodes[0], "gatecast_runtime_tasks") >= before + len(texts))
+            assert {answer.result() for answer in answers} == {200}
+        assert sorted(clients[1].recv(timeout=10) for _ in texts) == texts
+        assert cost.get("publish", 0) + cost.get("spublish", 0) < len(texts)
 
 
 def test_an_idle_connection_costs_nothing(redis, start_on, note):
