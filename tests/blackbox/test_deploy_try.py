@@ -30,8 +30,9 @@ class Try:
             self.first = random.randrange(12_000, 32_000 - PORTS)
             self.log = directory / f"log-{self.first}"
             with open(self.log, "wb") as log:
-                self.process = subprocess.Popen([ROOT / "deploy/try", str(self.first)], stdout=log, stderr=log, env=environment,
-                                                start_new_session=True)
+                # Who runs the tests in the background may have had their shell ignore the signal of Ctrl-C, for children too.
+                line = ["env", "--default-signal=INT", ROOT / "deploy/try", str(self.first)]
+                self.process = subprocess.Popen(line, stdout=log, stderr=log, env=environment, start_new_session=True)
             eventually(lambda: self.process.poll() is not None or "  Try " in self.log.read_text(), within=60)
             if self.process.poll() is None:
                 return
