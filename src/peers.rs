@@ -135,7 +135,7 @@ impl Peers {
     ) -> Result<Answer, PeerError> {
         let id = id.to_string();
         let request = |from, call| Envelope::Request { from, call, operation, id };
-        self.call(node, (request, &frame), DEADLINE).await
+        self.call(node, (request, frame), DEADLINE).await
     }
 
     /// Asks a node what it holds.
@@ -152,7 +152,7 @@ impl Peers {
             return Ok(Some(self.hub.list(query).await));
         }
         let request = |from, call| Envelope::List { from, call, query };
-        match self.call(node, (request, &[]), within).await? {
+        match self.call(node, (request, Bytes::new()), within).await? {
             Answer::Listed(listed) => Ok(Some(listed)),
             _ => Ok(None),
         }
@@ -174,7 +174,7 @@ impl Peers {
     async fn call(
         self: &Arc<Self>,
         node: NodeTag,
-        (request, frame): (impl FnOnce(String, u64) -> Envelope, &[u8]),
+        (request, frame): (impl FnOnce(String, u64) -> Envelope, Bytes),
         within: Duration,
     ) -> Result<Answer, PeerError> {
         let call = self.next_call.fetch_add(1, Ordering::Relaxed);
@@ -213,22 +213,14 @@ impl Peers {
         match serde_json::from_slice(head) {
             Ok(Envelope::Answer { call, answer }) => self.settle(call, Ok(answer)),
             Ok(Envelope::Request { from, call, operation, id }) => {
-                let (Some(from), Some(id)) = (NodeTag::parse(&from), ConnectionId::parse(&id)) else {
-                    return;
-                };
-                let (peers, what) = (Arc::clone(self), (id, Bytes::copy_from_slice(frame)));
-                self.lifecycle.spawn(async move {
-                    let answer = carry_out(&peers.hub, &*peers.registry, operation, what).await;
-                    peers.reply(from, call, answer);
-                });
+                let Some(id) = ConnectionId::parse(&id) else { return };
+                let (hub, registry) = (Arc::clone(&self.hub), Arc::clone(&self.registry));
+                let what = (id, Bytes::copy_from_slice(frame));
+                self.serve(&from, call, async move { carry_out(&hub, &*registry, operation, what).await });
             }
             Ok(Envelope::List { from, call, query }) => {
-                let Some(from) = NodeTag::parse(&from) else { return };
-                let peers = Arc::clone(self);
-                self.lifecycle.spawn(async move {
-                    let answer = Answer::Listed(peers.hub.list(query).await);
-                    peers.reply(from, call, answer);
-                });
+                let hub = Arc::clone(&self.hub);
+                self.serve(&from, call, async move { Answer::Listed(hub.list(query).await) });
             }
             Err(error) => {
                 tracing::warn!(%error, "another node's message cannot be read; do the versions differ?");
@@ -243,14 +235,20 @@ impl Peers {
         }
     }
 
-    fn reply(self: &Arc<Self>, from: NodeTag, call: u64, answer: Answer) {
-        self.send(from, &Envelope::Answer { call, answer }, (&[], None));
+    /// Sends an answer to the node that called, once it is known.
+    fn serve(self: &Arc<Self>, from: &str, call: u64, answer: impl Future<Output = Answer> + Send + 'static) {
+        let Some(from) = NodeTag::parse(from) else { return };
+        let peers = Arc::clone(self);
+        self.lifecycle.spawn(async move {
+            let answer = answer.await;
+            peers.send(from, &Envelope::Answer { call, answer }, (Bytes::new(), None));
+        });
     }
 
     /// Sends to a node's channel; a call whose letter reaches nobody is settled.
-    fn send(self: &Arc<Self>, node: NodeTag, envelope: &Envelope, (frame, call): (&[u8], Option<u64>)) {
+    fn send(self: &Arc<Self>, node: NodeTag, envelope: &Envelope, (frame, call): (Bytes, Option<u64>)) {
         let head = serde_json::to_vec(envelope).unwrap_or_default();
-        if self.lanes.lock().add(node, Letter::new(&head, frame, call)) {
+        if self.lanes.lock().add(node, Letter { head, frame, call }) {
             let peers = Arc::clone(self);
             self.lifecycle.spawn(async move { peers.carry(node).await });
         }

@@ -5,6 +5,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use bytes::Bytes;
+
 use crate::id::NodeTag;
 
 /// A parcel takes letters until it has so many bytes: Redis and both nodes hold it whole.
@@ -16,8 +18,9 @@ const PREFIX: usize = 8;
 /// What is said to a node: a head, and perhaps a frame. A call's is forgotten with the call; answers have none.
 #[derive(Debug)]
 pub(super) struct Letter {
-    bytes: Vec<u8>,
-    call: Option<u64>,
+    pub(super) head: Vec<u8>,
+    pub(super) frame: Bytes,
+    pub(super) call: Option<u64>,
 }
 
 /// Letters that leave as one message.
@@ -32,10 +35,13 @@ pub(super) struct Parcel {
 #[derive(Debug, Default)]
 pub(super) struct Lanes(HashMap<NodeTag, VecDeque<Letter>>);
 
-impl Letter {
-    pub(super) fn new(head: &[u8], frame: &[u8], call: Option<u64>) -> Self {
+impl Parcel {
+    fn add(&mut self, Letter { head, frame, call }: &Letter) {
         let length = |part: &[u8]| u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes();
-        Self { bytes: [&length(head), &length(frame), head, frame].concat(), call }
+        for part in [&length(head), &length(frame), head.as_slice(), frame] {
+            self.payload.extend_from_slice(part);
+        }
+        self.calls.extend(call);
     }
 }
 
@@ -52,11 +58,10 @@ impl Lanes {
         let lane = self.0.get_mut(&node)?;
         let mut parcel = Parcel::default();
         while parcel.payload.len() < PARCEL
-            && let Some(Letter { bytes, call }) = lane.pop_front()
+            && let Some(letter) = lane.pop_front()
         {
-            if call.is_none_or(&is_awaited) {
-                parcel.payload.extend_from_slice(&bytes);
-                parcel.calls.extend(call);
+            if letter.call.is_none_or(&is_awaited) {
+                parcel.add(&letter);
             }
         }
         if parcel.payload.is_empty() {
@@ -89,6 +94,10 @@ mod tests {
         NodeTag::random()
     }
 
+    fn letter(head: &[u8], frame: &[u8], call: Option<u64>) -> Letter {
+        Letter { head: head.to_vec(), frame: Bytes::copy_from_slice(frame), call }
+    }
+
     fn letters(mut payload: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut letters = Vec::new();
         while let Some((head, frame, rest)) = open(payload) {
@@ -106,7 +115,7 @@ mod tests {
         ) {
             let (mut lanes, node) = (Lanes::default(), node());
             for (number, (head, frame)) in sent.iter().enumerate() {
-                prop_assert_eq!(lanes.add(node, Letter::new(head, frame, None)), number == 0);
+                prop_assert_eq!(lanes.add(node, letter(head, frame, None)), number == 0);
             }
             let parcel = lanes.next(node, |_| true).expect("letters");
             prop_assert_eq!(letters(&parcel.payload), sent);
@@ -126,33 +135,33 @@ mod tests {
     #[test]
     fn one_carries_to_a_node_until_there_is_nothing_more() {
         let (mut lanes, one, other) = (Lanes::default(), node(), node());
-        assert!(lanes.add(one, Letter::new(b"a", b"", Some(1))));
-        assert!(lanes.add(other, Letter::new(b"b", b"", Some(2))), "nodes do not wait for each other");
+        assert!(lanes.add(one, letter(b"a", b"", Some(1))));
+        assert!(lanes.add(other, letter(b"b", b"", Some(2))), "nodes do not wait for each other");
         assert_eq!(lanes.next(one, |_| true).expect("a letter").calls, [1]);
-        assert!(!lanes.add(one, Letter::new(b"c", b"", Some(3))), "the first is under way");
+        assert!(!lanes.add(one, letter(b"c", b"", Some(3))), "the first is under way");
         assert_eq!(lanes.next(one, |_| true).expect("a letter").calls, [3]);
         assert!(lanes.next(one, |_| true).is_none());
-        assert!(lanes.add(one, Letter::new(b"d", b"", Some(4))));
+        assert!(lanes.add(one, letter(b"d", b"", Some(4))));
     }
 
     #[test]
     fn calls_that_nobody_waits_for_stay_behind() {
         let (mut lanes, node) = (Lanes::default(), node());
         for call in 1..=3 {
-            lanes.add(node, Letter::new(&[b'0' + u8::try_from(call).expect("small")], b"", Some(call)));
+            lanes.add(node, letter(&[b'0' + u8::try_from(call).expect("small")], b"", Some(call)));
         }
         let parcel = lanes.next(node, |call| call == 2).expect("a letter");
         assert_eq!((parcel.calls, letters(&parcel.payload)), (vec![2], vec![(b"2".to_vec(), Vec::new())]));
-        lanes.add(node, Letter::new(b"5", b"", Some(5)));
+        lanes.add(node, letter(b"5", b"", Some(5)));
         assert!(lanes.next(node, |_| false).is_none());
-        assert!(lanes.add(node, Letter::new(b"6", b"", Some(6))));
+        assert!(lanes.add(node, letter(b"6", b"", Some(6))));
     }
 
     #[test]
     fn a_parcel_is_bounded_and_one_letter_always_fits() {
         let (mut lanes, node) = (Lanes::default(), node());
         for size in [PARCEL / 2, PARCEL * 2, 1] {
-            lanes.add(node, Letter::new(b"", &vec![0; size], None));
+            lanes.add(node, letter(b"", &vec![0; size], None));
         }
         let sizes: Vec<_> = std::iter::from_fn(|| lanes.next(node, |_| true))
             .map(|parcel| letters(&parcel.payload).iter().map(|(_, frame)| frame.len()).collect::<Vec<_>>())
