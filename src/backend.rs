@@ -61,7 +61,7 @@ impl Backend {
             let registry = Arc::new(MemoryRegistry::default());
             return Ok(Self { broker, registry, shared: None, fenced });
         };
-        let store = Store::new(settings)?;
+        let store = Store::new(settings, Arc::clone(metrics))?;
         let presence = Presence {
             name: config.node_name.clone(),
             limits: config.limits,

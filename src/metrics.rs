@@ -16,8 +16,8 @@ use crate::close::Close;
 use crate::trace::Tracer;
 
 pub(crate) use self::labels::{
-    CostFault, DropReason, LagStage, ProxyRefusal, PublishOutcome, Reconciled, Recovery, Refusal,
-    RouteOutcome,
+    CostFault, DropReason, LagStage, ProxyRefusal, PublishOutcome, Reconciled, Recovery, RedisRefusal,
+    Refusal, RouteOutcome,
 };
 #[cfg(feature = "otlp")]
 pub(crate) use self::spans::{SpanCounters, SpanDropReason};
@@ -137,12 +137,14 @@ metrics! {
     shard_busy: CounterVec("gatecast_shard_busy_seconds_total", ["shard"]);
     /// Nodes that the registry names, this one included; one that died is named until the others have ended its connections.
     nodes: IntGauge("gatecast_nodes");
-    /// 1 while messages go through Redis; always 0 for a node that is alone.
+    /// 1 while Redis takes this node's writes and messages go through it; always 0 for a node that is alone.
     redis_up: IntGauge("gatecast_redis_up");
     /// Subscriber connections to Redis that ended, or could not be made.
     redis_reconnects: IntCounter("gatecast_redis_reconnects_total");
-    /// Commands that Redis did not carry out.
+    /// Commands that Redis did not carry out: refused, or not answered.
     redis_errors: IntCounter("gatecast_redis_command_errors_total");
+    /// What Redis refused, by the class of its error.
+    redis_refusals: IntCounterVec("gatecast_redis_refusals_total", ["class"]);
     /// Time of a heartbeat through Redis and back.
     redis_round_trip: Histogram("gatecast_redis_round_trip_seconds"; LATENCY_BUCKETS);
     /// Gaps in channels that were read from the stream, by how that ended.
@@ -189,6 +191,9 @@ impl Metrics {
             .for_each(|refusal| drop(metrics.handshakes_rejected.with_label_values(&[refusal.label()])));
         Recovery::ALL.iter().for_each(|one| drop(metrics.recoveries.with_label_values(&[one.label()])));
         Reconciled::ALL.iter().for_each(|one| drop(metrics.reconciled.with_label_values(&[one.label()])));
+        RedisRefusal::ALL
+            .iter()
+            .for_each(|class| drop(metrics.redis_refusals.with_label_values(&[class.label()])));
         DropReason::ALL.iter().for_each(|reason| drop(metrics.dropped.with_label_values(&[reason.label()])));
         ProxyRefusal::ALL
             .iter()
@@ -230,6 +235,10 @@ impl Metrics {
 
     pub(crate) fn count_refusal(&self, refusal: Refusal) {
         self.handshakes_rejected.with_label_values(&[refusal.label()]).inc();
+    }
+
+    pub(crate) fn count_redis_refusal(&self, class: RedisRefusal) {
+        self.redis_refusals.with_label_values(&[class.label()]).inc();
     }
 
     pub(crate) fn count_proxy_refusal(&self, refusal: ProxyRefusal) {

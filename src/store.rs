@@ -8,17 +8,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_redis::PoolError;
-use deadpool_redis::redis::{ErrorKind, ParsingError, RedisError, ServerErrorKind, cmd};
+use deadpool_redis::redis::{ErrorKind, ParsingError, RedisError, Value, cmd};
 use rand::RngExt as _;
 
 pub(crate) use self::calls::{Call, Outcome, Script};
+use self::refusal::Class;
+use self::refusals::Refusals;
 use self::server::Server;
 use self::topology::Topology;
 use crate::broker::Channel;
 use crate::config::RedisSettings;
 use crate::id::NodeTag;
+use crate::metrics::Metrics;
 
 mod calls;
+pub(crate) mod refusal;
+mod refusals;
 pub(crate) mod server;
 mod slots;
 pub(crate) mod topology;
@@ -39,9 +44,9 @@ pub(crate) struct Store {
 /// Why Redis did not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum StoreError {
-    /// No connection is to be had.
-    #[error("no connection to Redis: {0}")]
-    Connect(String),
+    /// No connection could be made; the class is that of what the server said, if it said anything.
+    #[error("no connection to Redis: {1}")]
+    Connect(Option<Class>, String),
     /// A command failed.
     #[error("Redis: {0}")]
     Command(#[from] RedisError),
@@ -61,7 +66,10 @@ pub(crate) enum StoreError {
 
 impl From<PoolError> for StoreError {
     fn from(error: PoolError) -> Self {
-        Self::Connect(error.to_string())
+        match &error {
+            PoolError::Backend(cause) => Self::Connect(Class::of(cause), cause.to_string()),
+            _ => Self::Connect(None, error.to_string()),
+        }
     }
 }
 
@@ -75,32 +83,30 @@ impl StoreError {
     /// Returns whether nothing was carried out: the server was not reached, or has said no.
     pub(crate) fn is_certain(&self) -> bool {
         match self {
-            Self::Connect(_) | Self::NotFound(_) | Self::Settings(_) => true,
+            Self::Connect(..) | Self::NotFound(_) | Self::Settings(_) => true,
             Self::Command(error) => matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension),
             Self::Closed | Self::Timeout => false,
         }
     }
 
+    /// Returns the class of what Redis said; `None` if it is away, or has not said anything.
+    pub(crate) fn class(&self) -> Option<Class> {
+        match self {
+            Self::Connect(class, _) => *class,
+            Self::Command(error) => Class::of(error),
+            Self::Closed | Self::Timeout | Self::NotFound(_) | Self::Settings(_) => None,
+        }
+    }
+
     /// Returns whether the server may not be the right one any more.
     fn is_of_topology(&self) -> bool {
+        let is_moved_on = self.class().is_some_and(Class::is_moved_on);
         match self {
-            Self::Command(error) => error.is_unrecoverable_error() || is_elsewhere(error),
-            Self::Connect(_) | Self::Closed | Self::Timeout => true,
+            Self::Command(error) => error.is_unrecoverable_error() || is_moved_on,
+            Self::Connect(..) | Self::Closed | Self::Timeout => true,
             Self::NotFound(_) | Self::Settings(_) => false,
         }
     }
-}
-
-fn is_elsewhere(error: &RedisError) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Server(
-            ServerErrorKind::Moved
-                | ServerErrorKind::ReadOnly
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::ClusterDown
-        )
-    )
 }
 
 impl Store {
@@ -108,9 +114,14 @@ impl Store {
     ///
     /// # Errors
     /// What is set for TLS is wrong.
-    pub(crate) fn new(settings: &RedisSettings) -> Result<Self, StoreError> {
-        let topology = Arc::new(Topology::new(settings)?);
+    pub(crate) fn new(settings: &RedisSettings, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+        let topology = Arc::new(Topology::new(settings, Refusals::new(metrics))?);
         Ok(Self { topology, prefix: settings.prefix.as_str().into() })
+    }
+
+    /// Returns what counts refusals.
+    pub(crate) fn refusals(&self) -> &Refusals {
+        self.topology.refusals()
     }
 
     /// Returns what knows the servers.
@@ -215,4 +226,12 @@ pub(crate) async fn answered<T>(
 ) -> Result<T, StoreError> {
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
     Ok(answer.map_err(|_| StoreError::Timeout)??)
+}
+
+/// An error that the server has answered with is an error.
+fn refused_or(value: Value) -> Result<Value, StoreError> {
+    match value {
+        Value::ServerError(error) => Err(StoreError::Command(error.into())),
+        value => Ok(value),
+    }
 }

@@ -98,6 +98,38 @@ pub(crate) enum PublishOutcome {
     KeyUnkept,
 }
 
+/// What an error of Redis says: the classes of the table in `store::refusal`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum RedisRefusal {
+    /// The server is a replica, or has become one.
+    ReadOnly,
+    /// It reads its data from disk.
+    Loading,
+    /// The Cluster, or a part of it, is not served.
+    ClusterDown,
+    /// The login is wrong, or has become so.
+    Auth,
+    /// It holds as much as it may.
+    Oom,
+    /// The user lacks a right.
+    NoPerm,
+    /// It cannot save to disk.
+    Misconf,
+    /// It has fewer replicas than it has to have.
+    Replicas,
+    /// A key holds something else than it should.
+    WrongType,
+    /// A script of somebody runs for too long.
+    Busy,
+    /// It has as many clients as it may.
+    MaxClients,
+    /// It does not know a command: it is too old, or the command was renamed.
+    Unknown,
+    /// The reply is not what was asked for, or not one of Redis at all.
+    Broken,
+    Other,
+}
+
 /// What went wrong while deletion costs were kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum CostFault {
@@ -154,6 +186,11 @@ labels! {
     PublishOutcome {
         Ok => "ok", Local => "local", Overload => "overload", Unavailable => "unavailable",
         KeyUnkept => "key_unkept",
+    }
+    RedisRefusal {
+        ReadOnly => "readonly", Loading => "loading", ClusterDown => "cluster_down", Auth => "auth", Oom => "oom",
+        NoPerm => "noperm", Misconf => "misconf", Replicas => "replicas", WrongType => "wrongtype", Busy => "busy",
+        MaxClients => "max_clients", Unknown => "unknown_command", Broken => "broken", Other => "other",
     }
     CostFault {
         Unanswered => "unanswered", Credentials => "credentials", Unreachable => "unreachable", Tls => "tls",

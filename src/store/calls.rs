@@ -9,7 +9,7 @@ use deadpool_redis::redis::{
 use futures_util::future::join_all;
 
 use super::server::{Command, Server};
-use super::{Store, StoreError};
+use super::{Store, StoreError, refused_or};
 
 /// Times that a call follows a slot which moves.
 const REDIRECTS: usize = 50;
@@ -148,7 +148,8 @@ impl Store {
                 match self.redirect(&routed, &result).filter(|_| round < REDIRECTS) {
                     Some(redirect) => open.push(self.follow(routed, redirect)),
                     None => {
-                        let outcome = Outcome { result: self.settled(result), is_ahead: routed.asking };
+                        let result = self.settled(&routed.server, result);
+                        let outcome = Outcome { result, is_ahead: routed.asking };
                         set(&mut outcomes, routed.index, outcome);
                     }
                 }
@@ -159,14 +160,14 @@ impl Store {
         outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unsent)).collect()
     }
 
-    /// An error of the server is an error.
-    fn settled(&self, result: Result<Value, StoreError>) -> Result<Value, StoreError> {
-        let result = match result {
-            Ok(Value::ServerError(error)) => Err(StoreError::Command(error.into())),
-            other => other,
-        };
-        if result.as_ref().is_err_and(|error| error.is_of_topology()) {
-            self.topology().suspect();
+    /// Takes the last word of a server on a call.
+    fn settled(&self, server: &Server, result: Result<Value, StoreError>) -> Result<Value, StoreError> {
+        let result = result.and_then(refused_or);
+        if let Err(error) = &result {
+            self.refusals().on_error(&server.address, error);
+            if error.is_of_topology() {
+                self.topology().suspect();
+            }
         }
         result
     }

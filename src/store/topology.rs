@@ -12,8 +12,9 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use super::refusals::Refusals;
 use super::server::{Access, Command, Server};
-use super::{StoreError, slots};
+use super::{StoreError, refused_or, slots};
 use crate::config::{RedisSettings, RedisTopology};
 
 /// Between looks at a Cluster that gives no reason to.
@@ -38,6 +39,7 @@ pub(crate) struct Topology {
     suspected: Notify,
     /// The newest epoch of a view, and when it was last told.
     newest: Mutex<Option<(u64, Instant)>>,
+    refusals: Refusals,
 }
 
 /// A map, and the epoch (of Sentinels, or of the Cluster) in which it is right.
@@ -100,7 +102,7 @@ impl Topology {
     ///
     /// # Errors
     /// What is set for TLS is wrong.
-    pub(super) fn new(settings: &RedisSettings) -> Result<Self, StoreError> {
+    pub(super) fn new(settings: &RedisSettings, refusals: Refusals) -> Result<Self, StoreError> {
         let url = &settings.url;
         let access = Access::to_data(settings)?;
         let to_seeds = match url.topology {
@@ -121,7 +123,13 @@ impl Topology {
             map: watch::Sender::new(Arc::new(first)),
             suspected: Notify::new(),
             newest: Mutex::default(),
+            refusals,
         })
+    }
+
+    /// Returns what counts refusals.
+    pub(super) fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// Returns whether channels have slots, so that messages are published to one server's subscribers only.
@@ -210,7 +218,7 @@ impl Topology {
     /// Asks all Sentinels; the one whose view is the newest is right.
     async fn ask_sentinels(&self, name: &str) -> Result<View, StoreError> {
         let question = cmd("SENTINEL").arg("MASTER").arg(name).to_owned();
-        let answers = ask_all(&self.seeds, &[question]).await;
+        let answers = self.ask_all(&self.seeds, &[question]).await;
         let views = answers.into_iter().filter_map(|(_, values)| {
             let fields = HashMap::<String, String>::from_redis_value(values.into_iter().next()?).ok()?;
             let epoch: u64 = fields.get("config-epoch")?.parse().ok()?;
@@ -229,7 +237,7 @@ impl Topology {
         servers.extend(self.seeds.iter().cloned());
         let question = |word| cmd("CLUSTER").arg(word).to_owned();
         let questions = [question("INFO"), question("SLOTS")];
-        let answers = ask_all(&servers, &questions).await;
+        let answers = self.ask_all(&servers, &questions).await;
         let views = answers.into_iter().filter_map(|(server, values)| {
             let [info, slots] = <[Value; 2]>::try_from(values).ok()?;
             let info = String::from_redis_value(info).ok()?;
@@ -280,20 +288,22 @@ impl Topology {
         let server = Server::new(host, port, &self.access)?;
         Ok(Arc::clone(self.known.lock().entry(address).or_insert(server)))
     }
-}
 
-/// Asks all at once; leaves out who does not answer, or with an error.
-async fn ask_all(servers: &[Arc<Server>], questions: &[Cmd]) -> Vec<(Arc<Server>, Vec<Value>)> {
-    let command = |command| Command { command, needs_id: false };
-    let commands: Vec<_> = questions.iter().map(command).collect();
-    let ask = async |server: &Arc<Server>| {
-        let answer = server.run(None, &commands).await;
-        if let Err(error) = &answer {
-            tracing::debug!(server = server.address, %error, "asking where Redis is");
-        }
-        let values = answer.ok()?;
-        let is_error = values.iter().any(|value| matches!(value, Value::ServerError(_)));
-        (!is_error).then(|| (Arc::clone(server), values))
-    };
-    join_all(servers.iter().map(ask)).await.into_iter().flatten().collect()
+    /// Asks all at once; leaves out who does not answer, or with an error.
+    async fn ask_all(&self, servers: &[Arc<Server>], questions: &[Cmd]) -> Vec<(Arc<Server>, Vec<Value>)> {
+        let command = |command| Command { command, needs_id: false };
+        let commands: Vec<_> = questions.iter().map(command).collect();
+        let ask = async |server: &Arc<Server>| {
+            let answer = server
+                .run(None, &commands)
+                .await
+                .and_then(|values| values.into_iter().map(refused_or).collect::<Result<Vec<_>, _>>());
+            if let Err(error) = &answer {
+                self.refusals.on_error(&server.address, error);
+                tracing::debug!(server = server.address, %error, "asking where Redis is");
+            }
+            Some((Arc::clone(server), answer.ok()?))
+        };
+        join_all(servers.iter().map(ask)).await.into_iter().flatten().collect()
+    }
 }

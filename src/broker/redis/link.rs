@@ -101,9 +101,10 @@ impl Link {
             if self.commands.is_closed() {
                 return;
             }
+            self.parts.store.refusals().on_error(&address, &error);
             let (was_up, is_news) = self.beats.ended(&address);
-            if is_news {
-                tracing::warn!(%error, "Redis is away; connections stay, and messages are refused");
+            if is_news && error.class().is_none() {
+                tracing::warn!(server = address, %error, "Redis is away; connections stay, and messages are refused");
             }
             self.parts.metrics.redis_reconnects.inc();
             self.parts.store.topology().suspect();
@@ -259,6 +260,7 @@ async fn beat(parts: &Parts, ears: &Ears) -> StoreError {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        parts.store.refusals().settle();
         if ears.heard.lock().elapsed() > parts.heartbeat * PATIENCE + ANSWER_TIMEOUT {
             return StoreError::Timeout;
         }

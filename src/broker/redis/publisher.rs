@@ -221,7 +221,6 @@ impl Publisher {
             });
         }
         if failed > 0 {
-            self.metrics.redis_errors.inc_by(failed);
             self.warn(failed);
         }
         fates
