@@ -5,11 +5,12 @@
 //! `\$literal`; and `context.*` in the same places. Values are cut out of the body as they stand there, never re-encoded.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
+use self::json::{Fault, Json};
+
+mod json;
+
+pub use self::json::DEPTH_MAX;
 
 /// A parsed expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,70 +78,25 @@ pub enum ExpressionError {
     Path(String),
 }
 
-/// A message's body; knows whether it is JSON. An object is taken apart once, whatever is asked of it.
+/// A message's body; knows whether it is JSON. It is taken apart once, whatever is asked of it.
 #[derive(Debug)]
 pub struct Body<'a> {
     text: &'a str,
-    json: Option<Json<'a>>,
-}
-
-#[derive(Debug)]
-enum Json<'a> {
-    Object(Members<'a>),
-    Other(&'a RawValue),
-}
-
-/// What an object holds, as typed and in that order.
-#[derive(Debug)]
-struct Members<'a>(Vec<(Name<'a>, &'a RawValue)>);
-
-#[derive(Debug, Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'a> Members<'a> {
-    /// Returns a member; of several with one name the last, as most parsers do.
-    fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.0.iter().rfind(|(Name(own), _)| own == name).map(|(_, value)| *value)
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Vec<(Name<'de>, &'de RawValue)>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(members)
-            }
-        }
-
-        deserializer.deserialize_map(Collect).map(Members)
-    }
+    json: Result<Json<'a>, Fault>,
 }
 
 impl<'a> Body<'a> {
     /// Takes a body as typed.
     #[must_use]
     pub fn new(text: &'a str) -> Self {
-        let object = serde_json::from_str(text).map(Json::Object);
-        let json = object.or_else(|_| serde_json::from_str(text).map(Json::Other));
-        Self { text, json: json.ok() }
+        Self { text, json: Json::parse(text) }
     }
 
-    /// Returns whether the body is JSON.
+    /// Returns whether the body is anything but JSON. What nests deeper than [`DEPTH_MAX`] levels is neither text nor has it
+    /// values.
     #[must_use]
-    pub fn is_json(&self) -> bool {
-        self.json.is_some()
+    pub fn is_text(&self) -> bool {
+        matches!(self.json, Err(Fault::Grammar))
     }
 }
 
@@ -244,49 +200,52 @@ impl Variable {
         match self {
             Self::Context(key) => Some(context.get(*key)),
             Self::Body(path) => {
-                let Some((first, rest)) = path.split_first() else { return Some(Cow::Borrowed(body.text)) };
-                let begin = match (body.json.as_ref()?, first) {
-                    (Json::Object(members), Step::Key(key)) => members.get(key)?,
-                    (Json::Object(_), Step::Index(_)) => return None,
-                    (Json::Other(value), step) => step.descend(value)?,
-                };
-                let found = rest.iter().try_fold(begin, |value, step| step.descend(value))?;
-                stringify(found, arrays)
+                if path.is_empty() {
+                    return Some(Cow::Borrowed(body.text));
+                }
+                let json = body.json.as_ref().ok()?;
+                let found = path.iter().try_fold(0, |at, step| step.descend(json, at))?;
+                stringify(json, found, arrays)
             }
         }
     }
 }
 
 impl Step {
-    fn descend<'a>(&self, value: &'a RawValue) -> Option<&'a RawValue> {
+    fn descend(&self, json: &Json<'_>, at: usize) -> Option<usize> {
         match self {
-            Self::Key(key) => serde_json::from_str::<Members<'a>>(value.get()).ok()?.get(key),
-            Self::Index(index) => {
-                let items: Vec<&'a RawValue> = serde_json::from_str(value.get()).ok()?;
-                items.get(*index).copied()
-            }
+            Self::Key(key) => json.member(at, key),
+            Self::Index(index) => json.element(at, *index),
         }
     }
 }
 
-fn stringify(value: &RawValue, arrays: Arrays) -> Option<Cow<'_, str>> {
-    let text = value.get();
-    match text.as_bytes().first()? {
+fn stringify<'a>(json: &Json<'a>, at: usize, arrays: Arrays) -> Option<Cow<'a, str>> {
+    match json.kind(at) {
         b'n' => None,
-        b'"' => match text.get(1..text.len() - 1) {
-            Some(plain) if !plain.contains('\\') => Some(Cow::Borrowed(plain)),
-            _ => serde_json::from_str::<String>(text).ok().map(Cow::Owned),
-        },
+        b'"' => Some(json.string(at)),
         b'[' if arrays == Arrays::Listed => {
-            let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
-            let items: Vec<_> = items
-                .into_iter()
-                .map(|item| stringify(item, arrays).unwrap_or(Cow::Borrowed("null")))
-                .collect();
-            Some(Cow::Owned(format!("[{}]", items.join(", "))))
+            let mut text = String::new();
+            list(json, at, &mut text);
+            Some(Cow::Owned(text))
         }
-        _ => Some(Cow::Borrowed(text)),
+        _ => Some(Cow::Borrowed(json.text(at))),
     }
+}
+
+/// Writes an array as a route key has it: no deeper than [`DEPTH_MAX`] levels, since there is no JSON that is.
+fn list(json: &Json<'_>, array: usize, text: &mut String) {
+    let mut separator = "[";
+    for at in json.elements(array) {
+        text.push_str(separator);
+        match json.kind(at) {
+            b'[' => list(json, at, text),
+            b'"' => text.push_str(&json.string(at)),
+            _ => text.push_str(json.text(at)),
+        }
+        separator = ", ";
+    }
+    text.push_str(if separator == "[" { "[]" } else { "]" });
 }
 
 fn parse_composite(text: &str) -> Result<Vec<Part>, ExpressionError> {
@@ -390,7 +349,7 @@ mod tests {
     #[test]
     fn bodies_that_are_not_json_have_no_values() {
         for body in ["", "hello", "{\"action\":\"a\"} tail", "{'action':'a'}", "{\"action\":"] {
-            assert!(!Body::new(body).is_json(), "{body}");
+            assert!(Body::new(body).is_text(), "{body}");
             assert_eq!(select("$request.body.action", body), None, "{body}");
         }
         assert_eq!(render("$request.body", "as typed ").as_deref(), Some("as typed "));
@@ -422,17 +381,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_json_is_told_apart() {
-        // Half of a surrogate pair is no text, but JSON's grammar has it (RFC 8259 §8.2): no name of ours is meant.
-        for text in ["{}", " 1", "null", "[1]", r#""x""#, r#"{"a":{"b":[]}}"#, r#"{"\ud800":1,"a":2}"#] {
-            assert!(Body::new(text).is_json(), "{text}");
+    fn half_a_surrogate_pair_becomes_a_replacement_character() {
+        let body = r#"{"data":"cut \ud83d","list":["\ud83d"],"raw":{"a":"\ud83d"},"\ud83d":1,"action":"x"}"#;
+        assert_eq!(render("$request.body.data", body).as_deref(), Some("cut \u{fffd}"));
+        assert_eq!(select("$request.body.list", body).as_deref(), Some("[\u{fffd}]"));
+        assert_eq!(render("$request.body.raw", body).as_deref(), Some(r#"{"a":"\ud83d"}"#), "as typed");
+        assert_eq!(select("$request.body['\u{fffd}']", body).as_deref(), Some("1"));
+        assert_eq!(select("$request.body.action", body).as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn lists_are_written_at_every_level() {
+        let body = r#"{"a":[1, [], [ "x", [null, {"b" : 2}]]]}"#;
+        assert_eq!(select("$request.body.a", body).as_deref(), Some(r#"[1, [], [x, [null, {"b" : 2}]]]"#));
+    }
+
+    #[test]
+    fn what_nests_too_deep_has_no_values_and_is_no_text() {
+        for (levels, found) in [(DEPTH_MAX - 1, true), (DEPTH_MAX, false), (60_000, false)] {
+            let array = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+            let body = format!(r#"{{"action":{array}}}"#);
+            assert!(!Body::new(&body).is_text());
+            assert_eq!(select("$request.body.action", &body), found.then_some(array));
         }
-        for text in ["", "{", r#"{"a"}"#, r#"{"a":1,}"#, "{} x", "hello", r#"{"a":1}{"a":2}"#] {
-            assert!(!Body::new(text).is_json(), "{text}");
-        }
-        assert_eq!(select("$request.body.a", r#"{"\ud800":1,"a":2}"#), None);
-        let deep = format!("{}1{}", r#"{"a":"#.repeat(5_000), "}".repeat(5_000));
-        assert!(Body::new(&deep).is_json());
     }
 
     #[test]

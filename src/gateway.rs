@@ -79,8 +79,8 @@ impl Gateway {
             Payload::Binary(_) => "",
         });
         let route = match payload {
-            Payload::Text(_) if body.is_json() => self.table.select(&body, &run),
-            Payload::Text(_) => self.table.for_text(),
+            Payload::Text(_) if body.is_text() => self.table.for_text(),
+            Payload::Text(_) => self.table.select(&body, &run),
             Payload::Binary(_) => self.table.for_binary(),
         };
         let Some(route) = route else {

@@ -75,7 +75,7 @@ impl RouteTable {
         Self { selection, routes }
     }
 
-    /// Returns the route of a JSON message: the one whose key equals the selection's result, else `$default`.
+    /// Returns the route of a message that is not text alone: the one whose key equals the selection's result, else `$default`.
     #[must_use]
     pub fn select(&self, body: &Body<'_>, context: &impl Context) -> Option<&Route> {
         let key = self.selection.select(body, context);

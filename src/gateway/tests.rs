@@ -118,6 +118,34 @@ fn default_takes_what_nothing_else_takes() {
 }
 
 #[test]
+fn what_nests_too_deep_goes_to_default_or_is_forbidden() {
+    let deep = format!(r#"{{"action":"sendMessage","data":{}}}"#, "[".repeat(6_000) + &"]".repeat(6_000));
+    let outcome = send(&gateway(""), &deep);
+    assert!(outcome.action.is_none());
+    assert!(text_of(&outcome.reply.expect("a reply")).starts_with(r#"{"message": "Forbidden", "#));
+    let gateway = gateway(
+        r#"
+        [routes."$text"]
+        integration = "mock"
+        [routes."$default"]
+        integration = "reply"
+        reply = "default"
+        "#,
+    );
+    assert_eq!(text_of(&send(&gateway, &deep).reply.expect("a reply")), "default");
+    assert!(send(&gateway, "plain").reply.is_none());
+}
+
+#[test]
+fn half_a_surrogate_pair_stops_nothing() {
+    let gateway = gateway("");
+    let cut = send(&gateway, r#"{"action":"sendMessage","data":"cut \ud83d"}"#);
+    assert_eq!(published(cut), (Channel::Broadcast, "cut \u{fffd}".to_owned()));
+    let named = send(&gateway, r#"{"\ud83d":"x","action":"sendMessage","data":{"\ud83d":1}}"#);
+    assert_eq!(published(named), (Channel::Broadcast, r#"{"\ud83d":1}"#.to_owned()));
+}
+
+#[test]
 fn binary_messages_are_echoed_as_binary() {
     let gateway = gateway("[routes.\"$default\"]\nintegration = \"reply\"\nreply = \"$request.body\"");
     let outcome = gateway.on_message(Payload::Binary(b"\x00\xff"), &record());
