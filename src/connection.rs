@@ -40,6 +40,8 @@ pub(crate) struct Connection {
     pub(crate) writes_watched: bool,
     /// Whether the client has shut down its side; seen with an event, before the last bytes are read.
     pub(crate) hung_up: bool,
+    /// Joins it has asked for whose channels' subscriptions do not stand yet; a wish repeated counts again.
+    pub(crate) joining: u16,
     /// When the shard's timer for this connection fires; others for it are stale.
     pub(crate) timer_at: Instant,
     phase: Phase,
@@ -100,6 +102,7 @@ impl Connection {
             dirty: false,
             writes_watched: false,
             hung_up: false,
+            joining: 0,
             timer_at: now,
             phase: Phase::Open,
             opened: now,
@@ -118,6 +121,11 @@ impl Connection {
     /// Returns whether what the client sends is of no interest any more.
     pub(crate) fn is_deaf(&self) -> bool {
         matches!(self.phase, Phase::Closing { finished: true, .. })
+    }
+
+    /// Returns whether the socket took no more when it was last written to.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.stuck_since.is_some()
     }
 
     pub(crate) fn last_message(&self) -> Instant {

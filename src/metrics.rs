@@ -123,7 +123,7 @@ metrics! {
     dropped: IntCounterVec("gatecast_messages_dropped_total", ["reason"]);
     /// Connections closed because they did not keep up.
     slow_consumers: IntCounterVec("gatecast_slow_consumer_disconnects_total", ["policy"]);
-    /// Bytes waiting in outboxes.
+    /// Bytes waiting in outboxes, with what the queues need for each message.
     outbox_bytes: IntGauge("gatecast_outbox_bytes");
     /// Age of a channel's message when a stage has done its part: queue (a shard took it), socket (every member was written to or has it in its outbox).
     delivery_lag: HistogramVec("gatecast_delivery_lag_seconds", ["stage"]; LATENCY_BUCKETS);

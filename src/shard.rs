@@ -96,6 +96,8 @@ pub(crate) struct Shard {
     audience: Vec<usize>,
     /// What this turn's messages send to channels.
     publications: Vec<Publication>,
+    /// Their bytes.
+    publishing: usize,
     scratch: Vec<u8>,
     /// Start of this turn.
     now: Instant,
@@ -159,6 +161,7 @@ impl Shard {
             joining: HashMap::new(),
             audience: Vec::new(),
             publications: Vec::new(),
+            publishing: 0,
             scratch: vec![0; SCRATCH_BYTES],
             now: Instant::now(),
             draining: None,
@@ -193,7 +196,7 @@ impl Shard {
             self.on_ready(event);
         }
         self.read_rest();
-        self.parts.broker.publish(&mut self.publications);
+        self.publish();
         self.inbox.take(work);
         self.on_events(work);
         self.fire_timers();
@@ -286,13 +289,16 @@ impl Shard {
     fn remove(&mut self, key: usize) {
         let Some(connection) = self.connections.try_remove(key) else { return };
         self.by_id.remove(&connection.ticket.record().id);
-        let (index, broker, joining) = (self.index, &self.parts.broker, &mut self.joining);
+        let (index, broker, mut emptied) = (self.index, &self.parts.broker, Vec::new());
         let left = self.members.leave_all(key, |channel| {
             broker.unsubscribe(index, channel);
-            joining.remove(channel);
+            emptied.push(channel.clone());
         });
+        for channel in emptied {
+            self.take_joining(&channel);
+        }
         self.tally.left(left);
-        self.tally.forgotten(connection.outbox.bytes());
+        self.tally.unqueued(connection.outbox.load());
         let (ticket, close) = connection.into_end();
         ticket.end(close);
     }
@@ -324,7 +330,7 @@ impl Shard {
             members::Change::Counted => {}
             members::Change::Edge => {
                 self.parts.broker.unsubscribe(self.index, channel);
-                self.joining.remove(channel);
+                self.take_joining(channel);
             }
         }
         self.tally.left(1);

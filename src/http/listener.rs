@@ -22,6 +22,19 @@ sockopt_impl!(
     DeferAccept, SetOnly, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, usize
 );
 
+/// Most bytes that the kernel takes for a client and has not sent yet. What is under way may be as much as the path needs; what a
+/// client does not take waits here, where it is counted and bounded, not in up to 4 MB a socket there (`net.ipv4.tcp_wmem`).
+const UNSENT_BYTES: usize = 64 << 10;
+
+/// Most bytes that the kernel holds from a client that is not read from, half of them payload; without it up to 6 MB
+/// (`net.ipv4.tcp_rmem`) once a client has been fast.
+const RECEIVE_BYTES: usize = 256 << 10;
+
+sockopt_impl!(
+    /// `TCP_NOTSENT_LOWAT` of tcp(7), in bytes.
+    NotSentLowat, SetOnly, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, usize
+);
+
 /// See the head of this file.
 #[derive(Debug)]
 pub(crate) struct Listener(AsyncFd<TcpListener>);
@@ -34,8 +47,11 @@ impl Listener {
     pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
-        // What is accepted has it too.
+        // What is accepted has these too.
         socket.set_tcp_nodelay(true)?;
+        setsockopt(&socket, NotSentLowat, &UNSENT_BYTES)?;
+        // The kernel doubles it.
+        socket.set_recv_buffer_size(RECEIVE_BYTES / 2)?;
         socket.set_nonblocking(true)?;
         setsockopt(&socket, DeferAccept, &SILENCE)?;
         socket.bind(&address.into())?;

@@ -110,7 +110,7 @@ impl Shard {
             }
         }
         for key in slow {
-            self.parts.metrics.count_dropped(DropReason::SlowConsumer, batch.frames);
+            self.parts.metrics.count_dropped(DropReason::SlowConsumer, batch.frames as usize);
             self.close_slow(key);
         }
     }
@@ -132,7 +132,7 @@ impl Shard {
             wire.extend_from_slice(&next.frame);
             frames += 1;
         }
-        (channel, Batch { wire: wire.freeze(), frames })
+        (channel, Batch::shared(wire.freeze(), frames))
     }
 
     /// Hands frames to one member; notes who cannot take them.
@@ -155,8 +155,8 @@ impl Shard {
     fn hand_over(&mut self, key: usize, batch: Batch) {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.on_active(self.now);
-            self.tally.queued(batch.frames, batch.wire.len());
-            connection.outbox.push(batch);
+            let frames = batch.frames;
+            self.tally.queued(frames, connection.outbox.push(batch));
         }
     }
 

@@ -7,11 +7,17 @@ use bytes::Bytes;
 use super::{AskedBy, Joining, Shard};
 use crate::broker::{Channel, Publication, PublishError, Receipt, Recipient, Standing};
 use crate::close::Close;
-use crate::codec::{Message, Opcode, encode};
+use crate::codec::Message;
 use crate::connection::Reading;
 use crate::gateway::{Action, Outcome, Payload, frames};
 use crate::id::{ConnectionId, RequestId};
 use crate::inbox::{JoinOutcome, answer};
+
+/// What is read in one turn goes to the broker in portions of so many bytes, so that the bounds beyond are asked in time.
+const PUBLISH_BYTES: usize = 1 << 20;
+
+/// Counted for a publication besides its frame.
+const PUBLICATION: usize = 256;
 
 impl Shard {
     /// Reads from connections that had more than one read's worth, or were held back.
@@ -90,7 +96,7 @@ impl Shard {
         match message {
             Message::Text(text) => self.on_payload(key, Payload::Text(&text)),
             Message::Binary(bytes) => self.on_payload(key, Payload::Binary(&bytes)),
-            Message::Ping(payload) => self.send(key, encode(Opcode::Pong, &payload)),
+            Message::Ping(payload) => self.pong(key, &payload),
             Message::Pong => {
                 let connection = self.connections.get_mut(key);
                 if let Some(round_trip) = connection.and_then(|connection| connection.on_pong(self.now)) {
@@ -132,11 +138,16 @@ impl Shard {
         match (action, request) {
             (Some(Action::Publish { channel, frame, key }), Some(request)) => {
                 let receipt = Receipt::new(Recipient::Sender(id, request));
+                self.publishing += frame.len() + PUBLICATION;
                 self.publications.push(Publication { channel, frame, key, receipt });
+                if self.publishing > PUBLISH_BYTES {
+                    self.publish();
+                }
             }
             (Some(Action::Join(group)), Some(request)) => {
-                let has_room = self.members.count(key) < self.parts.limits.groups_per_connection;
-                reply = if has_room {
+                let most = self.parts.limits.groups_per_connection;
+                let waits = self.connections.get(key).map_or(0, |connection| connection.joining);
+                reply = if self.members.count(key) < most && usize::from(waits) < most {
                     self.join_for(key, Channel::Group(group), (id, request, reply))
                 } else {
                     Some(frames::limit_exceeded(&id, &request))
@@ -167,14 +178,37 @@ impl Shard {
             Standing::Pending => {
                 let asked_by = AskedBy::Client { request, reply };
                 self.joining.entry(channel).or_default().push(Joining { id, asked_by });
+                if let Some(connection) = self.connections.get_mut(key) {
+                    connection.joining = connection.joining.saturating_add(1);
+                }
                 None
             }
         }
     }
 
+    /// Takes out who waits for a channel's subscription.
+    pub(super) fn take_joining(&mut self, channel: &Channel) -> Vec<Joining> {
+        let waiting = self.joining.remove(channel).unwrap_or_default();
+        for Joining { id, asked_by } in &waiting {
+            let key = self.by_id.get(id).copied();
+            if let AskedBy::Client { .. } = asked_by
+                && let Some(connection) = key.and_then(|key| self.connections.get_mut(key))
+            {
+                connection.joining = connection.joining.saturating_sub(1);
+            }
+        }
+        waiting
+    }
+
+    /// Hands what was read to the broker.
+    pub(super) fn publish(&mut self) {
+        self.publishing = 0;
+        self.parts.broker.publish(&mut self.publications);
+    }
+
     /// A subscription stands, or will not: those who wait for it are told, and in the latter case are no members.
     pub(super) fn on_subscribed(&mut self, channel: &Channel, result: Result<(), PublishError>) {
-        for Joining { id, asked_by } in self.joining.remove(channel).unwrap_or_default() {
+        for Joining { id, asked_by } in self.take_joining(channel) {
             let Some(key) = self.key_of(&id).filter(|key| self.members.is_member(channel, *key)) else {
                 continue;
             };

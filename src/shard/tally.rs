@@ -6,6 +6,7 @@ use std::time::Instant;
 use prometheus::{Counter, Histogram};
 
 use crate::metrics::{LagStage, Metrics, as_i64};
+use crate::outbox::Load;
 use crate::trace::Context;
 
 /// See the head of this file.
@@ -20,8 +21,9 @@ pub(super) struct Tally {
     received_bytes: usize,
     sent: u64,
     sent_bytes: usize,
-    queued_bytes: usize,
-    forgotten_bytes: usize,
+    /// What came into outboxes, and what left them.
+    queued: Load,
+    unqueued: Load,
     joined: usize,
     left: usize,
     delivered: Vec<Instant>,
@@ -41,8 +43,8 @@ impl Tally {
             received_bytes: 0,
             sent: 0,
             sent_bytes: 0,
-            queued_bytes: 0,
-            forgotten_bytes: 0,
+            queued: Load::default(),
+            unqueued: Load::default(),
             joined: 0,
             left: 0,
             delivered: Vec::new(),
@@ -59,19 +61,19 @@ impl Tally {
     }
 
     /// Frames came into an outbox.
-    pub(super) fn queued(&mut self, frames: usize, bytes: usize) {
-        self.sent += frames as u64;
-        self.queued_bytes += bytes;
+    pub(super) fn queued(&mut self, frames: u32, load: Load) {
+        self.sent += u64::from(frames);
+        self.queued += load;
     }
 
-    /// Bytes left an outbox for the socket.
+    /// Bytes went to a socket.
     pub(super) fn written(&mut self, bytes: usize) {
         self.sent_bytes += bytes;
     }
 
-    /// Bytes left an outbox for nowhere.
-    pub(super) fn forgotten(&mut self, bytes: usize) {
-        self.forgotten_bytes += bytes;
+    /// An outbox holds less, wherever that went.
+    pub(super) fn unqueued(&mut self, load: Load) {
+        self.unqueued += load;
     }
 
     pub(super) fn joined(&mut self) {
@@ -105,10 +107,9 @@ impl Tally {
         metrics.received.inc_by(std::mem::take(&mut self.received));
         metrics.received_bytes.inc_by(std::mem::take(&mut self.received_bytes) as u64);
         metrics.sent.inc_by(std::mem::take(&mut self.sent));
-        let sent_bytes = std::mem::take(&mut self.sent_bytes);
-        metrics.sent_bytes.inc_by(sent_bytes as u64);
-        let gone = sent_bytes + std::mem::take(&mut self.forgotten_bytes);
-        metrics.outbox_bytes.add(as_i64(std::mem::take(&mut self.queued_bytes)) - as_i64(gone));
+        metrics.sent_bytes.inc_by(std::mem::take(&mut self.sent_bytes) as u64);
+        let (queued, unqueued) = (std::mem::take(&mut self.queued), std::mem::take(&mut self.unqueued));
+        metrics.outbox_bytes.add(as_i64(queued.all) - as_i64(unqueued.all));
         let left = std::mem::take(&mut self.left);
         metrics.group_members.add(as_i64(std::mem::take(&mut self.joined)) - as_i64(left));
     }

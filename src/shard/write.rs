@@ -5,8 +5,12 @@ use mio::{Interest, Token};
 
 use super::Shard;
 use crate::close::Close;
+use crate::codec::{Opcode, encode};
 use crate::connection::Reading;
 use crate::outbox::Batch;
+
+/// Bytes that may wait for a client before pongs take each other's places.
+const PONGS_BYTES: usize = 16 << 10;
 
 impl Shard {
     /// Sends a frame to one connection, if it is open; a full outbox closes it.
@@ -36,8 +40,29 @@ impl Shard {
     /// Puts frames into an outbox whatever it holds; for those who have asked, and for close frames.
     pub(super) fn enqueue_unbounded(&mut self, key: usize, batch: Batch) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        self.tally.queued(batch.frames, batch.wire.len());
-        connection.outbox.push(batch);
+        let frames = batch.frames;
+        self.tally.queued(frames, connection.outbox.push(batch));
+        self.write_soon(key);
+    }
+
+    /// Answers a ping. While much waits, at most one pong does: a client that asks and does not read holds no more with it.
+    pub(super) fn pong(&mut self, key: usize, payload: &[u8]) {
+        let waits =
+            |shard: &Self| shard.connections.get(key).is_some_and(|one| one.outbox.bytes() > PONGS_BYTES);
+        if waits(self) && self.connections.get(key).is_some_and(|connection| !connection.is_stuck()) {
+            self.write(key);
+        }
+        let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.is_open()) else {
+            return;
+        };
+        let pong = Batch::from(encode(Opcode::Pong, payload));
+        if connection.outbox.bytes() <= PONGS_BYTES {
+            return self.enqueue_unbounded(key, pong);
+        }
+        let before = connection.outbox.load();
+        connection.outbox.push_pong(pong);
+        self.tally.queued(1, connection.outbox.load());
+        self.tally.unqueued(before);
         self.write_soon(key);
     }
 
@@ -68,13 +93,10 @@ impl Shard {
     /// Writes what the socket takes.
     pub(super) fn write(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let before = connection.outbox.bytes();
-        let Ok(written) = connection.write(self.now) else {
-            // The socket may have taken something before it broke.
-            self.tally.written(before - connection.outbox.bytes());
-            self.remove(key);
-            return;
-        };
+        let before = connection.outbox.load();
+        let written = connection.write(self.now);
+        self.tally.unqueued(before - connection.outbox.load());
+        let Ok(written) = written else { return self.remove(key) };
         self.tally.written(written.bytes);
         if !written.all {
             self.watch_writes(key);
@@ -111,9 +133,9 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.is_open()) else {
             return;
         };
-        let before = connection.outbox.bytes();
+        let before = connection.outbox.load();
         let dropped = connection.outbox.discard_unsent();
-        self.tally.forgotten(before - connection.outbox.bytes());
+        self.tally.unqueued(before - connection.outbox.load());
         self.parts.metrics.count_slow_consumer(dropped);
         self.close(key, Close::SlowConsumer);
     }

@@ -23,6 +23,8 @@ use crate::store::{Call, Outcome, Script, Store, StoreError, milliseconds, new_e
 
 /// Publications in one pipeline; at 256 short ones Redis is busy for some 2 ms.
 const BATCH: usize = 256;
+/// A pipeline takes publications until it has so many bytes: on its way it is there up to four times.
+const BATCH_BYTES: usize = 1 << 20;
 /// Pause before what failed is sent again.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long Redis remembers what may be sent again: longer than it may be held up between two tries.
@@ -60,7 +62,7 @@ impl Publisher {
                 queue.take(usize::MAX).into_iter().for_each(|waiting| self.deliver_here(waiting));
                 continue;
             }
-            let batch = queue.take(BATCH);
+            let batch = queue.take_batch(BATCH, BATCH_BYTES);
             let fates = self.publish(&script, &batch);
             let fates = self.meanwhile(fates, &mut publications, &mut queue).await;
             if self.settle(batch, fates, &mut queue) {
@@ -195,7 +197,7 @@ impl Publisher {
         }
         let deadline = tokio::time::Instant::now() + FLUSH_TIMEOUT;
         while !queue.is_empty() {
-            let batch = queue.take(BATCH);
+            let batch = queue.take_batch(BATCH, BATCH_BYTES);
             let fates = tokio::time::timeout_at(deadline, self.publish(script, &batch)).await;
             if !self.settle(batch, fates.ok(), &mut queue) {
                 break;

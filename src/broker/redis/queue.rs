@@ -78,6 +78,18 @@ impl Queue {
         Ok(())
     }
 
+    /// Takes the oldest publications out that make one batch: at most `count`, and the last begins within `bytes`.
+    pub(super) fn take_batch(&mut self, count: usize, bytes: usize) -> Vec<Waiting> {
+        let mut taken = 0;
+        let fits = |waiting: &&Waiting| {
+            let begins = taken;
+            taken += weight(&waiting.publication);
+            begins < bytes
+        };
+        let count = self.waiting.iter().take(count).take_while(fits).count();
+        self.take(count)
+    }
+
     /// Takes the oldest publications out, at most `count`.
     pub(super) fn take(&mut self, count: usize) -> Vec<Waiting> {
         let count = count.min(self.waiting.len());
