@@ -22,8 +22,10 @@ use crate::id::{ConnectionId, NodeTag};
 use crate::metrics::{GaugeGuard, Metrics, Refusal};
 use crate::registry::{Record, Registry};
 
-mod rate;
+pub(crate) mod addresses;
+pub(crate) mod rate;
 
+use self::addresses::{Addresses, Guest};
 pub(crate) use self::rate::Rate;
 
 /// Longest `User-Agent` that is kept, in bytes.
@@ -35,6 +37,7 @@ pub(crate) struct Admission {
     pub(crate) auth: Auth,
     pub(crate) max_connections: usize,
     pub(crate) rate: Rate,
+    pub(crate) addresses: Arc<Addresses>,
     pub(crate) tag: NodeTag,
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) broker: Arc<dyn Broker>,
@@ -65,6 +68,11 @@ impl Refused {
     pub(crate) fn unavailable() -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, refusal: Refusal::Unavailable }
     }
+
+    /// Returns whether the client's address has all that one address may have.
+    pub(crate) fn is_for_address(&self) -> bool {
+        matches!(self.refusal, Refusal::AddressRate | Refusal::AddressConnections)
+    }
 }
 
 /// The right to be connected.
@@ -79,9 +87,23 @@ pub(crate) struct Ticket {
 }
 
 #[derive(Debug)]
-struct Place(Arc<Places>);
+struct Place {
+    places: Arc<Places>,
+    _guest: Option<Box<Guest>>,
+}
 
 impl Admission {
+    /// Notes that an address asks to be let in, before anything else is done for it: whoever asks too often must not use up
+    /// what is there for all.
+    ///
+    /// # Errors
+    /// What to answer instead.
+    pub(crate) fn greet(&self, source_ip: IpAddr) -> Result<(), Refused> {
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        let refused = Refused { status, refusal: Refusal::AddressRate };
+        if self.addresses.take(source_ip, Instant::now()) { Ok(()) } else { Err(refused) }
+    }
+
     /// Lets a client in.
     ///
     /// # Errors
@@ -91,7 +113,7 @@ impl Admission {
         source_ip: IpAddr,
         headers: &HeaderMap,
     ) -> Result<Ticket, Refused> {
-        let place = self.take_place()?;
+        let place = self.take_place(source_ip)?;
         if !self.broker.has_begun() {
             return Err(Refused::unavailable());
         }
@@ -128,13 +150,16 @@ impl Admission {
         self.perform(self.gateway.on_disconnect(record));
     }
 
-    fn take_place(&self) -> Result<Place, Refused> {
+    fn take_place(&self, source_ip: IpAddr) -> Result<Place, Refused> {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         if self.places.closed.load(Ordering::SeqCst) {
             return Err(Refused { status, refusal: Refusal::Draining });
         }
+        let crowded =
+            |_| Refused { status: StatusCode::TOO_MANY_REQUESTS, refusal: Refusal::AddressConnections };
+        let guest = self.addresses.enter(source_ip).map_err(crowded)?;
         let before = self.places.taken.fetch_add(1, Ordering::SeqCst);
-        let place = Place(Arc::clone(&self.places));
+        let place = Place { places: Arc::clone(&self.places), _guest: guest };
         if before >= self.max_connections {
             return Err(Refused { status, refusal: Refusal::Capacity });
         }
@@ -183,8 +208,8 @@ impl Places {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::SeqCst);
-        self.0.freed.notify_one();
+        self.places.taken.fetch_sub(1, Ordering::SeqCst);
+        self.places.freed.notify_one();
     }
 }
 

@@ -79,6 +79,8 @@ pub struct Limits {
     pub max_http_connections: usize,
     /// Most handshakes that are let in a second, with a burst of one second's; over it they are answered 503.
     pub handshake_rate: usize,
+    /// What each address may have of the way in.
+    pub per_address: PerAddress,
     /// Longest time from accept to a complete request head, and of a keep-alive connection without a request.
     pub handshake_timeout: Duration,
     /// Longest payload of a frame from a client, in bytes.
@@ -105,6 +107,17 @@ pub struct Limits {
     pub groups_per_connection: usize,
     /// How long a message's idempotency key is remembered.
     pub idempotency_age: Duration,
+}
+
+/// Bounds on what one address may have; over them its handshakes are answered 429.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PerAddress {
+    /// Most handshakes a second, with a burst of four seconds'; `None` for no bound.
+    pub handshake_rate: Option<usize>,
+    /// Most connections at a time; `None` for no bound.
+    pub connections: Option<usize>,
+    /// Whether there are no bounds only because nobody has asked for them.
+    pub is_unset: bool,
 }
 
 /// How a node shuts down.

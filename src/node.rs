@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::addresses::Addresses;
 use crate::admission::{Admission, Places, Rate};
 use crate::backend::Backend;
 use crate::config::{Config, Drain, Limits, ManagementAuth};
@@ -90,6 +91,7 @@ impl Node {
     /// # Errors
     /// Nothing runs then.
     pub fn start(config: &Config) -> Result<Self, StartError> {
+        warn_of_no_address_limits(config);
         let public_listener = bind(config.listen)?;
         let admin_listener = bind(config.admin_listen)?;
         let (public, admin) = (public_listener.local_addr()?, admin_listener.local_addr()?);
@@ -126,6 +128,7 @@ impl Node {
             auth: config.auth.clone(),
             max_connections: config.limits.max_connections,
             rate: Rate::new(config.limits.handshake_rate),
+            addresses: Arc::new(Addresses::new(&config.limits.per_address, config.proxies.trusted.clone())),
             tag,
             gateway: Arc::clone(&parts.gateway),
             broker: Arc::clone(&parts.broker),
@@ -254,6 +257,17 @@ impl Node {
             renewal: self.backend.shared.as_ref().map_or(Duration::ZERO, |shared| shared.settings.lease / 3),
             min_rate: self.drain.min_rate,
         }
+    }
+}
+
+/// Says that one client may take everybody's share, where that is so and nobody has decided it.
+fn warn_of_no_address_limits(config: &Config) {
+    if config.limits.per_address.is_unset && !config.listen.ip().is_loopback() {
+        tracing::warn!(
+            listen = %config.listen,
+            "no bounds on what one address may have: set trusted_proxies if there is a load balancer in front, else \
+             limits.handshake_rate_per_address and limits.connections_per_address (a number, or \"off\")"
+        );
     }
 }
 

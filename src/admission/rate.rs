@@ -1,36 +1,98 @@
-//! How many may come in a second.
+//! Token buckets: how much of something may be had in a time, and how much at once.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// What was not used is kept for so long: a burst may be as large as what comes in in this time.
-const BURST: Duration = Duration::from_secs(1);
+/// Moments are counted from here, which makes a bucket one number: a little before the first that anybody asks with.
+static BEGAN: LazyLock<Instant> = LazyLock::new(|| Instant::now() - Duration::from_secs(60));
 
-/// A token bucket, kept as the moment at which it would be full again.
+/// Most that can be owed: what one piece of work costs beyond that is forgiven, so that nobody is held back for hours.
+const DEBT_MAX: Duration = Duration::from_secs(60);
+
+/// How fast a bucket fills, and how much it holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    nanos_each: f64,
+    burst_nanos: u64,
+}
+
+/// A token bucket, kept as the moment at which it would be full again; a new one is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Bucket {
+    full_at: u64,
+}
+
+/// A bucket that many threads take from.
 #[derive(Debug)]
 pub(crate) struct Rate {
-    every: Duration,
-    full_at: Mutex<Option<Instant>>,
+    pace: Pace,
+    bucket: Mutex<Bucket>,
+}
+
+impl Pace {
+    /// So many in a second, which are at least 1, and at most `burst` of them at once.
+    pub(crate) fn new(a_second: usize, burst: usize) -> Self {
+        let nanos_each = 1e9 / a_second.max(1) as f64;
+        Self { nanos_each, burst_nanos: nanos(burst as f64 * nanos_each) }
+    }
+}
+
+impl Bucket {
+    /// Takes so many tokens; returns false, and takes none, if there are fewer.
+    pub(crate) fn take(&mut self, pace: &Pace, tokens: u64, now: Instant) -> bool {
+        let now = since_began(now);
+        let full_at = self.full_at.max(now).saturating_add(nanos(tokens as f64 * pace.nanos_each));
+        let is_in = full_at <= now.saturating_add(pace.burst_nanos);
+        if is_in {
+            self.full_at = full_at;
+        }
+        is_in
+    }
+
+    #[cfg_attr(not(test), expect(dead_code, reason = "nobody is slowed by it yet"))]
+    /// Takes so many tokens, be they there or not: for work that is done already. Returns for how long no more of it should be
+    /// done, which is zero unless something is owed now.
+    pub(crate) fn charge(&mut self, pace: &Pace, tokens: u64, now: Instant) -> Duration {
+        let empty_at = since_began(now).saturating_add(pace.burst_nanos);
+        let full_at =
+            self.full_at.max(since_began(now)).saturating_add(nanos(tokens as f64 * pace.nanos_each));
+        let owed = full_at.saturating_sub(empty_at).min(nanos_of(DEBT_MAX));
+        self.full_at = full_at.min(empty_at.saturating_add(owed));
+        Duration::from_nanos(owed)
+    }
 }
 
 impl Rate {
-    /// Lets in `a_second`, which is at least 1.
+    /// Lets in `a_second`, and as many at once.
     pub(crate) fn new(a_second: usize) -> Self {
-        let every = BURST / u32::try_from(a_second.max(1)).unwrap_or(u32::MAX);
-        Self { every, full_at: Mutex::new(None) }
+        Self { pace: Pace::new(a_second, a_second), bucket: Mutex::default() }
     }
 
     /// Takes one token; returns false if there is none.
     pub(crate) fn take(&self, now: Instant) -> bool {
-        let mut full_at = self.full_at.lock();
-        let next = full_at.map_or(now, |at| at.max(now)) + self.every;
-        let is_in = next <= now + BURST;
-        if is_in {
-            *full_at = Some(next);
-        }
-        is_in
+        self.bucket.lock().take(&self.pace, 1, now)
     }
+}
+
+fn since_began(now: Instant) -> u64 {
+    nanos_of(now.saturating_duration_since(*BEGAN))
+}
+
+fn nanos_of(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Whole nanoseconds; what is too long for the type is as long as it can say.
+fn nanos(time: f64) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "saturates, and no time is below zero"
+    )]
+    let whole = time as u64;
+    whole
 }
 
 #[cfg(test)]
@@ -38,6 +100,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     fn taken(rate: &Rate, now: Instant, tries: usize) -> usize {
         (0..tries).filter(|_| rate.take(now)).count()
@@ -49,6 +113,37 @@ mod tests {
         assert_eq!(taken(&rate, now, 100), 50);
         assert_eq!(taken(&rate, now + Duration::from_millis(100), 100), 5);
         assert_eq!(taken(&rate, now + Duration::from_secs(60), 100), 50);
+    }
+
+    #[test]
+    fn tokens_are_taken_together_or_not_at_all() {
+        let (pace, now) = (Pace::new(10, 4), Instant::now());
+        let mut bucket = Bucket::default();
+        assert!(!bucket.take(&pace, 5, now) && bucket.take(&pace, 3, now));
+        assert!(!bucket.take(&pace, 2, now) && bucket.take(&pace, 1, now));
+        assert!(bucket.take(&pace, 4, now + SECOND), "no more than a burst has come back");
+        assert!(!bucket.take(&pace, 1, now + SECOND));
+    }
+
+    #[test]
+    fn what_is_done_already_is_owed() {
+        let (pace, now) = (Pace::new(100, 50), Instant::now());
+        let mut bucket = Bucket::default();
+        assert_eq!(bucket.charge(&pace, 50, now), Duration::ZERO);
+        assert_eq!(bucket.charge(&pace, 100, now), SECOND);
+        assert_eq!(bucket.charge(&pace, 0, now + SECOND / 2), SECOND / 2);
+        assert_eq!(bucket.charge(&pace, 0, now + SECOND), Duration::ZERO);
+        assert_eq!(bucket.charge(&pace, 1, now + SECOND), Duration::from_millis(10));
+    }
+
+    #[test]
+    fn a_debt_has_an_end() {
+        let (pace, now) = (Pace::new(1, 1), Instant::now());
+        let mut bucket = Bucket::default();
+        for _ in 0..3 {
+            assert_eq!(bucket.charge(&pace, u64::MAX, now), DEBT_MAX);
+        }
+        assert_eq!(bucket.charge(&pace, 0, now + DEBT_MAX), Duration::ZERO);
     }
 
     proptest! {
@@ -69,6 +164,24 @@ mod tests {
                 if pause > 1_000 / a_second as u64 && tries > 0 {
                     prop_assert!(taken > 0, "a token comes back in its time");
                 }
+            }
+        }
+
+        /// Whoever waits when told to, does no more than the rate, a burst, and what was under way when it was used up.
+        #[test]
+        fn who_waits_as_told_keeps_the_rate(
+            (a_second, burst) in (1..1_000_000_usize, 0..1_000_000_usize),
+            works in prop::collection::vec(0..2_000_000_u64, 1..40),
+        ) {
+            let (pace, began) = (Pace::new(a_second, burst), Instant::now());
+            let (mut bucket, mut elapsed, mut done) = (Bucket::default(), Duration::ZERO, 0);
+            for work in works {
+                prop_assume!(work < a_second as u64 * DEBT_MAX.as_secs());
+                let most = a_second as f64 * elapsed.as_secs_f64() + burst as f64;
+                // A nanosecond's worth, and a share of a token, for each rounding.
+                prop_assert!(done as f64 <= most + 40.0 + a_second as f64 * 1e-7, "{done} of {most} in {elapsed:?}");
+                done += work;
+                elapsed += bucket.charge(&pace, work, began + elapsed);
             }
         }
     }

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::reader::{Reader, Section};
-use super::settings::Switchable;
+use super::settings::{Bound, Switchable};
 use super::{
-    AccessKey, Auth, Config, Drain, Limits, LogFormat, Management, ManagementAuth, OnOutage, ProxySettings,
-    RedisSettings, RedisTls, RedisUrl, Secret, Tracing, groups, otel, routes,
+    AccessKey, Auth, Config, Drain, Limits, LogFormat, Management, ManagementAuth, OnOutage, PerAddress,
+    ProxySettings, RedisSettings, RedisTls, RedisUrl, Secret, Tracing, groups, otel, routes,
 };
 use crate::route::{BUILT_IN, RouteTable};
 
@@ -26,9 +26,9 @@ pub(super) fn read<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> C
     let log_format = reader.setting(document, "log_format", LogFormat::Text);
     let routes = route_table(reader, document);
     let groups = groups::read(reader, document);
-    let limits = limits(reader, document);
-    let drain = drain(reader, document);
     let proxies = proxies(reader, document);
+    let limits = limits(reader, document, &proxies);
+    let drain = drain(reader, document);
     let auth = auth(reader, document, &proxies);
     let redis = redis(reader, document);
     let tracing = tracing(reader, document);
@@ -79,15 +79,28 @@ fn route_table<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Route
     table
 }
 
-fn limits<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Limits {
+fn limits<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>, proxies: &ProxySettings) -> Limits {
     const MIB: usize = 1 << 20;
     let mut section = reader.section(document, "limits");
     let s = &mut section;
     let message_place = reader.place(s, "message_bytes");
+    let handshake_rate_per_address =
+        reader.within(s, "handshake_rate_per_address", Bound::Unset, Bound::Off..=Bound::At(1_000_000));
+    let connections_per_address =
+        reader.within(s, "connections_per_address", Bound::Unset, Bound::Off..=Bound::At(10_000_000));
+    // Without them all clients may seem to come from one address, that of a proxy nobody told us of.
+    let addresses_are_known = !proxies.trusted.is_empty() || proxies.protocol;
+    let both = [handshake_rate_per_address, connections_per_address];
+    let per_address = PerAddress {
+        handshake_rate: handshake_rate_per_address.or(addresses_are_known.then_some(50)),
+        connections: connections_per_address.or(addresses_are_known.then_some(1_000)),
+        is_unset: !addresses_are_known && both == [Bound::Unset; 2],
+    };
     let limits = Limits {
         max_connections: reader.within(s, "max_connections", 100_000, 1..=10_000_000),
         max_http_connections: reader.within(s, "max_http_connections", 1_024, 1..=1_000_000),
         handshake_rate: reader.within(s, "handshake_rate", 2_000, 1..=1_000_000),
+        per_address,
         handshake_timeout: reader.within(s, "handshake_timeout", 10 * SECOND, 10 * MILLISECOND..=60 * SECOND),
         frame_bytes: reader.within(s, "frame_bytes", 32 << 10, 125..=256 * MIB),
         message_bytes: reader.within(s, "message_bytes", 128 << 10, 125..=256 * MIB),

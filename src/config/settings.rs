@@ -1,5 +1,6 @@
 //! The kinds of values that settings have, and how each is written.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -96,6 +97,47 @@ impl Setting for Switchable {
         match text {
             "off" => Some(Self(None)),
             text => Duration::read(text).map(|duration| Self(Some(duration))),
+        }
+    }
+}
+
+/// A bound that there may or may not be.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub(super) enum Bound {
+    /// Nobody has said.
+    Unset,
+    Off,
+    At(usize),
+}
+
+/// As it is written.
+impl fmt::Debug for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unset | Self::Off => f.write_str("\"off\""),
+            Self::At(bound) => write!(f, "{bound}"),
+        }
+    }
+}
+
+impl Setting for Bound {
+    const EXPECTED: &'static str = "\"off\" or a whole number that is not 0";
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "off" => Some(Self::Off),
+            text => usize::read(text).filter(|bound| *bound > 0).map(Self::At),
+        }
+    }
+}
+
+impl Bound {
+    /// Returns the bound; `default` if nobody has said.
+    pub(super) fn or(self, default: Option<usize>) -> Option<usize> {
+        match self {
+            Self::Unset => default,
+            Self::Off => None,
+            Self::At(bound) => Some(bound),
         }
     }
 }

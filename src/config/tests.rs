@@ -194,6 +194,37 @@ fn trusted_proxies_are_addresses_and_networks() {
 }
 
 #[test]
+fn what_an_address_may_have_is_bounded_where_addresses_are_known_or_a_bound_is_set() {
+    let bounds = |file: &str| {
+        let PerAddress { handshake_rate, connections, is_unset } =
+            load(file, &[]).expect("valid").limits.per_address;
+        (handshake_rate, connections, is_unset)
+    };
+    assert_eq!(bounds(""), (None, None, true));
+    assert_eq!(bounds("trusted_proxies = [\"10.0.0.1\"]"), (Some(50), Some(1_000), false));
+    assert_eq!(bounds("[limits]\nhandshake_rate_per_address = 7"), (Some(7), None, false));
+    assert_eq!(bounds("[limits]\nconnections_per_address = 7"), (None, Some(7), false));
+    assert_eq!(bounds("[limits]\nconnections_per_address = \"off\""), (None, None, false));
+    let off = "trusted_proxies = [\"10.0.0.1\"]\n[limits]\nhandshake_rate_per_address = \"off\"";
+    assert_eq!(bounds(off), (None, Some(1_000), false));
+    for (value, expected) in [
+        ("0", "\"0\" is not \"off\" or a whole number that is not 0"),
+        ("-1", "\"-1\" is not \"off\" or a whole number"),
+        ("\"none\"", "\"none\" is not \"off\" or a whole number"),
+        ("20000000", "20000000 is not within \"off\" to "),
+        ("[1]", "expected \"off\" or a whole number"),
+    ] {
+        for key in ["handshake_rate_per_address", "connections_per_address"] {
+            let faults = load(&format!("[limits]\n{key} = {value}\n"), &[]).expect_err(value);
+            assert!(
+                faults[0].starts_with(&format!("gatecast.toml:2: limits.{key}: {expected}")),
+                "{faults:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn what_only_a_trusted_proxy_may_say_needs_one() {
     let faults = load("proxy_protocol = true\n[auth]\nuser_header = \"X-User\"\n", &[]).expect_err("faults");
     let expected = [

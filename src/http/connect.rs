@@ -98,7 +98,10 @@ impl Connect {
         let (method, heir) = (Method::GET, Heir::default());
         let mut handshake = Handshake { method, path, headers, client, upgradable: true, heir };
         let answer = self.answer(&mut handshake).await;
-        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // After either answer there is no more HTTP.
+        let is_last = answer.status() == StatusCode::SWITCHING_PROTOCOLS
+            || answer.headers().get(CONNECTION).is_some_and(|value| value == "close");
+        if !is_last {
             return Some((stream, answer));
         }
         let sent = handshake::answer(&stream, head.length, &answer);
@@ -122,7 +125,8 @@ impl Connect {
         let metrics = &self.admission.metrics;
         // A client is nobody who may decide that it is sampled.
         let trace = metrics.tracer.request(None);
-        let admitted = match self.check(handshake) {
+        let greeted = self.admission.greet(handshake.client);
+        let admitted = match greeted.and_then(|()| self.check(handshake)) {
             Ok(accept) => self.admit(handshake, accept).await,
             Err(refused) => Err(refused),
         };
@@ -206,6 +210,13 @@ fn switching_protocols(accept: HeaderValue) -> Response<Vec<u8>> {
 /// Answers a handshake that is not let in, so that its client knows what to do.
 fn refuse(refused: &Refused) -> Response<Vec<u8>> {
     let (error_type, message) = match refused.status {
+        _ if refused.refusal == Refusal::AddressRate => {
+            ("TooManyRequestsException", "Too many handshakes from your address; try again later")
+        }
+        _ if refused.refusal == Refusal::AddressConnections => (
+            "TooManyRequestsException",
+            "Too many connections from your address; close some, or try again later",
+        ),
         StatusCode::BAD_REQUEST => ("BadRequestException", "Sec-WebSocket-Key must be 16 bytes in base64"),
         StatusCode::UNAUTHORIZED => ("UnauthorizedException", "Unauthorized"),
         StatusCode::UPGRADE_REQUIRED => {
@@ -223,6 +234,11 @@ fn refuse(refused: &Refused) -> Response<Vec<u8>> {
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
+        _ if refused.is_for_address() => {
+            // Nothing is kept of it, which makes a flood cheap.
+            headers.insert(RETRY_AFTER, rand::random_range(RETRY_SECONDS).into());
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         StatusCode::SERVICE_UNAVAILABLE => {
             headers.insert(RETRY_AFTER, rand::random_range(RETRY_SECONDS).into());

@@ -16,7 +16,7 @@ use super::manage;
 /// Longest head that is looked at, in bytes.
 const LOOK_BYTES: usize = 2 << 10;
 
-/// Room for an answer.
+/// Room for an answer that lets a client in.
 const ANSWER_BYTES: usize = 160;
 
 /// Most header fields of one; browsers send some fifteen.
@@ -80,7 +80,11 @@ pub(super) fn answer(mut stream: &TcpStream, length: usize, answer: &Response<Ve
         text.extend_from_slice(value.as_bytes());
         text.extend_from_slice(b"\r\n");
     }
+    if !answer.body().is_empty() {
+        write!(text, "{CONTENT_LENGTH}: {}\r\n", answer.body().len())?;
+    }
     text.extend_from_slice(b"\r\n");
+    text.extend_from_slice(answer.body());
     // A socket that has sent nothing takes as little as this at once.
     let written = stream.write(&text)?;
     if written == text.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }

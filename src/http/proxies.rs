@@ -5,6 +5,7 @@
 //! lets the client's own version of the other through.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::HeaderMap;
 use ipnet::IpNet;
@@ -13,21 +14,29 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The proxies that are trusted.
 #[derive(Debug)]
-pub(crate) struct Proxies(Vec<IpNet>);
+pub(crate) struct Proxies {
+    trusted: Vec<IpNet>,
+    /// Whether the log says already that somebody else speaks like one.
+    has_warned: AtomicBool,
+}
 
 impl Proxies {
     pub(crate) fn new(trusted: Vec<IpNet>) -> Self {
-        Self(trusted)
+        Self { trusted, has_warned: AtomicBool::new(false) }
     }
 
     /// Returns whether an address is that of a trusted proxy.
     pub(crate) fn trust(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.0.iter().any(|network| network.contains(&address))
+        self.trusted.iter().any(|network| network.contains(&address))
     }
 
     /// Returns the address of the client behind a peer: of those that trusted proxies name, the last that is not one itself.
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        if !self.trust(peer) {
+            self.warn_of(peer, headers);
+            return peer;
+        }
         let lines = headers.get_all(FORWARDED_FOR).into_iter().rev();
         let mut hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(',')).map(address);
         let mut client = peer;
@@ -37,6 +46,18 @@ impl Proxies {
             client = hop;
         }
         client
+    }
+
+    /// Says once that a peer speaks for others and is not believed: it may be a load balancer that nobody told us of.
+    fn warn_of(&self, peer: IpAddr, headers: &HeaderMap) {
+        let speaks = [FORWARDED_FOR, "forwarded"].into_iter().any(|name| headers.contains_key(name));
+        if speaks && !self.has_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                %peer,
+                "a peer that is not in trusted_proxies sends X-Forwarded-For or Forwarded, which is not believed: if it is \
+                 your load balancer, all clients seem to have its address; set trusted_proxies = [\"{peer}\"]. Said once"
+            );
+        }
     }
 }
 

@@ -11,7 +11,7 @@ pub(crate) enum RouteOutcome {
 }
 
 /// Why a handshake was refused.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// Not this stage's path.
     Path,
@@ -27,6 +27,10 @@ pub(crate) enum Refusal {
     Capacity,
     /// As many handshakes in this second as allowed.
     Rate,
+    /// As many handshakes of this address in this second as allowed.
+    AddressRate,
+    /// As many connections of this address as allowed.
+    AddressConnections,
     /// The node is shutting down.
     Draining,
 }
@@ -178,7 +182,8 @@ labels! {
     RouteOutcome { Ok => "ok", BadBody => "bad_body", Forbidden => "forbidden" }
     Refusal {
         Path => "path", Malformed => "malformed", Origin => "origin", Connect => "connect",
-        Capacity => "capacity", Rate => "rate", Unavailable => "unavailable", Draining => "draining",
+        Capacity => "capacity", Rate => "rate", AddressRate => "address_rate",
+        AddressConnections => "address_connections", Unavailable => "unavailable", Draining => "draining",
     }
     Reconciled { Written => "written", Removed => "removed" }
     ProxyRefusal { Untrusted => "untrusted", Malformed => "malformed", Incomplete => "incomplete" }

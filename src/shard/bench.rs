@@ -17,6 +17,7 @@ use mio::Events;
 use tokio_util::sync::CancellationToken;
 
 use super::{Door, Parts, Shard};
+use crate::admission::addresses::Addresses;
 use crate::admission::{Admission, Places, Rate, Ticket};
 use crate::broker::memory::MemoryBroker;
 use crate::broker::{Channel, Delivery, Terms};
@@ -162,6 +163,7 @@ fn admission(config: &Config, parts: &Parts, tag: NodeTag) -> Admission {
         auth: config.auth.clone(),
         max_connections: MEMBERS,
         rate: Rate::new(MEMBERS),
+        addresses: Arc::new(Addresses::new(&config.limits.per_address, Vec::new())),
         tag,
         gateway: Arc::clone(&parts.gateway),
         broker: Arc::clone(&parts.broker),
