@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import random
 import re
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from conftest import Node, connection_id, eventually, request
+from ports import free_port
 
 LEASE = {"GATECAST_REDIS_LEASE": "1s", "GATECAST_REDIS_HEARTBEAT": "200ms"}
 # A fault that is shorter than the lease even on a machine that is busy.
@@ -29,12 +29,8 @@ class RedisServer:
     def __init__(self, directory, is_persistent=False):
         directory.mkdir()
         self.directory, self.is_persistent = directory, is_persistent
-        for _ in range(20):
-            # Below those that the kernel gives out: else a client's own end may take the port while the server is away.
-            self.port = random.randrange(12_000, 32_000)
-            if self.start():
-                return
-        pytest.fail(f"redis-server did not start: {self.log()}")
+        self.port = free_port()
+        assert self.start(), f"redis-server did not start: {self.log()}"
 
     @property
     def url(self):

@@ -198,6 +198,50 @@ def note():
     return NOTES.append
 
 
+def pytest_addoption(parser):
+    parser.addoption("--quick", action="store_true", help="of each file only the test marked `smoke`, else its first")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--quick"):
+        return
+    files = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    kept = {(smoke(tests) or tests)[0] for tests in files.values() if not alone(tests[0])}
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
+
+
+def smoke(tests):
+    return [test for test in tests if test.get_closest_marker("smoke")]
+
+
+def alone(test):
+    return test.get_closest_marker("alone")
+
+
+def pytest_make_parametrize_id(val):
+    """Frames are masked at random, and all workers have to know a test by the same name."""
+    return f"{len(val)} bytes" if isinstance(val, bytes) else None
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["notes"] = NOTES
+
+
+class NotesOfWorkers:
+    @staticmethod
+    def pytest_testnodedown(node):
+        NOTES.extend(getattr(node, "workeroutput", {}).get("notes", []))
+
+
+def pytest_configure(config):
+    if config.pluginmanager.hasplugin("dsession"):
+        config.pluginmanager.register(NotesOfWorkers)
+
+
 def pytest_terminal_summary(terminalreporter):
     for line in NOTES:
         terminalreporter.write_line(line)

@@ -1,6 +1,7 @@
 """A proxy before Redis that meets a message on its way: the node is left in doubt, and Redis has it or will."""
 
 import signal
+import threading
 
 import pytest
 
@@ -11,6 +12,8 @@ class DoubtfulProxy(Proxy):
     """Passes bytes, but what holds the marker is sent on in the way that was asked for, once."""
 
     marker, way = None, None
+    # Whose answers go astray, and that one has.
+    robbed, astray = None, threading.Event()
 
     def leave_in_doubt(self, marker, way):
         self.marker, self.way = marker.encode(), way
@@ -19,6 +22,9 @@ class DoubtfulProxy(Proxy):
         try:
             while data := source.recv(1 << 16):
                 gate.wait()
+                if sink is self.robbed:
+                    self.astray.set()
+                    continue
                 if self.marker and self.marker in data:
                     self.marker = None
                     return self.way(data, source, sink)
@@ -30,9 +36,12 @@ class DoubtfulProxy(Proxy):
         close(sink)
 
     def lose_answer(self, data, node, server):
-        """Redis carries it out; the connection ends before it can say so. Ours to Redis stays: it reads all it is sent."""
-        close(node)
+        """Redis carries it out; the connection ends before the node hears so."""
+        self.astray.clear()
+        self.robbed = node
         server.sendall(data)
+        assert self.astray.wait(10), "Redis does not answer"
+        close(node)
 
 
 def hold_up(server_process):

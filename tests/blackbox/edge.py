@@ -2,11 +2,9 @@
 
 import json
 import os
-import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -17,6 +15,7 @@ from websockets.exceptions import InvalidStatus
 
 from cluster import redis, start_on, start_redis
 from conftest import ROOT, Node, clean_environment, eventually, request
+from ports import free_port
 
 DEPLOY = ROOT / "deploy"
 LOOPBACK = {"GATECAST_TRUSTED_PROXIES": "127.0.0.1"}
@@ -177,15 +176,6 @@ def command_line(process):
         return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
     except OSError:
         return ""
-
-
-def free_port():
-    """A port below those that the kernel gives out. Somebody else may be quicker: then the program does not start."""
-    while True:
-        port = random.randrange(12_000, 32_000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port
 
 
 @pytest.fixture

@@ -2,13 +2,13 @@
 
 import http.client
 import signal
-import socket
 import subprocess
 import threading
 import time
 
 from conftest import GATECAST, clean_environment, eventually
 from k8s import arguments, environment
+from ports import free_port
 
 # Everything that has a time in the manifests, and in the configuration that they hold, has a tenth of it here.
 TIME = 0.1
@@ -27,7 +27,7 @@ class Pod:
         (self.container,) = self.spec["containers"]
         self.directory = directory
         directory.mkdir()
-        self.ports = dict(zip(("public", "admin"), free_ports(2)))
+        self.ports = {"public": free_port(), "admin": free_port()}
         self.is_started = self.is_ready = False
         self.deleted, self.ended = threading.Event(), threading.Event()
         # What Kubernetes would tell in events.
@@ -192,12 +192,3 @@ class Controller:
     def end(self):
         for pod in self.all:
             pod.end_now()
-
-
-def free_ports(count):
-    """The kernel's choice. Somebody else may be quicker: then the pod does not start, and its test says so."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    numbers = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return numbers

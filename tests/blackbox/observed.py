@@ -8,7 +8,6 @@ import asyncio
 import itertools
 import json
 import random
-import socket
 import subprocess
 import threading
 import time
@@ -21,6 +20,7 @@ from websockets.exceptions import WebSocketException
 from cluster import RedisServer, publish
 from conftest import ROOT, Node, eventually, request
 from dashboard import Prometheus
+from ports import free_port
 from wire import TEXT, Socket, frame
 
 PLAIN, KUBERNETES = "gatecast", "kubernetes/gatecast"
@@ -57,9 +57,7 @@ class Watch:
         self.cluster_targets = directory / "cluster-targets.json"
         self.nodes = {}
         self.show()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         config = directory / "prometheus.yaml"
         config.write_text(yaml.safe_dump(self._config()))
         line = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={directory}/data",

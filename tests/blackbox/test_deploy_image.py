@@ -16,6 +16,7 @@ from cluster import redis, start_redis
 from conftest import ROOT, TARGET, clean_environment, connection_id, eventually, request
 from management import KEYS, signed
 from k8s import seconds
+from ports import free_port
 from websockets.sync.client import connect
 
 DOCKERFILE = ROOT / "deploy/Dockerfile"
@@ -24,7 +25,7 @@ QUICK = {"CARGO_PROFILE_RELEASE_OPT_LEVEL": "0", "CARGO_PROFILE_RELEASE_LTO": "o
          "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "256"}
 NAMESERVER = "127.0.0.53"
 # The build of all dependencies, where there is none yet.
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(1200)]
 __all__ = ["redis", "start_redis"]
 
 
@@ -108,14 +109,6 @@ def ports(free=(0, 0)):
     return {name: f"127.0.0.1:{port}" for name, port in zip(names, free)}
 
 
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    numbers = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return numbers
-
-
 class NameServer:
     """Answers every question for an A record with this host's address."""
 
@@ -155,7 +148,7 @@ def test_the_image_runs_alone_as_nobody_and_finds_redis_by_name(image, redis, tm
     program = image / "gatecast"
     # No interpreter is named in a static program.
     assert b"ld-linux" not in subprocess.run(["readelf", "--program-headers", program], capture_output=True, check=True).stdout
-    settings = ports(free_ports(2)) | KEYS | {"GATECAST_REDIS_URL": f"redis://redis.example.test:{redis.port}"}
+    settings = ports((free_port(), free_port())) | KEYS | {"GATECAST_REDIS_URL": f"redis://redis.example.test:{redis.port}"}
     environment = clean_environment(settings)
     address = tuple(settings["GATECAST_LISTEN"].split(":"))
     assert probe(image, environment, "live").returncode == 1, "nobody is there yet"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import re
 import signal
 import subprocess
@@ -12,6 +11,7 @@ import pytest
 import yaml
 
 from conftest import GATECAST, ROOT, clean_environment, connection_id, eventually, request
+from ports import free_row
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -25,18 +25,14 @@ class Try:
 
     def __init__(self, directory):
         environment = clean_environment({"GATECAST_BINARY": str(GATECAST.resolve())})
-        for _ in range(10):
-            # Somebody else may have one of ten ports: then it says so, and others are tried.
-            self.first = random.randrange(12_000, 32_000 - PORTS)
-            self.log = directory / f"log-{self.first}"
-            with open(self.log, "wb") as log:
-                # Who runs the tests in the background may have had their shell ignore the signal of Ctrl-C, for children too.
-                line = ["env", "--default-signal=INT", ROOT / "deploy/try", str(self.first)]
-                self.process = subprocess.Popen(line, stdout=log, stderr=log, env=environment, start_new_session=True)
-            eventually(lambda: self.process.poll() is not None or "  Try " in self.log.read_text(), within=60)
-            if self.process.poll() is None:
-                return
-        pytest.fail(self.log.read_text())
+        self.first = free_row(PORTS)
+        self.log = directory / f"log-{self.first}"
+        with open(self.log, "wb") as log:
+            # Who runs the tests in the background may have had their shell ignore the signal of Ctrl-C, for children too.
+            line = ["env", "--default-signal=INT", ROOT / "deploy/try", str(self.first)]
+            self.process = subprocess.Popen(line, stdout=log, stderr=log, env=environment, start_new_session=True)
+        eventually(lambda: self.process.poll() is not None or "  Try " in self.log.read_text(), within=60)
+        assert self.process.poll() is None, self.log.read_text()
 
     def said(self, what):
         return re.search(rf"^  {what} +(.*)$", self.log.read_text(), re.M)[1]

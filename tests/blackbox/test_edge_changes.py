@@ -22,7 +22,6 @@ from edge import (
     HaProxy,
     Nginx,
     counts,
-    free_port,
     redis,
     refusal,
     source_ip,
@@ -31,6 +30,7 @@ from edge import (
     start_redis,
 )
 from management import KEYS, sdk
+from ports import free_port
 
 BALANCERS = pytest.mark.parametrize("kind", [HaProxy, Nginx])
 JOIN_MOON = '{"action":"joinGroup","group":"moon"}'

@@ -24,6 +24,7 @@ def count(work, profile):
     return round(int(re.search(r"Collected : (\d+)", run.stderr)[1]) / TIMES)
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the figures are those of x86-64")
 @pytest.mark.parametrize("work", STORED["instructions"])
 def test_it_costs_what_it_did(work, tmp_path, note):

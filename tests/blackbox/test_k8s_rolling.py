@@ -97,6 +97,7 @@ def rollout(tmp_path, redis):
         controller.end()
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 def test_a_rolling_update_cuts_nobody_and_loses_nothing(rollout, start_balancer, note):
     old = list(rollout.pods)

@@ -76,6 +76,7 @@ def bins(moments):
     return [counts[number] for number in range(max(counts) + 1)]
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 def test_a_rolling_restart_loses_nothing_and_stampedes_nobody(redis, start_on, start_balancer, note):
     nodes = start_on(redis, 3, **SETTINGS)

@@ -193,6 +193,7 @@ def test_everything_that_is_asked_for_is_measured():
     assert asked and asked <= MEASURED["constants"].keys()
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 def test_what_measures_prints_every_constant():
     """In little: the figures are worth nothing."""

@@ -1,7 +1,6 @@
 """Real Redis in all its forms: alone with a password, a database, few rights or TLS; behind Sentinel; as a Cluster."""
 
 import itertools
-import random
 import re
 import subprocess
 from contextlib import ExitStack, contextmanager
@@ -9,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from conftest import eventually
+from ports import free_port
 
 PASSWORD = "ground:control@moon/1"  # What has to be quoted in a URL is in it.
 QUOTED = "ground%3Acontrol%40moon%2F1"
@@ -21,22 +21,14 @@ CLUSTER_RIGHTS = "+cluster|info +cluster|slots +asking +spublish +ssubscribe +su
 LEASE = {"GATECAST_REDIS_LEASE": "1s", "GATECAST_REDIS_HEARTBEAT": "200ms"}
 
 
-def free_port():
-    # Below those that the kernel gives out: else a client's own end may take the port while the server is away.
-    return random.randrange(12_000, 32_000)
-
-
 class Server:
     """One process of `redis-server` with its own directory and port, which may be killed and started again."""
 
     def __init__(self, directory, *options, client=(), sentinel=None):
         directory.mkdir(parents=True)
         self.directory, self.options, self.client, self.sentinel = directory, options, client, sentinel
-        for _ in range(20):
-            self.port = free_port()
-            if self.start():
-                return
-        pytest.fail(f"redis-server did not start: {self.log()}")
+        self.port = free_port()
+        assert self.start(), f"redis-server did not start: {self.log()}"
 
     @property
     def address(self):
@@ -54,7 +46,7 @@ class Server:
         if self.sentinel:
             configuration = self.directory / "sentinel.conf"
             if not configuration.exists() or f"port {self.port}\n" not in configuration.read_text():
-                configuration.write_text(f"port {self.port}\n{self.sentinel}")
+                configuration.write_text(f"port {self.port}\nbind 127.0.0.1\n{self.sentinel}")
             return ["redis-server", str(configuration), "--sentinel"]
         # An option that is named later counts: `--port 0` where TLS alone is spoken.
         own = ["--port", self.port, "--bind", "127.0.0.1", "--dir", self.directory, "--save", "", "--appendonly", "no"]
