@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::{self, Parts};
 use hyper::service::service_fn;
@@ -27,7 +27,8 @@ use warp::{Filter, Rejection, Reply as _};
 
 use crate::connection::NewSocket;
 use crate::lifecycle::Lifecycle;
-use crate::metrics::{Metrics, ProxyRefusal};
+use crate::metrics::{CutCause, HttpMetrics, HttpState, Metrics, ProxyRefusal, RequestRefusal};
+use crate::refusals::{Refusals, Told};
 
 use self::connect::{Connect, Heir};
 use self::handshake::Head;
@@ -42,6 +43,8 @@ pub(crate) mod listing;
 pub(crate) mod manage;
 pub(crate) mod proxies;
 mod proxy_header;
+mod request;
+mod upgrade;
 
 /// Longest request head, in bytes; a JWT in a query string fits.
 const MAX_HEAD: usize = 16 << 10;
@@ -57,6 +60,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Caller {
     /// The other end, be it the client or a proxy.
     peer: SocketAddr,
+    /// Of the request.
+    version: Version,
     heir: Heir,
 }
 
@@ -116,6 +121,8 @@ pub(crate) enum First {
 pub(crate) struct Server {
     lifecycle: Lifecycle,
     accept_errors: IntCounter,
+    metrics: HttpMetrics,
+    refusals: Arc<Refusals>,
     handshake_timeout: Duration,
     permits: Arc<Semaphore>,
 }
@@ -139,13 +146,15 @@ impl Server {
     /// Settings for at most so many connections at a time.
     pub(crate) fn new(
         lifecycle: Lifecycle,
-        accept_errors: IntCounter,
+        (accept_errors, metrics, refusals): (IntCounter, HttpMetrics, Arc<Refusals>),
         max_connections: usize,
         handshake_timeout: Duration,
     ) -> Self {
         Self {
             lifecycle,
             accept_errors,
+            metrics,
+            refusals,
             handshake_timeout,
             permits: Arc::new(Semaphore::new(max_connections)),
         }
@@ -231,14 +240,39 @@ impl Server {
         }
     }
 
+    /// Answers a request, or refuses it.
+    fn answer(&self, request: Request<Incoming>, peer: SocketAddr, heir: &Heir, routes: &Routes) -> Answer {
+        let (mut head, body) = request.into_parts();
+        if let Err(refusal) = request::normalize(&mut head.uri, head.version, &mut head.headers) {
+            self.count(refusal, peer);
+            return Box::pin(ready(Ok(request::refuse(refusal).into_response())));
+        }
+        head.extensions.insert(Caller { peer, version: head.version, heir: heir.clone() });
+        routes(Request::from_parts(head, body))
+    }
+
+    /// Counts what the HTTP server refused or ended by itself.
+    fn note(&self, error: &hyper::Error, peer: SocketAddr) {
+        if error.is_timeout() {
+            self.metrics.count_cut(HttpState::Head, CutCause::Timeout);
+        } else if error.is_parse_too_large() {
+            self.count(RequestRefusal::TooLarge, peer);
+        } else if error.is_parse() {
+            self.count(RequestRefusal::Malformed, peer);
+        }
+    }
+
+    fn count(&self, refusal: RequestRefusal, peer: SocketAddr) {
+        self.metrics.count_refused(refusal);
+        let (_, message) = request::told(refusal);
+        let (what, cause, address) = ("request", refusal.label(), peer.ip().to_canonical());
+        self.refusals.tell(Told { what, cause, address, conn: None, message });
+    }
+
     /// Answers the requests of one connection, until it ends or becomes a WebSocket.
     async fn converse(&self, stream: TcpStream, peer: SocketAddr, routes: Routes) {
         let heir = Heir::default();
-        let caller = Caller { peer, heir: heir.clone() };
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(caller.clone());
-            routes(request)
-        });
+        let service = service_fn(|request| self.answer(request, peer, &heir, &routes));
         let mut conversation = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.handshake_timeout)
@@ -254,7 +288,8 @@ impl Server {
             }
         };
         if let Err(error) = &ended {
-            tracing::debug!(%error, "HTTP connection");
+            tracing::debug!(%error, %peer, "HTTP connection");
+            self.note(error, peer);
         }
         let Parts { io, read_buf, .. } = conversation.into_parts();
         heir.take_over(ended.map_err(io::Error::other).and_then(|()| {
@@ -275,6 +310,21 @@ pub(crate) fn error_reply(status: StatusCode, error_type: &'static str, message:
 /// Answers what no route takes.
 async fn unknown(_: Rejection) -> Result<Response<Vec<u8>>, Infallible> {
     Ok(error_reply(StatusCode::NOT_FOUND, "NotFoundException", "Not Found"))
+}
+
+/// Answers a method that a path does not have, with those that it has.
+fn method_not_allowed(allowed: &str) -> Response<Vec<u8>> {
+    let message = format!("Unsupported method; this path takes {allowed}");
+    let mut answer = error_reply(StatusCode::METHOD_NOT_ALLOWED, "BadRequestException", &message);
+    if let Ok(allowed) = HeaderValue::from_str(allowed) {
+        answer.headers_mut().insert(http::header::ALLOW, allowed);
+    }
+    answer
+}
+
+/// Shows a page to whoever reads; of the answer to HEAD the server leaves the body out.
+fn page(method: &Method, show: impl FnOnce() -> Response<Vec<u8>>) -> Response<Vec<u8>> {
+    if matches!(*method, Method::GET | Method::HEAD) { show() } else { method_not_allowed("GET, HEAD") }
 }
 
 /// Says what is wrong with a request.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::{Request, header};
@@ -262,8 +263,8 @@ fn serve(listener: Listener, metrics: &CostMetrics) {
     };
     let shown = metrics.clone();
     let routes = http::routes(admin::process_routes(move || shown.render()));
-    let errors = metrics.accept_errors.clone();
-    let server = Server::new(lifecycle.clone(), errors, MAX_HTTP_CONNECTIONS, HEAD_TIMEOUT);
+    let counters = (metrics.accept_errors.clone(), metrics.http.clone(), Arc::default());
+    let server = Server::new(lifecycle.clone(), counters, MAX_HTTP_CONNECTIONS, HEAD_TIMEOUT);
     lifecycle.spawn(server.serve(port, routes));
 }
 

@@ -49,6 +49,7 @@ pub mod node;
 mod outbox;
 mod peers;
 mod probe;
+mod refusals;
 mod registry;
 pub mod route;
 mod shard;

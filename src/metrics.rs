@@ -3,6 +3,7 @@
 //! Only this file spells a metric name. Labels are closed sets: route keys come from the table, never from a client. Gauges
 //! are moved by guards or by the one owner of what they count; hot loops add once a batch.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -13,16 +14,19 @@ use prometheus::{
 use tokio::runtime::RuntimeMetrics;
 
 use crate::close::Close;
+use crate::refusals::Refusals;
 use crate::trace::Tracer;
 
+pub(crate) use self::http::HttpMetrics;
 pub(crate) use self::labels::{
-    CostFault, DropReason, LagStage, ProxyRefusal, PublishOutcome, Reconciled, Recovery, RedisRefusal,
-    Refusal, RouteOutcome,
+    CostFault, CutCause, DropReason, HttpState, LagStage, ProxyRefusal, PublishOutcome, Reconciled, Recovery,
+    RedisRefusal, Refusal, RequestRefusal, RouteOutcome,
 };
 #[cfg(feature = "otlp")]
 pub(crate) use self::spans::{SpanCounters, SpanDropReason};
 
 pub mod deletion_cost;
+pub mod http;
 mod labels;
 mod memory;
 pub mod spans;
@@ -45,6 +49,9 @@ macro_rules! metrics {
             reading: Mutex<()>,
             /// Spans of what is measured here, where they are exported.
             pub(crate) tracer: Tracer,
+            /// Writes what is refused into the log.
+            pub(crate) refusals: Arc<Refusals>,
+            pub(crate) http: HttpMetrics,
             $($(#[doc = $help])+ pub(crate) $field: $kind,)+
         }
 
@@ -55,7 +62,15 @@ macro_rules! metrics {
                     let $field = metrics!(@make $kind $name help $(, [$($label),*])? $(; $buckets)?);
                     registry.register(Box::new($field.clone()))?;
                 )+
-                Ok(Self { registry, reading: Mutex::new(()), tracer: Tracer::default(), $($field,)+ })
+                let http = HttpMetrics::register(&registry)?;
+                Ok(Self {
+                    registry,
+                    reading: Mutex::new(()),
+                    tracer: Tracer::default(),
+                    refusals: Arc::default(),
+                    http,
+                    $($field,)+
+                })
             }
         }
 

@@ -205,8 +205,9 @@ impl Node {
 
     /// What serves a port. Each has its own bound on connections: strangers on the public one must not keep probes out of the other.
     fn server(&self, limits: &Limits) -> Server {
-        let errors = self.metrics.accept_errors.clone();
-        Server::new(self.lifecycle.clone(), errors, limits.max_http_connections, limits.handshake_timeout)
+        let metrics = &self.metrics;
+        let counters = (metrics.accept_errors.clone(), metrics.http.clone(), Arc::clone(&metrics.refusals));
+        Server::new(self.lifecycle.clone(), counters, limits.max_http_connections, limits.handshake_timeout)
     }
 
     fn port(&self, listener: Listener, name: &str, first: First, stop: CancellationToken) -> Port {

@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["peers", "drain"],
     &["admission", "connection", "hub", "inbox"],
     &["gateway", "listing", "outbox", "broker", "registry", "sigv4", "store"],
-    &["config", "lifecycle", "metrics", "probe", "trace"],
+    &["config", "lifecycle", "metrics", "probe", "refusals", "trace"],
     &["route", "expression", "close", "codec", "id"],
 ];
 
@@ -151,7 +151,8 @@ fn readme_lists_the_metrics_there_are() {
     use gatecast::metrics;
     assert_eq!(
         table(&read("README.md"), "### Metrics"),
-        set([metrics::NAMES, metrics::spans::NAMES, metrics::deletion_cost::NAMES].concat())
+        set([metrics::NAMES, metrics::http::NAMES, metrics::spans::NAMES, metrics::deletion_cost::NAMES]
+            .concat())
     );
 }
 

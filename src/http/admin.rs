@@ -39,7 +39,8 @@ pub(crate) fn routes(
 ) -> impl Filter<Extract = (Response<Vec<u8>>,), Error = warp::Rejection> + Clone + use<> {
     let page = |name: &'static str, show: fn(&Admin) -> Response<Vec<u8>>| {
         let admin = admin.clone();
-        warp::get().and(warp::path(name)).and(warp::path::end()).map(move || show(&admin))
+        let path = warp::path(name).and(warp::path::end());
+        path.and(warp::method()).map(move |method| super::page(&method, || show(&admin)))
     };
     let metrics = Arc::clone(&admin.metrics);
     let process = process_routes(move || metrics.render());
@@ -53,9 +54,11 @@ pub(crate) fn routes(
 pub(crate) fn process_routes(
     render: impl Fn() -> Result<Vec<u8>, prometheus::Error> + Clone + Send,
 ) -> impl Filter<Extract = (Response<Vec<u8>>,), Error = warp::Rejection> + Clone {
-    let page = |name: &'static str| warp::get().and(warp::path(name)).and(warp::path::end());
-    let live = page("live").map(|| json_reply(StatusCode::OK, br#"{"status":"live"}"#.to_vec()));
-    page("metrics").map(move || metrics_page(render())).or(live).unify()
+    let page = |name: &'static str| warp::path(name).and(warp::path::end()).and(warp::method());
+    let live = page("live")
+        .map(|method| super::page(&method, || json_reply(StatusCode::OK, br#"{"status":"live"}"#.to_vec())));
+    let metrics = page("metrics").map(move |method| super::page(&method, || metrics_page(render())));
+    metrics.or(live).unify()
 }
 
 fn metrics_page(rendered: Result<Vec<u8>, prometheus::Error>) -> Response<Vec<u8>> {

@@ -1,4 +1,5 @@
-//! The WebSocket handshake (RFC 6455 §4.2), with the statuses of the contract, and the hand-over of the socket.
+//! The way in for clients: who is let in and what the others are told, with the statuses of the contract, and the hand-over of
+//! the socket.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -6,22 +7,17 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{
-    CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
-};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use hyper::upgrade::OnUpgrade;
+use http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use mio::net::TcpStream;
 use parking_lot::Mutex;
-use sha1::{Digest as _, Sha1};
 use warp::Filter;
 use warp::path::FullPath;
 
 use super::handshake::{self, Head};
 use super::proxies::Proxies;
+use super::upgrade::{self, Fault};
 use super::{Caller, error_reply};
 use crate::admission::{Admission, Refused};
 use crate::connection::NewSocket;
@@ -29,9 +25,7 @@ use crate::hub::Hub;
 use crate::id::ConnectionId;
 use crate::inbox::JoinOutcome;
 use crate::metrics::Refusal;
-
-/// RFC 6455 §1.3.
-const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+use crate::refusals::Told;
 
 /// Seconds after which a client that found no room should try again: drawn for each, lest all come back at once.
 const RETRY_SECONDS: RangeInclusive<u64> = 1..=5;
@@ -61,9 +55,15 @@ struct Handshake {
     path: String,
     headers: HeaderMap,
     client: IpAddr,
-    /// Whether HTTP lets the connection go after the answer.
-    upgradable: bool,
+    version: Version,
     heir: Heir,
+}
+
+/// Why a client is not let in.
+enum No {
+    /// What it sent is no handshake.
+    Handshake(Fault),
+    Refused(Refused),
 }
 
 /// The last resort of the public port: whatever is not the management API wants to connect, or is refused.
@@ -74,10 +74,9 @@ pub(crate) fn routes(
         .and(warp::path::full())
         .and(warp::header::headers_cloned())
         .and(warp::ext::get::<Caller>())
-        .and(warp::ext::optional::<OnUpgrade>())
-        .map(|method, path: FullPath, headers, Caller { peer, heir }, upgrade: Option<_>| {
+        .map(|method, path: FullPath, headers, Caller { peer, version, heir }| {
             let (path, client) = (path.as_str().to_owned(), peer.ip().to_canonical());
-            Handshake { method, path, headers, client, upgradable: upgrade.is_some(), heir }
+            Handshake { method, path, headers, client, version, heir }
         })
         .then(move |mut handshake| {
             let connect = Arc::clone(&connect);
@@ -95,8 +94,8 @@ impl Connect {
         stream: TcpStream,
     ) -> Option<(TcpStream, Response<Vec<u8>>)> {
         let (path, headers, client) = (head.path, head.headers, peer.ip().to_canonical());
-        let (method, heir) = (Method::GET, Heir::default());
-        let mut handshake = Handshake { method, path, headers, client, upgradable: true, heir };
+        let (method, version, heir) = (Method::GET, Version::HTTP_11, Heir::default());
+        let mut handshake = Handshake { method, path, headers, client, version, heir };
         let answer = self.answer(&mut handshake).await;
         // After either answer there is no more HTTP.
         let is_last = answer.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -125,16 +124,15 @@ impl Connect {
         let metrics = &self.admission.metrics;
         // A client is nobody who may decide that it is sampled.
         let trace = metrics.tracer.request(None);
-        let greeted = self.admission.greet(handshake.client);
-        let admitted = match greeted.and_then(|()| self.check(handshake)) {
-            Ok(accept) => self.admit(handshake, accept).await,
-            Err(refused) => Err(refused),
-        };
-        let answer = match admitted {
-            Ok(answer) => answer,
-            Err(refused) => {
-                metrics.count_refusal(refused.refusal);
-                refuse(&refused)
+        let answer = match self.check(handshake) {
+            Ok(accept) => match self.admit(handshake, accept).await {
+                Ok(answer) => answer,
+                Err(refused) => self.refuse(handshake, &refused),
+            },
+            Err(No::Refused(refused)) => self.refuse(handshake, &refused),
+            Err(No::Handshake(fault)) => {
+                self.count(handshake, Refusal::Malformed, fault.message());
+                fault.answer()
             }
         };
         metrics.handshake_duration.observe(began.elapsed().as_secs_f64());
@@ -144,26 +142,38 @@ impl Connect {
         answer
     }
 
-    /// Checks what needs no state; returns the accept key.
-    fn check(&self, handshake: &Handshake) -> Result<HeaderValue, Refused> {
-        let Handshake { method, path, headers, upgradable, .. } = handshake;
+    /// Checks what needs no place; returns the accept key.
+    fn check(&self, handshake: &Handshake) -> Result<HeaderValue, No> {
+        let Handshake { method, path, version, headers, client, .. } = handshake;
+        self.admission.greet(*client).map_err(No::Refused)?;
         let mut segments = path.split('/').filter(|segment| !segment.is_empty());
         if (segments.next(), segments.next()) != (Some(&*self.stage), None) {
-            return Err(Refused { status: StatusCode::FORBIDDEN, refusal: Refusal::Path });
+            return Err(No::Refused(Refused { status: StatusCode::FORBIDDEN, refusal: Refusal::Path }));
         }
-        let upgrades =
-            has_token(headers, &CONNECTION, "upgrade") && has_token(headers, &UPGRADE, "websocket");
-        let version = headers.get(SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes);
-        if *method != Method::GET || !upgrades || version != Some(b"13") {
-            return Err(Refused { status: StatusCode::UPGRADE_REQUIRED, refusal: Refusal::Malformed });
+        upgrade::accept(method, *version, headers).map_err(No::Handshake)
+    }
+
+    fn count(&self, handshake: &Handshake, refusal: Refusal, message: &str) {
+        let metrics = &self.admission.metrics;
+        metrics.count_refusal(refusal);
+        let (what, cause, address) = ("handshake", refusal.label(), handshake.client);
+        metrics.refusals.tell(Told { what, cause, address, conn: None, message });
+    }
+
+    /// Answers a client that is not let in, so that it knows what to do.
+    fn refuse(&self, handshake: &Handshake, refused: &Refused) -> Response<Vec<u8>> {
+        let (error_type, message) = told(refused);
+        self.count(handshake, refused.refusal, message);
+        let mut answer = error_reply(refused.status, error_type, message);
+        let headers = answer.headers_mut();
+        if refused.is_for_address() {
+            // Nothing is kept of it, which makes a flood cheap.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let malformed = || Refused { status: StatusCode::BAD_REQUEST, refusal: Refusal::Malformed };
-        let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
-        if STANDARD.decode(key).map(|nonce| nonce.len()) != Ok(16) || !upgradable {
-            return Err(malformed());
+        if refused.is_for_address() || refused.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, rand::random_range(RETRY_SECONDS).into());
         }
-        let accept = STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize());
-        HeaderValue::from_str(&accept).map_err(|_| malformed())
+        answer
     }
 
     /// Lets the client in; the socket follows once the answer is written.
@@ -207,9 +217,9 @@ fn switching_protocols(accept: HeaderValue) -> Response<Vec<u8>> {
     answer
 }
 
-/// Answers a handshake that is not let in, so that its client knows what to do.
-fn refuse(refused: &Refused) -> Response<Vec<u8>> {
-    let (error_type, message) = match refused.status {
+/// Returns the type of the error and the message that a client is told.
+fn told(refused: &Refused) -> (&'static str, &'static str) {
+    match refused.status {
         _ if refused.refusal == Refusal::AddressRate => {
             ("TooManyRequestsException", "Too many handshakes from your address; try again later")
         }
@@ -217,39 +227,9 @@ fn refuse(refused: &Refused) -> Response<Vec<u8>> {
             "TooManyRequestsException",
             "Too many connections from your address; close some, or try again later",
         ),
-        StatusCode::BAD_REQUEST => ("BadRequestException", "Sec-WebSocket-Key must be 16 bytes in base64"),
         StatusCode::UNAUTHORIZED => ("UnauthorizedException", "Unauthorized"),
-        StatusCode::UPGRADE_REQUIRED => {
-            ("UpgradeRequiredException", "Connect with a WebSocket client, version 13")
-        }
         StatusCode::SERVICE_UNAVAILABLE => ("ServiceUnavailableException", "Service Unavailable"),
         status if status.is_server_error() => ("InternalServerErrorException", "Internal server error"),
         _ => ("ForbiddenException", "Forbidden"),
-    };
-    let mut answer = error_reply(refused.status, error_type, message);
-    let headers = answer.headers_mut();
-    match refused.status {
-        // RFC 6455 §4.2.2, RFC 9110 §15.5.22.
-        StatusCode::UPGRADE_REQUIRED => {
-            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        }
-        _ if refused.is_for_address() => {
-            // Nothing is kept of it, which makes a flood cheap.
-            headers.insert(RETRY_AFTER, rand::random_range(RETRY_SECONDS).into());
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        StatusCode::SERVICE_UNAVAILABLE => {
-            headers.insert(RETRY_AFTER, rand::random_range(RETRY_SECONDS).into());
-        }
-        _ => {}
     }
-    answer
-}
-
-/// Returns whether a header that is a list has a token (RFC 9110 §5.6.1).
-fn has_token(headers: &HeaderMap, name: &http::HeaderName, token: &str) -> bool {
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|one| one.trim().eq_ignore_ascii_case(token))
 }

@@ -7,11 +7,11 @@
 use std::io::{self, Read as _, Write as _};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, Uri};
+use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, Uri, Version};
 use mio::net::TcpStream;
 
-use super::manage;
+use super::{manage, request};
 
 /// Longest head that is looked at, in bytes.
 const LOOK_BYTES: usize = 2 << 10;
@@ -40,25 +40,26 @@ pub(super) fn look(stream: &TcpStream) -> Option<Head> {
 
 fn parse(input: &[u8]) -> Option<Head> {
     let mut fields = [httparse::EMPTY_HEADER; LOOK_FIELDS];
-    let mut request = httparse::Request::new(&mut fields);
-    let httparse::Status::Complete(length) = request.parse(input).ok()? else { return None };
-    if (request.method, request.version) != (Some("GET"), Some(1)) {
+    let mut parsed = httparse::Request::new(&mut fields);
+    let httparse::Status::Complete(length) = parsed.parse(input).ok()? else { return None };
+    if (parsed.method, parsed.version) != (Some("GET"), Some(1)) {
         return None;
     }
     // One piece of memory for all values.
     let values = Bytes::copy_from_slice(input.get(..length)?);
-    let mut headers = HeaderMap::with_capacity(request.headers.len());
-    for field in request.headers {
+    let mut headers = HeaderMap::with_capacity(parsed.headers.len());
+    for field in parsed.headers {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
         let from = field.value.as_ptr().addr() - input.as_ptr().addr();
         let value = values.slice(from..from + field.value.len());
         headers.append(name, HeaderValue::from_maybe_shared(value).ok()?);
     }
-    let has_body = headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
-    if has_body || !headers.contains_key(UPGRADE) {
+    let has_more = [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT].iter().any(|name| headers.contains_key(name));
+    if has_more || !headers.contains_key(UPGRADE) {
         return None;
     }
-    let uri: Uri = request.path?.parse().ok()?;
+    let mut uri: Uri = parsed.path?.parse().ok()?;
+    request::normalize(&mut uri, Version::HTTP_11, &mut headers).ok()?;
     if manage::is_path(uri.path()) {
         return None;
     }
@@ -129,6 +130,9 @@ mod tests {
             ("Host: gate", "Transfer-Encoding: chunked"),
             ("Host: ", "Ho st: "),
             ("gate", "ga\0te"),
+            ("Host: gate", "X: y"),
+            ("Host: gate", "Host: gate\r\nHost: gate"),
+            ("Host: gate", "Expect: 100-continue"),
             ("/beta", "beta"),
             ("token=", "token=<"),
             ("Upgrade: ", &many),

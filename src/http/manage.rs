@@ -17,7 +17,7 @@ use warp::path::FullPath;
 
 use self::path::{Endpoint, Found, Path};
 use super::listing::{self, Lister};
-use super::{bad_request, error_reply, json_reply, unavailable};
+use super::{bad_request, error_reply, json_reply, method_not_allowed, unavailable};
 use crate::broker::{
     Accepted, Broker, Channel, Offset, Publication, PublishError, Receipt, Recipient, is_key,
 };
@@ -162,7 +162,9 @@ impl Manage {
     async fn dispatch(&self, call: &Call) -> (&'static str, Response<Vec<u8>>) {
         let (endpoint, [name, group]) = match call.path.find(&self.stage, call.method.as_str()) {
             Found::Endpoint(endpoint, names) => (endpoint, names),
-            Found::OtherMethod => return ("none", method_not_allowed()),
+            Found::OtherMethod => {
+                return ("none", method_not_allowed(&call.path.methods(&self.stage)));
+            }
             Found::Nothing => return ("none", forbidden()),
         };
         let answer = match &call.body {
@@ -303,10 +305,6 @@ fn gone() -> Response<Vec<u8>> {
 
 fn forbidden() -> Response<Vec<u8>> {
     error_reply(StatusCode::FORBIDDEN, "ForbiddenException", "Forbidden")
-}
-
-fn method_not_allowed() -> Response<Vec<u8>> {
-    error_reply(StatusCode::METHOD_NOT_ALLOWED, "BadRequestException", "Unsupported method")
 }
 
 fn too_large() -> Response<Vec<u8>> {

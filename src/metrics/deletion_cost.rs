@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
-use super::{CostFault, encode};
+use super::{CostFault, HttpMetrics, encode};
 
 const ROUNDS: &str = "gatecast_deletion_cost_rounds_total";
 const PATCHES: &str = "gatecast_deletion_cost_patches_total";
@@ -23,6 +23,7 @@ pub(crate) struct CostMetrics {
     /// Of the admin port; a node's have the same names.
     pub(crate) accepted: IntCounter,
     pub(crate) accept_errors: IntCounter,
+    pub(crate) http: HttpMetrics,
 }
 
 impl CostMetrics {
@@ -31,8 +32,10 @@ impl CostMetrics {
         let faults = Opts::new(FAULTS, "What went wrong in rounds, by kind.");
         let accepted = Opts::new("gatecast_http_connections_accepted_total", "HTTP connections accepted.");
         let accepted = IntCounterVec::new(accepted, &["port"])?;
+        let registry = Registry::new();
         let metrics = Self {
-            registry: Registry::new(),
+            http: HttpMetrics::register(&registry)?,
+            registry,
             rounds: IntCounterVec::new(rounds, &["result"])?,
             faults: IntCounterVec::new(faults, &["kind"])?,
             patches: IntCounter::new(PATCHES, "Costs that were written.")?,

@@ -35,6 +35,49 @@ pub(crate) enum Refusal {
     Draining,
 }
 
+/// Why an HTTP request did not come to a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RequestRefusal {
+    /// Not HTTP/1.1.
+    Malformed,
+    /// A head over its bound.
+    TooLarge,
+    /// Not a path.
+    Target,
+    /// Not exactly one `Host`.
+    Host,
+    /// A `Transfer-Encoding` that is not understood.
+    Coding,
+    /// An `Expect` that is not understood.
+    Expectation,
+    /// As many of its kind are served as may be.
+    Busy,
+}
+
+/// What an HTTP connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HttpState {
+    /// Its request's head has not come whole.
+    Head,
+    /// Its request's body has not come whole.
+    Body,
+    /// Its request waits until one of its kind may be served.
+    Queue,
+    /// Its client has not taken the answer.
+    Answer,
+    /// Nothing, between requests.
+    Idle,
+}
+
+/// Why an HTTP connection was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CutCause {
+    /// Its time was up.
+    Timeout,
+    /// Others waited for its place.
+    Crowded,
+}
+
 /// Why a connection was closed over its PROXY header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProxyRefusal {
@@ -170,7 +213,7 @@ macro_rules! labels {
         impl $kind {
             pub(super) const ALL: &[Self] = &[$(Self::$variant),+];
 
-            pub(super) fn label(self) -> &'static str {
+            pub(crate) fn label(self) -> &'static str {
                 match self { $(Self::$variant => $label),+ }
             }
         }
@@ -185,6 +228,12 @@ labels! {
         Capacity => "capacity", Rate => "rate", AddressRate => "address_rate",
         AddressConnections => "address_connections", Unavailable => "unavailable", Draining => "draining",
     }
+    RequestRefusal {
+        Malformed => "malformed", TooLarge => "too_large", Target => "target", Host => "host",
+        Coding => "coding", Expectation => "expectation", Busy => "busy",
+    }
+    HttpState { Head => "head", Body => "body", Queue => "queue", Answer => "answer", Idle => "idle" }
+    CutCause { Timeout => "timeout", Crowded => "crowded" }
     Reconciled { Written => "written", Removed => "removed" }
     ProxyRefusal { Untrusted => "untrusted", Malformed => "malformed", Incomplete => "incomplete" }
     LagStage { Queue => "queue", Socket => "socket" }

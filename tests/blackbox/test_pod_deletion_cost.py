@@ -466,7 +466,10 @@ def test_its_metrics_are_those_of_the_readme(keep):
     shown = {sample.name for family in families.values() for sample in family.samples}
     assert {name for name in shown if name.startswith("gatecast_deletion_cost_")} == set(listed)
     # Nothing that a node has and that dashboards or alerts would take for one.
-    assert shown - set(listed) == {"gatecast_http_connections_accepted_total", "gatecast_http_accept_errors_total"}
+    assert shown - set(listed) == {
+        "gatecast_http_connections_accepted_total", "gatecast_http_accept_errors_total",
+        "gatecast_http_requests_refused_total", "gatecast_http_connections_cut_total",
+    }
     kinds = {sample.labels["kind"] for sample in families["gatecast_deletion_cost_faults"].samples}
     assert kinds == set(re.search(r": ([a-z_, ]+)", listed["gatecast_deletion_cost_faults_total"])[1].split(", "))
 

@@ -98,11 +98,12 @@ impl Path {
         Some(Self(segments(path).map(decode).collect()))
     }
 
-    /// Looks the path up.
+    /// Looks the path up. What can be got can be asked for with HEAD too.
     pub(super) fn find(&self, stage: &str, method: &str) -> Found<'_> {
         let Some((_, rest)) = self.0.split_first().filter(|(own_stage, _)| *own_stage == stage) else {
             return Found::Nothing;
         };
+        let method = if method == "HEAD" { "GET" } else { method };
         let mut found = Found::Nothing;
         for (known, pattern, endpoint) in ENDPOINTS {
             match opened(pattern, rest) {
@@ -112,6 +113,15 @@ impl Path {
             }
         }
         found
+    }
+}
+
+impl Path {
+    /// Returns the methods that the path has, as `Allow` lists them.
+    pub(super) fn methods(&self, stage: &str) -> String {
+        let known = ["GET", "HEAD", "POST", "PUT", "DELETE"];
+        let has = |method: &&str| matches!(self.find(stage, method), Found::Endpoint(..));
+        known.into_iter().filter(has).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -156,7 +166,9 @@ mod tests {
             let path = Path::parse(path).expect("a path of the management API");
             let expected = Found::Endpoint(Endpoint::Get, ["L0SM9cOFvHcCIhw=", ""]);
             assert_eq!(path.find("prod", "GET"), expected, "{path:?}");
+            assert_eq!(path.find("prod", "HEAD"), expected, "{path:?}");
             assert_eq!(path.find("prod", "PATCH"), Found::OtherMethod);
+            assert_eq!(path.methods("prod"), "GET, HEAD, POST, DELETE");
             assert_eq!(path.find("beta", "GET"), Found::Nothing);
         }
         assert_eq!(Path::parse("/prod"), None);
