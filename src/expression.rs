@@ -1,22 +1,27 @@
 //! Expressions over a message: which route it selects, which of its text goes where.
 //!
 //! The forms are those of API Gateway's selection expressions ("WebSocket selection expressions in API Gateway",
-//! apigateway-websocket-api-selection-expressions): `$request.body.a.b`, `${request.body.a}/${request.body.b}`, a constant,
-//! `\$literal`; and `context.*` in the same places. Values are cut out of the body as they stand there, never re-encoded.
+//! apigateway-websocket-api-selection-expressions): `$request.body.a.b` and other paths (`path.rs`),
+//! `${request.body.a}/${request.body.b}`, a constant, `\$literal`; and `context.*` in the same places. Values are cut out of the body as they stand there, never re-encoded.
 
 use std::borrow::Cow;
 
 use self::json::{Fault, Json};
+use self::path::{Found, Path};
 
 mod json;
+mod path;
 
 pub use self::json::DEPTH_MAX;
 
+/// Longest expression, in bytes: with the length of a message it bounds the work of evaluating.
+const LENGTH_MAX: usize = 1_024;
+
 /// A parsed expression.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Expression(Form);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Form {
     /// One variable and nothing else: may be missing.
     Variable(Variable),
@@ -24,23 +29,19 @@ enum Form {
     Composite(Vec<Part>),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Part {
     Literal(String),
     Variable(Variable),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Variable {
-    /// The value at a path of the body; the empty path is the body as typed.
-    Body(Vec<Step>),
+    /// The body as typed.
+    Whole,
+    /// What is at a path of the body.
+    Body(Path),
     Context(ContextKey),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
-    Key(String),
-    Index(usize),
 }
 
 /// What an expression can tell of the connection and the request.
@@ -73,9 +74,14 @@ pub enum ExpressionError {
         "unknown variable {0:?}; write request.body, request.body.PATH, context.connectionId, context.requestId, context.stage or context.identity.sourceIp"
     )]
     UnknownVariable(String),
-    /// A path that is more than keys and indexes.
-    #[error("path {0:?} is not of the form a.b[0]['c']")]
+    /// A path that is none of the known forms.
+    #[error(
+        "path {0:?} is of no known form; write names and positions (.a.b[0]['c'][-1]), or what finds several: [*], ..a, [0:2], ['a','b'], [?(@.a == 'x')]"
+    )]
     Path(String),
+    /// Longer than [`LENGTH_MAX`].
+    #[error("longer than {LENGTH_MAX} bytes")]
+    TooLong,
 }
 
 /// A message's body; knows whether it is JSON. It is taken apart once, whatever is asked of it.
@@ -115,12 +121,18 @@ impl Expression {
     /// # Errors
     /// What is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, ExpressionError> {
+        if text.len() > LENGTH_MAX {
+            return Err(ExpressionError::TooLong);
+        }
         if let Some(literal) = text.strip_prefix('\\') {
             return Ok(Self(Form::Composite(vec![Part::Literal(literal.to_owned())])));
         }
         let bare = text.strip_prefix('$').unwrap_or(text);
         if ["request.", "context."].iter().any(|root| bare.starts_with(root)) {
-            return Variable::parse(bare).map(|variable| Self(Form::Variable(variable)));
+            return match Variable::parse(bare)? {
+                (variable, "") => Ok(Self(Form::Variable(variable))),
+                _ => Err(ExpressionError::Path(bare.to_owned())),
+            };
         }
         if text.starts_with('$') && !text.starts_with("${") {
             return Err(ExpressionError::UnknownVariable(text.to_owned()));
@@ -142,7 +154,7 @@ impl Expression {
     /// Returns whether this is `$request.body`: the message as it came.
     #[must_use]
     pub fn is_whole_body(&self) -> bool {
-        matches!(&self.0, Form::Variable(Variable::Body(path)) if path.is_empty())
+        self.0 == Form::Variable(Variable::Whole)
     }
 
     fn evaluate<'a>(
@@ -174,21 +186,32 @@ impl Part {
 }
 
 impl Variable {
-    fn parse(text: &str) -> Result<Self, ExpressionError> {
+    /// Reads a variable at the beginning of a text; returns what is behind it.
+    fn parse(text: &str) -> Result<(Self, &str), ExpressionError> {
         let unknown = || ExpressionError::UnknownVariable(text.to_owned());
-        match text {
-            "request.body" => return Ok(Self::Body(Vec::new())),
-            "context.connectionId" => return Ok(Self::Context(ContextKey::ConnectionId)),
-            "context.requestId" => return Ok(Self::Context(ContextKey::RequestId)),
-            "context.stage" => return Ok(Self::Context(ContextKey::Stage)),
-            "context.identity.sourceIp" => return Ok(Self::Context(ContextKey::SourceIp)),
-            _ => {}
+        let known = [
+            ("context.connectionId", ContextKey::ConnectionId),
+            ("context.requestId", ContextKey::RequestId),
+            ("context.stage", ContextKey::Stage),
+            ("context.identity.sourceIp", ContextKey::SourceIp),
+        ];
+        let (variable, rest) = match text.strip_prefix("request.body") {
+            Some(path) if path.starts_with(['.', '[']) => {
+                let (path, rest) = path::path(path).ok_or_else(|| ExpressionError::Path(text.to_owned()))?;
+                (Self::Body(path), rest)
+            }
+            Some(rest) => (Self::Whole, rest),
+            None => {
+                let read = |(name, key)| text.strip_prefix(name).map(|rest| (Self::Context(key), rest));
+                known.into_iter().find_map(read).ok_or_else(unknown)?
+            }
+        };
+        // A name goes on, or its end is where the expression has it.
+        if rest.is_empty() || rest.starts_with('}') || matches!(variable, Self::Body(_)) {
+            Ok((variable, rest))
+        } else {
+            Err(unknown())
         }
-        let path = text.strip_prefix("request.body").ok_or_else(unknown)?;
-        if !path.starts_with(['.', '[']) {
-            return Err(unknown());
-        }
-        parse_path(path).map(Self::Body).ok_or_else(|| ExpressionError::Path(text.to_owned()))
     }
 
     fn value<'a>(
@@ -199,23 +222,14 @@ impl Variable {
     ) -> Option<Cow<'a, str>> {
         match self {
             Self::Context(key) => Some(context.get(*key)),
+            Self::Whole => Some(Cow::Borrowed(body.text)),
             Self::Body(path) => {
-                if path.is_empty() {
-                    return Some(Cow::Borrowed(body.text));
-                }
                 let json = body.json.as_ref().ok()?;
-                let found = path.iter().try_fold(0, |at, step| step.descend(json, at))?;
-                stringify(json, found, arrays)
+                match path.find(json)? {
+                    Found::One(at) => stringify(json, at, arrays),
+                    Found::Many(found) => list(json, &mut found.into_iter(), arrays).map(Cow::Owned),
+                }
             }
-        }
-    }
-}
-
-impl Step {
-    fn descend(&self, json: &Json<'_>, at: usize) -> Option<usize> {
-        match self {
-            Self::Key(key) => json.member(at, key),
-            Self::Index(index) => json.element(at, *index),
         }
     }
 }
@@ -224,28 +238,46 @@ fn stringify<'a>(json: &Json<'a>, at: usize, arrays: Arrays) -> Option<Cow<'a, s
     match json.kind(at) {
         b'n' => None,
         b'"' => Some(json.string(at)),
-        b'[' if arrays == Arrays::Listed => {
-            let mut text = String::new();
-            list(json, at, &mut text);
-            Some(Cow::Owned(text))
-        }
+        b'[' if arrays == Arrays::Listed => list(json, &mut json.elements(at), arrays).map(Cow::Owned),
         _ => Some(Cow::Borrowed(json.text(at))),
     }
 }
 
-/// Writes an array as a route key has it: no deeper than [`DEPTH_MAX`] levels, since there is no JSON that is.
-fn list(json: &Json<'_>, array: usize, text: &mut String) {
-    let mut separator = "[";
-    for at in json.elements(array) {
-        text.push_str(separator);
-        match json.kind(at) {
-            b'[' => list(json, at, text),
-            b'"' => text.push_str(&json.string(at)),
+/// Makes a list of values. `None` if it is more than twice as long as the whole message, which takes values that hold each
+/// other, 128 deep.
+fn list(json: &Json<'_>, values: &mut dyn Iterator<Item = usize>, arrays: Arrays) -> Option<String> {
+    let longest = 2 * json.text(0).len();
+    let mut text = String::from("[");
+    write_list(json, values, arrays, longest, &mut text);
+    (text.len() <= longest).then_some(text)
+}
+
+/// Writes the values of a list and its end. Calls itself [`DEPTH_MAX`] times at most, since no JSON is deeper.
+fn write_list(
+    json: &Json<'_>,
+    values: &mut dyn Iterator<Item = usize>,
+    arrays: Arrays,
+    longest: usize,
+    text: &mut String,
+) {
+    let separator = if arrays == Arrays::Listed { ", " } else { "," };
+    for (index, at) in values.enumerate() {
+        if text.len() > longest {
+            return;
+        }
+        if index > 0 {
+            text.push_str(separator);
+        }
+        match (json.kind(at), arrays) {
+            (b'[', Arrays::Listed) => {
+                text.push('[');
+                write_list(json, &mut json.elements(at), arrays, longest, text);
+            }
+            (b'"', Arrays::Listed) => text.push_str(&json.string(at)),
             _ => text.push_str(json.text(at)),
         }
-        separator = ", ";
     }
-    text.push_str(if separator == "[" { "[]" } else { "]" });
+    text.push(']');
 }
 
 fn parse_composite(text: &str) -> Result<Vec<Part>, ExpressionError> {
@@ -255,42 +287,17 @@ fn parse_composite(text: &str) -> Result<Vec<Part>, ExpressionError> {
         if !literal.is_empty() {
             parts.push(Part::Literal(literal.to_owned()));
         }
-        let (variable, after) = after.split_once('}').ok_or(ExpressionError::Unclosed)?;
-        parts.push(Part::Variable(Variable::parse(variable)?));
-        rest = after;
+        if !after.contains('}') {
+            return Err(ExpressionError::Unclosed);
+        }
+        let (variable, behind) = Variable::parse(after)?;
+        parts.push(Part::Variable(variable));
+        rest = behind.strip_prefix('}').ok_or_else(|| ExpressionError::Path(after.to_owned()))?;
     }
     if !rest.is_empty() || parts.is_empty() {
         parts.push(Part::Literal(rest.to_owned()));
     }
     Ok(parts)
-}
-
-/// Parses `.a.b[0]['c']`.
-fn parse_path(path: &str) -> Option<Vec<Step>> {
-    let mut steps = Vec::new();
-    let mut rest = path;
-    while !rest.is_empty() {
-        if let Some(after) = rest.strip_prefix('.') {
-            let end = after.find(['.', '[']).unwrap_or(after.len());
-            let (key, tail) = after.split_at_checked(end)?;
-            let plain = key.chars().all(|char| char.is_alphanumeric() || matches!(char, '_' | '-'));
-            if key.is_empty() || !plain {
-                return None;
-            }
-            steps.push(Step::Key(key.to_owned()));
-            rest = tail;
-        } else {
-            let (inside, tail) = rest.strip_prefix('[')?.split_once(']')?;
-            let quoted =
-                ['\'', '"'].iter().find_map(|quote| inside.strip_prefix(*quote)?.strip_suffix(*quote));
-            steps.push(match quoted {
-                Some(key) => Step::Key(key.to_owned()),
-                None => Step::Index(inside.parse().ok()?),
-            });
-            rest = tail;
-        }
-    }
-    Some(steps)
 }
 
 #[cfg(test)]
@@ -390,6 +397,71 @@ mod tests {
         assert_eq!(select("$request.body.action", body).as_deref(), Some("x"));
     }
 
+    /// Of RFC 9535 and of the API Gateway documentation's forms.
+    #[test]
+    fn paths_that_find_several_give_a_list() {
+        let body = r#"{"action":"x","list":["a","b","c", 4],"items":[{"k":"one","n":1},{"k":"two","n":2.0,"on":true},
+            {"k":"t\u0068ree","n":30, "in":{"k":"deep"}}],"k":"top"}"#;
+        for (path, selected, rendered) in [
+            ("list[-1]", "4", "4"),
+            ("list[-4]", "a", "a"),
+            ("['list'][ 1 ]", "b", "b"),
+            ("list[*]", "[a, b, c, 4]", r#"["a","b","c",4]"#),
+            ("list.*", "[a, b, c, 4]", r#"["a","b","c",4]"#),
+            ("list[0:2]", "[a, b]", r#"["a","b"]"#),
+            ("list[-2:]", "[c, 4]", r#"["c",4]"#),
+            ("list[:-3]", "[a]", r#"["a"]"#),
+            ("list[::-1]", "[4, c, b, a]", r#"[4,"c","b","a"]"#),
+            ("list[3:0:-2]", "[4, b]", r#"[4,"b"]"#),
+            ("list[::9223372036854775807]", "[a]", r#"["a"]"#),
+            ("list[0, 2]", "[a, c]", r#"["a","c"]"#),
+            ("list[0, 0]", "[a]", r#"["a"]"#),
+            ("['action', \"k\"]", "[x, top]", r#"["x","top"]"#),
+            ("items[*].k", "[one, two, three]", r#"["one","two","t\u0068ree"]"#),
+            (".k", "[top, one, two, three, deep]", r#"["top","one","two","t\u0068ree","deep"]"#),
+            (".in..k", "[deep]", r#"["deep"]"#),
+            (".[0].k", "[one]", r#"["one"]"#),
+            ("items[?(@.n == 2)].k", "[two]", r#"["two"]"#),
+            ("items[?@.k == 'three'].n", "[30]", "[30]"),
+            ("items[?@.n > 1 && @.n <= 30].n", "[2.0, 30]", "[2.0,30]"),
+            ("items[?@.n < 2 || @.on].k", "[one, two]", r#"["one","two"]"#),
+            ("items[?!@.on && !(@.n >= 30)].k", "[one]", r#"["one"]"#),
+            ("items[?@.on != true].n", "[1, 30]", "[1,30]"),
+            ("items[?@.in.k == @['in'].k && @.in].n", "[30]", "[30]"),
+            ("list[?@ > 'a'][0:9]", "", ""),
+            ("list[?@ > 'a']", "[b, c]", r#"["b","c"]"#),
+            ("list[?@ == 4.0]", "[4]", "[4]"),
+            (".*[?@ == '}']", "", ""),
+            ("list[-5]", "", ""),
+            ("list[::0]", "", ""),
+            ("missing[*]", "", ""),
+            ("action[*]", "", ""),
+        ] {
+            let dot = if path.starts_with('[') { "" } else { "." };
+            let expression = format!("$request.body{dot}{path}");
+            let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+            assert_eq!(select(&expression, body), some(selected), "{expression}");
+            assert_eq!(render(&expression, body), some(rendered), "{expression}");
+            let composite = format!("<${{request.body{dot}{path}}}>");
+            assert_eq!(render(&composite, body), Some(format!("<{rendered}>")), "{composite}");
+        }
+    }
+
+    /// Whatever finds the same again and again elsewhere: here each value once, so nothing grows.
+    #[test]
+    fn what_a_path_finds_is_found_once() {
+        let nested = r#"{"a":[{"a":[{"a":[1,2]}]}]}"#;
+        assert_eq!(render("$request.body..*..*..a[*]..*", nested).as_deref(), Some("[[1,2],1,2]"));
+        assert_eq!(render("$request.body..a..a[1]", nested).as_deref(), Some("[2]"));
+        let levels = DEPTH_MAX / 2;
+        let body =
+            format!("{}{}{}", r#"{"a":["#.repeat(levels), "1,".repeat(10_000) + "1", "]}".repeat(levels));
+        let all = format!("$request.body{}", "..*".repeat(40));
+        assert_eq!(render(&all, &body), None, "each of the levels with all that is inside");
+        let leaves = format!("$request.body{}[?@ == 1]", "..*".repeat(40));
+        assert_eq!(render(&leaves, &body).map(|found| found.len()), Some(2 * 10_001 + 1));
+    }
+
     #[test]
     fn lists_are_written_at_every_level() {
         let body = r#"{"a":[1, [], [ "x", [null, {"b" : 2}]]]}"#;
@@ -409,13 +481,51 @@ mod tests {
     #[test]
     fn faults_say_what_is_wrong() {
         assert_eq!(Expression::parse("${request.body.a"), Err(ExpressionError::Unclosed));
-        for text in ["$request.header.x", "$body.action", "${action}", "$request.bodyaction"] {
+        for text in [
+            "$request.header.x",
+            "$body.action",
+            "${action}",
+            "$request.bodyaction",
+            "$context.stages",
+            "${context.stage.x}",
+            "${request.body action}",
+        ] {
             let error = Expression::parse(text).expect_err(text);
             assert!(matches!(error, ExpressionError::UnknownVariable(_)), "{text}: {error}");
         }
-        for text in ["$request.body..a", "$request.body.a[*]", "$request.body.a[", "$request.body.$.a"] {
+        for text in [
+            "$request.body.",
+            "$request.body...a",
+            "$request.body.a[",
+            "$request.body.a[]",
+            "$request.body.a[1",
+            "$request.body.a['b]",
+            "$request.body.a[1 2]",
+            "$request.body.a[1,]",
+            "$request.body.a[1:2:3:4]",
+            "$request.body.a[99999999999999999999]",
+            "$request.body.a[b]",
+            "$request.body.$.a",
+            "$request.body.a b",
+            "$request.body.a}",
+            "$request.body[?]",
+            "$request.body[?(@.a]",
+            "$request.body[?@.a ==]",
+            "$request.body[?1]",
+            "$request.body[?@..a == 1]",
+            "$request.body[?@.a == $.b]",
+            "$request.body[?length(@.a) > 1]",
+            "$request.body[?@.a == 1e999]",
+            "${request.body.a b}",
+            "${request.body['}",
+        ] {
             let error = Expression::parse(text).expect_err(text);
             assert!(matches!(error, ExpressionError::Path(_)), "{text}: {error}");
         }
+        let deep = format!("$request.body[?{}@.a{}]", "(".repeat(400), ")".repeat(400));
+        assert!(matches!(Expression::parse(&deep), Err(ExpressionError::Path(_))));
+        let negated = format!("$request.body[?{}@.a]", "!".repeat(900));
+        assert!(matches!(Expression::parse(&negated), Err(ExpressionError::Path(_))));
+        assert_eq!(Expression::parse(&"x".repeat(LENGTH_MAX + 1)), Err(ExpressionError::TooLong));
     }
 }

@@ -24,7 +24,7 @@ pub struct Route {
 }
 
 /// What a route does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Integration {
     /// Nothing.
     Mock,

@@ -56,9 +56,13 @@ pub(super) fn read<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> C
 fn stage<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> String {
     let place = reader.place(document, "stage");
     let stage = reader.setting(document, "stage", "beta".to_owned());
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'$');
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if stage.is_empty() || stage.len() > 128 || !stage.bytes().all(plain) {
-        let message = "a stage's name has 1 to 128 letters, digits, - and _";
+        let message = if stage == "$default" {
+            "the stage $default is one of HTTP APIs; a WebSocket API's is part of every path: write a name such as \"prod\""
+        } else {
+            "a stage's name has 1 to 128 letters, digits, - and _"
+        };
         reader.fault(place, "stage".to_owned(), message);
     }
     stage

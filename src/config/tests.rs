@@ -306,3 +306,28 @@ fn spans_go_to_a_collector_that_is_one() {
         assert!(faults[0].contains(expected), "{faults:?}");
     }
 }
+
+#[test]
+fn text_that_nests_without_end_is_a_fault() {
+    let deep = 100_000;
+    for text in [
+        format!("routes = {}{}", "[".repeat(deep), "]".repeat(deep)),
+        format!("routes = {}1{}", "{a=".repeat(deep), "}".repeat(deep)),
+        format!("routes.{}a = 1", "a.".repeat(deep)),
+        format!("[routes.{}a]\nintegration = \"mock\"", "a.".repeat(deep)),
+        format!("[[routes.{}a]]\nintegration = \"mock\"", "a.".repeat(deep)),
+        format!("[routes.a]\n{}a = 1", "integration.".repeat(deep)),
+    ] {
+        load(&text, &[]).expect_err("a fault");
+    }
+}
+
+#[test]
+fn a_stage_is_part_of_the_path() {
+    let faults = load("stage = \"$default\"\n", &[]).expect_err("a fault");
+    assert!(
+        faults[0].starts_with("gatecast.toml:1: stage: ") && faults[0].contains("\"prod\""),
+        "{faults:?}"
+    );
+    load("stage = \"Prod-2_x\"\n", &[]).expect("valid");
+}

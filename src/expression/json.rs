@@ -4,6 +4,7 @@
 //! proportion to its length. Values stay the text that was typed.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// Most levels of arrays and objects, one inside the other. As `serde_json` and most parsers in back ends have it: what nests
 /// deeper could not be read there either.
@@ -81,14 +82,25 @@ impl<'a> Json<'a> {
         found
     }
 
-    /// Returns an element of an array.
-    pub(super) fn element(&self, at: usize, index: usize) -> Option<usize> {
-        self.elements(at).nth(index)
-    }
-
     /// Returns the elements of an array; of anything else none.
     pub(super) fn elements(&self, at: usize) -> impl Iterator<Item = usize> {
         self.children(if self.kind(at) == b'[' { at } else { usize::MAX })
+    }
+
+    /// Returns the elements of an array, or the values of an object's members.
+    pub(super) fn values(&self, at: usize) -> impl Iterator<Item = usize> {
+        let step = if self.kind(at) == b'{' { 2 } else { 1 };
+        self.children(at).skip(step - 1).step_by(step)
+    }
+
+    /// Returns a value and all that is inside of it, names of members too.
+    pub(super) fn inside_of(&self, at: usize) -> Range<usize> {
+        at..self.nodes.get(at).map_or(at, |node| node.after as usize)
+    }
+
+    /// Counts values, and the names of members.
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
     }
 
     /// Returns the text of a string value.
@@ -124,7 +136,7 @@ fn is_named(typed: &str, name: &str) -> bool {
 
 /// Replaces the escapes of a string by what they stand for. Half of a surrogate pair, which JSON's grammar has (RFC 8259 §8.2)
 /// and UTF-8 has not, becomes U+FFFD, as browsers send it.
-fn unescape(typed: &str) -> Cow<'_, str> {
+pub(super) fn unescape(typed: &str) -> Cow<'_, str> {
     if !typed.contains('\\') {
         return Cow::Borrowed(typed);
     }

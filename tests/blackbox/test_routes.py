@@ -106,10 +106,19 @@ EVERY_FORM = {
     "${request.body.action}": '{"action":"KEY"}',
     "${request.body.service}/${request.body.action}": '{"service":"chat","action":"KEY"}',
     "${request.body.action}-${request.body.missing}": '{"action":"KEY"}',
+    "$request.body.services[-1].action": '{"services":[{"action":"no"},{"action":"KEY"}]}',
+    "$request.body.services[*].action": '{"services":[{"action":"KEY"},{"action":"other"}]}',
+    "$request.body..action": '{"service":{"action":"KEY"}}',
+    "$request.body.actions[0:2]": '{"actions":["KEY","two","three"]}',
+    "${request.body.services[?(@.on == true)].action}!": '{"services":[{"action":"no"},{"action":"KEY","on":true}]}',
     "constant": '{"anything":1}',
     "\\$default": '{"anything":1}',
 }
 KEYS = {
+    "$request.body.services[*].action": "[KEY, other]",
+    "$request.body..action": "[KEY]",
+    "$request.body.actions[0:2]": "[KEY, two]",
+    "${request.body.services[?(@.on == true)].action}!": "[KEY]!",
     "${request.body.service}/${request.body.action}": "chat/KEY",
     "${request.body.action}-${request.body.missing}": "KEY-",
     "constant": "constant",
@@ -121,11 +130,30 @@ KEYS = {
 def test_every_form_of_selection_expression_selects(start, expression):
     key = KEYS.get(expression, "KEY")
     node = start(
-        f"route_selection_expression = '{expression}'\n[routes.\"{key}\"]\nintegration = \"reply\"\nreply = \"yes\"\n"
+        f"route_selection_expression = {json.dumps(expression)}\n[routes.\"{key}\"]\nintegration = \"reply\"\nreply = \"yes\"\n"
         + '[routes.other]\nintegration = "reply"\nreply = "no"\n'
     )
     with node.connect() as client:
         assert ask(client, EVERY_FORM[expression]) == "yes"
+
+
+def test_what_a_path_finds_is_sent_as_json_and_none_is_a_bad_body(start):
+    node = start(
+        """
+        [routes.open]
+        integration = "broadcast"
+        data = "$request.body.items[?(@.open && @.id > 1)]"
+        [routes.names]
+        integration = "reply"
+        reply = "$request.body..name"
+        """
+    )
+    with node.connect() as client:
+        items = '[{"id":1,"open":true}, {"id" : 2,"open":true,"name":"\\u00fc"},{"id":3,"name":"x"}]'
+        assert ask(client, f'{{"action":"open","items":{items}}}') == '[{"id" : 2,"open":true,"name":"\\u00fc"}]'
+        assert ask(client, f'{{"action":"names","items":{items}}}') == '["\\u00fc","x"]'
+        for text in ('{"action":"open","items":[]}', '{"action":"open"}', '{"action":"names"}'):
+            assert re.fullmatch(BAD_BODY, ask(client, text))
 
 
 def test_what_selects_no_route_goes_to_default_and_text_too(start):
