@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use http::{HeaderMap, StatusCode};
+use http::header::ORIGIN;
+use http::{HeaderMap, HeaderName, StatusCode};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, Publication, Receipt, Recipient};
 use crate::close::Close;
-use crate::config::Auth;
+use crate::config::{Auth, Origins};
 use crate::gateway::{Action, Gateway, is_group_name};
 use crate::id::{ConnectionId, NodeTag};
 use crate::metrics::{GaugeGuard, Metrics, Refusal};
@@ -168,16 +169,22 @@ impl Admission {
 
     /// Checks the origin and returns the user, as configured.
     fn identify(&self, headers: &HeaderMap) -> Result<Option<Arc<str>>, Refused> {
-        let refused = Refused { status: StatusCode::FORBIDDEN, refusal: Refusal::Origin };
-        let allowed = &self.auth.allowed_origins;
-        match headers.get("origin").map(|origin| origin.as_bytes()) {
-            Some(origin) if !allowed.is_empty() && !allowed.iter().any(|one| one.as_bytes() == origin) => {
-                return Err(refused);
+        if let Origins::Listed(allowed) = &self.auth.allowed_origins {
+            let may_connect = match single(headers, &ORIGIN) {
+                Ok(origin) => origin.is_none_or(|origin| allowed.iter().any(|one| one.matches(origin))),
+                Err(Unreadable) => false,
+            };
+            if !may_connect {
+                return Err(Refused { status: StatusCode::FORBIDDEN, refusal: Refusal::Origin });
             }
-            _ => {}
         }
-        let user = self.auth.user_header.as_deref().and_then(|name| header(headers, name));
-        Ok(user.filter(|user| is_group_name(user)).map(Arc::from))
+        let Some(name) = &self.auth.user_header else { return Ok(None) };
+        match single(headers, name) {
+            Ok(None) => Ok(None),
+            Ok(Some(user)) if is_group_name(user) => Ok(Some(user.into())),
+            // Whoever the proxy means, it is somebody: to let them in as nobody would hide that they cannot be reached.
+            _ => Err(Refused { status: StatusCode::BAD_REQUEST, refusal: Refusal::User }),
+        }
     }
 
     /// Carries out what `$connect` or `$disconnect` asks for.
@@ -233,6 +240,23 @@ impl Drop for Ticket {
             admission.perform(admission.gateway.on_disconnect(&self.record));
         }
         tracing::debug!(conn.id = %self.record.id, code = self.close.code(), reason = self.close.label(), "disconnected");
+    }
+}
+
+/// A header that is there more than once, or is no UTF-8.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unreadable;
+
+/// Returns the value of a header that may be there once.
+///
+/// # Errors
+/// It cannot be told what it says.
+pub(crate) fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, Unreadable> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => str::from_utf8(value.as_bytes()).map(Some).map_err(|_| Unreadable),
+        (Some(_), Some(_)) => Err(Unreadable),
     }
 }
 

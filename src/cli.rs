@@ -150,8 +150,8 @@ pub fn run() -> ExitCode {
 fn check(settings: Settings) -> ExitCode {
     match load(settings) {
         Ok(config) => {
-            for variable in &config.unknown_variables {
-                say(&format!("{variable} is not a setting."));
+            for warning in &config.warnings {
+                say(&format!("Warning: {warning}."));
             }
             say(&format!(
                 "The configuration is valid: stage {}, {} routes.",
@@ -191,8 +191,8 @@ fn serve(settings: Settings) -> ExitCode {
     start_log(config.log_format);
     fit_to_descriptors(&mut config);
     tracing::info!(config = ?config, "configuration");
-    for variable in &config.unknown_variables {
-        tracing::warn!(variable, "this environment variable is not a setting");
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime {

@@ -5,13 +5,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use ipnet::IpNet;
 
 use self::reader::{PREFIX, Reader};
+use crate::origin::OriginPattern;
 use crate::route::RouteTable;
 
+mod access;
 mod groups;
 mod otel;
 mod reader;
@@ -57,8 +61,8 @@ pub struct Config {
     pub groups: Groups,
     /// What messages do.
     pub routes: RouteTable,
-    /// Variables of the environment that are no settings, or not understood; perhaps typing errors.
-    pub unknown_variables: Vec<String>,
+    /// What is understood and yet hardly meant, such as variables of the environment that are no settings.
+    pub warnings: Vec<String>,
 }
 
 /// How log lines look.
@@ -149,6 +153,8 @@ pub struct Management {
 pub enum ManagementAuth {
     /// By an AWS Signature Version 4.
     SigV4,
+    /// Not at all, but they have to be on this host: the default where nobody else reaches the ports.
+    Local,
     /// Not at all.
     None,
 }
@@ -240,10 +246,23 @@ pub struct RedisTls {
 /// Who may connect.
 #[derive(Clone, Debug, Default)]
 pub struct Auth {
-    /// Values of `Origin` that may connect; empty for all. Clients that send no `Origin` are not browsers, and may.
-    pub allowed_origins: Vec<String>,
+    /// Pages that may connect.
+    pub allowed_origins: Origins,
     /// Header that a trusted proxy sets to the authenticated user's name.
-    pub user_header: Option<String>,
+    pub user_header: Option<HeaderName>,
+}
+
+/// Pages that may connect. Clients that send no `Origin` are not browsers, and are not asked for it.
+#[derive(Clone, Debug, Default)]
+pub enum Origins {
+    /// All.
+    #[default]
+    Any,
+    /// Those of this host, as all else that connects has to be: the default where nobody else reaches the port, and nothing
+    /// says that a proxy does.
+    Local,
+    /// Those that the operator has listed.
+    Listed(Arc<[OriginPattern]>),
 }
 
 /// What stands between clients and the node.
@@ -302,8 +321,9 @@ impl Config {
         let mut document = reader.document();
         let mut config = sections::read(&mut reader, &mut document);
         reader.finish(document);
-        config.unknown_variables = reader.unknown_variables();
-        config.unknown_variables.extend(not_understood);
+        config.warnings = reader.warnings();
+        let told = |name| format!("the variable {name} is not understood");
+        config.warnings.extend(not_understood.into_iter().map(told));
         match reader.into_faults() {
             faults if faults.is_empty() => Ok(config),
             faults => Err(faults),

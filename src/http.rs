@@ -40,6 +40,7 @@ pub(crate) mod connect;
 mod handshake;
 mod listener;
 pub(crate) mod listing;
+mod local;
 pub(crate) mod manage;
 pub(crate) mod proxies;
 mod proxy_header;

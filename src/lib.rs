@@ -46,6 +46,7 @@ mod lifecycle;
 mod listing;
 pub mod metrics;
 pub mod node;
+pub mod origin;
 mod outbox;
 mod peers;
 mod probe;

@@ -15,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::addresses::Addresses;
 use crate::admission::{Admission, Places, Rate};
 use crate::backend::Backend;
-use crate::config::{Config, Drain, Limits, ManagementAuth};
+use crate::config::{Config, Drain, Limits};
 use crate::drain::Drainer;
 use crate::gateway::Gateway;
 use crate::http::admin::{self, Admin};
 use crate::http::connect::{self, Connect};
 use crate::http::listing::Lister;
-use crate::http::manage::{self, Manage};
+use crate::http::manage::{self, Callers, Manage};
 use crate::http::proxies::Proxies;
 use crate::http::{self, First, Guard, Listener, Port, Server};
 use crate::hub::Hub;
@@ -31,7 +31,6 @@ use crate::metrics::{Metrics, as_i64};
 use crate::registry::Record;
 use crate::registry::reaper::Reaper;
 use crate::shard::{Door, Parts, Shard};
-use crate::sigv4::Verifier;
 use crate::store::StoreError;
 use crate::trace::{TraceError, Tracer};
 
@@ -137,13 +136,10 @@ impl Node {
             places: Arc::clone(&self.places),
             fenced: fenced.clone(),
         };
-        let management = &config.management;
-        let verifier = (management.auth == ManagementAuth::SigV4)
-            .then(|| Arc::new(Verifier::new(management.keys.clone(), management.clock_skew)));
         let peers = shared.as_ref().map(|shared| Arc::clone(&shared.peers));
         let manage = Arc::new(Manage {
             stage: Arc::clone(&stage),
-            verifier,
+            callers: Callers::new(&config.management),
             message_bytes: config.limits.message_bytes,
             body_timeout: config.limits.handshake_timeout,
             hub: Arc::clone(&parts.hub),
@@ -175,7 +171,8 @@ impl Node {
         let manage = http::routes(manage::routes(manage));
         let public_routes =
             http::beside_management(Arc::clone(&manage), http::routes(connect::routes(Arc::clone(&connect))));
-        let admin_routes = http::beside_management(manage, http::routes(admin::routes(&pages)));
+        let pages = admin::pages(&pages, config.management.auth);
+        let admin_routes = http::beside_management(manage, pages);
         let guard = config.proxies.protocol.then(|| Guard { proxies, metrics: Arc::clone(&parts.metrics) });
         let first = guard.map_or(First::Handshake(connect), First::ProxyHeader);
         let public = self.port(public, "public", first, self.lifecycle.accepting());

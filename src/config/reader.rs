@@ -53,6 +53,8 @@ pub(super) struct Reader<'d> {
     /// The variables that were asked for.
     known: BTreeSet<String>,
     faults: Vec<Fault>,
+    /// What is understood, and yet hardly meant.
+    warnings: Vec<String>,
 }
 
 /// One table of the document, whose keys are taken one by one.
@@ -64,7 +66,7 @@ pub(super) struct Section<'d> {
 
 impl<'d> Reader<'d> {
     pub(super) fn new(file: &'d str, text: &'d str, overrides: &'d BTreeMap<String, String>) -> Self {
-        Self { file, text, overrides, known: BTreeSet::new(), faults: Vec::new() }
+        Self { file, text, overrides, known: BTreeSet::new(), faults: Vec::new(), warnings: Vec::new() }
     }
 
     /// Parses the document; an empty one takes its place if it is not TOML.
@@ -228,14 +230,8 @@ impl<'d> Reader<'d> {
         for (key, _) in std::mem::take(&mut section.table) {
             let at = key.span().start;
             let key = key.into_inner();
-            let near = section
-                .known
-                .iter()
-                .map(|known| (strsim::jaro_winkler(known, &key), known))
-                .filter(|(likeness, _)| *likeness > 0.8)
-                .max_by(|(a, _), (b, _)| a.total_cmp(b));
-            let hint = match near {
-                Some((_, known)) => format!("did you mean {known:?}?"),
+            let hint = match nearest(&key, &section.known) {
+                Some(known) => format!("did you mean {known:?}?"),
                 None => format!("known are: {}", section.known.join(", ")),
             };
             let path = section.dotted(&key);
@@ -265,14 +261,28 @@ impl<'d> Reader<'d> {
         format!("{}:{line}", self.file)
     }
 
-    /// Returns the variables that nothing asked for. They are no faults: Kubernetes sets some of its own for a service that
-    /// is called `gatecast`, and those are left out.
-    pub(super) fn unknown_variables(&self) -> Vec<String> {
+    /// Returns what to tell the operator: warnings, and the variables that nothing asked for. Those are no faults: Kubernetes
+    /// sets some of its own for a service that is called `gatecast`, which are left out.
+    pub(super) fn warnings(&self) -> Vec<String> {
         let foreign = |name: &str| {
             ["PORT", "SERVICE_"].iter().any(|start| name.starts_with(&format!("{PREFIX}{start}")))
         };
         let unknown = self.overrides.keys().filter(|name| !self.known.contains(*name) && !foreign(name));
-        unknown.cloned().collect()
+        let unknown = unknown.map(|name| match nearest(name, &self.known) {
+            Some(near) => format!("the variable {name} is not a setting; did you mean {near}?"),
+            None => format!("the variable {name} is not a setting"),
+        });
+        self.warnings.iter().cloned().chain(unknown).collect()
+    }
+
+    /// Returns whether the file or a variable says anything of `section.key`; to be asked before it is taken.
+    pub(super) fn is_set(&self, section: &Section<'d>, key: &str) -> bool {
+        self.overrides.contains_key(&variable(&section.dotted(key))) || section.table.contains_key(key)
+    }
+
+    /// Keeps something to tell the operator that is no fault.
+    pub(super) fn warn(&mut self, message: String) {
+        self.warnings.push(message);
     }
 
     /// Returns how many faults there are so far.
@@ -322,6 +332,13 @@ impl<'d> Section<'d> {
         self.known.push(key);
         self.table.remove(key)
     }
+}
+
+/// Returns what a name that is not known may have been meant to be.
+fn nearest<K: AsRef<str>>(name: &str, known: impl IntoIterator<Item = K>) -> Option<K> {
+    let likeness = known.into_iter().map(|known| (strsim::jaro_winkler(known.as_ref(), name), known));
+    let near = likeness.filter(|(likeness, _)| *likeness > 0.8).max_by(|(a, _), (b, _)| a.total_cmp(b));
+    near.map(|(_, known)| known)
 }
 
 /// Returns the environment variable of a dotted key.

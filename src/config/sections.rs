@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::reader::{Reader, Section};
 use super::settings::{Bound, Switchable};
 use super::{
-    AccessKey, Auth, Config, Drain, Limits, LogFormat, Management, ManagementAuth, OnOutage, PerAddress,
-    ProxySettings, RedisSettings, RedisTls, RedisUrl, Secret, Tracing, groups, otel, routes,
+    Config, Drain, Limits, LogFormat, OnOutage, PerAddress, ProxySettings, RedisSettings, RedisTls, RedisUrl,
+    Tracing, access, groups, otel, routes,
 };
 use crate::route::{BUILT_IN, RouteTable};
 
@@ -26,13 +26,13 @@ pub(super) fn read<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> C
     let log_format = reader.setting(document, "log_format", LogFormat::Text);
     let routes = route_table(reader, document);
     let groups = groups::read(reader, document);
-    let proxies = proxies(reader, document);
+    let proxies = access::proxies(reader, document);
     let limits = limits(reader, document, &proxies);
     let drain = drain(reader, document);
-    let auth = auth(reader, document, &proxies);
+    let auth = access::auth(reader, document, &proxies, listen);
     let redis = redis(reader, document);
     let tracing = tracing(reader, document);
-    let management = management(reader, document, [listen, admin_listen]);
+    let management = access::management(reader, document, [listen, admin_listen]);
     Config {
         listen,
         admin_listen,
@@ -49,7 +49,7 @@ pub(super) fn read<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> C
         tracing,
         groups,
         routes,
-        unknown_variables: Vec::new(),
+        warnings: Vec::new(),
     }
 }
 
@@ -216,98 +216,6 @@ fn tracing<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Tracing {
     }
     reader.finish(section);
     Tracing { endpoint, ratio, service_name, attributes }
-}
-
-fn proxies<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> ProxySettings {
-    let trusted = reader.list(document, "trusted_proxies");
-    let place = reader.place(document, "proxy_protocol");
-    let protocol = reader.setting(document, "proxy_protocol", false);
-    if protocol && trusted.is_empty() {
-        let message = "nobody could connect; set trusted_proxies to the addresses of the load balancers";
-        reader.fault(place, "proxy_protocol".to_owned(), message);
-    }
-    ProxySettings { trusted, protocol }
-}
-
-fn auth<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>, proxies: &ProxySettings) -> Auth {
-    let mut section = reader.section(document, "auth");
-    let place = reader.place(&section, "user_header");
-    let auth = Auth {
-        allowed_origins: reader.texts(&mut section, "allowed_origins"),
-        user_header: reader.optional(&mut section, "user_header"),
-    };
-    if auth.user_header.is_some() && proxies.trusted.is_empty() {
-        let message =
-            "anybody could name themselves; set trusted_proxies to the addresses that set the header";
-        reader.fault(place, "auth.user_header".to_owned(), message);
-    }
-    reader.finish(section);
-    auth
-}
-
-/// The key pair of the two well-known variables or settings, and those of the list; without any, only loopback is served.
-fn management<'d>(
-    reader: &mut Reader<'d>,
-    document: &mut Section<'d>,
-    addresses: [SocketAddr; 2],
-) -> Management {
-    let mut keys = Vec::new();
-    let place = reader.place(document, "access_key_id");
-    let id = reader.optional::<String>(document, "access_key_id");
-    let secret = reader.optional::<Secret>(document, "secret_access_key");
-    match (id, secret) {
-        (Some(id), Some(secret)) => keys.push(AccessKey { id, secret }),
-        (None, None) => {}
-        _ => {
-            let message = "access_key_id and secret_access_key go together; set both or none";
-            reader.fault(place, "access_key_id".to_owned(), message);
-        }
-    }
-    let mut section = reader.section(document, "management");
-    for mut pair in reader.list_of_sections(&mut section, "keys") {
-        let place = reader.place(&pair, "id");
-        let id = reader.optional::<String>(&mut pair, "id");
-        let secret = reader.optional::<Secret>(&mut pair, "secret");
-        match (id, secret) {
-            (Some(id), Some(_)) if keys.iter().any(|key: &AccessKey| key.id == id) => {
-                reader.fault(
-                    place,
-                    pair.dotted("id"),
-                    format!("{id:?} is there twice; every id has one secret"),
-                );
-            }
-            (Some(id), Some(secret)) => keys.push(AccessKey { id, secret }),
-            _ => reader.fault(place, pair.dotted("id"), "a key needs both id and secret"),
-        }
-        reader.finish(pair);
-    }
-    let clock_skew = reader.within(&mut section, "clock_skew", 300 * SECOND, SECOND..=HOUR);
-    let place = reader.place(&section, "auth");
-    let wanted = reader.optional::<ManagementAuth>(&mut section, "auth");
-    reader.finish(section);
-    let public = addresses.iter().find(|address| !address.ip().is_loopback());
-    let auth = match (wanted, keys.is_empty(), public) {
-        (Some(auth), false, _) => auth,
-        (None, false, _) => ManagementAuth::SigV4,
-        (Some(ManagementAuth::None), true, _) | (None, true, None) => ManagementAuth::None,
-        (Some(ManagementAuth::SigV4), true, _) => {
-            reader.fault(
-                place,
-                "management.auth".to_owned(),
-                "\"sigv4\" needs a key; set access_key_id and secret_access_key",
-            );
-            ManagementAuth::SigV4
-        }
-        (None, true, Some(address)) => {
-            let message = format!(
-                "{address} is reachable from other hosts and the management API has no keys; set access_key_id and \
-                 secret_access_key, or listen on loopback, or ask for an open API by management.auth = \"none\""
-            );
-            reader.fault(place, "management.auth".to_owned(), message);
-            ManagementAuth::SigV4
-        }
-    };
-    Management { auth, keys, clock_skew }
 }
 
 fn default_node_name() -> String {

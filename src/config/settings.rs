@@ -4,7 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ipnet::IpNet;
+use http::HeaderName;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::reader::Setting;
 use super::{LogFormat, ManagementAuth, OnOutage, Secret};
@@ -74,7 +75,22 @@ impl Setting for IpNet {
     fn read(text: &str) -> Option<Self> {
         let host = |_| text.parse().map(|address: IpAddr| Self::from(address.to_canonical()));
         let network: Self = text.parse().or_else(host).ok()?;
-        (network == network.trunc()).then_some(network)
+        (network == network.trunc()).then_some(canonical(network))
+    }
+}
+
+/// Addresses of IPv4 in IPv6 are known as what they are (RFC 4291 §2.5.5.2), so their networks have to be.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = network else { return network };
+    let plain = mapped.network().to_ipv4_mapped().zip(mapped.prefix_len().checked_sub(96));
+    plain.and_then(|(address, length)| Ipv4Net::new(address, length).ok()).map_or(network, IpNet::from)
+}
+
+impl Setting for HeaderName {
+    const EXPECTED: &'static str = "the name of a header, such as \"X-User\"";
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
     }
 }
 

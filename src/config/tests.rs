@@ -27,7 +27,8 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!((limits.idle_timeout, limits.max_lifetime), (600 * SECOND, 2 * HOUR));
     assert_eq!(limits.ping_interval, Some(25 * SECOND));
     assert!(!limits.allow_binary);
-    assert_eq!(config.management.auth, ManagementAuth::None, "loopback only");
+    assert_eq!(config.management.auth, ManagementAuth::Local);
+    assert!(matches!(config.auth.allowed_origins, Origins::Local));
 }
 
 #[test]
@@ -53,7 +54,9 @@ fn environment_is_stronger_than_the_file() {
     assert_eq!(config.stage, "prod");
     assert_eq!(config.limits.idle_timeout, 90 * SECOND);
     assert_eq!(config.limits.ping_interval, None);
-    assert_eq!(config.auth.allowed_origins, ["https://a.example", "https://b.example"]);
+    let Origins::Listed(origins) = config.auth.allowed_origins else { panic!("a list") };
+    let origins: Vec<_> = origins.iter().map(ToString::to_string).collect();
+    assert_eq!(origins, ["https://a.example", "https://b.example"]);
 }
 
 #[test]
@@ -65,7 +68,8 @@ fn unknown_variables_are_told_but_not_those_of_kubernetes() {
         ("GATECAST_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
     ];
     let config = load("", &variables).expect("valid");
-    assert_eq!(config.unknown_variables, ["GATECAST_LIMITS_IDEL_TIMEOUT"]);
+    let expected = "the variable GATECAST_LIMITS_IDEL_TIMEOUT is not a setting; did you mean GATECAST_LIMITS_IDLE_TIMEOUT?";
+    assert_eq!(config.warnings, [expected]);
 }
 
 #[test]
@@ -263,7 +267,7 @@ fn variables_of_opentelemetry_are_heard_below_our_own() {
     assert_eq!(tracing.endpoint.as_deref(), Some("http://collector:4318/v1/traces"));
     assert_eq!((tracing.ratio, tracing.service_name.as_str()), (0.25, "relay"));
     assert_eq!(tracing.attributes, [("deployment.environment.name".to_owned(), "a,b".to_owned())]);
-    assert_eq!(config.unknown_variables, [""; 0]);
+    assert_eq!(config.warnings, [""; 0]);
     let own = [("GATECAST_TRACING_RATIO", "1"), ("GATECAST_TRACING_ENDPOINT", "http://[::1]:1/x")];
     let tracing = translate(&standard, &own).tracing;
     assert_eq!((tracing.endpoint.as_deref(), tracing.ratio), (Some("http://[::1]:1/x"), 1.0));
@@ -284,11 +288,11 @@ fn of_opentelemetry_what_is_not_understood_is_told_and_no_fault() {
         ("OTEL_RESOURCE_ATTRIBUTES", "nothing"),
     ] {
         let config = translate(&[(name, value)], &[]);
-        assert_eq!(config.unknown_variables, [name], "{value}");
+        assert_eq!(config.warnings, [format!("the variable {name} is not understood")], "{value}");
         assert_eq!((config.tracing.endpoint, config.tracing.ratio), (None, 0.5), "{value}");
     }
     let ratio = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "2")];
-    assert_eq!(translate(&ratio, &[]).unknown_variables, ["OTEL_TRACES_SAMPLER"]);
+    assert_eq!(translate(&ratio, &[]).warnings, ["the variable OTEL_TRACES_SAMPLER is not understood"]);
 }
 
 #[test]

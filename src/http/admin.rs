@@ -7,18 +7,23 @@
 //! - `/info`: JSON for people.
 //! - `/openapi.json`: what the management API takes and answers, for programs.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
-use warp::Filter;
+use warp::{Filter, Reply as _};
 
-use super::{json_reply, listing};
+use super::{Caller, Routes, json_reply, listing, local, manage};
 use crate::admission::Places;
 use crate::backend::Backend;
+use crate::config::ManagementAuth;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
+
+/// Pages that everybody may see who reaches the port: load balancers ask for them under names of their own.
+const OPEN: &[&str] = &["/live", "/ready"];
 
 /// What the admin port shows.
 #[derive(Clone, Debug)]
@@ -34,7 +39,7 @@ pub(crate) struct Admin {
 }
 
 /// The routes of the admin port.
-pub(crate) fn routes(
+fn routes(
     admin: &Admin,
 ) -> impl Filter<Extract = (Response<Vec<u8>>,), Error = warp::Rejection> + Clone + use<> {
     let page = |name: &'static str, show: fn(&Admin) -> Response<Vec<u8>>| {
@@ -48,6 +53,23 @@ pub(crate) fn routes(
     let info = page("info", Admin::info);
     let document = page("openapi.json", |_| json_reply(StatusCode::OK, listing::DOCUMENT.into()));
     process.or(ready).unify().or(info).unify().or(document).unify()
+}
+
+/// What the admin port answers beside the management API. Where that is for this host only, these pages are too.
+pub(crate) fn pages(admin: &Admin, auth: ManagementAuth) -> Routes {
+    let pages = super::routes(routes(admin));
+    if auth != ManagementAuth::Local {
+        return pages;
+    }
+    let metrics = Arc::clone(&admin.metrics);
+    Arc::new(move |request| match local::check(request.headers(), request.version()) {
+        Err(foreign) if !OPEN.contains(&request.uri().path()) => {
+            let address = request.extensions().get::<Caller>().map(|caller| caller.peer.ip());
+            let answer = manage::not_local(foreign, address, &metrics.refusals);
+            Box::pin(ready(Ok(answer.into_response())))
+        }
+        _ => pages(request),
+    })
 }
 
 /// `/metrics` and `/live`, which every process of ours has.

@@ -16,16 +16,23 @@ use warp::Filter;
 use warp::path::FullPath;
 
 use super::handshake::{self, Head};
+use super::local::{self, Foreign};
 use super::proxies::Proxies;
 use super::upgrade::{self, Fault};
 use super::{Caller, error_reply};
 use crate::admission::{Admission, Refused};
+use crate::config::Origins;
 use crate::connection::NewSocket;
 use crate::hub::Hub;
 use crate::id::ConnectionId;
 use crate::inbox::JoinOutcome;
 use crate::metrics::Refusal;
 use crate::refusals::Told;
+
+/// What whoever is not of this host is told, since they may be welcome.
+const NOT_LOCAL: &str = "Only programs and pages of this host may connect by default. Set auth.allowed_origins to the origins of the \
+                         pages that may, \"*\" for all, or trusted_proxies where a proxy on this host passes clients on. What is \
+                         foreign about this handshake";
 
 /// Seconds after which a client that found no room should try again: drawn for each, lest all come back at once.
 const RETRY_SECONDS: RangeInclusive<u64> = 1..=5;
@@ -63,6 +70,8 @@ struct Handshake {
 enum No {
     /// What it sent is no handshake.
     Handshake(Fault),
+    /// It is not from this host, where only that is served.
+    Foreign(Foreign),
     Refused(Refused),
 }
 
@@ -134,6 +143,11 @@ impl Connect {
                 self.count(handshake, Refusal::Malformed, fault.message());
                 fault.answer()
             }
+            Err(No::Foreign(foreign)) => {
+                let message = format!("{NOT_LOCAL}: {}", foreign.cause());
+                self.count(handshake, Refusal::NotLocal, &message);
+                error_reply(StatusCode::FORBIDDEN, "ForbiddenException", &message)
+            }
         };
         metrics.handshake_duration.observe(began.elapsed().as_secs_f64());
         if let Some(trace) = trace {
@@ -150,7 +164,13 @@ impl Connect {
         if (segments.next(), segments.next()) != (Some(&*self.stage), None) {
             return Err(No::Refused(Refused { status: StatusCode::FORBIDDEN, refusal: Refusal::Path }));
         }
-        upgrade::accept(method, *version, headers).map_err(No::Handshake)
+        let accept = upgrade::accept(method, *version, headers).map_err(No::Handshake)?;
+        if matches!(self.admission.auth.allowed_origins, Origins::Local)
+            && let Err(foreign) = local::check(headers, *version)
+        {
+            return Err(No::Foreign(foreign));
+        }
+        Ok(accept)
     }
 
     fn count(&self, handshake: &Handshake, refusal: Refusal, message: &str) {
@@ -226,6 +246,13 @@ fn told(refused: &Refused) -> (&'static str, &'static str) {
         _ if refused.refusal == Refusal::AddressConnections => (
             "TooManyRequestsException",
             "Too many connections from your address; close some, or try again later",
+        ),
+        _ if refused.refusal == Refusal::Origin => {
+            ("ForbiddenException", "The page's origin is not among auth.allowed_origins")
+        }
+        _ if refused.refusal == Refusal::User => (
+            "BadRequestException",
+            "The header with the user's name must be there once, in UTF-8, with 1 to 128 bytes and no control characters",
         ),
         StatusCode::UNAUTHORIZED => ("UnauthorizedException", "Unauthorized"),
         StatusCode::SERVICE_UNAVAILABLE => ("ServiceUnavailableException", "Service Unavailable"),

@@ -3,6 +3,7 @@
 //! Extensions have the same authentication: sends to many, memberships, and lists (`listing.rs`); `path.rs` has the table of
 //! all. Every answer is empty or JSON, since the SDKs parse nothing else; every error has its `x-amzn-ErrorType`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,16 +18,19 @@ use warp::path::FullPath;
 
 use self::path::{Endpoint, Found, Path};
 use super::listing::{self, Lister};
-use super::{bad_request, error_reply, json_reply, method_not_allowed, unavailable};
+use super::local::{self, Foreign};
+use super::{Caller, bad_request, error_reply, json_reply, method_not_allowed, unavailable};
 use crate::broker::{
     Accepted, Broker, Channel, Offset, Publication, PublishError, Receipt, Recipient, is_key,
 };
 use crate::codec::{Opcode, encode};
+use crate::config::{Management, ManagementAuth};
 use crate::gateway::is_group_name;
 use crate::hub::Hub;
 use crate::id::{ConnectionId, RequestId};
 use crate::metrics::Metrics;
 use crate::peers::{Answer, Operation, Peers, carry_out};
+use crate::refusals::{Refusals, Told};
 use crate::registry::Registry;
 use crate::sigv4::{SignatureError, SignedRequest, Verifier};
 use crate::trace::Context;
@@ -40,8 +44,7 @@ const DISCARD_MAX: usize = 8 << 20;
 #[derive(Debug)]
 pub(crate) struct Manage {
     pub(crate) stage: Arc<str>,
-    /// `None`: callers need not sign.
-    pub(crate) verifier: Option<Arc<Verifier>>,
+    pub(crate) callers: Callers,
     pub(crate) message_bytes: usize,
     /// For a request's body to arrive.
     pub(crate) body_timeout: Duration,
@@ -54,12 +57,24 @@ pub(crate) struct Manage {
     pub(crate) metrics: Arc<Metrics>,
 }
 
+/// Who may call.
+#[derive(Debug)]
+pub(crate) enum Callers {
+    /// Whoever signs with a key.
+    Signed(Verifier),
+    /// Programs and pages of this host.
+    Local,
+    /// Anybody.
+    Any,
+}
+
 /// A request whose path is the management API's.
 struct Call {
     method: Method,
     path: Path,
     wire_path: FullPath,
     query: Option<String>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
     /// Spans of the request, if it is sampled.
@@ -89,15 +104,17 @@ pub(crate) fn routes(
     path.untuple_one()
         .and(warp::method())
         .and(query)
+        .and(warp::ext::get::<Caller>())
         .and(warp::header::headers_cloned())
         .and(warp::body::stream().then(move |stream| async move {
             tokio::time::timeout(timeout, read_body(stream, limit)).await.unwrap_or(Body::Broken)
         }))
-        .map(|path, wire_path, method, query, headers, body| Call {
+        .map(|path, wire_path, method, query, caller, headers, body| Call {
             method,
             path,
             wire_path,
             query,
+            caller,
             headers,
             body,
             trace: None,
@@ -106,6 +123,18 @@ pub(crate) fn routes(
             let manage = Arc::clone(&manage);
             async move { manage.answer(call).await }
         })
+}
+
+impl Callers {
+    pub(crate) fn new(management: &Management) -> Self {
+        match management.auth {
+            ManagementAuth::SigV4 => {
+                Self::Signed(Verifier::new(management.keys.clone(), management.clock_skew))
+            }
+            ManagementAuth::Local => Self::Local,
+            ManagementAuth::None => Self::Any,
+        }
+    }
 }
 
 impl Manage {
@@ -138,11 +167,15 @@ impl Manage {
         answer
     }
 
-    /// Returns how to refuse a caller who has not proved who they are; where no proof is asked for, at least no
-    /// web page may call (pages send `Origin`, back ends do not).
+    /// Returns how to refuse a caller who has not shown that they may call.
     fn refusal(&self, call: &Call) -> Option<Response<Vec<u8>>> {
-        let Some(verifier) = &self.verifier else {
-            return call.headers.contains_key(http::header::ORIGIN).then(forbidden);
+        let verifier = match &self.callers {
+            Callers::Any => return None,
+            Callers::Local => {
+                let foreign = local::check(&call.headers, call.caller.version).err()?;
+                return Some(not_local(foreign, Some(call.caller.peer.ip()), &self.metrics.refusals));
+            }
+            Callers::Signed(verifier) => verifier,
         };
         let body = match &call.body {
             Body::Whole(body) => body,
@@ -317,6 +350,20 @@ fn broken_body() -> Response<Vec<u8>> {
 
 fn invalid_name() -> Response<Vec<u8>> {
     bad_request("Invalid name of a group or user: 1 to 128 bytes without control characters are needed")
+}
+
+/// Refuses a caller who is not of this host, and says what opens the door.
+pub(super) fn not_local(foreign: Foreign, address: Option<IpAddr>, refusals: &Refusals) -> Response<Vec<u8>> {
+    let message = format!(
+        "Without keys, only programs and pages of this host may call. Set access_key_id and secret_access_key, or \
+         management.auth = \"none\" for an API that is open to all. What is foreign about this request: {}",
+        foreign.cause()
+    );
+    if let Some(address) = address {
+        let (what, cause) = ("management", "not_local");
+        refusals.tell(Told { what, cause, address, conn: None, message: &message });
+    }
+    error_reply(StatusCode::FORBIDDEN, "ForbiddenException", &message)
 }
 
 fn not_authentic(error: &SignatureError) -> Response<Vec<u8>> {

@@ -19,6 +19,10 @@ pub(crate) enum Refusal {
     Malformed,
     /// The origin may not connect.
     Origin,
+    /// Not from this host, where only that is served.
+    NotLocal,
+    /// It cannot be read whom the proxy means.
+    User,
     /// `$connect` said no.
     Connect,
     /// Redis is away.
@@ -224,7 +228,7 @@ labels! {
     Recovery { Repaired => "repaired", Lost => "lost" }
     RouteOutcome { Ok => "ok", BadBody => "bad_body", Forbidden => "forbidden" }
     Refusal {
-        Path => "path", Malformed => "malformed", Origin => "origin", Connect => "connect",
+        Path => "path", Malformed => "malformed", Origin => "origin", NotLocal => "not_local", User => "user", Connect => "connect",
         Capacity => "capacity", Rate => "rate", AddressRate => "address_rate",
         AddressConnections => "address_connections", Unavailable => "unavailable", Draining => "draining",
     }

@@ -19,6 +19,8 @@ from ports import free_port
 
 DEPLOY = ROOT / "deploy"
 LOOPBACK = {"GATECAST_TRUSTED_PROXIES": "127.0.0.1"}
+# What a balancer passes on is not signed, and does not come from this host.
+OPEN = LOOPBACK | {"GATECAST_MANAGEMENT_AUTH": "none"}
 PROXY_PROTOCOL = LOOPBACK | {"GATECAST_PROXY_PROTOCOL": "true"}
 # Another address of this host: not that of the balancers.
 CLIENT = "127.0.0.5"

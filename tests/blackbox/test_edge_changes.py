@@ -19,6 +19,7 @@ from edge import (
     CLIENT,
     DEPLOY,
     LOOPBACK,
+    OPEN,
     HaProxy,
     Nginx,
     counts,
@@ -63,7 +64,7 @@ def counts_of_living(nodes):
 
 @BALANCERS
 def test_a_reload_that_takes_a_node_out_closes_nobody_and_loses_nothing(kind, redis, start_on, start_balancer, opened, note):
-    nodes = start_on(redis, **LOOPBACK)
+    nodes = start_on(redis, **OPEN)
     balancer = start_balancer(kind, nodes)
     clients = opened(balancer, 6)
     assert counts(nodes) == [2, 2, 2]
@@ -96,7 +97,7 @@ def test_a_reload_that_takes_a_node_out_closes_nobody_and_loses_nothing(kind, re
 
 @BALANCERS
 def test_many_reloads_refuse_no_handshake(kind, redis, start_on, start_balancer):
-    nodes = start_on(redis, **LOOPBACK)
+    nodes = start_on(redis, **OPEN)
     balancer = start_balancer(kind, nodes)
     with Publisher([balancer], path="@groups/moon") as publisher, balancer.connect() as first:
         for _ in range(4):

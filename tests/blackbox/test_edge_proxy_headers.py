@@ -99,7 +99,7 @@ def test_requests_on_a_connection_have_one_header_for_all(node):
     with Socket(node.address) as caller:
         caller.send(GOOD["v2"][0])
         for _ in range(3):
-            caller.send(b"POST /beta/@broadcast HTTP/1.1\r\nhost: node\r\ncontent-length: 2\r\n\r\nhi")
+            caller.send(b"POST /beta/@broadcast HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\nhi")
             assert caller.response()[0] == 200
 
 

@@ -117,11 +117,11 @@ def test_a_web_page_may_not_call_an_open_management_api(open_node):
 
 
 def test_keys_of_the_file_work_beside_those_of_the_environment(start):
-    node = start('[[management.keys]]\nid = "AKIDSECOND"\nsecret = "second"\n', **KEYS)
+    node = start('[[management.keys]]\nid = "AKIDSECOND"\nsecret = "second secret"\n', **KEYS)
     with node.connect() as client:
         own = connection_id(client)
         sdk(node.management).get_connection(ConnectionId=own)
-        sdk(node.management, key_id="AKIDSECOND", secret="second").get_connection(ConnectionId=own)
+        sdk(node.management, key_id="AKIDSECOND", secret="second secret").get_connection(ConnectionId=own)
 
 
 def test_no_secret_is_in_the_log(start):

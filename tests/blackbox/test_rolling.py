@@ -10,7 +10,7 @@ import pytest
 
 from cluster import Publisher
 from conftest import eventually
-from edge import HaProxy, redis, start_balancer, start_on, start_redis
+from edge import OPEN, HaProxy, redis, start_balancer, start_on, start_redis
 from roaming import Roamers, check_books
 
 CLIENTS = 240
@@ -18,7 +18,7 @@ HANDSHAKE_RATE = 20
 # By two nodes that stay, each a half of its own.
 OFFERED = HANDSHAKE_RATE
 WINDOW_SECONDS = 15
-SETTINGS = {
+SETTINGS = OPEN | {
     "GATECAST_LIMITS_HANDSHAKE_RATE": str(HANDSHAKE_RATE),
     "GATECAST_DRAIN_WINDOW": f"{WINDOW_SECONDS}s",
     # Longer than the load balancer needs to notice.
