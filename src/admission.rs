@@ -54,6 +54,8 @@ pub(crate) struct Admission {
 pub(crate) struct Places {
     taken: AtomicUsize,
     closed: AtomicBool,
+    /// Connections that were cut, and messages with them, since.
+    cut: AtomicUsize,
     freed: Notify,
 }
 
@@ -84,7 +86,7 @@ pub(crate) struct Ticket {
     /// Why the connection ended; a ticket that nobody ends was lost with its connection.
     close: Close,
     _open: GaugeGuard,
-    _place: Place,
+    place: Place,
 }
 
 #[derive(Debug)]
@@ -142,7 +144,7 @@ impl Admission {
         self.metrics.opened.inc();
         let open = GaugeGuard::new(&self.metrics.connections);
         let admission = Arc::clone(self);
-        Ok(Ticket { record, admission, close: Close::Lost, _open: open, _place: place })
+        Ok(Ticket { record, admission, close: Close::Lost, _open: open, place })
     }
 
     /// Runs `$disconnect` for a connection of a node that is dead.
@@ -207,6 +209,18 @@ impl Places {
         self.taken.load(Ordering::SeqCst)
     }
 
+    /// Notes a connection that was cut; only the end of the node makes that a matter of the node.
+    fn count_cut(&self) {
+        if self.closed.load(Ordering::SeqCst) {
+            self.cut.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Returns how many connections were cut since no more clients are let in.
+    pub(crate) fn cut(&self) -> usize {
+        self.cut.load(Ordering::SeqCst)
+    }
+
     /// Waits until a place is freed after this call. *Cancel safe.*
     pub(crate) async fn freed(&self) {
         self.freed.notified().await;
@@ -223,6 +237,11 @@ impl Drop for Place {
 impl Ticket {
     pub(crate) fn record(&self) -> &Record {
         &self.record
+    }
+
+    /// Notes that the connection is cut, and messages with it.
+    pub(crate) fn count_cut(&self) {
+        self.place.places.count_cut();
     }
 
     /// Ends the connection's time here.

@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Config, Fault, LogFormat, Sources};
 use crate::kubernetes::{Keeper, KeeperError, Settings as Costs};
 use crate::lifecycle::Signals;
-use crate::node::{Node, StartError};
+use crate::node::{Losses, Node, StartError};
 use crate::probe;
 
 /// The configuration or the command line is wrong (`EX_USAGE`).
@@ -221,12 +221,12 @@ async fn run_node(config: &Config) -> ExitCode {
         tracing::warn!(signal, "a second signal: exiting at once");
     };
     match node.shut_down(hurry).await {
-        0 => {
+        Losses { connections: 0, .. } => {
             tracing::info!("all connections are closed");
             ExitCode::from(code)
         }
-        cut => {
-            tracing::warn!(connections = cut, "connections were cut");
+        Losses { connections, messages } => {
+            tracing::warn!(connections, messages, "connections were cut");
             ExitCode::from(EXIT_CUT)
         }
     }

@@ -58,7 +58,9 @@ impl Opcode {
         }
     }
 
-    fn is_control(self) -> bool {
+    /// Returns whether it is one of RFC 6455 §5.5.
+    #[must_use]
+    pub fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 }
@@ -100,8 +102,8 @@ pub enum Message<'a> {
     Binary(Cow<'a, [u8]>),
     /// Wants a pong with the same payload.
     Ping(Cow<'a, [u8]>),
-    /// Answers a ping of ours, or is unsolicited.
-    Pong,
+    /// Answers a ping of ours with its payload, or is unsolicited.
+    Pong(Cow<'a, [u8]>),
     /// Ends the connection; without a code if the frame was empty.
     Close(Option<(u16, Cow<'a, str>)>),
 }
@@ -118,7 +120,7 @@ impl Decoder {
     /// `input` is taken. What is left of an unfinished message is kept.
     ///
     /// # Errors
-    /// The first violation; the decoder is of no use after that.
+    /// The first violation; from then on the decoder can only [`Decoder::skip`].
     pub fn next<'a>(
         &mut self,
         input: &mut &'a mut [u8],
@@ -133,15 +135,32 @@ impl Decoder {
                 }
             }
             let Some(header) = self.next_header(input)? else { return Ok(None) };
-            header.check(self.message_len(), limits)?;
+            if let Err(violation) = header.check(self.message_len(), limits) {
+                self.partial.get_or_insert_default().begin(&header);
+                return Err(violation);
+            }
             if header.is_whole_message(self.message_len().is_some())
                 && let Some(payload) = take_exactly(input, header.payload_len)
             {
                 unmask(payload, header.mask);
-                return message(header.opcode, Cow::Borrowed(payload)).map(Some);
+                return self.message(header.opcode, Cow::Borrowed(payload)).map(Some);
             }
             self.partial.get_or_insert_default().begin(&header);
         }
+    }
+
+    /// Takes all of `input` and keeps nothing of it; returns whether the client's close frame ends in there, or was what
+    /// broke the rules. It goes on behind a violation, and checks nothing itself: the lengths in headers are what it goes by.
+    pub fn skip(&mut self, input: &[u8]) -> bool {
+        self.partial.get_or_insert_default().skip(input)
+    }
+
+    fn message<'a>(&mut self, opcode: Opcode, payload: Cow<'a, [u8]>) -> Result<Message<'a>, Violation> {
+        let message = message(opcode, payload);
+        if message.is_err() && opcode == Opcode::Close {
+            self.partial.get_or_insert_default().closed();
+        }
+        message
     }
 
     /// Returns whether a message has begun that is not whole yet.
@@ -183,7 +202,7 @@ impl Decoder {
         let ended = partial.end_frame()?;
         self.release_if_idle();
         Ok(match ended {
-            Some((opcode, payload)) => Progress::Message(message(opcode, Cow::Owned(payload))?),
+            Some((opcode, payload)) => Progress::Message(self.message(opcode, Cow::Owned(payload))?),
             None => Progress::FrameEnded,
         })
     }
@@ -251,7 +270,7 @@ fn message<'a>(opcode: Opcode, payload: Cow<'a, [u8]>) -> Result<Message<'a>, Vi
         Opcode::Text => Message::Text(text(payload)?),
         Opcode::Binary | Opcode::Continuation => Message::Binary(payload),
         Opcode::Ping => Message::Ping(payload),
-        Opcode::Pong => Message::Pong,
+        Opcode::Pong => Message::Pong(payload),
         Opcode::Close => Message::Close(close(payload)?),
     })
 }

@@ -105,12 +105,24 @@ pub struct Limits {
     pub outbox_bytes: usize,
     /// Longest time that bytes may wait for a client without any progress.
     pub outbox_age: Duration,
-    /// Longest wait for the client's close frame after ours.
+    /// Longest wait for the client's close frame after ours, and for progress where it is owed nothing.
     pub close_timeout: Duration,
     /// Most groups one connection may be in.
     pub groups_per_connection: usize,
     /// How long a message's idempotency key is remembered.
     pub idempotency_age: Duration,
+}
+
+/// What may be on its way to a client unseen, in kernels and proxies, in outboxes.
+const UNDER_WAY_MAX: f64 = 4.0;
+
+impl Limits {
+    /// Returns the time that a client has for so many bytes on their way: `outbox_age` for each `outbox_bytes`, by default
+    /// 35 kB/s, and four times that at most.
+    #[must_use]
+    pub fn lag(&self, bytes: u64) -> Duration {
+        self.outbox_age.mul_f64((bytes as f64 / self.outbox_bytes as f64).min(UNDER_WAY_MAX))
+    }
 }
 
 /// Bounds on what one address may have; over them its handshakes are answered 429.

@@ -1,6 +1,22 @@
 //! One client socket, as its shard holds it: the stream, what is half read and half written, and the clocks that run.
 //!
 //! No decisions about other connections are taken here, and no system call except on this socket.
+//!
+//! # When each clock starts, what restarts it, and what pauses it
+//! A frame is *handed over* when the socket has taken its last byte, not when it is queued. What the kernel and the proxies on
+//! the way hold of it cannot be seen; [`Limits::lag`] is the time that a client has for it.
+//!
+//! | clock | starts | restarts | is paused | then |
+//! |---|---|---|---|---|
+//! | `max_lifetime` | with the handshake's answer | never | never | 1001 |
+//! | `idle_timeout` | with the handshake's answer | a message in either direction; bytes of a message under way, in either direction | never | 1001 |
+//! | `ping_interval` | with the handshake's answer | each ping | while something waits for the socket: that is the test, then | a ping |
+//! | `pong_timeout`, and the lag of what was sent since the last ping that was answered | a ping is handed over | bytes from the client; room in a socket that was full | while the client is not read from | 1011 |
+//! | `outbox_age` | the socket takes nothing although something waits | the socket takes a byte | never | 1008 |
+//! | closing: `outbox_age` where the client is owed what waits, else `close_timeout` | our close frame is queued | the socket takes a byte, within that and the lag of what waited | never | cut |
+//! | closing: `close_timeout`, and the lag of what was sent since the last ping that was answered | our close frame is handed over | bytes from the client, within the lag of all of them since then | never | cut |
+//!
+//! A drain bounds them all (`drain.window` and `drain.grace`).
 
 use std::io;
 use std::net::Shutdown;
@@ -9,11 +25,20 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mio::net::TcpStream;
 
+use self::closing::Closing;
 use crate::admission::Ticket;
 use crate::close::Close;
 use crate::codec::Decoder;
 use crate::config::Limits;
+use crate::metrics::Farewell;
 use crate::outbox::{Outbox, Written};
+
+mod closing;
+#[cfg(test)]
+mod tests;
+
+/// Length of a ping: two bytes of header, and its place.
+const PING_BYTES: u64 = 10;
 
 /// The socket of a connection whose handshake is done, on its way to its shard.
 #[derive(Debug)]
@@ -44,16 +69,9 @@ pub(crate) struct Connection {
     pub(crate) joining: u16,
     /// When the shard's timer for this connection fires; others for it are stale.
     pub(crate) timer_at: Instant,
-    phase: Phase,
-    opened: Instant,
-    /// Last message in either direction; control frames do not count.
-    last_message: Instant,
-    /// Last bytes from the client.
-    last_heard: Instant,
-    next_ping: Option<Instant>,
-    ping_sent: Option<Instant>,
-    /// Since when the socket has taken nothing although something waits.
-    stuck_since: Option<Instant>,
+    clocks: Clocks,
+    /// Once our close frame is in the outbox.
+    closing: Option<Box<Closing>>,
 }
 
 /// Where a connection stands with reading.
@@ -67,18 +85,31 @@ pub(crate) enum Reading {
     Held,
 }
 
+/// What the clocks of an open connection go by.
 #[derive(Debug)]
-enum Phase {
-    Open,
-    /// Our close frame is in the outbox or sent.
-    Closing {
-        close: Close,
-        /// When the client is given up.
-        deadline: Instant,
-        /// Whether nothing more is expected from the client: its close frame came, or it broke the protocol.
-        finished: bool,
-        half_closed: bool,
-    },
+struct Clocks {
+    opened: Instant,
+    /// Last message, or part of one, in either direction; control frames do not count.
+    last_message: Instant,
+    /// Last sign of life: bytes from the client, or room in a socket that was full; or the start of reading after a pause.
+    last_life: Instant,
+    next_ping: Option<Instant>,
+    /// The oldest that has not been answered.
+    ping: Option<Ping>,
+    /// Since when the socket has taken nothing although something waits.
+    stuck_since: Option<Instant>,
+    /// Bytes that the socket has taken.
+    taken: u64,
+    /// How many of them the client has read, as it says itself: those up to the last ping that it answered.
+    confirmed: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ping {
+    /// Its first byte's place among the bytes for the client, and its payload.
+    place: u64,
+    /// When the socket had taken it.
+    handed: Option<Instant>,
 }
 
 /// What a timer leads to.
@@ -88,7 +119,7 @@ pub(crate) enum Due {
     Ping,
     Close(Close),
     /// Give the client up.
-    Cut,
+    Cut(Farewell),
 }
 
 impl Connection {
@@ -104,67 +135,75 @@ impl Connection {
             hung_up: false,
             joining: 0,
             timer_at: now,
-            phase: Phase::Open,
-            opened: now,
-            last_message: now,
-            last_heard: now,
-            next_ping: limits.ping_interval.map(|interval| now + jittered(interval)),
-            ping_sent: None,
-            stuck_since: None,
+            clocks: Clocks::new(now, limits),
+            closing: None,
         }
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Open)
+        self.closing.is_none()
     }
 
-    /// Returns whether what the client sends is of no interest any more.
-    pub(crate) fn is_deaf(&self) -> bool {
-        matches!(self.phase, Phase::Closing { finished: true, .. })
+    /// Returns whether nothing more is expected from the client.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.closing.as_ref().is_some_and(|closing| closing.is_finished())
     }
 
     /// Returns whether the socket took no more when it was last written to.
     pub(crate) fn is_stuck(&self) -> bool {
-        self.stuck_since.is_some()
+        self.clocks.stuck_since.is_some()
     }
 
     pub(crate) fn last_message(&self) -> Instant {
-        self.last_message
+        self.clocks.last_message
     }
 
-    /// Notes a message in either direction.
+    /// Notes a message in either direction, or part of one.
     pub(crate) fn on_active(&mut self, now: Instant) {
-        self.last_message = now;
+        self.clocks.last_message = now;
     }
 
     /// Notes bytes from the client.
     pub(crate) fn on_heard(&mut self, now: Instant) {
-        self.last_heard = now;
+        self.clocks.last_life = now;
     }
 
-    /// Notes a pong; returns the round-trip time if a ping was under way.
-    pub(crate) fn on_pong(&mut self, now: Instant) -> Option<Duration> {
-        self.ping_sent.take().map(|sent| now.saturating_duration_since(sent))
+    /// Has it read again after a pause, in which no sign of life could be seen.
+    pub(crate) fn resume_reading(&mut self, now: Instant) {
+        self.reading = Reading::OnEvent;
+        self.clocks.last_life = now;
     }
 
-    /// Notes a ping of ours; the oldest that is unanswered is the one that counts.
-    pub(crate) fn on_ping_sent(&mut self, now: Instant, limits: &Limits) {
-        self.ping_sent.get_or_insert(now);
-        self.next_ping = limits.ping_interval.map(|interval| now + jittered(interval));
+    /// Notes a pong; returns the round-trip time if it answers the oldest ping.
+    pub(crate) fn on_pong(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {
+        self.clocks.on_pong(payload, now)
+    }
+
+    /// Notes that a ping will be the first in the outbox; returns its payload.
+    pub(crate) fn plan_pong(&mut self, now: Instant, limits: &Limits) -> [u8; 8] {
+        self.clocks.plan_pong(now, limits)
+    }
+
+    /// Returns whether a clock runs for something that has been handed over.
+    pub(crate) fn awaits_answer(&self) -> bool {
+        self.clocks.ping.is_some() || self.closing.is_some()
     }
 
     /// Notes that our close frame is in the outbox.
-    pub(crate) fn on_closing(&mut self, close: Close, now: Instant, limits: &Limits) {
-        let finished =
-            !matches!(close, Close::Route | Close::Deleted | Close::Idle | Close::MaxLifetime | Close::Drain);
-        let deadline = now + limits.close_timeout;
-        self.phase = Phase::Closing { close, deadline, finished, half_closed: false };
+    pub(crate) fn on_closing(&mut self, close: Close, now: Instant) {
+        self.closing = Some(Box::new(Closing::new(close, now, self.outbox.bytes())));
     }
 
-    /// Notes the client's answer to our close frame.
-    pub(crate) fn on_close_answered(&mut self) {
-        if let Phase::Closing { finished, .. } = &mut self.phase {
-            *finished = true;
+    /// Takes what the client sends while we close; returns whether that is within its bound.
+    pub(crate) fn throw_away(&mut self, input: &[u8]) -> bool {
+        self.closing.as_mut().is_some_and(|closing| closing.throw_away(&mut self.decoder, input))
+    }
+
+    /// Notes that the client has ended its side of the TCP stream while we close.
+    pub(crate) fn on_end_of_stream(&mut self) {
+        self.hung_up = true;
+        if let Some(closing) = &mut self.closing {
+            closing.on_end_of_stream();
         }
     }
 
@@ -173,54 +212,116 @@ impl Connection {
     /// # Errors
     /// The socket is broken.
     pub(crate) fn write(&mut self, now: Instant) -> io::Result<Written> {
-        let written = match &mut self.stream {
-            Some(stream) => self.outbox.write_to(stream)?,
-            None => Written { bytes: 0, all: false },
-        };
-        self.on_written(written, now);
-        Ok(written)
-    }
-
-    /// Notes what a write achieved; half-closes once everything is out and nothing more is expected, so that the client
-    /// can read our close frame before the stream ends.
-    fn on_written(&mut self, Written { bytes, all }: Written, now: Instant) {
-        self.stuck_since = match (all, bytes > 0) {
-            (true, _) => None,
-            (false, true) => Some(now),
-            (false, false) => self.stuck_since.or(Some(now)),
-        };
-        if let Phase::Closing { finished: true, half_closed: half_closed @ false, .. } = &mut self.phase
-            && all
+        let Some(stream) = &mut self.stream else { return Ok(Written { bytes: 0, all: false }) };
+        let written = self.outbox.write_to(stream)?;
+        self.clocks.on_written(written, now);
+        if written.all
+            && let Some(closing) = &mut self.closing
+            && closing.is_half_close_due(now)
         {
-            *half_closed = true;
             // The client may be gone already; then the next read says so.
-            let _gone = self.stream.as_ref().is_some_and(|stream| stream.shutdown(Shutdown::Write).is_err());
+            let _gone = stream.shutdown(Shutdown::Write).is_err();
         }
+        Ok(written)
     }
 
     /// Returns when to look again.
     pub(crate) fn deadline(&self, limits: &Limits) -> Instant {
-        match &self.phase {
-            Phase::Closing { deadline, .. } => *deadline,
-            Phase::Open => {
-                let ends = (self.last_message + limits.idle_timeout).min(self.opened + limits.max_lifetime);
-                let others = [
-                    self.next_ping,
-                    self.ping_sent.map(|sent| sent + limits.pong_timeout),
-                    self.stuck_since.map(|since| since + limits.outbox_age),
-                ];
-                others.into_iter().flatten().fold(ends, Instant::min)
-            }
+        match &self.closing {
+            Some(closing) => closing.end(&self.clocks, limits).0,
+            None => self.clocks.deadline(limits),
         }
     }
 
     /// Returns what is due; call again until it is nothing.
     pub(crate) fn due(&mut self, now: Instant, limits: &Limits) -> Due {
-        match &self.phase {
-            Phase::Closing { deadline, .. } if *deadline <= now => return Due::Cut,
-            Phase::Closing { .. } => return Due::Nothing,
-            Phase::Open => {}
+        match &self.closing {
+            Some(closing) => closing.due(&self.clocks, now, limits),
+            None => self.clocks.due(now, limits, self.reading, self.outbox.is_empty()),
         }
+    }
+
+    /// Ends the connection: closes the socket and returns the ticket with the reason, and how our close frame fared.
+    pub(crate) fn into_end(self) -> (Ticket, Close, Option<Farewell>) {
+        match self.closing {
+            None => (self.ticket, Close::Lost, None),
+            Some(closing) => {
+                let farewell = closing.farewell();
+                (self.ticket, closing.close, Some(farewell))
+            }
+        }
+    }
+}
+
+impl Clocks {
+    fn new(now: Instant, limits: &Limits) -> Self {
+        Self {
+            opened: now,
+            last_message: now,
+            last_life: now,
+            next_ping: limits.ping_interval.map(|interval| now + jittered(interval)),
+            ping: None,
+            stuck_since: None,
+            taken: 0,
+            confirmed: 0,
+        }
+    }
+
+    fn plan_pong(&mut self, now: Instant, limits: &Limits) -> [u8; 8] {
+        self.ping.get_or_insert(Ping { place: self.taken, handed: None });
+        self.plan_ping(now, limits);
+        self.taken.to_be_bytes()
+    }
+
+    fn plan_ping(&mut self, now: Instant, limits: &Limits) {
+        self.next_ping = limits.ping_interval.map(|interval| now + jittered(interval));
+    }
+
+    fn on_pong(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {
+        let place = u64::from_be_bytes(payload.try_into().ok()?);
+        self.confirmed = self.confirmed.max(place.min(self.taken));
+        // One may stand for all pings so far (RFC 6455 §5.5.3).
+        let answered = self.ping.take_if(|ping| ping.place <= place)?;
+        answered.handed.map(|handed| now.saturating_duration_since(handed))
+    }
+
+    /// Notes what a write achieved. Room in a socket that was full is a sign of life: the client has taken something. That a
+    /// socket takes what there is room for is none.
+    fn on_written(&mut self, Written { bytes, all }: Written, now: Instant) {
+        self.taken += bytes as u64;
+        if bytes > 0 && self.stuck_since.is_some() {
+            self.last_life = now;
+            self.last_message = now;
+        }
+        self.stuck_since = match (all, bytes > 0) {
+            (true, _) => None,
+            (false, true) => Some(now),
+            (false, false) => self.stuck_since.or(Some(now)),
+        };
+        if let Some(ping @ Ping { handed: None, .. }) = &mut self.ping
+            && self.taken >= ping.place + PING_BYTES
+        {
+            ping.handed = Some(now);
+        }
+    }
+
+    /// Returns how many bytes up to a place may still be on their way to the client.
+    fn unconfirmed(&self, place: u64) -> u64 {
+        place.saturating_sub(self.confirmed)
+    }
+
+    fn pong_deadline(&self, limits: &Limits) -> Option<Instant> {
+        let Ping { place, handed } = self.ping?;
+        Some(handed? + limits.pong_timeout + limits.lag(self.unconfirmed(place)))
+    }
+
+    fn deadline(&self, limits: &Limits) -> Instant {
+        let ends = (self.last_message + limits.idle_timeout).min(self.opened + limits.max_lifetime);
+        let stuck = self.stuck_since.map(|since| since + limits.outbox_age);
+        [self.next_ping, self.pong_deadline(limits), stuck].into_iter().flatten().fold(ends, Instant::min)
+    }
+
+    fn due(&mut self, now: Instant, limits: &Limits, reading: Reading, nothing_waits: bool) -> Due {
         if self.opened + limits.max_lifetime <= now {
             return Due::Close(Close::MaxLifetime);
         }
@@ -230,22 +331,21 @@ impl Connection {
         if self.stuck_since.is_some_and(|since| since + limits.outbox_age <= now) {
             return Due::Close(Close::SlowConsumer);
         }
-        if let Some(sent) = self.ping_sent.filter(|sent| *sent + limits.pong_timeout <= now) {
-            if self.last_heard < sent {
+        if self.pong_deadline(limits).is_some_and(|deadline| deadline <= now) {
+            let handed = self.ping.and_then(|ping| ping.handed);
+            if reading == Reading::OnEvent && handed.is_some_and(|handed| self.last_life < handed) {
                 return Due::Close(Close::PingTimeout);
             }
-            self.ping_sent = None;
+            // It lives, or we would not have seen it: the next ping asks again.
+            self.ping = None;
         }
-        if self.next_ping.is_some_and(|at| at <= now) { Due::Ping } else { Due::Nothing }
-    }
-
-    /// Ends the connection: closes the socket and returns the ticket with the reason.
-    pub(crate) fn into_end(self) -> (Ticket, Close) {
-        let close = match self.phase {
-            Phase::Open => Close::Lost,
-            Phase::Closing { close, .. } => close,
-        };
-        (self.ticket, close)
+        if self.next_ping.is_some_and(|at| at <= now) {
+            if nothing_waits {
+                return Due::Ping;
+            }
+            self.plan_ping(now, limits);
+        }
+        Due::Nothing
     }
 }
 

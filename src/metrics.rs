@@ -19,8 +19,8 @@ use crate::trace::Tracer;
 
 pub(crate) use self::http::HttpMetrics;
 pub(crate) use self::labels::{
-    CostFault, CutCause, DropReason, HttpState, LagStage, ProxyRefusal, PublishOutcome, Reconciled, Recovery,
-    RedisRefusal, Refusal, RequestRefusal, RouteOutcome,
+    CostFault, CutCause, DropReason, Farewell, HttpState, LagStage, ProxyRefusal, PublishOutcome, Reconciled,
+    Recovery, RedisRefusal, Refusal, RequestRefusal, RouteOutcome,
 };
 #[cfg(feature = "otlp")]
 pub(crate) use self::spans::{SpanCounters, SpanDropReason};
@@ -100,6 +100,10 @@ metrics! {
     opened: IntCounter("gatecast_connections_opened_total");
     /// Connections ended, by close code, by who ended them and why.
     closed: IntCounterVec("gatecast_connections_closed_total", ["code", "initiator", "reason"]);
+    /// Close frames sent, by how the clients took them.
+    farewells: IntCounterVec("gatecast_close_handshakes_total", ["outcome"]);
+    /// Bytes from clients that were thrown away because the connection was being closed.
+    thrown_away_bytes: IntCounter("gatecast_thrown_away_bytes_total");
     /// HTTP connections accepted.
     accepted: IntCounterVec("gatecast_http_connections_accepted_total", ["port"]);
     /// Failures to accept an HTTP connection.
@@ -209,6 +213,7 @@ impl Metrics {
         RedisRefusal::ALL
             .iter()
             .for_each(|class| drop(metrics.redis_refusals.with_label_values(&[class.label()])));
+        Farewell::ALL.iter().for_each(|one| drop(metrics.farewells.with_label_values(&[one.label()])));
         DropReason::ALL.iter().for_each(|reason| drop(metrics.dropped.with_label_values(&[reason.label()])));
         ProxyRefusal::ALL
             .iter()
@@ -246,6 +251,10 @@ impl Metrics {
 
     fn closed_as(&self, close: &Close) -> IntCounter {
         self.closed.with_label_values(&[close.code_label(), close.initiator().label(), close.label()])
+    }
+
+    pub(crate) fn count_farewell(&self, farewell: Farewell) {
+        self.farewells.with_label_values(&[farewell.label()]).inc();
     }
 
     pub(crate) fn count_refusal(&self, refusal: Refusal) {
@@ -289,6 +298,10 @@ impl Metrics {
 
     pub(crate) fn count_dropped(&self, reason: DropReason, count: usize) {
         self.dropped.with_label_values(&[reason.label()]).inc_by(count as u64);
+    }
+
+    pub(crate) fn dropped_by(&self, reason: DropReason) -> u64 {
+        self.dropped.with_label_values(&[reason.label()]).get()
     }
 
     pub(crate) fn observe_publish(&self, outcome: PublishOutcome, time: Duration) {

@@ -27,7 +27,7 @@ use crate::http::{self, First, Guard, Listener, Port, Server};
 use crate::hub::Hub;
 use crate::id::NodeTag;
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::metrics::{Metrics, as_i64};
+use crate::metrics::{DropReason, Metrics, as_i64};
 use crate::registry::Record;
 use crate::registry::reaper::Reaper;
 use crate::shard::{Door, Parts, Shard};
@@ -51,6 +51,15 @@ pub struct Node {
     metrics: Arc<Metrics>,
     drain: Drain,
     shards: Vec<JoinHandle<()>>,
+}
+
+/// What the end of a node has cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Losses {
+    /// Connections that were cut.
+    pub connections: usize,
+    /// Messages that waited for those, or for others that were cut meanwhile.
+    pub messages: u64,
 }
 
 /// Why a node does not start.
@@ -211,8 +220,9 @@ impl Node {
         Port { listener, accepted: self.metrics.accepted.with_label_values(&[name]), first, stop }
     }
 
-    /// Ends the node: returns how many connections were cut rather than closed, because `hurry` came or time was up.
-    pub async fn shut_down(self, hurry: impl Future<Output = ()>) -> usize {
+    /// Ends the node: returns how many connections were cut rather than closed, because `hurry` came, time was up, or a client
+    /// took too little of what waited for it, and how many messages waited for clients that were cut.
+    pub async fn shut_down(self, hurry: impl Future<Output = ()>) -> Losses {
         let Drain { mut notice, mut window, grace, .. } = self.drain;
         if self.backend.fenced.is_cancelled() {
             // A ghost: others act in its name already.
@@ -220,6 +230,7 @@ impl Node {
         }
         self.lifecycle.enter(Phase::Draining);
         self.metrics.draining.set(1);
+        let cut_before = self.metrics.dropped_by(DropReason::Cut);
         let drainer = self.drainer();
         let close_all = async {
             tokio::time::sleep(notice).await;
@@ -231,7 +242,7 @@ impl Node {
             done = tokio::time::timeout(notice + window + grace, close_all) => done.is_ok(),
             () = hurry => false,
         };
-        let cut = if closed { 0 } else { self.places.taken() };
+        let connections = self.places.cut() + if closed { 0 } else { self.places.taken() };
         let leave = self.backend.registry.leave();
         if closed && tokio::time::timeout(LEAVE_TIMEOUT, leave).await.is_err() {
             tracing::warn!("Redis is away: other nodes wait for the lease to end");
@@ -243,7 +254,7 @@ impl Node {
                 tracing::error!("a shard panicked");
             }
         }
-        cut
+        Losses { connections, messages: self.metrics.dropped_by(DropReason::Cut) - cut_before }
     }
 
     fn drainer(&self) -> Drainer {

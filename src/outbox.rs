@@ -11,6 +11,8 @@ use std::ops::{AddAssign, Sub, SubAssign};
 
 use bytes::{Buf as _, Bytes};
 
+use crate::codec::payload_of;
+
 /// Batches that go into one system call. 64 is well under the kernel's 1,024, and more showed no gain.
 const MAX_SLICES: usize = 64;
 
@@ -47,6 +49,11 @@ impl Batch {
     fn load(&self, sent: usize) -> Load {
         let all = self.wire.len() + sent + ENTRY;
         Load { all, own: if self.is_shared { ENTRY } else { all } }
+    }
+
+    /// Returns whether it is a control frame, which is never in a batch with others.
+    fn is_control(&self) -> bool {
+        payload_of(&self.wire).is_some_and(|(opcode, _)| opcode.is_control())
     }
 }
 
@@ -176,6 +183,14 @@ impl Outbox {
         self.pong = Pong::Nowhere;
         self.load = self.first.as_ref().map_or_else(Load::default, |batch| batch.load(self.sent));
         dropped.iter().map(|batch| batch.frames as usize).sum()
+    }
+
+    /// Returns how many messages wait; a batch that is half out counts as a whole, control frames do not.
+    pub(crate) fn messages(&self) -> usize {
+        let is_begun = self.sent > 0;
+        let waiting = self.first.iter().chain(&self.rest).enumerate();
+        let messages = waiting.filter(|(index, batch)| (*index == 0 && is_begun) || !batch.is_control());
+        messages.map(|(_, batch)| batch.frames as usize).sum()
     }
 
     /// Writes until all is gone or the socket takes no more.

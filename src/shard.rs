@@ -32,7 +32,7 @@ use crate::gateway::Gateway;
 use crate::hub::Hub;
 use crate::id::{ConnectionId, RequestId};
 use crate::inbox::{Event, Inbox, JoinOutcome};
-use crate::metrics::Metrics;
+use crate::metrics::{DropReason, Farewell, Metrics};
 
 #[cfg(feature = "bench")]
 pub mod bench;
@@ -187,6 +187,16 @@ impl Shard {
             }
             self.turn(&events, &mut work);
         }
+        self.cut_all();
+    }
+
+    /// Ends all connections, so that no loss goes uncounted. Who has taken everything gets at least our close frame.
+    fn cut_all(&mut self) {
+        for key in 0..self.connections.capacity() {
+            self.close(key, Close::Drain);
+            self.write(key);
+            self.cut(key, Farewell::Cut);
+        }
     }
 
     fn turn(&mut self, events: &Events, work: &mut Vec<Event>) {
@@ -280,13 +290,36 @@ impl Shard {
             Close::Client { code, .. } => encode_close(*code, ""),
             close => encode_close(close.code(), close.reason()),
         };
-        connection.on_closing(close, self.now, &self.parts.limits);
+        if connection.reading == Reading::Held {
+            connection.reading = Reading::Queued;
+            self.unread.push(key);
+        }
         self.enqueue_unbounded(key, frame.into());
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.on_closing(close, self.now);
+        }
         self.schedule(key);
     }
 
-    /// Ends a connection; whatever still waits for it is lost.
+    /// Gives up a connection whose client is owed something still, or has not said good-bye.
+    fn cut(&mut self, key: usize, farewell: Farewell) {
+        let Some(connection) = self.connections.get(key) else { return };
+        let messages = connection.outbox.messages();
+        if messages > 0 {
+            let id = connection.ticket.record().id;
+            tracing::debug!(conn.id = %id, messages, outcome = farewell.label(), "cut, and messages lost with it");
+            self.parts.metrics.count_dropped(DropReason::Cut, messages);
+            connection.ticket.count_cut();
+        }
+        self.end(key, Some(farewell));
+    }
+
+    /// Ends a connection whose client has gone, or said good-bye.
     fn remove(&mut self, key: usize) {
+        self.end(key, None);
+    }
+
+    fn end(&mut self, key: usize, farewell: Option<Farewell>) {
         let Some(connection) = self.connections.try_remove(key) else { return };
         self.by_id.remove(&connection.ticket.record().id);
         let (index, broker, mut emptied) = (self.index, &self.parts.broker, Vec::new());
@@ -299,7 +332,10 @@ impl Shard {
         }
         self.tally.left(left);
         self.tally.unqueued(connection.outbox.load());
-        let (ticket, close) = connection.into_end();
+        let (ticket, close, by_client) = connection.into_end();
+        if let Some(farewell) = farewell.or(by_client) {
+            self.parts.metrics.count_farewell(farewell);
+        }
         ticket.end(close);
     }
 

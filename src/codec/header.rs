@@ -36,6 +36,21 @@ impl Header {
         Ok(Some(Self { fin: first & 0x80 != 0, opcode, mask: *mask, payload_len, wire_len }))
     }
 
+    /// Reads as much of a header as is needed to get past its frame, whatever is wrong with it: opcode and payload length;
+    /// `None` if more of it has to arrive.
+    pub(super) fn extent(bytes: &[u8]) -> Option<(Opcode, usize)> {
+        let [first, second, rest @ ..] = bytes else { return None };
+        let (payload_len, len_bytes) = match second & 0x7F {
+            126 => (u16::from_be_bytes(*rest.first_chunk()?).into(), 2),
+            127 => (u64::from_be_bytes(*rest.first_chunk()?), 8),
+            len => (len.into(), 0),
+        };
+        let mask_bytes = if second & 0x80 == 0 { 0 } else { 4 };
+        let opcode = Opcode::from_bits(first & 0x0F).unwrap_or(Opcode::Continuation);
+        let is_whole = rest.len() >= len_bytes + mask_bytes;
+        is_whole.then(|| (opcode, usize::try_from(payload_len).unwrap_or(usize::MAX)))
+    }
+
     /// Checks the header against what came before (`message_len`: bytes so far of a message under way) and the limits.
     pub(super) fn check(&self, message_len: Option<usize>, limits: &Limits) -> Result<(), Violation> {
         if self.opcode.is_control() {

@@ -69,6 +69,40 @@ impl Partial {
         self.frame = Some(Frame { opcode, fin, mask, remaining: payload_len });
     }
 
+    /// Goes on without keeping anything; returns whether a close frame ends in `input`, or has ended.
+    pub(super) fn skip(&mut self, mut input: &[u8]) -> bool {
+        self.message = None;
+        self.control = Vec::new();
+        loop {
+            if let Some(frame) = &mut self.frame {
+                let (skipped, rest) = input.split_at(frame.remaining.min(input.len()));
+                frame.remaining -= skipped.len();
+                input = rest;
+                if frame.remaining > 0 {
+                    return false;
+                }
+                if frame.opcode == Opcode::Close {
+                    return true;
+                }
+                self.frame = None;
+            }
+            if let Some((opcode, remaining)) = Header::extent(&self.header) {
+                self.header.clear();
+                self.frame = Some(Frame { opcode, fin: true, mask: [0; 4], remaining });
+            } else if let Some((next, rest)) = input.split_first() {
+                self.header.push(*next);
+                input = rest;
+            } else {
+                return false;
+            }
+        }
+    }
+
+    /// Notes that the client's close frame has come, although nothing else is known of it.
+    pub(super) fn closed(&mut self) {
+        self.frame = Some(Frame { opcode: Opcode::Close, fin: true, mask: [0; 4], remaining: 0 });
+    }
+
     /// Takes the next payload bytes of the frame under way.
     pub(super) fn append(&mut self, chunk: &mut [u8]) -> Result<(), Violation> {
         let Some(frame) = &mut self.frame else { return Ok(()) };

@@ -58,7 +58,7 @@ fn owned(message: Message<'_>) -> Message<'static> {
         Message::Text(text) => Message::Text(text.into_owned().into()),
         Message::Binary(bytes) => Message::Binary(bytes.into_owned().into()),
         Message::Ping(bytes) => Message::Ping(bytes.into_owned().into()),
-        Message::Pong => Message::Pong,
+        Message::Pong(bytes) => Message::Pong(bytes.into_owned().into()),
         Message::Close(close) => {
             Message::Close(close.map(|(code, reason)| (code, reason.into_owned().into())))
         }
@@ -175,8 +175,8 @@ fn any_messages() -> impl Strategy<Value = Vec<Message<'static>>> {
     let one = prop_oneof![
         ".{0,200}".prop_map(|text: String| Message::Text(text.into())),
         payload.prop_map(|bytes| Message::Binary(bytes.into())),
-        control.prop_map(|bytes| Message::Ping(bytes.into())),
-        Just(Message::Pong),
+        control.clone().prop_map(|bytes| Message::Ping(bytes.into())),
+        control.prop_map(|bytes| Message::Pong(bytes.into())),
         Just(Message::Text("x".repeat(70_000).into())),
     ];
     prop::collection::vec(one, 1..8)
@@ -193,8 +193,12 @@ fn wire(messages: &[Message<'_>], fragment: usize) -> Vec<u8> {
                 wire.extend(client_frame(true, Opcode::Ping, bytes));
                 continue;
             }
-            Message::Pong | Message::Close(_) => {
-                wire.extend(client_frame(true, Opcode::Pong, b""));
+            Message::Pong(bytes) => {
+                wire.extend(client_frame(true, Opcode::Pong, bytes));
+                continue;
+            }
+            Message::Close(_) => {
+                wire.extend(client_frame(true, Opcode::Close, b""));
                 continue;
             }
         };
@@ -228,6 +232,8 @@ proptest! {
         if whole.is_ok() {
             prop_assert_eq!(whole, pieces);
         }
+        let skipped = |piece| closes_behind_violation(&bytes, piece, &limits);
+        prop_assert_eq!(skipped(bytes.len().max(1)), skipped(size));
     }
 }
 
@@ -236,5 +242,68 @@ fn weight(message: &Message<'_>) -> usize {
         Message::Text(text) => text.len(),
         Message::Binary(bytes) => bytes.len(),
         _ => 0,
+    }
+}
+
+/// Decodes up to a violation, and skips what is left, in pieces.
+fn closes_behind_violation(wire: &[u8], piece: usize, limits: &Limits) -> bool {
+    let (mut decoder, mut broken) = (Decoder::default(), false);
+    wire.chunks(piece).any(|chunk| {
+        let mut chunk = chunk.to_vec();
+        let mut input = chunk.as_mut_slice();
+        while !broken {
+            match decoder.next(&mut input, limits) {
+                Ok(Some(_)) => {}
+                Ok(None) => return false,
+                Err(_) => broken = true,
+            }
+        }
+        decoder.skip(input)
+    })
+}
+
+#[test]
+fn a_close_frame_is_found_behind_every_violation() {
+    let limits = Limits { frame_bytes: 200, message_bytes: 300, binary: false };
+    let unmasked = encode(Opcode::Text, &[b'x'; 150]).to_vec();
+    let mut reserved = client_frame(true, Opcode::Text, &[b'x'; 150]);
+    reserved[0] |= 0x40;
+    let mut unknown = client_frame(true, Opcode::Text, &[0x88; 150]);
+    unknown[0] = 0x83;
+    let violations = [
+        client_frame(true, Opcode::Text, &[0x88; 70_000]),
+        client_frame(true, Opcode::Binary, &[0x88; 150]),
+        client_frame(true, Opcode::Text, &[0xFF; 150]),
+        [client_frame(false, Opcode::Text, b"\xce"), client_frame(true, Opcode::Continuation, &[b'x'; 150])]
+            .concat(),
+        [client_frame(false, Opcode::Text, &[b'x'; 150]), client_frame(true, Opcode::Text, &[b'x'; 150])]
+            .concat(),
+        client_frame(true, Opcode::Ping, &[0x88; 126]),
+        unmasked,
+        reserved,
+        unknown,
+    ];
+    let behind =
+        [client_frame(true, Opcode::Text, &[0x88; 150]), client_frame(true, Opcode::Ping, b"")].concat();
+    let close = client_frame(true, Opcode::Close, b"\x03\xe8bye");
+    for (number, violation) in violations.iter().enumerate() {
+        let wire = [&violation[..], &behind, &close].concat();
+        for piece in [1, 2, 3, 7, 4_096, wire.len()] {
+            assert!(closes_behind_violation(&wire, piece, &limits), "{number} in pieces of {piece}");
+            assert!(
+                !closes_behind_violation(&wire[..wire.len() - 1], piece, &limits),
+                "{number}: not whole yet"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_close_frame_that_is_the_violation_is_one() {
+    for close in [&b"\x03"[..], b"\x03\xe7", b"\x03\xe8\xff"] {
+        let wire = client_frame(true, Opcode::Close, close);
+        assert!(
+            closes_behind_violation(&wire, wire.len(), &LIMITS) && closes_behind_violation(&wire, 1, &LIMITS)
+        );
     }
 }

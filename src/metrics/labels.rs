@@ -111,6 +111,23 @@ pub(crate) enum Reconciled {
     Removed,
 }
 
+/// How our close frame fared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Farewell {
+    /// The client's own came, before or after.
+    Answered,
+    /// The TCP stream ended without.
+    Gone,
+    /// The client had its time, and sent none.
+    Timeout,
+    /// It never left the outbox: the client took too little of what was in front of it.
+    Stuck,
+    /// The client sent too much else instead.
+    Flood,
+    /// The node ended before.
+    Cut,
+}
+
 /// Why messages were dropped.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum DropReason {
@@ -126,6 +143,8 @@ pub(crate) enum DropReason {
     BufferAge,
     /// A shard's queue was full, and the group keeps nothing to repair the gap from.
     InboxFull,
+    /// Waiting for a connection that was closed and given up.
+    Cut,
 }
 
 /// How far a channel's message has come.
@@ -240,6 +259,9 @@ labels! {
     CutCause { Timeout => "timeout", Crowded => "crowded" }
     Reconciled { Written => "written", Removed => "removed" }
     ProxyRefusal { Untrusted => "untrusted", Malformed => "malformed", Incomplete => "incomplete" }
+    Farewell {
+        Answered => "answered", Gone => "gone", Timeout => "timeout", Stuck => "stuck", Flood => "flood", Cut => "cut",
+    }
     LagStage { Queue => "queue", Socket => "socket" }
     PublishOutcome {
         Ok => "ok", Local => "local", Overload => "overload", Unavailable => "unavailable",
@@ -258,6 +280,6 @@ labels! {
     }
     DropReason {
         Overload => "overload", SlowConsumer => "slow_consumer", Unavailable => "unavailable",
-        BufferFull => "buffer_full", BufferAge => "buffer_age", InboxFull => "inbox_full",
+        BufferFull => "buffer_full", BufferAge => "buffer_age", InboxFull => "inbox_full", Cut => "cut",
     }
 }

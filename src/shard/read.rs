@@ -12,6 +12,7 @@ use crate::connection::Reading;
 use crate::gateway::{Action, Outcome, Payload, frames};
 use crate::id::{ConnectionId, RequestId};
 use crate::inbox::{JoinOutcome, answer};
+use crate::metrics::Farewell;
 
 /// What is read in one turn goes to the broker in portions of so many bytes, so that the bounds beyond are asked in time.
 const PUBLISH_BYTES: usize = 1 << 20;
@@ -26,21 +27,21 @@ impl Shard {
             if let Some(connection) = self.connections.get_mut(key)
                 && connection.reading == Reading::Queued
             {
-                connection.reading = Reading::OnEvent;
+                connection.resume_reading(self.now);
                 self.read(key);
             }
         }
     }
 
     /// Reads once. A client that does not take what waits for it, and all clients while a shard is behind, are left unread,
-    /// so that they feel it.
+    /// so that they feel it; but not one that is being closed: what it sends is in the way of its close frame.
     pub(super) fn read(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if connection.outbox.bytes() > self.parts.limits.outbox_bytes / 2 && connection.is_open() {
             connection.reading = Reading::Held;
             return;
         }
-        if self.parts.hub.is_congested() {
+        if self.parts.hub.is_congested() && connection.is_open() {
             self.read_later(key);
             return;
         }
@@ -74,21 +75,31 @@ impl Shard {
         let limits = self.frame_limits;
         while let Some(connection) = self.connections.get_mut(key) {
             connection.on_heard(self.now);
-            if connection.is_deaf() {
-                return;
+            if !connection.is_open() {
+                return self.throw_away(key, input);
             }
             match connection.decoder.next(&mut input, &limits) {
                 Ok(Some(message)) => self.on_message(key, message),
-                Ok(None) => return,
-                Err(violation) => {
-                    self.close(key, Close::Violation(violation));
-                    // If we were closing already, that was not the answer we waited for, but an end it is.
-                    if let Some(connection) = self.connections.get_mut(key) {
-                        connection.on_close_answered();
+                Ok(None) => {
+                    if connection.decoder.is_mid_message() {
+                        connection.on_active(self.now);
                     }
                     return;
                 }
+                Err(violation) => self.close(key, Close::Violation(violation)),
             }
+        }
+    }
+
+    /// Takes bytes of a client that is being closed.
+    fn throw_away(&mut self, key: usize, input: &[u8]) {
+        self.tally.thrown_away(input.len());
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let was_finished = connection.is_finished();
+        if !connection.throw_away(input) {
+            self.cut(key, Farewell::Flood);
+        } else if connection.is_finished() && !was_finished {
+            self.write_soon(key);
         }
     }
 
@@ -97,9 +108,10 @@ impl Shard {
             Message::Text(text) => self.on_payload(key, Payload::Text(&text)),
             Message::Binary(bytes) => self.on_payload(key, Payload::Binary(&bytes)),
             Message::Ping(payload) => self.pong(key, &payload),
-            Message::Pong => {
+            Message::Pong(payload) => {
                 let connection = self.connections.get_mut(key);
-                if let Some(round_trip) = connection.and_then(|connection| connection.on_pong(self.now)) {
+                let round_trip = connection.and_then(|connection| connection.on_pong(&payload, self.now));
+                if let Some(round_trip) = round_trip {
                     self.parts.metrics.ping_rtt.observe(round_trip.as_secs_f64());
                 }
             }
@@ -108,19 +120,8 @@ impl Shard {
                     code,
                     reason: reason.into(),
                 });
-                self.on_client_close(key, close);
+                self.close(key, close);
             }
-        }
-    }
-
-    /// Answers a close frame, or takes it as the answer to ours.
-    fn on_client_close(&mut self, key: usize, close: Close) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        if connection.is_open() {
-            self.close(key, close);
-        } else {
-            connection.on_close_answered();
-            self.write_soon(key);
         }
     }
 
@@ -233,7 +234,7 @@ impl Shard {
         if connection.is_open() || connection.outbox.is_empty() {
             self.remove(key);
         } else {
-            connection.hung_up = true;
+            connection.on_end_of_stream();
             self.write_soon(key);
         }
     }

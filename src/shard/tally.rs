@@ -19,6 +19,7 @@ pub(super) struct Tally {
     lag_socket: Histogram,
     received: u64,
     received_bytes: usize,
+    thrown_away_bytes: usize,
     sent: u64,
     sent_bytes: usize,
     /// What came into outboxes, and what left them.
@@ -41,6 +42,7 @@ impl Tally {
             lag_socket: metrics.lag_of(LagStage::Socket),
             received: 0,
             received_bytes: 0,
+            thrown_away_bytes: 0,
             sent: 0,
             sent_bytes: 0,
             queued: Load::default(),
@@ -58,6 +60,11 @@ impl Tally {
 
     pub(super) fn received_bytes(&mut self, count: usize) {
         self.received_bytes += count;
+    }
+
+    /// Bytes were received for nothing.
+    pub(super) fn thrown_away(&mut self, count: usize) {
+        self.thrown_away_bytes += count;
     }
 
     /// Frames came into an outbox.
@@ -106,6 +113,7 @@ impl Tally {
         self.busy.inc_by(now.saturating_duration_since(began).as_secs_f64());
         metrics.received.inc_by(std::mem::take(&mut self.received));
         metrics.received_bytes.inc_by(std::mem::take(&mut self.received_bytes) as u64);
+        metrics.thrown_away_bytes.inc_by(std::mem::take(&mut self.thrown_away_bytes) as u64);
         metrics.sent.inc_by(std::mem::take(&mut self.sent));
         metrics.sent_bytes.inc_by(std::mem::take(&mut self.sent_bytes) as u64);
         let (queued, unqueued) = (std::mem::take(&mut self.queued), std::mem::take(&mut self.unqueued));

@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::Shard;
 use crate::close::Close;
 use crate::codec::{Opcode, encode};
-use crate::connection::Due;
+use crate::connection::{Connection, Due};
 
 /// Stale timers that are not worth a look at all of them.
 const STALE_TIMERS: usize = 1_024;
@@ -75,16 +75,21 @@ impl Shard {
     }
 
     fn on_timer(&mut self, key: usize) {
+        // The kernel tells of room only when there is much; a client that reads slowly must not be taken for one that does not.
+        if self.connections.get(key).is_some_and(Connection::is_stuck) {
+            self.write(key);
+        }
         while let Some(connection) = self.connections.get_mut(key) {
             match connection.due(self.now, &self.parts.limits) {
                 Due::Nothing => break,
                 Due::Ping => {
-                    connection.on_ping_sent(self.now, &self.parts.limits);
-                    self.send(key, encode(Opcode::Ping, &[]));
+                    let payload = connection.plan_pong(self.now, &self.parts.limits);
+                    let ping = encode(Opcode::Ping, &payload);
+                    self.enqueue_unbounded(key, ping.into());
                 }
                 Due::Close(Close::SlowConsumer) => self.close_slow(key),
                 Due::Close(close) => self.close(key, close),
-                Due::Cut => self.remove(key),
+                Due::Cut(farewell) => self.cut(key, farewell),
             }
         }
         self.schedule(key);

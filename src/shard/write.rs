@@ -103,11 +103,15 @@ impl Shard {
             self.schedule(key);
             return;
         }
-        if connection.hung_up && connection.is_deaf() && connection.reading == Reading::OnEvent {
+        let awaits_answer = connection.awaits_answer();
+        if connection.hung_up && connection.is_finished() && connection.reading == Reading::OnEvent {
             self.remove(key);
         } else if connection.reading == Reading::Held {
             connection.reading = Reading::Queued;
             self.unread.push(key);
+        }
+        if awaits_answer {
+            self.schedule(key);
         }
     }
 

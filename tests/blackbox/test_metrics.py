@@ -21,6 +21,7 @@ COUNTERS = """
     gatecast_http_connections_accepted_total gatecast_messages_received_total gatecast_messages_sent_total
     gatecast_received_bytes_total gatecast_sent_bytes_total gatecast_messages_published_total
     gatecast_messages_dropped_total gatecast_slow_consumer_disconnects_total gatecast_route_requests_total
+    gatecast_close_handshakes_total gatecast_thrown_away_bytes_total
     gatecast_management_requests_total gatecast_shard_busy_seconds_total gatecast_runtime_busy_seconds_total process_cpu_seconds_total
 """.split()
 HISTOGRAMS = ["gatecast_handshake_duration_seconds", "gatecast_delivery_lag_seconds", "gatecast_ping_rtt_seconds",

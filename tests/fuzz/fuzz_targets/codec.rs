@@ -23,7 +23,8 @@ fuzz_target!(|input: (u8, bool, Vec<u8>)| {
             }
             Message::Ping(payload) => payload.len() + LIMITS.message_bytes - 125,
             Message::Close(Some((_, reason))) => reason.len() + LIMITS.message_bytes - 123,
-            Message::Pong | Message::Close(None) => 0,
+            Message::Pong(bytes) => bytes.len(),
+            Message::Close(None) => 0,
         };
         assert!(len <= LIMITS.message_bytes);
     }
@@ -53,7 +54,7 @@ fn owned(message: Message<'_>) -> Message<'static> {
         Message::Text(text) => Message::Text(text.into_owned().into()),
         Message::Binary(bytes) => Message::Binary(bytes.into_owned().into()),
         Message::Ping(payload) => Message::Ping(payload.into_owned().into()),
-        Message::Pong => Message::Pong,
+        Message::Pong(bytes) => Message::Pong(bytes.into_owned().into()),
         Message::Close(close) => Message::Close(close.map(|(code, reason)| (code, reason.into_owned().into()))),
     }
 }
