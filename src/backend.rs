@@ -55,7 +55,7 @@ impl Backend {
         (lifecycle, metrics): (&Lifecycle, &Arc<Metrics>),
     ) -> Result<Self, StoreError> {
         let fenced = CancellationToken::new();
-        let terms = Terms { groups: config.groups.clone(), idempotency_age: config.limits.idempotency_age };
+        let terms = Terms::new(config);
         let Some(settings) = &config.redis else {
             let broker = Arc::new(MemoryBroker::new(Arc::clone(hub), Arc::clone(metrics), terms));
             let registry = Arc::new(MemoryRegistry::default());

@@ -19,7 +19,7 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::config::Groups;
+use crate::config::{Config, Groups};
 use crate::id::{ConnectionId, RequestId};
 use crate::trace::Context;
 
@@ -131,6 +131,9 @@ pub(crate) enum PublishError {
     /// It has a key, and its channel keeps nothing that it could be found in.
     #[error("the group is configured with replay = \"off\" and remembers no keys; send without one")]
     KeyUnkept,
+    /// It is longer than any client may be sent.
+    #[error("the message is longer than limits.message_bytes")]
+    TooLong,
 }
 
 /// How far a subscription is.
@@ -158,11 +161,18 @@ pub(crate) struct Delivery {
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
     pub(crate) groups: Groups,
+    /// Longest message, in bytes.
+    pub(crate) message_bytes: usize,
     /// How long a key is remembered.
     pub(crate) idempotency_age: Duration,
 }
 
 impl Terms {
+    pub(crate) fn new(config: &Config) -> Self {
+        let (groups, limits) = (config.groups.clone(), &config.limits);
+        Self { groups, message_bytes: limits.message_bytes, idempotency_age: limits.idempotency_age }
+    }
+
     /// Returns whether the messages of a channel are counted, and kept for repairs.
     pub(crate) fn keeps(&self, channel: &Channel) -> bool {
         match channel {

@@ -6,13 +6,16 @@
 
 use std::borrow::Cow;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use self::header::Header;
 use self::partial::{Frame, Partial};
 
 mod header;
 mod partial;
+
+/// Longest header that is sent: two bytes, and eight of length.
+pub const SENT_HEADER_MAX: usize = 10;
 
 /// Longest payload of a control frame (RFC 6455 §5.5), in bytes.
 pub const CONTROL_MAX: usize = 125;
@@ -223,9 +226,16 @@ enum Progress<'a> {
 /// Builds one unfragmented, unmasked frame, header and payload in one buffer.
 #[must_use]
 pub fn encode(opcode: Opcode, payload: &[u8]) -> Bytes {
-    let mut frame = BytesMut::with_capacity(payload.len() + 10);
+    let mut frame = BytesMut::with_capacity(payload.len() + SENT_HEADER_MAX);
+    put_header(&mut frame, opcode, payload.len());
+    frame.put_slice(payload);
+    frame.freeze()
+}
+
+#[inline]
+fn put_header(frame: &mut impl BufMut, opcode: Opcode, len: usize) {
     frame.put_u8(0x80 | opcode.bits());
-    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+    match (u8::try_from(len), u16::try_from(len)) {
         (Ok(len), _) if usize::from(len) <= CONTROL_MAX => frame.put_u8(len),
         (_, Ok(len)) => {
             frame.put_u8(126);
@@ -233,11 +243,9 @@ pub fn encode(opcode: Opcode, payload: &[u8]) -> Bytes {
         }
         _ => {
             frame.put_u8(127);
-            frame.put_u64(payload.len() as u64);
+            frame.put_u64(len as u64);
         }
     }
-    frame.put_slice(payload);
-    frame.freeze()
 }
 
 /// Takes apart what [`encode`] has built.
@@ -250,6 +258,23 @@ pub fn payload_of(frame: &[u8]) -> Option<(Opcode, &[u8])> {
         _ => 2,
     };
     Some((opcode, frame.get(header..)?))
+}
+
+/// Returns whether bytes from elsewhere are what [`encode`] builds for a message of at most `longest` bytes: the one frame in its
+/// shortest form and nothing behind it, and text is UTF-8.
+#[must_use]
+pub fn is_message(frame: &[u8], longest: usize) -> bool {
+    let Some((opcode, payload)) = payload_of(frame) else { return false };
+    let is_readable = match opcode {
+        Opcode::Text => payload.len() <= longest && str::from_utf8(payload).is_ok(),
+        Opcode::Binary => payload.len() <= longest,
+        _ => false,
+    };
+    let mut header = [0; SENT_HEADER_MAX];
+    let mut space = &mut header[..];
+    put_header(&mut space, opcode, payload.len());
+    let unused = space.len();
+    is_readable && header.get(..SENT_HEADER_MAX - unused) == frame.get(..frame.len() - payload.len())
 }
 
 /// Builds a close frame; `reason` is cut at 123 bytes, at a character's edge. A code that may not be sent (RFC 6455 §7.4.1)

@@ -223,7 +223,9 @@ pub struct RedisSettings {
     pub heartbeat: Duration,
     /// Messages kept of a channel, about, to repair gaps from.
     pub stream_entries: usize,
-    /// Time for which they are kept after the last.
+    /// Most bytes kept of a channel, about, each message counting 128 more.
+    pub stream_bytes: usize,
+    /// Longest time for which they are kept, about.
     pub stream_age: Duration,
     /// What becomes of messages, joins and handshakes while Redis is away.
     pub on_outage: OnOutage,

@@ -59,6 +59,7 @@ impl Hub {
             Err(PublishError::Overload) => PublishOutcome::Overload,
             Err(PublishError::Unavailable) => PublishOutcome::Unavailable,
             Err(PublishError::KeyUnkept) => PublishOutcome::KeyUnkept,
+            Err(PublishError::TooLong) => PublishOutcome::TooLong,
         };
         self.metrics.observe_publish(outcome, receipt.since.elapsed());
         match (receipt.to, result) {

@@ -19,8 +19,8 @@ use crate::trace::Tracer;
 
 pub(crate) use self::http::HttpMetrics;
 pub(crate) use self::labels::{
-    CostFault, CutCause, DropReason, Farewell, HttpState, LagStage, ProxyRefusal, PublishOutcome, Reconciled,
-    Recovery, RedisRefusal, Refusal, RequestRefusal, RouteOutcome,
+    CostFault, CutCause, DropReason, Farewell, Foreign, HttpState, LagStage, ProxyRefusal, PublishOutcome,
+    Reconciled, Recovery, RedisRefusal, Refusal, RequestRefusal, RouteOutcome,
 };
 #[cfg(feature = "otlp")]
 pub(crate) use self::spans::{SpanCounters, SpanDropReason};
@@ -164,6 +164,8 @@ metrics! {
     redis_errors: IntCounter("gatecast_redis_command_errors_total");
     /// What Redis refused, by the class of its error.
     redis_refusals: IntCounterVec("gatecast_redis_refusals_total", ["class"]);
+    /// What was found in Redis that no node has written, and is not handed on.
+    redis_foreign: IntCounterVec("gatecast_redis_foreign_total", ["kind"]);
     /// Time of a heartbeat through Redis and back.
     redis_round_trip: Histogram("gatecast_redis_round_trip_seconds"; LATENCY_BUCKETS);
     /// Gaps in channels that were read from the stream, by how that ended.
@@ -214,6 +216,7 @@ impl Metrics {
             .iter()
             .for_each(|class| drop(metrics.redis_refusals.with_label_values(&[class.label()])));
         Farewell::ALL.iter().for_each(|one| drop(metrics.farewells.with_label_values(&[one.label()])));
+        Foreign::ALL.iter().for_each(|kind| metrics.count_foreign(*kind, 0));
         DropReason::ALL.iter().for_each(|reason| drop(metrics.dropped.with_label_values(&[reason.label()])));
         ProxyRefusal::ALL
             .iter()
@@ -302,6 +305,10 @@ impl Metrics {
 
     pub(crate) fn dropped_by(&self, reason: DropReason) -> u64 {
         self.dropped.with_label_values(&[reason.label()]).get()
+    }
+
+    pub(crate) fn count_foreign(&self, kind: Foreign, count: usize) {
+        self.redis_foreign.with_label_values(&[kind.label()]).inc_by(count as u64);
     }
 
     pub(crate) fn observe_publish(&self, outcome: PublishOutcome, time: Duration) {

@@ -153,6 +153,11 @@ impl Store {
         if self.topology.is_cluster() { ("SSUBSCRIBE", "SUNSUBSCRIBE") } else { ("SUBSCRIBE", "UNSUBSCRIBE") }
     }
 
+    /// Returns the subcommand of `PUBSUB` that counts who listens.
+    pub(crate) fn listeners_command(&self) -> &'static str {
+        if self.topology.is_cluster() { "SHARDNUMSUB" } else { "NUMSUB" }
+    }
+
     /// Returns the name of a channel.
     pub(crate) fn channel(&self, channel: &Channel) -> String {
         let prefix = &self.prefix;
@@ -218,6 +223,11 @@ pub(crate) fn milliseconds(time: Duration) -> i64 {
 /// Draws the name of an epoch.
 pub(crate) fn new_epoch() -> String {
     format!("{:08x}", rand::rng().random::<u32>())
+}
+
+/// Returns whether a text names an epoch.
+pub(crate) fn is_epoch(text: &str) -> bool {
+    text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Waits for an answer, but not for ever.

@@ -9,23 +9,28 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use self::channels::Channels;
+use self::channels::{Channels, Errand};
 use self::health::Health;
+use self::leaver::Leaver;
+use self::page::Pages;
 use self::publisher::Publisher;
 use self::reader::Reader;
 use self::subscriber::{Command, Parts, Subscriber};
 use super::{Broker, Channel, History, Offset, Publication, PublishError, Standing, Terms};
+use crate::codec::SENT_HEADER_MAX;
 use crate::config::{OnOutage, RedisSettings};
 use crate::hub::Hub;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{DropReason, Metrics};
 use crate::peers::Peers;
-use crate::store::Store;
+use crate::store::{Store, milliseconds};
 
 mod channels;
 pub(crate) mod health;
 mod history;
+mod leaver;
 mod link;
+mod page;
 mod publisher;
 mod queue;
 mod reader;
@@ -45,6 +50,7 @@ pub(crate) struct RedisBroker {
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
     channels: Arc<Channels>,
+    pages: Pages,
     publications: mpsc::Sender<Publication>,
     commands: mpsc::Sender<Command>,
 }
@@ -62,6 +68,7 @@ impl RedisBroker {
         let channels = Arc::new(Channels::new(Arc::clone(&hub), Arc::clone(&metrics), is_local));
         let (publications, to_publish) = mpsc::channel(PUBLICATIONS);
         let (commands, to_command) = mpsc::channel(COMMANDS);
+        let (left, to_leave) = mpsc::channel(COMMANDS);
         let parts = Parts {
             store: store.clone(),
             channels: Arc::clone(&channels),
@@ -69,9 +76,12 @@ impl RedisBroker {
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
             heartbeat: settings.heartbeat,
+            left,
+            message_bytes: terms.message_bytes,
         };
         let subscriber = Subscriber::new(parts, lifecycle.clone(), to_command);
         lifecycle.spawn_until_end(Arc::clone(store.topology()).keep(settings.heartbeat));
+        let leaver = Leaver { store: store.clone(), age: milliseconds(settings.stream_age) };
         let publisher = Publisher {
             store: store.clone(),
             settings,
@@ -84,11 +94,15 @@ impl RedisBroker {
             ending: lifecycle.ending(),
             warned_at: parking_lot::Mutex::default(),
         };
-        let reader = Reader { store: store.clone(), channels: Arc::clone(&channels) };
+        let pages = Pages::new(terms.message_bytes);
         lifecycle.spawn(publisher.run(to_publish));
-        lifecycle.spawn_until_end(reader.run());
+        for errand in [Errand::Beginning, Errand::Repair] {
+            let (store, channels, pages) = (store.clone(), Arc::clone(&channels), pages.clone());
+            lifecycle.spawn_until_end(Reader { store, channels, pages, errand }.run());
+        }
+        lifecycle.spawn_until_end(leaver.run(to_leave));
         lifecycle.spawn_until_end(subscriber.run());
-        let broker = Self { store, terms, hub, metrics, channels, publications, commands };
+        let broker = Self { store, terms, hub, metrics, channels, pages, publications, commands };
         for shard in 0..broker.hub.shard_count() {
             broker.subscribe(shard, &Channel::Broadcast);
         }
@@ -102,6 +116,9 @@ impl Broker for RedisBroker {
         for publication in publications.drain(..) {
             if publication.key.is_some() && !self.terms.keeps(&publication.channel) {
                 self.hub.answer(publication.receipt, Err(PublishError::KeyUnkept));
+            } else if publication.frame.len() > self.terms.message_bytes + SENT_HEADER_MAX {
+                // Other nodes, too, check what they read from Redis.
+                self.hub.answer(publication.receipt, Err(PublishError::TooLong));
             } else if let Err(error) = self.publications.try_send(publication) {
                 refused += 1;
                 self.hub.answer(error.into_inner().receipt, Err(PublishError::Overload));
@@ -134,16 +151,20 @@ impl Broker for RedisBroker {
     ) -> BoxFuture<'_, Result<Option<History>, PublishError>> {
         let channel = channel.clone();
         Box::pin(async move {
-            history::read(&self.store, &channel, after, limit).await.map(Some).map_err(|error| {
-                tracing::debug!(%error, "reading a history");
-                PublishError::Unavailable
-            })
+            history::read((&self.store, &self.pages), &channel, after, limit).await.map(Some).map_err(
+                |error| {
+                    tracing::debug!(%error, "reading a history");
+                    PublishError::Unavailable
+                },
+            )
         })
     }
 
     fn unsubscribe(&self, shard: usize, channel: &Channel) {
         let name = self.store.channel(channel);
-        if self.channels.remove(&name, shard) && self.commands.try_send(Command::Unsubscribe(name)).is_err() {
+        if let Some(is_used) = self.channels.remove(&name, shard)
+            && self.commands.try_send(Command::Unsubscribe(name, is_used)).is_err()
+        {
             // Messages for nobody are ignored; the next connection does not subscribe to it any more.
             tracing::debug!("too many subscriptions under way to end one");
         }

@@ -307,3 +307,29 @@ fn a_close_frame_that_is_the_violation_is_one() {
         );
     }
 }
+proptest! {
+    #[test]
+    fn what_is_encoded_is_a_message_and_nothing_else_is(payload in prop::collection::vec(any::<u8>(), 0..300), at in any::<prop::sample::Index>(), bit in 0..8_u8) {
+        let binary = encode(Opcode::Binary, &payload);
+        prop_assert!(is_message(&binary, payload.len()));
+        prop_assert!(payload.is_empty() || !is_message(&binary, payload.len() - 1), "too long");
+        prop_assert_eq!(is_message(&encode(Opcode::Text, &payload), 300), str::from_utf8(&payload).is_ok());
+        for other in [Opcode::Close, Opcode::Ping, Opcode::Pong, Opcode::Continuation] {
+            prop_assert!(!is_message(&encode(other, &payload), 300));
+        }
+        prop_assert!(!is_message(&[&binary[..], b"x"].concat(), 400), "something behind it");
+        prop_assert!(!is_message(&binary[..binary.len() - 1], 400), "cut");
+        let header = binary.len() - payload.len();
+        let mut bent = binary.to_vec();
+        bent[at.index(header)] ^= 1 << bit;
+        prop_assert!(!is_message(&bent, 400) || bent[0] & 0x0F == 1, "a bent header: {:?}", &bent[..header]);
+    }
+
+    #[test]
+    fn any_bytes_are_looked_at_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        if is_message(&bytes, 40) {
+            let (opcode, payload) = payload_of(&bytes).expect("a message");
+            prop_assert_eq!(&encode(opcode, payload)[..], &bytes[..]);
+        }
+    }
+}

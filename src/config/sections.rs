@@ -173,6 +173,7 @@ fn redis<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Option<Redi
     let lease = reader.within(s, "lease", 10 * SECOND, 500 * MILLISECOND..=HOUR);
     let heartbeat = reader.within(s, "heartbeat", SECOND, 50 * MILLISECOND..=60 * SECOND);
     let stream_entries = reader.within(s, "stream_entries", 1_000, 1..=1_000_000);
+    let stream_bytes = reader.within(s, "stream_bytes", 16 << 20, 1 << 10..=1 << 30);
     let stream_age = reader.within(s, "stream_age", 60 * SECOND, SECOND..=24 * HOUR);
     let on_outage = reader.setting(s, "on_outage", OnOutage::Reject);
     let buffer_bytes = reader.within(s, "buffer_bytes", 16 << 20, 1 << 10..=1 << 30);
@@ -188,6 +189,7 @@ fn redis<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Option<Redi
         lease,
         heartbeat,
         stream_entries,
+        stream_bytes,
         stream_age,
         on_outage,
         buffer_bytes,

@@ -287,6 +287,7 @@ impl Manage {
                 error_reply(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", &error.to_string())
             }
             Ok(Err(error @ PublishError::Unavailable)) => unavailable(&error.to_string()),
+            Ok(Err(PublishError::TooLong)) => too_large(),
             Ok(Err(error @ PublishError::KeyUnkept)) => bad_request(&error.to_string()),
             Err(_) => unavailable("The node is shutting down"),
         }

@@ -166,6 +166,19 @@ pub(crate) enum PublishOutcome {
     Unavailable,
     /// It had a key where none are remembered.
     KeyUnkept,
+    /// It was longer than any client may be sent.
+    TooLong,
+}
+
+/// What was found in Redis that no node has written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Foreign {
+    /// A message that was published.
+    Message,
+    /// An entry of a channel's stream.
+    Entry,
+    /// A letter to this node.
+    Letter,
 }
 
 /// What an error of Redis says: the classes of the table in `store::refusal`.
@@ -262,10 +275,11 @@ labels! {
     Farewell {
         Answered => "answered", Gone => "gone", Timeout => "timeout", Stuck => "stuck", Flood => "flood", Cut => "cut",
     }
+    Foreign { Message => "message", Entry => "entry", Letter => "letter" }
     LagStage { Queue => "queue", Socket => "socket" }
     PublishOutcome {
         Ok => "ok", Local => "local", Overload => "overload", Unavailable => "unavailable",
-        KeyUnkept => "key_unkept",
+        KeyUnkept => "key_unkept", TooLong => "too_long",
     }
     RedisRefusal {
         ReadOnly => "readonly", Loading => "loading", ClusterDown => "cluster_down", Auth => "auth", Oom => "oom",

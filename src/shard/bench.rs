@@ -89,7 +89,7 @@ impl Bench {
             Config::load(&Sources { file, ..Sources::default() }).map_err(|faults| anyhow!("{faults:?}"))?;
         let (tag, metrics, door) = (NodeTag::random(), Arc::new(Metrics::new()?), Door::open()?);
         let hub = Arc::new(Hub::new(vec![door.inbox()], Arc::clone(&metrics)));
-        let terms = Terms { groups: config.groups.clone(), idempotency_age: config.limits.idempotency_age };
+        let terms = Terms::new(&config);
         let broker = Arc::new(MemoryBroker::new(Arc::clone(&hub), Arc::clone(&metrics), terms));
         let gateway = Gateway::new(config.routes.clone(), &config.stage, tag, Arc::clone(&metrics));
         let parts = Parts { hub, broker, gateway: Arc::new(gateway), metrics, limits: config.limits };

@@ -55,6 +55,9 @@ def test_the_rights_are_enough_for_all_that_nodes_do_and_no_more(guarded, start_
         nodes[2].kill()
         eventually(lambda: sum(metric(node, "gatecast_connections_reaped_total") for node in nodes[:2]) == 1, within=20)
         eventually(lambda: publish(nodes[0], "@groups/moon", "after")[0] == 200)
+        assert clients[0].recv(timeout=10)
+        clients[0].send('{"action":"leaveGroup","group":"moon"}')
+        eventually(lambda: "cmdstat_pubsub" in guarded.ask("INFO", "commandstats"))
     nodes[1].is_ended_by_test = True
     nodes[1].signal(signal.SIGTERM)
     assert nodes[1].wait() == 0

@@ -14,10 +14,10 @@ PASSWORD = "ground:control@moon/1"  # What has to be quoted in a URL is in it.
 QUOTED = "ground%3Acontrol%40moon%2F1"
 # What a gateway may do at least; see the README.
 RIGHTS = (
-    "~gatecast:* &gatecast:* -@all +ping +select +info +evalsha +script|load +get +hset +hmget +hincrby +hdel +hlen +hscan "
-    "+xadd +xrange +set +psetex +pexpire +del +exists +sadd +srem +smembers +publish +subscribe +unsubscribe"
+    "~gatecast:* &gatecast:* -@all +ping +select +info +evalsha +script|load +get +hset +hmget +hdel +hlen +hscan "
+    "+xadd +xrange +set +psetex +pexpire +del +exists +sadd +srem +smembers +time +pubsub|numsub +publish +subscribe +unsubscribe"
 )
-CLUSTER_RIGHTS = "+cluster|info +cluster|slots +asking +spublish +ssubscribe +sunsubscribe"
+CLUSTER_RIGHTS = "+pubsub|shardnumsub +cluster|info +cluster|slots +asking +spublish +ssubscribe +sunsubscribe"
 LEASE = {"GATECAST_REDIS_LEASE": "1s", "GATECAST_REDIS_HEARTBEAT": "200ms"}
 
 

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -24,6 +23,7 @@ use crate::broker::{
     Accepted, Broker, Channel, Offset, Publication, PublishError, PublishResult, Receipt, Recipient,
     Standing, Terms,
 };
+use crate::codec::{Opcode, encode, payload_of};
 use crate::config::{Config, Sources};
 use crate::hub::Hub;
 use crate::id::{ConnectionId, NodeTag, RequestId};
@@ -41,8 +41,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Groups whose names begin with "ticks-" are not kept.
 const GROUPS: &str = "[[groups]]\npattern = \"ticks-*\"\nreplay = \"off\"\n";
 /// Everything a test publishes can be read again, so that nothing may be lost.
-const REDIS: &str =
-    "[redis]\nurl = \"URL\"\nlease = \"3s\"\nheartbeat = \"200ms\"\nstream_entries = 1_000_000\n";
+const REDIS: &str = "[redis]\nurl = \"URL\"\nlease = \"3s\"\nheartbeat = \"200ms\"\nstream_entries = 1_000_000\n\
+     stream_bytes = 1_073_741_824\nstream_age = \"1h\"\n";
 
 /// Nodes and the inboxes that their brokers fill. A *seat* is a shard of a node, counted through all nodes.
 pub(super) struct Bench {
@@ -85,8 +85,7 @@ impl Bench {
     pub(super) fn memory() -> Self {
         let config = config(GROUPS.to_owned());
         let node = Node::new(|hub, metrics| {
-            let terms =
-                Terms { groups: config.groups.clone(), idempotency_age: config.limits.idempotency_age };
+            let terms = Terms::new(&config);
             Arc::new(MemoryBroker::new(Arc::clone(hub), Arc::clone(metrics), terms))
         });
         Self::new(vec![node], None, None)
@@ -259,7 +258,8 @@ impl Bench {
             for event in events {
                 match event {
                     Event::Deliver(delivery) => {
-                        let text = String::from_utf8(delivery.frame.to_vec()).expect("text");
+                        let (_, text) = payload_of(&delivery.frame).expect("a frame");
+                        let text = String::from_utf8(text.to_vec()).expect("text");
                         heard.messages.push((delivery.channel, text));
                     }
                     Event::Subscribed { channel, result } => heard.subscribed.push((channel, result)),
@@ -282,7 +282,7 @@ impl Node {
 }
 
 pub(super) fn publication(channel: &Channel, text: &str, asked_by: Recipient) -> Publication {
-    let (frame, receipt) = (Bytes::copy_from_slice(text.as_bytes()), Receipt::new(asked_by));
+    let (frame, receipt) = (encode(Opcode::Text, text.as_bytes()), Receipt::new(asked_by));
     Publication { channel: channel.clone(), frame, key: None, receipt }
 }
 

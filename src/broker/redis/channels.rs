@@ -3,7 +3,7 @@
 //! One lock, held while a message is put into the shards' inboxes, so that all see one order. Lock order: this one, then an
 //! inbox. Nothing here waits for Redis.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,11 +15,13 @@ use super::track::{Reading, Step, Track, Verdict};
 use crate::broker::{Accepted, Channel, Delivery, PublishError, PublishResult, Standing};
 use crate::hub::Hub;
 use crate::inbox::Event;
-use crate::metrics::{DropReason, GaugeGuard, Metrics, Recovery};
+use crate::metrics::{DropReason, Foreign, GaugeGuard, Metrics, Recovery};
 use crate::trace::Context;
 
 /// In place of an epoch: the message is neither counted nor kept, and is delivered as it comes.
 pub(super) const UNKEPT: &str = "-";
+/// Names of channels that are gone which may wait to be read.
+const QUEUE_SLACK: usize = 1_024;
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -29,8 +31,8 @@ pub(super) struct Channels {
     /// Whether subscriptions that Redis cannot confirm count as confirmed.
     is_local: bool,
     state: Mutex<State>,
-    /// Told when there is something to read.
-    pub(super) to_read: Notify,
+    /// Told when there is something to read, for each errand.
+    to_read: [Notify; 2],
     /// Told when a channel is not subscribed to any more, though it is wanted.
     pub(super) astray: Notify,
 }
@@ -39,8 +41,8 @@ pub(super) struct Channels {
 struct State {
     /// By name in Redis.
     entries: HashMap<String, Entry>,
-    /// Names of channels of which the stream has to be read.
-    unread: HashSet<String>,
+    /// Names of channels to read, for each errand; an entry that is not marked so is not meant any more.
+    unread: [VecDeque<String>; 2],
     /// Names of channels that their servers have given away.
     astray: HashSet<String>,
     /// Whether the connection is gone.
@@ -58,8 +60,19 @@ struct Entry {
     /// Shards to be told once the subscription stands.
     waiting: Vec<usize>,
     track: Track,
+    /// Whether it waits to be read.
+    is_unread: bool,
     /// Broadcasts are nothing to be a member of.
     _counted: Option<GaugeGuard>,
+}
+
+/// What a channel is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Errand {
+    /// Where a subscription begins.
+    Beginning,
+    /// What was missed.
+    Repair,
 }
 
 /// What the reader does next with a channel.
@@ -67,12 +80,14 @@ struct Entry {
 pub(super) enum Next {
     Done,
     Again,
+    /// An inbox is full.
+    Later,
 }
 
 impl Channels {
     /// `is_local`: whether members join while Redis is away.
     pub(super) fn new(hub: Arc<Hub>, metrics: Arc<Metrics>, is_local: bool) -> Self {
-        let (state, to_read, astray) = (Mutex::default(), Notify::new(), Notify::new());
+        let (state, to_read, astray) = (Mutex::default(), Default::default(), Notify::new());
         Self { hub, metrics, is_local, state, to_read, astray }
     }
 
@@ -92,6 +107,7 @@ impl Channels {
             shards: Vec::new(),
             waiting: Vec::new(),
             track: Track::default(),
+            is_unread: false,
             _counted: (*channel != Channel::Broadcast).then(|| GaugeGuard::new(&self.metrics.channels)),
         });
         if !entry.shards.contains(&shard) {
@@ -111,17 +127,14 @@ impl Channels {
         self.state.lock().entries.get(name).is_some_and(|entry| entry.track.has_begun())
     }
 
-    /// Ends a shard's interest; `true` if Redis has to be asked to unsubscribe.
-    pub(super) fn remove(&self, name: &str, shard: usize) -> bool {
+    /// Ends a shard's interest; if it was the last, so that Redis has to be asked to unsubscribe, returns whether the channel has
+    /// had messages.
+    pub(super) fn remove(&self, name: &str, shard: usize) -> Option<bool> {
         let mut state = self.state.lock();
-        let Some(entry) = state.entries.get_mut(name) else { return false };
+        let entry = state.entries.get_mut(name)?;
         entry.shards.retain(|other| *other != shard);
         let is_last = entry.shards.is_empty();
-        if is_last {
-            state.entries.remove(name);
-            state.unread.remove(name);
-        }
-        is_last
+        is_last.then(|| state.entries.remove(name).is_some_and(|entry| entry.track.is_used()))
     }
 
     /// Returns the names that a new connection is for; from now on nothing of them is delivered as it comes until it has
@@ -129,11 +142,11 @@ impl Channels {
     pub(super) fn suspect_all(&self, is_for: impl Fn(&str) -> bool) -> Vec<String> {
         let mut state = self.state.lock();
         state.is_away = false;
-        let State { entries, unread, astray, .. } = &mut *state;
+        let State { entries, astray, .. } = &mut *state;
         let mut names = Vec::new();
         for (name, entry) in entries.iter_mut().filter(|(name, _)| is_for(name)) {
             entry.track.suspect();
-            unread.remove(name);
+            entry.is_unread = false;
             astray.remove(name);
             names.push(name.clone());
         }
@@ -167,13 +180,12 @@ impl Channels {
     /// Notes that Redis has confirmed subscriptions. One that stood already has ended in between: a shard left, and came back.
     pub(super) fn confirm(&self, names: &[String]) {
         let mut state = self.state.lock();
-        let State { entries, unread, has_stood, .. } = &mut *state;
-        *has_stood = true;
+        state.has_stood = true;
         for name in names {
-            match entries.get_mut(name) {
+            match state.entries.get_mut(name) {
                 Some(entry) if entry.is_kept => {
                     entry.track.suspect();
-                    unread.insert(name.clone());
+                    self.read_soon(&mut state, name);
                 }
                 Some(entry) => {
                     entry.track.begin();
@@ -182,8 +194,33 @@ impl Channels {
                 None => {}
             }
         }
-        drop(state);
-        self.to_read.notify_one();
+    }
+
+    /// Puts a channel behind those that wait to be read.
+    fn read_soon(&self, state: &mut State, name: &str) {
+        let State { entries, unread: [beginnings, repairs], .. } = state;
+        let Some(entry) = entries.get_mut(name).filter(|entry| !entry.is_unread) else { return };
+        entry.is_unread = true;
+        let (errand, queue) =
+            if entry.track.has_begun() { (Errand::Repair, repairs) } else { (Errand::Beginning, beginnings) };
+        queue.push_back(name.to_owned());
+        if queue.len() > 2 * entries.len() + QUEUE_SLACK {
+            queue.retain(|name| entries.get(name).is_some_and(|entry| entry.is_unread));
+        }
+        self.notify(errand).notify_one();
+    }
+
+    fn notify(&self, errand: Errand) -> &Notify {
+        let [beginning, repair] = &self.to_read;
+        match errand {
+            Errand::Beginning => beginning,
+            Errand::Repair => repair,
+        }
+    }
+
+    /// Waits until there is something to read.
+    pub(super) async fn to_read(&self, errand: Errand) {
+        self.notify(errand).notified().await;
     }
 
     /// Notes that a connection is gone: shards that wait for a subscription are told that it will not come, or that this
@@ -228,30 +265,41 @@ impl Channels {
             }
         };
         if is_missing {
-            state.unread.insert(name.to_owned());
-            self.to_read.notify_one();
+            self.read_soon(&mut state, name);
         }
     }
 
-    /// Returns channels to read and after which offset, at most `count`.
-    pub(super) fn take_unread(&self, count: usize) -> Vec<(String, u64)> {
+    /// Returns channels to read and after which offset, at most `count`, those first that have waited longest.
+    pub(super) fn take_unread(&self, errand: Errand, count: usize) -> Vec<(String, Option<u64>)> {
         let mut state = self.state.lock();
-        let names: Vec<String> = state.unread.iter().take(count).cloned().collect();
-        for name in &names {
-            state.unread.remove(name);
+        let State { entries, unread: [beginnings, repairs], .. } = &mut *state;
+        let queue = if errand == Errand::Beginning { beginnings } else { repairs };
+        let mut names = Vec::new();
+        while names.len() < count
+            && let Some(name) = queue.pop_front()
+        {
+            if let Some(entry) = entries.get_mut(&name).filter(|entry| entry.is_unread) {
+                entry.is_unread = false;
+                names.push((name, entry.track.begin_reading()));
+            }
         }
-        let offset = |name: &String| state.entries.get(name).map(|entry| entry.track.offset());
-        names.into_iter().filter_map(|name| offset(&name).map(|offset| (name, offset))).collect()
+        names
     }
 
-    /// Puts channels back to be read later.
-    pub(super) fn put_back(&self, names: impl IntoIterator<Item = String>) {
-        self.state.lock().unread.extend(names);
-        self.to_read.notify_one();
+    /// Puts a channel back to be read after the others.
+    pub(super) fn put_back(&self, name: &str) {
+        self.read_soon(&mut self.state.lock(), name);
+    }
+
+    /// Notes that Redis refuses to read a channel: who waits for it is told, and other channels go on.
+    pub(super) fn on_refused(&self, name: &str) {
+        if let Some(entry) = self.state.lock().entries.get_mut(name) {
+            entry.tell_waiting(&self.hub, Err(PublishError::Unavailable));
+        }
     }
 
     /// Takes what was read of a channel's stream after an offset.
-    pub(super) fn on_reading(&self, (name, after): (&str, u64), reading: Reading<Bytes>) -> Next {
+    pub(super) fn on_reading(&self, (name, after): (&str, Option<u64>), reading: Reading<Bytes>) -> Next {
         let mut state = self.state.lock();
         let Some(entry) = state.entries.get_mut(name) else { return Next::Done };
         if entry.track.offset() != after {
@@ -259,11 +307,15 @@ impl Channels {
             entry.track.suspect();
             return Next::Again;
         }
-        if entry.shards.iter().any(|shard| self.hub.inbox(*shard).is_full()) {
-            return Next::Again;
+        let is_full = |shard: &usize| self.hub.inbox(*shard).is_full();
+        if !reading.messages.is_empty() && entry.shards.iter().any(is_full) {
+            return Next::Later;
         }
+        let foreign = reading.messages.iter().filter(|(_, frame)| frame.is_none()).count();
+        self.metrics.count_foreign(Foreign::Entry, foreign);
         let had_begun = entry.track.has_begun();
         match entry.track.on_reading(reading) {
+            Step::Restart { forgotten: 0 } => Next::Again,
             Step::Restart { forgotten } => {
                 self.metrics.count_recovery(Recovery::Lost, 0, 0);
                 tracing::warn!(
@@ -385,7 +437,7 @@ mod tests {
         let Bench { channels, hub, metrics, _doors } = bench(false, false);
         channels.confirm(&[NAME.to_owned()]);
         assert!(answers(&hub, 0) == [Ok(())] && answers(&hub, 1) == [Ok(())], "no stream has to be read");
-        assert!(channels.take_unread(1).is_empty());
+        assert!(channels.take_unread(Errand::Repair, 1).is_empty());
         let large = Bytes::from(vec![0; 8 << 20]);
         let mut count = 0;
         while !hub.inbox(1).is_full() {
@@ -399,7 +451,7 @@ mod tests {
         assert_eq!(metrics.dropped.with_label_values(&["inbox_full"]).get(), 1);
         channels.on_message(NAME, UNKEPT, 0, &Bytes::from_static(b"next"));
         assert_eq!((events(&hub, 0).len(), events(&hub, 1).len()), (1, 1));
-        assert!(channels.take_unread(1).is_empty(), "there is nothing to repair it from");
+        assert!(channels.take_unread(Errand::Repair, 1).is_empty(), "there is nothing to repair it from");
     }
 
     #[test]
@@ -429,12 +481,12 @@ mod tests {
             now: super::super::track::Position { epoch: "e".to_owned(), offset },
             ..Reading::default()
         };
-        assert_eq!(channels.on_reading((NAME, 0), position(5)), Next::Done);
+        assert_eq!(channels.on_reading((NAME, None), position(5)), Next::Done);
         answers(&hub, 0);
         assert_eq!(channels.deliver_here(NAME, &Bytes::from_static(b"here")), Ok(Accepted::Locally));
         assert_eq!(channels.deliver_here("nobody's", &Bytes::new()), Ok(Accepted::Locally));
         channels.on_message(NAME, "e", 6, &Bytes::from_static(b"next"));
         assert_eq!(events(&hub, 0).len(), 2);
-        assert!(channels.take_unread(1).is_empty(), "no gap");
+        assert!(channels.take_unread(Errand::Repair, 1).is_empty(), "no gap");
     }
 }

@@ -1,38 +1,40 @@
 //! Reads what a channel's stream still holds, for callers of the management API.
 
-use super::reader::reading;
+use super::page::{Pages, Wanted};
 use crate::broker::{Channel, History, Offset};
-use crate::store::{Script, Store, StoreError};
+use crate::store::{Store, StoreError};
 
-/// Messages read at a time: 2 MB of the longest.
-const BATCH: usize = 16;
+/// Messages read at a time.
+const BATCH: usize = 64;
 /// A page ends with the message that makes it so long.
 const BYTES: usize = 1 << 20;
 
 /// Reads at most `limit` messages after an offset.
 pub(super) async fn read(
-    store: &Store,
+    (store, pages): (&Store, &Pages),
     channel: &Channel,
     after: Offset,
     limit: usize,
 ) -> Result<History, StoreError> {
     let name = store.channel(channel);
-    let script = Script::new(include_str!("read.lua"));
     let mut history = History { epoch: String::new(), last: Offset(0), messages: Vec::new() };
     let (mut after, mut bytes) = (after.0, 0);
     loop {
-        let count = BATCH.min(limit - history.messages.len());
-        let mut command = script.command(&[&Store::meta(&name), &Store::stream(&name)]);
-        command.arg(format!("{after}-0")).arg(count);
-        let reading = reading(store.ask_script(&script, &name, command).await?)?;
+        let messages = BATCH.min(limit - history.messages.len());
+        let wanted = Wanted { after: Some(after), messages, bytes: BYTES - bytes };
+        let answer = store.ask_script(&pages.script, &name, pages.command(&name, wanted)).await?;
+        let reading = pages.read(answer)?;
         if !history.messages.is_empty() && reading.now.epoch != history.epoch {
             // What follows may begin before the end of what was read.
             return Ok(history);
         }
         (history.epoch, history.last) = (reading.now.epoch, Offset(reading.now.offset));
-        let is_end = reading.messages.len() < count;
-        for (offset, frame) in reading.messages {
+        let is_end = !reading.is_cut || reading.messages.is_empty();
+        for (offset, frame) in
+            reading.messages.into_iter().filter(|(offset, _)| *offset <= reading.now.offset)
+        {
             after = offset;
+            let Some(frame) = frame else { continue };
             bytes += frame.len();
             history.messages.push((Offset(offset), frame));
             if bytes >= BYTES {

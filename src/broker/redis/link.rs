@@ -14,13 +14,15 @@ use deadpool_redis::redis::{Pipeline, PushInfo, PushKind, Value, cmd};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
-use super::channels::Channels;
+use super::channels::{Channels, UNKEPT};
 use super::health::Health;
 use super::subscriber::{Command, Parts};
+use crate::codec;
 use crate::connection::jittered;
+use crate::metrics::{Foreign, Metrics};
 use crate::peers::Peers;
 use crate::store::server::Server;
-use crate::store::{ANSWER_TIMEOUT, StoreError, answered};
+use crate::store::{ANSWER_TIMEOUT, StoreError, answered, is_epoch};
 
 /// Subscriptions in one round trip.
 const BATCH: usize = 512;
@@ -50,6 +52,8 @@ struct Ears {
     channels: Arc<Channels>,
     peers: Arc<Peers>,
     beats: Arc<Beats>,
+    metrics: Arc<Metrics>,
+    message_bytes: usize,
     address: String,
     /// This node's channel, and the one of the heartbeats.
     own: String,
@@ -130,6 +134,8 @@ impl Link {
             own: own.clone(),
             heard: Mutex::new(Instant::now()),
             ended: Notify::new(),
+            metrics: Arc::clone(&self.parts.metrics),
+            message_bytes: self.parts.message_bytes,
             address: address.clone(),
         });
         let hearing = Arc::clone(&ears);
@@ -181,19 +187,24 @@ impl Ears {
             self.peers.on_message(&payload);
         } else {
             let payload = Bytes::from(payload);
-            if let Some((epoch, offset, frame)) = parse(&payload) {
-                self.channels.on_message(name, epoch, offset, &payload.slice_ref(frame));
+            match parse(&payload, self.message_bytes) {
+                Some((epoch, offset, frame)) => {
+                    self.channels.on_message(name, epoch, offset, &payload.slice_ref(frame));
+                }
+                None => self.metrics.count_foreign(Foreign::Message, 1),
             }
         }
     }
 }
 
-/// Splits `EPOCH OFFSET FRAME`.
-fn parse(payload: &[u8]) -> Option<(&str, u64, &[u8])> {
+/// Splits `EPOCH OFFSET FRAME`; `None` if it is not what a node publishes.
+fn parse(payload: &[u8], message_bytes: usize) -> Option<(&str, u64, &[u8])> {
     let mut parts = payload.splitn(3, |byte| *byte == b' ');
     let epoch = str::from_utf8(parts.next()?).ok()?;
     let offset = str::from_utf8(parts.next()?).ok()?.parse().ok()?;
-    Some((epoch, offset, parts.next()?))
+    let frame = parts.next()?;
+    let is_ours = (epoch == UNKEPT || is_epoch(epoch)) && codec::is_message(frame, message_bytes);
+    is_ours.then_some((epoch, offset, frame))
 }
 
 /// Carries out `first`, and then what the broker wishes, many at a time.
@@ -240,7 +251,14 @@ async fn carry_out(
                 confirmed.push(command.name().to_owned());
             }
             Value::Push { kind: PushKind::Unsubscribe | PushKind::SUnsubscribe, .. }
-                if !command.is_subscribe() => {}
+                if !command.is_subscribe() =>
+            {
+                if let Command::Unsubscribe(name, true) = command
+                    && parts.left.try_send(name.clone()).is_err()
+                {
+                    tracing::debug!(channel = name, "too many channels are left to let each go");
+                }
+            }
             Value::ServerError(error) if command.is_subscribe() => {
                 tracing::debug!(%error, channel = command.name(), "subscribing");
                 parts.channels.went_astray(command.name());

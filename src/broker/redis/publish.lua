@@ -1,30 +1,87 @@
 -- Accepts a message for a channel: next offset, append to the stream, publish. Atomic, so that order is one for all.
 -- KEYS: meta, stream, and, for a message that must not be accepted twice, where its offset is remembered.
--- ARGV: channel, frame, entries kept, milliseconds kept, epoch to begin if need be, PUBLISH or SPUBLISH, milliseconds for
--- which the offset is remembered, the replication id that the caller believes this server to have.
+-- ARGV: channel, frame, PUBLISH or SPUBLISH, epoch to begin if need be; of what the stream keeps the most entries, bytes and
+-- milliseconds; milliseconds for which the offset is kept while somebody listens; milliseconds for which the message's own
+-- offset is remembered; the caller's clock, for a user who may not ask Redis for its own; the replication id that the caller
+-- believes this server to have.
 -- Answers epoch, offset, whether it had been accepted before, the true id.
+-- The first write is one that Redis refuses when its memory is full: after a write it lets all others of a script pass.
+
+-- Counted for an entry besides its frame, in bytes: about what Redis needs for it.
+local ENTRY = 128
+-- The stream is measured and cut in parts of what it may keep.
+local PARTS = 4
+-- Numbers up to here are written as they are.
+local MOST = 1e14
+
+local call, match, frame, epoch, server = redis.call, string.match, ARGV[2], ARGV[4], ARGV[11]
+local function foreign(key) return redis.error_reply('WRONGTYPE ' .. key .. ' holds what no node has written') end
 if KEYS[3] then
-  local first = redis.call('GET', KEYS[3])
-  if first then return {'', tonumber(first), 1, ARGV[8]} end
+  local first = call('GET', KEYS[3])
+  if first then
+    first = tonumber(first)
+    if not first or first < 0 or first > MOST then return foreign(KEYS[3]) end
+    return {'', first, 1, server}
+  end
 end
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'server', 'offset', 'epochs')
-local epoch, server = meta[1], ARGV[8]
-if not epoch or meta[2] ~= server then
-  server = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+
+local meta = call('HMGET', KEYS[1], 'epoch', 'server', 'offset', 'bytes', 'part_since', 'part_bytes', 'heard')
+local is_new = not meta[1]
+local offset = is_new and 0 or tonumber(meta[3])
+if not offset or offset < 0 or offset > MOST or not is_new and not match(meta[1], '^%x%x%x%x%x%x%x%x$') then
+  return foreign(KEYS[1])
 end
-if not epoch or meta[2] ~= server then
-  -- The channel is new, or this server is not the one that has counted so far, or not whole: it was started again, or was a
-  -- replica that took over. What it holds is the truth from here on; where that began, nodes read in the list of epochs.
-  if not epoch then redis.call('DEL', KEYS[2]) end
-  epoch = ARGV[5]
-  local epochs = (meta[4] or '') .. epoch .. '@' .. (meta[3] or 0) .. ' '
-  redis.call('HSET', KEYS[1], 'epoch', epoch, 'server', server, 'epochs', string.sub(epochs, -200))
+local is_another = is_new or meta[2] ~= server
+if is_another then
+  server = match(call('INFO', 'replication'), 'master_replid:(%x+)')
+  is_another = is_new or meta[2] ~= server
 end
-local offset = redis.call('HINCRBY', KEYS[1], 'offset', 1)
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], offset .. '-0', 'f', ARGV[2])
-redis.call('PEXPIRE', KEYS[2], ARGV[4])
--- The offset outlives the stream by far: while anybody remembers it, it must not begin anew.
-redis.call('PEXPIRE', KEYS[1], ARGV[4] * 1440)
-if KEYS[3] then redis.call('SET', KEYS[3], offset, 'PX', ARGV[7]) end
-redis.call(ARGV[6], ARGV[1], epoch .. ' ' .. offset .. ' ' .. ARGV[2])
+if not is_another then epoch = meta[1] end
+offset = offset + 1
+
+-- The bytes that were counted until now; when the last part began, and the bytes counted then.
+local bytes, since, before = tonumber(meta[4]), tonumber(meta[5]), tonumber(meta[6])
+local time, stream, age, most, cut = redis.pcall('TIME'), KEYS[2], ARGV[7], ARGV[6], nil
+local now = time.err and ARGV[10] + 0 or time[1] * 1000 + math.floor(time[2] / 1000)
+if is_new or not (bytes and since and before) or bytes > MOST then bytes, since = 0, nil end
+local id, counted = offset .. '-0', bytes + #frame + ENTRY
+local payload = epoch .. ' ' .. offset .. ' ' .. frame
+local begins = is_another or not since or now - since >= age / PARTS or bytes - before >= most / PARTS
+if begins then
+  -- A part begins. Of each, `marks` has the first offset, when it came, and the bytes counted before. The oldest goes when all
+  -- of it is too old, or when the new one would find no room.
+  local known = is_new and {} or call('HMGET', KEYS[1], 'epochs', 'marks')
+  local epochs, marks = known[1] or '', since and known[2] or ''
+  if #marks > 1000 or #epochs > 400 then return foreign(KEYS[1]) end
+  marks = marks .. offset .. ':' .. now .. ':' .. bytes .. ' '
+  while true do
+    local first_bytes, rest, next_offset, next_time = match(marks, '^%d+:%d+:(%d+) ((%d+):(%d+):%d+ .*)$')
+    if not rest or next_time + age > now and bytes - first_bytes <= most * (1 - 1 / PARTS) then break end
+    marks, cut = rest, next_offset
+  end
+  if is_another then
+    -- The channel is new, or this server is not the one that has counted so far, or not whole: it was started again, or was a
+    -- replica that took over. What it holds is the truth from here on; where that began, nodes read in the list of epochs.
+    epochs = string.sub(epochs .. epoch .. '@' .. (offset - 1) .. ' ', -200)
+  end
+  -- In this order, since what the stream refuses must not have been counted; but a new channel's stream is nobody's yet.
+  if not is_new then call('XADD', stream, 'MINID', '=', (cut or 0) .. '-0', id, 'f', frame) end
+  call('HSET', KEYS[1], 'epoch', epoch, 'server', server, 'epochs', epochs, 'offset', offset, 'bytes', counted,
+    'part_since', now, 'part_bytes', bytes, 'marks', marks)
+  if is_new then
+    call('DEL', stream)
+    call('XADD', stream, id, 'f', frame)
+  end
+else
+  call('XADD', stream, 'MAXLEN', '~', ARGV[5], id, 'f', frame)
+  call('HSET', KEYS[1], 'offset', offset, 'bytes', counted)
+end
+local heard = call(ARGV[3], ARGV[1], payload) > 0 and '1' or '0'
+call('PEXPIRE', stream, age)
+if begins or heard ~= meta[7] then
+  -- While anybody may remember the offset it must not begin anew. Where nobody listens it goes with the stream.
+  if heard ~= meta[7] then call('HSET', KEYS[1], 'heard', heard) end
+  call('PEXPIRE', KEYS[1], heard == '1' and ARGV[8] or math.ceil(age * (1 + 1 / PARTS)))
+end
+if KEYS[3] then call('SET', KEYS[3], offset, 'PX', ARGV[9]) end
 return {epoch, offset, 0, server}

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::{FromRedisValue as _, Value, cmd};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,8 @@ const BATCH_BYTES: usize = 1 << 20;
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long Redis remembers what may be sent again: longer than it may be held up between two tries.
 const MEMORY: Duration = Duration::from_secs(60);
+/// Times the stream's age for which a channel that somebody listens to keeps its offset.
+const OFFSET_AGES: u32 = 1_440;
 /// Between two warnings of one outage.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 /// How long a node that ends waits for Redis to take what is left.
@@ -239,7 +242,9 @@ impl Publisher {
 
     fn calls(&self, script: &Script, batch: &[Waiting]) -> Vec<Call> {
         let epoch = new_epoch();
+        let clock = Timestamp::now().as_millisecond();
         let age = milliseconds(self.settings.stream_age);
+        let memory_of_offset = milliseconds(self.settings.stream_age * OFFSET_AGES);
         let call = |waiting: &Waiting| {
             let Publication { channel, frame, .. } = &waiting.publication;
             let name = self.store.channel(channel);
@@ -252,9 +257,13 @@ impl Publisher {
             let mut keys = vec![meta.as_str(), &stream];
             keys.extend(memory.as_ref().map(|(key, _)| key.as_str()));
             let mut command = script.command(&keys);
-            command.arg(&name).arg(&frame[..]).arg(self.settings.stream_entries).arg(age).arg(&epoch);
-            command.arg(self.store.publish_command());
-            command.arg(memory.as_ref().map_or(0, |(_, age)| milliseconds(*age)));
+            command.arg(&name).arg(&frame[..]).arg(self.store.publish_command()).arg(&epoch);
+            command
+                .arg(self.settings.stream_entries)
+                .arg(self.settings.stream_bytes)
+                .arg(age)
+                .arg(memory_of_offset);
+            command.arg(memory.as_ref().map_or(0, |(_, age)| milliseconds(*age))).arg(clock);
             Call::of_server(name, command)
         };
         batch.iter().map(call).collect()

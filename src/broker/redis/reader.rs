@@ -1,95 +1,101 @@
-//! Reads streams: where a subscription begins, and what was missed.
+//! Reads channels: where a subscription begins, and what was missed.
 //!
-//! Many channels a round trip, so that a reconnect with thousands of groups is done in a moment; what cannot be read now is
-//! tried again.
+//! Two readers, so that a join, which asks only where the channel is, waits for no repair. A repair is read in pages, whose
+//! channels take turns: together they have a bound in bytes, and what a channel has more than its page waits behind the
+//! others. What cannot be read now is tried again; what Redis refuses is answered to who waits, and concerns no other channel.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use deadpool_redis::redis::streams::StreamRangeReply;
-use deadpool_redis::redis::{FromRedisValue as _, Value};
 
-use super::channels::{Channels, Next};
-use super::track::{Position, Reading};
-use crate::store::{Call, Script, Store, StoreError};
+use super::channels::{Channels, Errand, Next};
+use super::page::{Pages, Wanted};
+use super::track::Reading;
+use crate::store::refusal::Class;
+use crate::store::{Call, Store, StoreError};
 
 /// Channels read in one pipeline.
 const BATCH: usize = 64;
 /// Messages read of one channel at a time.
 const MESSAGES: usize = 256;
+/// Bytes read in one pipeline, but for a last message of each channel.
+const BYTES: usize = 1 << 20;
 /// Pause before what could not be read is tried again: Redis is away, or an inbox is full.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Pause before a channel that Redis refuses to read is tried again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
 /// See the head of this file.
 pub(super) struct Reader {
     pub(super) store: Store,
     pub(super) channels: Arc<Channels>,
+    pub(super) pages: Pages,
+    /// What this reader reads.
+    pub(super) errand: Errand,
 }
 
 impl Reader {
     /// Runs for ever.
     pub(super) async fn run(self) {
+        let mut later = BTreeSet::<(Instant, String)>::new();
         loop {
-            let batch = self.channels.take_unread(BATCH);
-            if batch.is_empty() {
-                self.channels.to_read.notified().await;
+            let now = Instant::now();
+            while later.first().is_some_and(|(at, _)| *at <= now)
+                && let Some((_, name)) = later.pop_first()
+            {
+                self.channels.put_back(&name);
+            }
+            let batch = self.channels.take_unread(self.errand, BATCH);
+            if !batch.is_empty() {
+                self.read_batch(batch, &mut later).await;
                 continue;
             }
-            if let Err(error) = self.read_batch(batch).await {
-                tracing::debug!(%error, "reading streams");
-                tokio::time::sleep(PAUSE).await;
+            let next = later.first().map(|(at, _)| (*at).into());
+            let come = self.channels.to_read(self.errand);
+            match next {
+                Some(at) => drop(tokio::time::timeout_at(at, come).await),
+                None => come.await,
             }
         }
     }
 
-    /// Reads what can be read, and puts the rest back.
-    async fn read_batch(&self, batch: Vec<(String, u64)>) -> Result<(), StoreError> {
+    /// Reads what can be read; the rest is for later.
+    async fn read_batch(&self, batch: Vec<(String, Option<u64>)>, later: &mut BTreeSet<(Instant, String)>) {
         let readings = self.read(&batch).await;
-        let (mut again, mut failed) = (Vec::new(), Ok(()));
         for ((name, after), reading) in batch.into_iter().zip(readings) {
-            match reading.map(|reading| self.channels.on_reading((&name, after), reading)) {
-                Ok(Next::Done) => {}
-                Ok(Next::Again) => again.push(name),
-                Err(error) => {
-                    again.push(name);
-                    failed = Err(error);
+            let pause = match reading.map(|reading| self.channels.on_reading((&name, after), reading)) {
+                Ok(Next::Done) => continue,
+                Ok(Next::Again) => {
+                    self.channels.put_back(&name);
+                    continue;
                 }
-            }
+                Ok(Next::Later) => PAUSE,
+                Err(error)
+                    if error.class().is_some_and(|class| !class.is_moved_on() && class != Class::Busy) =>
+                {
+                    tracing::debug!(channel = name, %error, "reading a channel");
+                    self.channels.on_refused(&name);
+                    REFUSED_PAUSE
+                }
+                Err(error) => {
+                    tracing::debug!(channel = name, %error, "reading a channel");
+                    PAUSE
+                }
+            };
+            later.insert((Instant::now() + pause, name));
         }
-        if !again.is_empty() {
-            self.channels.put_back(again);
-        }
-        failed
     }
 
-    async fn read(&self, batch: &[(String, u64)]) -> Vec<Result<Reading<Bytes>, StoreError>> {
-        let script = Script::new(include_str!("read.lua"));
-        let call = |(name, after): &(String, u64)| {
-            let mut command = script.command(&[&Store::meta(name), &Store::stream(name)]);
-            command.arg(format!("{after}-0")).arg(MESSAGES + 1);
-            Call::new(name.clone(), command)
+    async fn read(&self, batch: &[(String, Option<u64>)]) -> Vec<Result<Reading<Bytes>, StoreError>> {
+        let bytes = BYTES / batch.len().max(1);
+        let call = |(name, after): &(String, Option<u64>)| {
+            let wanted = Wanted { after: *after, messages: MESSAGES, bytes };
+            Call::new(name.clone(), self.pages.command(name, wanted))
         };
         let calls: Vec<Call> = batch.iter().map(call).collect();
-        let outcomes = self.store.run_all(Some(&script), &calls).await;
-        outcomes.into_iter().map(|outcome| reading(outcome.result?)).collect()
+        let outcomes = self.store.run_all(Some(&self.pages.script), &calls).await;
+        outcomes.into_iter().map(|outcome| self.pages.read(outcome.result?)).collect()
     }
-}
-
-/// A channel's epoch and offset, and its last epochs.
-type Meta = (Option<String>, Option<u64>, Option<String>);
-
-pub(super) fn reading(answer: Value) -> Result<Reading<Bytes>, StoreError> {
-    let ((epoch, offset, epochs), range) = <(Meta, StreamRangeReply)>::from_redis_value(answer)?;
-    let is_cut = range.ids.len() > MESSAGES;
-    let messages = range.ids.into_iter().take(MESSAGES).filter_map(|entry| {
-        let offset = entry.id.split('-').next()?.parse().ok()?;
-        Some((offset, Bytes::from(entry.get::<Vec<u8>>("f")?)))
-    });
-    let now = Position { epoch: epoch.unwrap_or_default(), offset: offset.unwrap_or(0) };
-    let epochs = epochs.as_deref().unwrap_or_default().split(' ').filter_map(|text| {
-        let (epoch, offset) = text.split_once('@')?;
-        Some(Position { epoch: epoch.to_owned(), offset: offset.parse().ok()? })
-    });
-    Ok(Reading { now, epochs: epochs.collect(), messages: messages.collect(), is_cut })
 }

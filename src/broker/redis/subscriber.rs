@@ -30,7 +30,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug)]
 pub(super) enum Command {
     Subscribe(String),
-    Unsubscribe(String),
+    /// `true` with it if the channel has had messages.
+    Unsubscribe(String, bool),
 }
 
 /// What connections work with.
@@ -42,6 +43,10 @@ pub(super) struct Parts {
     pub(super) health: Arc<Health>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) heartbeat: Duration,
+    /// Takes channels that this node has left.
+    pub(super) left: mpsc::Sender<String>,
+    /// Longest message, in bytes.
+    pub(super) message_bytes: usize,
 }
 
 /// See the head of this file.
@@ -154,7 +159,7 @@ impl Command {
 
     pub(super) fn name(&self) -> &str {
         match self {
-            Self::Subscribe(name) | Self::Unsubscribe(name) => name,
+            Self::Subscribe(name) | Self::Unsubscribe(name, _) => name,
         }
     }
 }

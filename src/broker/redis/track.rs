@@ -19,8 +19,11 @@ pub(super) struct Track {
     /// The last epochs as of the last reading, and after which offset each began.
     epochs: Vec<Position>,
     is_live: bool,
-    /// The highest offset that came while not live.
+    /// The highest offset that came while not live, since the last reading was asked for.
     top: u64,
+    /// The epoch whose first message came right behind the last delivery. Redis forgets a channel that is not used for long, and
+    /// begins it anew; who has listened all the time has missed nothing.
+    begun: Option<String>,
 }
 
 /// What to do with a message that came.
@@ -39,7 +42,8 @@ pub(super) struct Reading<M> {
     pub(super) now: Position,
     /// The last epochs, and after which offset each began.
     pub(super) epochs: Vec<Position>,
-    pub(super) messages: Vec<(u64, M)>,
+    /// By offset; without one, the place holds what no node has written.
+    pub(super) messages: Vec<(u64, Option<M>)>,
     /// Whether there may be more messages.
     pub(super) is_cut: bool,
 }
@@ -50,24 +54,35 @@ pub(super) enum Step<M> {
     /// Deliver these, after so many that are lost; then `done` or read again.
     Deliver { messages: Vec<M>, lost: u64, done: bool },
     /// Redis has forgotten so many of the messages that were delivered, and perhaps others: read again, from where it has not.
+    /// With 0, it has begun the channel anew, and nothing was missed.
     Restart { forgotten: u64 },
 }
 
 /// Returns the offset up to which two histories of a channel are the same: both go on alike to the end of the last epoch
-/// that both have, in whichever it ended first.
-fn common(own: &[Position], other: &[Position]) -> u64 {
+/// that both have, in whichever it ended first. `None` if they have none in common.
+fn common(own: &[Position], other: &[Position]) -> Option<u64> {
     let end = |epochs: &[Position], at: usize| epochs.get(at + 1).map_or(u64::MAX, |next| next.offset);
-    let shared = own.iter().enumerate().rev().find_map(|(at, epoch)| {
+    own.iter().enumerate().rev().find_map(|(at, epoch)| {
         let there = other.iter().position(|candidate| candidate.epoch == epoch.epoch)?;
         Some(end(own, at).min(end(other, there)))
-    });
-    shared.unwrap_or(0)
+    })
 }
 
 impl Track {
-    /// Returns the offset after which to read.
-    pub(super) fn offset(&self) -> u64 {
-        self.position.as_ref().map_or(0, |position| position.offset)
+    /// Returns the offset after which to read; `None` if only the place at which the subscription begins is wanted.
+    pub(super) fn offset(&self) -> Option<u64> {
+        self.position.as_ref().map(|position| position.offset)
+    }
+
+    /// Returns the same for a reading that is about to be asked for: it will have whatever has come until now.
+    pub(super) fn begin_reading(&mut self) -> Option<u64> {
+        self.top = 0;
+        self.offset()
+    }
+
+    /// Returns whether the channel has ever had a message, as far as is known.
+    pub(super) fn is_used(&self) -> bool {
+        self.position.as_ref().is_some_and(|position| !position.epoch.is_empty())
     }
 
     /// Returns whether the place at which the subscription began is known.
@@ -83,6 +98,7 @@ impl Track {
     /// Notes that messages may be missing: a new connection, or a full queue.
     pub(super) fn suspect(&mut self) {
         self.is_live = false;
+        self.begun = None;
         self.top = 0;
     }
 
@@ -92,6 +108,7 @@ impl Track {
             self.top = position.offset;
             position.offset -= 1;
         }
+        self.begun = None;
         self.is_live = false;
     }
 
@@ -112,6 +129,7 @@ impl Track {
             position.offset = offset;
             return Verdict::Deliver;
         }
+        self.begun = (position.epoch != epoch && offset == 1).then(|| epoch.to_owned());
         self.is_live = false;
         self.top = offset;
         Verdict::Repair
@@ -128,11 +146,15 @@ impl Track {
             return Step::Deliver { messages: Vec::new(), lost: 0, done };
         };
         if position.epoch != now.epoch {
-            let offset = position.offset.min(common(&known, &self.epochs));
+            let shared = common(&known, &self.epochs);
+            let begun =
+                self.begun.take().filter(|begun| self.epochs.iter().any(|epoch| epoch.epoch == *begun));
+            let offset = position.offset.min(shared.unwrap_or(0));
             let forgotten = position.offset - offset;
             *position = Position { epoch: now.epoch, offset };
             if forgotten > 0 {
-                return Step::Restart { forgotten };
+                let is_anew = shared.is_none() && begun.is_some();
+                return Step::Restart { forgotten: if is_anew { 0 } else { forgotten } };
             }
         }
         if now.offset < position.offset {
@@ -142,10 +164,15 @@ impl Track {
         }
         let mut last = position.offset;
         let (mut lost, mut new) = (0, Vec::new());
-        for (offset, message) in messages.into_iter().filter(|(offset, _)| *offset > position.offset) {
-            lost += offset - last - 1;
+        // Behind the channel's own place there can be nothing of ours.
+        let is_cut = is_cut && messages.last().is_some_and(|(offset, _)| *offset <= now.offset);
+        for (offset, message) in messages {
+            if offset <= last || offset > now.offset {
+                continue;
+            }
+            lost += offset - last - u64::from(message.is_some());
             last = offset;
-            new.push(message);
+            new.extend(message);
         }
         if !is_cut && last < now.offset {
             lost += now.offset - last;
@@ -174,7 +201,8 @@ mod tests {
             let offset = self.accepted.len() as u64;
             let held =
                 (1..).zip(self.accepted.iter().copied()).skip(self.accepted.len().saturating_sub(kept));
-            let mut messages: Vec<_> = held.filter(|(offset, _)| *offset > after).collect();
+            let mut messages: Vec<_> =
+                held.filter(|(offset, _)| *offset > after).map(|(offset, one)| (offset, Some(one))).collect();
             let is_cut = messages.len() > limit;
             messages.truncate(limit);
             let now = Position { epoch: "e".to_owned(), offset };
@@ -204,7 +232,7 @@ mod tests {
                     Verdict::Deliver => delivered.push(number),
                     Verdict::Ignore => {}
                     Verdict::Repair => loop {
-                        match track.on_reading(channel.read(track.offset(), kept, limit)) {
+                        match track.on_reading(channel.read(track.offset().unwrap_or(0), kept, limit)) {
                             Step::Deliver { messages, lost: missing, done } => {
                                 delivered.extend(messages);
                                 lost += missing;
@@ -236,7 +264,7 @@ mod tests {
             "the fourth is still to come"
         );
         channel.accepted.push(4);
-        let step = track.on_reading(channel.read(track.offset(), 10, 10));
+        let step = track.on_reading(channel.read(track.offset().unwrap_or(0), 10, 10));
         assert_eq!(step, Step::Deliver { messages: vec![4], lost: 0, done: true });
         assert_eq!(track.on_message("e", 4), Verdict::Ignore, "not twice");
         assert_eq!(track.on_message("e", 5), Verdict::Deliver);
@@ -249,14 +277,89 @@ mod tests {
         assert_eq!(track.on_message("b", 2), Verdict::Repair);
         let now = Position { epoch: "b".to_owned(), offset: 2 };
         let epochs = vec![Position { epoch: "b".to_owned(), offset: 0 }];
-        let after =
-            Reading { now: now.clone(), epochs: epochs.clone(), messages: vec![(2, "two")], is_cut: false };
+        let after = Reading {
+            now: now.clone(),
+            epochs: epochs.clone(),
+            messages: vec![(2, Some("two"))],
+            is_cut: false,
+        };
         assert_eq!(track.on_reading(after), Step::Restart { forgotten: 1 });
-        let all = Reading { now, epochs, messages: vec![(1, "one"), (2, "two")], is_cut: false };
+        let all = Reading { now, epochs, messages: vec![(1, Some("one")), (2, Some("two"))], is_cut: false };
         assert_eq!(
             track.on_reading(all),
             Step::Deliver { messages: vec!["one", "two"], lost: 0, done: true }
         );
+    }
+
+    fn anew(offset: u64, epoch: &str) -> Reading<&'static str> {
+        let now = Position { epoch: epoch.to_owned(), offset };
+        let epochs = vec![Position { epoch: epoch.to_owned(), offset: 0 }];
+        Reading { now, epochs, messages: vec![(1, Some("one"))], is_cut: false }
+    }
+
+    #[test]
+    fn a_channel_that_begins_anew_before_the_eyes_of_who_listens_has_lost_nothing() {
+        let mut track = begun();
+        assert_eq!(track.on_message("a", 1), Verdict::Deliver);
+        assert_eq!(track.on_message("b", 1), Verdict::Repair, "the stream says what is so");
+        assert_eq!(track.on_reading(anew(1, "b")), Step::Restart { forgotten: 0 });
+        let all = Step::Deliver { messages: vec!["one"], lost: 0, done: true };
+        assert_eq!(track.on_reading(anew(1, "b")), all);
+        assert_eq!(track.on_message("b", 2), Verdict::Deliver);
+    }
+
+    #[test]
+    fn who_has_not_listened_all_the_time_may_have_missed_something() {
+        for interrupt in [Track::suspect, Track::undo] {
+            let mut track = begun();
+            assert_eq!(track.on_message("a", 1), Verdict::Deliver);
+            assert_eq!(track.on_message("a", 2), Verdict::Deliver);
+            interrupt(&mut track);
+            assert_eq!(track.on_message("b", 1), Verdict::Ignore);
+            assert!(matches!(track.on_reading(anew(1, "b")), Step::Restart { forgotten: 1.. }));
+        }
+    }
+
+    #[test]
+    fn an_offset_that_nobody_has_counted_to_is_looked_for_once() {
+        let mut track = begun();
+        assert_eq!(track.on_message("a", 1), Verdict::Deliver);
+        assert_eq!(track.on_message("a", u64::MAX), Verdict::Repair);
+        assert_eq!(track.begin_reading(), Some(1));
+        let nothing = Step::Deliver { messages: Vec::new(), lost: 0, done: true };
+        assert_eq!(track.on_reading(anew(1, "a")), nothing);
+        assert_eq!(track.on_message("a", 2), Verdict::Deliver);
+    }
+
+    proptest! {
+        /// Whatever somebody has written into a channel: readings come to an end, nothing comes twice or out of order.
+        #[test]
+        fn a_forged_channel_does_no_harm(
+            now in 0..20_u64, is_cut in any::<bool>(), start in 0..20_u64,
+            mut ids in prop::collection::vec((0..30_u64, any::<bool>()), 0..20),
+        ) {
+            ids.sort_unstable();
+            let mut track = begun();
+            track.position = Some(Position { epoch: "a".to_owned(), offset: start });
+            track.epochs = vec![Position { epoch: "a".to_owned(), offset: 0 }];
+            let mut delivered = Vec::new();
+            for _ in 0..40 {
+                let after = track.begin_reading().expect("it has begun");
+                let page: Vec<_> = ids.iter().filter(|(id, _)| *id > after).take(3).collect();
+                let messages: Vec<_> = page.iter().map(|(id, ours)| (*id, ours.then_some(*id))).collect();
+                let is_cut = is_cut || messages.len() == 3;
+                let position = Position { epoch: "a".to_owned(), offset: now };
+                match track.on_reading(Reading { now: position, epochs: track.epochs.clone(), messages, is_cut }) {
+                    Step::Deliver { messages, done, .. } => {
+                        delivered.extend(messages);
+                        if done { break }
+                    }
+                    Step::Restart { .. } => panic!("there is one epoch"),
+                }
+            }
+            prop_assert!(track.is_live, "it comes to an end");
+            prop_assert!(delivered.is_sorted_by(|a, b| a < b) && delivered.iter().all(|id| *id > start && *id <= now));
+        }
     }
 
     #[test]
@@ -271,7 +374,7 @@ mod tests {
         let nothing = Step::Deliver { messages: Vec::new(), lost: 0, done: true };
         assert_eq!(track.on_reading(behind), nothing);
         assert_eq!(track.on_message("f", 4), Verdict::Repair);
-        assert_eq!(track.offset(), 5);
+        assert_eq!(track.offset(), Some(5));
     }
 
     /// What happens to a channel, and to a node that listens to it.
@@ -320,7 +423,7 @@ mod tests {
                     }
                 };
                 for _ in 0..if must_read { 3 } else { 0 } {
-                    match track.on_reading(channel.read(track.offset())) {
+                    match track.on_reading(channel.read(track.offset().unwrap_or(0))) {
                         Step::Deliver { messages, done, .. } => {
                             delivered.extend(messages);
                             if done { break }
@@ -366,8 +469,8 @@ mod tests {
 
         fn read(&self, after: u64) -> Reading<u32> {
             let epoch = self.epochs.last().map(|last| last.epoch.clone()).unwrap_or_default();
-            let messages =
-                (1..).zip(self.held.iter().copied()).filter(|(offset, _)| *offset > after).collect();
+            let held = (1..).zip(self.held.iter().copied().map(Some));
+            let messages = held.filter(|(offset, _)| *offset > after).collect();
             let now = Position { epoch, offset: self.held.len() as u64 };
             Reading { now, epochs: self.epochs.clone(), messages, is_cut: false }
         }
