@@ -24,13 +24,11 @@ use crate::metrics::{GaugeGuard, Metrics, Refusal};
 use crate::registry::{Record, Registry};
 
 pub(crate) mod addresses;
+mod agent;
 pub(crate) mod rate;
 
 use self::addresses::{Addresses, Guest};
 pub(crate) use self::rate::Rate;
-
-/// Longest `User-Agent` that is kept, in bytes.
-const USER_AGENT_MAX: usize = 512;
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -125,10 +123,7 @@ impl Admission {
         if !self.rate.take(Instant::now()) {
             return Err(Refused { status: StatusCode::SERVICE_UNAVAILABLE, refusal: Refusal::Rate });
         }
-        let user_agent = header(headers, "user-agent").map(|text| {
-            let end = text.floor_char_boundary(USER_AGENT_MAX);
-            text.get(..end).unwrap_or_default().into()
-        });
+        let user_agent = agent::user_agent(headers);
         let id = ConnectionId::mint(self.tag);
         let record = Record { id, source_ip, user_agent, user, connected_at: Timestamp::now() };
         let (status, action) = self.gateway.on_connect(&record);

@@ -8,6 +8,7 @@
 //! the JavaScript SDK, awscurl and aws4 send (`sigv4/tests.rs` holds the captures).
 
 mod canonical;
+mod presigned;
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,6 +21,7 @@ use subtle::ConstantTimeEq;
 use thiserror::Error;
 
 use self::canonical::Tokens;
+use self::presigned::{Presigned, UNSIGNED_PAYLOAD};
 use crate::config::AccessKey;
 
 /// The only algorithm accepted; `AWS4-ECDSA-P256-SHA256` (`SigV4a`) needs keys we do not have.
@@ -62,7 +64,7 @@ pub(crate) struct Verifier {
 /// left out: people put secrets into the wrong place of it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum SignatureError {
-    /// No `Authorization` header. A query-signed (presigned) URL counts as unsigned.
+    /// Neither an `Authorization` header nor a signature in the query.
     #[error("Missing Authentication Token")]
     MissingAuthenticationToken,
     /// The `Authorization` header, the date or the size is not what this module can read.
@@ -93,12 +95,12 @@ pub(crate) enum SignatureError {
     },
 }
 
-/// The `Authorization` header, taken apart.
+/// The `Authorization` header, or the parameters of a presigned URL, taken apart.
 struct Authorization<'a> {
-    credential: &'a str,
+    credential: Cow<'a, str>,
     /// Lower case, sorted, each once: canonical, whatever order they came in.
     signed_headers: Vec<String>,
-    signature: &'a str,
+    signature: Cow<'a, str>,
 }
 
 /// The `Credential` parameter, taken apart.
@@ -128,25 +130,42 @@ impl Verifier {
         now: SystemTime,
     ) -> Result<&str, SignatureError> {
         request.check_size()?;
-        let authorization = Authorization::from_headers(request.headers)?;
-        let signed_at = canonical::signing_time(request.headers).ok_or_else(malformed_date)?;
-        self.check_time(signed_at, now)?;
-        authorization.check_signed_headers(request.headers)?;
-        let credential = Credential::parse(authorization.credential)?;
+        let query = request.query.filter(|_| !request.headers.contains_key(AUTHORIZATION));
+        let presigned = query.map(Presigned::from_query).transpose()?.flatten();
+        let is_presigned = presigned.is_some();
+        let (authorization, signed_at) = match presigned {
+            Some(Presigned { authorization, signed_at, expires }) => {
+                self.check_time(signed_at, expires, now)?;
+                (authorization, signed_at)
+            }
+            None => {
+                let authorization = Authorization::from_headers(request.headers)?;
+                let signed_at = canonical::signing_time(request.headers).ok_or_else(malformed_date)?;
+                self.check_time(signed_at, self.max_skew, now)?;
+                (authorization, signed_at)
+            }
+        };
+        authorization.check_signed_headers(request.headers, is_presigned)?;
+        let credential = Credential::parse(&authorization.credential)?;
         credential.check_scope(signed_at)?;
         let body_hash = hex::encode(Sha256::digest(request.body));
-        request.check_body_hash(&body_hash)?;
+        request.check_body_hash(&body_hash, is_presigned)?;
 
-        let signed = canonical::request(request, &authorization.signed_headers, &body_hash);
-        let to_sign = credential.string_to_sign(signed_at, &signed.bytes(Tokens::Kept));
         let key = self.key(credential.key_id);
         let secret = key.map_or(UNKNOWN_KEY_SECRET, |key| key.secret.expose());
-        let expected = credential.sign(secret, &to_sign);
-        let matches = bool::from(expected.as_bytes().ct_eq(authorization.signature.as_bytes()));
+        let sign = |body_hash: &str| {
+            let signed = canonical::request(request, &authorization.signed_headers, body_hash);
+            let to_sign = credential.string_to_sign(signed_at, &signed.bytes(Tokens::Kept));
+            let expected = credential.sign(secret, &to_sign);
+            (to_sign, bool::from(expected.as_bytes().ct_eq(authorization.signature.as_bytes())))
+        };
+        let (to_sign, matches) = sign(&body_hash);
+        let matches = matches | (is_presigned && sign(UNSIGNED_PAYLOAD).1);
         match key {
             None => Err(SignatureError::UnrecognizedClient),
             Some(key) if matches => Ok(&key.id),
             Some(_) => {
+                let signed = canonical::request(request, &authorization.signed_headers, &body_hash);
                 let canonical = signed.bytes(Tokens::Masked);
                 let canonical = String::from_utf8_lossy(&canonical).into_owned();
                 Err(SignatureError::InvalidSignature { canonical, to_sign })
@@ -162,21 +181,22 @@ impl Verifier {
         })
     }
 
-    /// Both ends of the window are inside. Fractions of `now` are dropped: signatures have none.
-    fn check_time(&self, signed_at: i64, now: SystemTime) -> Result<(), SignatureError> {
+    /// Both ends of the window are inside. Fractions of `now` are dropped: signatures have none. What was signed is good for
+    /// `life`, and may be ahead of our clock by what clocks may differ.
+    fn check_time(&self, signed_at: i64, life: Duration, now: SystemTime) -> Result<(), SignatureError> {
         let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);
-        let max_secs = i64::try_from(self.max_skew.as_secs()).unwrap_or(i64::MAX);
-        let (earliest, latest) = (now.saturating_sub(max_secs), now.saturating_add(max_secs));
-        let (fault, relation, edge, sign) = if signed_at < earliest {
-            ("expired", "is now earlier than", earliest, '-')
+        let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        let (now, life, ahead) = (seconds(since_epoch), seconds(life), seconds(self.max_skew));
+        let (earliest, latest) = (now.saturating_sub(life), now.saturating_add(ahead));
+        let (fault, relation, edge, sign, width) = if signed_at < earliest {
+            ("expired", "is now earlier than", earliest, '-', life)
         } else if signed_at > latest {
-            ("not yet current", "is still later than", latest, '+')
+            ("not yet current", "is still later than", latest, '+', ahead)
         } else {
             return Ok(());
         };
         let [signed, edge, now] = [signed_at, edge, now].map(canonical::iso_time);
-        let (width, unit) = if max_secs % 60 == 0 { (max_secs / 60, "min.") } else { (max_secs, "sec.") };
+        let (width, unit) = if width % 60 == 0 { (width / 60, "min.") } else { (width, "sec.") };
         let message = format!("Signature {fault}: {signed} {relation} {edge} ({now} {sign} {width} {unit})");
         Err(SignatureError::Skewed(message))
     }
@@ -192,10 +212,11 @@ impl SignedRequest<'_> {
         Ok(())
     }
 
-    /// Bodies are always hashed, so keywords such as `UNSIGNED-PAYLOAD` are refused.
-    fn check_body_hash(&self, body_hash: &str) -> Result<(), SignatureError> {
+    /// Bodies are always hashed, so keywords such as `UNSIGNED-PAYLOAD` are refused, but for presigned URLs.
+    fn check_body_hash(&self, body_hash: &str, is_presigned: bool) -> Result<(), SignatureError> {
         const NAME: &str = "x-amz-content-sha256";
-        let matches = canonical::header_value(self.headers, NAME) == body_hash.as_bytes();
+        let value = canonical::header_value(self.headers, NAME);
+        let matches = value == body_hash.as_bytes() || (is_presigned && value == UNSIGNED_PAYLOAD.as_bytes());
         if self.headers.contains_key(NAME) && !matches {
             let message = "The provided 'x-amz-content-sha256' header does not match what was computed.";
             return Err(SignatureError::Unbound(message.into()));
@@ -252,14 +273,16 @@ impl<'a> Authorization<'a> {
         if algorithm != ALGORITHM {
             return Err(incomplete("Unsupported AWS 'algorithm' (only AWS4-HMAC-SHA256 for now)."));
         }
-        Ok(Self { credential, signed_headers: canonical::names(signed_headers), signature })
+        let signed_headers = canonical::names(signed_headers);
+        Ok(Self { credential: credential.into(), signed_headers, signature: signature.into() })
     }
 
-    fn check_signed_headers(&self, headers: &HeaderMap) -> Result<(), SignatureError> {
+    /// A presigned URL has its date in the query, all of which is signed.
+    fn check_signed_headers(&self, headers: &HeaderMap, is_presigned: bool) -> Result<(), SignatureError> {
         let signs = |name: &str| self.signed_headers.iter().any(|signed| signed == name);
         let message = if !signs("host") {
             "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization."
-        } else if !signs(canonical::date_header(headers)) {
+        } else if !is_presigned && !signs(canonical::date_header(headers)) {
             "'X-Amz-Date' or 'Date' must be a 'SignedHeader' in the AWS Authorization."
         } else {
             return Ok(());

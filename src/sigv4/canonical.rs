@@ -7,13 +7,14 @@
 //! else an overheard signature would open a second address.
 
 use http::HeaderMap;
-use http::header::DATE;
+use http::header::{AUTHORIZATION, DATE};
 use jiff::fmt::rfc2822;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, civil};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
 use super::SignedRequest;
+use super::presigned::SIGNATURE;
 
 /// What stands where a secret was.
 const MASKED: &str = "MASKED";
@@ -53,7 +54,8 @@ impl Canonical<'_> {
     /// Returns the canonical string. Bytes, because header values need not be UTF-8.
     pub(super) fn bytes(&self, tokens: Tokens) -> Vec<u8> {
         let SignedRequest { method, path, query, headers, .. } = *self.request;
-        let (path, query) = (canonical_path(path), canonical_query(query.unwrap_or(""), tokens));
+        let except = if headers.contains_key(AUTHORIZATION) { None } else { Some(SIGNATURE) };
+        let (path, query) = (canonical_path(path), canonical_query(query.unwrap_or(""), except, tokens));
         let mut out = format!("{method}\n{path}\n{query}\n").into_bytes();
         for name in self.signed_headers {
             out.extend_from_slice(name.as_bytes());
@@ -127,7 +129,7 @@ pub(super) fn iso_time(secs: i64) -> String {
 }
 
 /// Written back it must be the same text: the parser alone would let signs and blanks pass.
-fn parse_iso_time(text: &str) -> Option<i64> {
+pub(super) fn parse_iso_time(text: &str) -> Option<i64> {
     let time = civil::DateTime::strptime(ISO_BASIC, text).ok()?;
     let secs = time.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second();
     (iso_time(secs) == text).then_some(secs)
@@ -149,11 +151,12 @@ fn canonical_path(path: &str) -> String {
 }
 
 /// Decodes and encodes every name and value, so that one spelling remains, and sorts the pairs by
-/// name, then value. `+` is a plus: in a URL, unlike in a form, it does not stand for a blank.
-fn canonical_query(query: &str, tokens: Tokens) -> String {
+/// name, then value. `except` is left out: the signature of a presigned URL does not cover itself. `+` is a plus: in a URL, unlike in a form, it does not stand for a blank.
+fn canonical_query(query: &str, except: Option<&str>, tokens: Tokens) -> String {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let mut pairs: Vec<(String, String)> = pairs
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .filter(|(name, _)| Some(*name) != except)
         .map(|(name, value)| (encode(&decode(name)), encode(&decode(value))))
         .collect();
     pairs.sort_unstable();

@@ -45,6 +45,17 @@ def test_a_post_reaches_the_connection_byte_for_byte(api, client):
         assert client.recv(timeout=10) == text
 
 
+@pytest.mark.parametrize(
+    "sent, told",
+    [("Zürich/1.0", "Zürich/1.0"), ("x" * 512, "x" * 512), ("x" * 600, "x" * 509 + "…"), ("ü" * 300, "ü" * 254 + "…")],
+    ids=["not ASCII", "as long as may be", "too long", "too long, cut before a character"],
+)
+def test_a_client_is_called_what_it_calls_itself(api, node, sent, told):
+    with Socket(node.address) as client:
+        client.upgrade(User_Agent=sent)
+        assert api.get_connection(ConnectionId=client.connection_id())["Identity"]["UserAgent"] == told
+
+
 def test_a_post_that_is_not_text_arrives_as_binary(api, client):
     api.post_to_connection(ConnectionId=client.id, Data=b"\xff\x00\xfe")
     assert client.recv(timeout=10) == b"\xff\x00\xfe"
