@@ -93,6 +93,14 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Whether binary messages are taken.
     pub allow_binary: bool,
+    /// Most messages and control frames a second from one connection, with a burst of one second's; whoever sends more is not
+    /// read from meanwhile.
+    pub message_rate: usize,
+    /// Most bytes a second from one connection, with a burst of one second's and no more than half an outbox.
+    pub receive_bytes_rate: usize,
+    /// Most bytes a second from one connection, each counting once for every member on this node that it goes to, with a burst
+    /// of one second's.
+    pub fanout_bytes_rate: usize,
     /// Longest time without a message in either direction.
     pub idle_timeout: Duration,
     /// Longest life of a connection.

@@ -9,8 +9,8 @@
 //! | clock | starts | restarts | is paused | then |
 //! |---|---|---|---|---|
 //! | `max_lifetime` | with the handshake's answer | never | never | 1001 |
-//! | `idle_timeout` | with the handshake's answer | a message in either direction; bytes of a message under way, in either direction | never | 1001 |
-//! | `ping_interval` | with the handshake's answer | each ping | while something waits for the socket: that is the test, then | a ping |
+//! | `idle_timeout` | with the handshake's answer | a message in either direction; bytes of a message under way, in either direction; the end of being slowed | while it is slowed | 1001 |
+//! | `ping_interval` | with the handshake's answer | each ping | while something waits for the socket: that is the test, then; while it is slowed | a ping |
 //! | `pong_timeout`, and the lag of what was sent since the last ping that was answered | a ping is handed over | bytes from the client; room in a socket that was full | while the client is not read from | 1011 |
 //! | `outbox_age` | the socket takes nothing although something waits | the socket takes a byte | never | 1008 |
 //! | closing: `outbox_age` where the client is owed what waits, else `close_timeout` | our close frame is queued | the socket takes a byte, within that and the lag of what waited | never | cut |
@@ -26,6 +26,7 @@ use bytes::Bytes;
 use mio::net::TcpStream;
 
 use self::closing::Closing;
+use self::meter::Meter;
 use crate::admission::Ticket;
 use crate::close::Close;
 use crate::codec::Decoder;
@@ -34,6 +35,7 @@ use crate::metrics::Farewell;
 use crate::outbox::{Outbox, Written};
 
 mod closing;
+pub(crate) mod meter;
 #[cfg(test)]
 mod tests;
 
@@ -59,6 +61,7 @@ pub(crate) struct Connection {
     pub(crate) decoder: Decoder,
     pub(crate) outbox: Outbox,
     pub(crate) reading: Reading,
+    pub(crate) meter: Meter,
     /// Whether it is in the shard's list of connections to write to.
     pub(crate) dirty: bool,
     /// Whether events tell when the socket takes more.
@@ -83,6 +86,8 @@ pub(crate) enum Reading {
     Queued,
     /// There may be more; it is left in the kernel until the client has taken what waits for it.
     Held,
+    /// There may be more; it is left in the kernel until then, since the client has sent faster than it may.
+    Slowed { until: Instant },
 }
 
 /// What the clocks of an open connection go by.
@@ -130,6 +135,7 @@ impl Connection {
             decoder: Decoder::default(),
             outbox: Outbox::default(),
             reading: Reading::OnEvent,
+            meter: Meter::default(),
             dirty: false,
             writes_watched: false,
             hung_up: false,
@@ -172,6 +178,12 @@ impl Connection {
     pub(crate) fn resume_reading(&mut self, now: Instant) {
         self.reading = Reading::OnEvent;
         self.clocks.last_life = now;
+    }
+
+    /// Notes that it has been slowed for long enough. Its silence meanwhile was not its own.
+    pub(crate) fn end_slowing(&mut self, now: Instant) {
+        self.reading = Reading::Queued;
+        self.on_active(now);
     }
 
     /// Notes a pong; returns the round-trip time if it answers the oldest ping.
@@ -227,17 +239,19 @@ impl Connection {
 
     /// Returns when to look again.
     pub(crate) fn deadline(&self, limits: &Limits) -> Instant {
-        match &self.closing {
-            Some(closing) => closing.end(&self.clocks, limits).0,
-            None => self.clocks.deadline(limits),
+        match (&self.closing, self.reading) {
+            (Some(closing), _) => closing.end(&self.clocks, limits).0,
+            (None, Reading::Slowed { until }) => self.clocks.slowed_deadline(until, limits),
+            (None, _) => self.clocks.deadline(limits),
         }
     }
 
     /// Returns what is due; call again until it is nothing.
     pub(crate) fn due(&mut self, now: Instant, limits: &Limits) -> Due {
-        match &self.closing {
-            Some(closing) => closing.due(&self.clocks, now, limits),
-            None => self.clocks.due(now, limits, self.reading, self.outbox.is_empty()),
+        match (&self.closing, self.reading) {
+            (Some(closing), _) => closing.due(&self.clocks, now, limits),
+            (None, Reading::Slowed { .. }) => self.clocks.slowed_due(now, limits),
+            (None, reading) => self.clocks.due(now, limits, reading, self.outbox.is_empty()),
         }
     }
 
@@ -319,6 +333,22 @@ impl Clocks {
         let ends = (self.last_message + limits.idle_timeout).min(self.opened + limits.max_lifetime);
         let stuck = self.stuck_since.map(|since| since + limits.outbox_age);
         [self.next_ping, self.pong_deadline(limits), stuck].into_iter().flatten().fold(ends, Instant::min)
+    }
+
+    /// As [`Self::deadline`], of one that is slowed: what waits for a sign of it is paused.
+    fn slowed_deadline(&self, until: Instant, limits: &Limits) -> Instant {
+        let stuck = self.stuck_since.map(|since| since + limits.outbox_age);
+        stuck.into_iter().fold(until.min(self.opened + limits.max_lifetime), Instant::min)
+    }
+
+    fn slowed_due(&self, now: Instant, limits: &Limits) -> Due {
+        if self.opened + limits.max_lifetime <= now {
+            return Due::Close(Close::MaxLifetime);
+        }
+        match self.stuck_since {
+            Some(since) if since + limits.outbox_age <= now => Due::Close(Close::SlowConsumer),
+            _ => Due::Nothing,
+        }
     }
 
     fn due(&mut self, now: Instant, limits: &Limits, reading: Reading, nothing_waits: bool) -> Due {

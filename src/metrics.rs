@@ -20,7 +20,7 @@ use crate::trace::Tracer;
 pub(crate) use self::http::HttpMetrics;
 pub(crate) use self::labels::{
     CostFault, CutCause, DropReason, Farewell, Foreign, HttpState, LagStage, ProxyRefusal, PublishOutcome,
-    Reconciled, Recovery, RedisRefusal, Refusal, RequestRefusal, RouteOutcome,
+    Reconciled, Recovery, RedisRefusal, Refusal, RequestRefusal, RouteOutcome, SendLimit,
 };
 #[cfg(feature = "otlp")]
 pub(crate) use self::spans::{SpanCounters, SpanDropReason};
@@ -122,6 +122,10 @@ metrics! {
     received: IntCounter("gatecast_messages_received_total");
     /// Bytes received from clients, frame headers included.
     received_bytes: IntCounter("gatecast_received_bytes_total");
+    /// Times that a client was not read from for a while since it had sent faster than it may, by limit.
+    slowed: IntCounterVec("gatecast_senders_slowed_total", ["limit"]);
+    /// Time for which clients were not read from since they had sent faster than they may, by limit.
+    slowed_time: CounterVec("gatecast_senders_slowed_seconds_total", ["limit"]);
     /// Frames handed to the sockets of clients, control frames included.
     sent: IntCounter("gatecast_messages_sent_total");
     /// Bytes written to the sockets of clients.
@@ -221,6 +225,7 @@ impl Metrics {
         ProxyRefusal::ALL
             .iter()
             .for_each(|refusal| drop(metrics.proxy_headers_refused.with_label_values(&[refusal.label()])));
+        SendLimit::ALL.iter().for_each(|limit| metrics.count_slowed(*limit, 0, Duration::ZERO));
         LagStage::ALL.iter().for_each(|stage| drop(metrics.delivery_lag.with_label_values(&[stage.label()])));
         PublishOutcome::ALL
             .iter()
@@ -266,6 +271,12 @@ impl Metrics {
 
     pub(crate) fn count_redis_refusal(&self, class: RedisRefusal) {
         self.redis_refusals.with_label_values(&[class.label()]).inc();
+    }
+
+    /// Counts how often and for how long senders were slowed.
+    pub(crate) fn count_slowed(&self, limit: SendLimit, times: u64, time: Duration) {
+        self.slowed.with_label_values(&[limit.label()]).inc_by(times);
+        self.slowed_time.with_label_values(&[limit.label()]).inc_by(time.as_secs_f64());
     }
 
     pub(crate) fn count_proxy_refusal(&self, refusal: ProxyRefusal) {

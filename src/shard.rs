@@ -27,6 +27,7 @@ use crate::broker::{Broker, Channel, Publication, Standing};
 use crate::close::Close;
 use crate::codec::{self, encode_close};
 use crate::config::Limits;
+use crate::connection::meter::{Paces, Used};
 use crate::connection::{Connection, NewSocket, Reading};
 use crate::gateway::Gateway;
 use crate::hub::Hub;
@@ -82,6 +83,9 @@ pub(crate) struct Shard {
     inbox: Arc<Inbox>,
     parts: Parts,
     frame_limits: codec::Limits,
+    paces: Paces,
+    /// What the read under way has brought so far.
+    used: Used,
     connections: Slab<Connection>,
     by_id: HashMap<ConnectionId, usize>,
     members: Members,
@@ -152,6 +156,8 @@ impl Shard {
             poll: door.poll,
             inbox: door.inbox,
             frame_limits,
+            paces: Paces::new(limits),
+            used: Used::default(),
             connections: Slab::new(),
             by_id: HashMap::new(),
             members: Members::default(),
@@ -245,8 +251,12 @@ impl Shard {
         if event.is_read_closed() || event.is_error() {
             connection.hung_up = true;
         }
-        if (event.is_readable() || connection.hung_up) && connection.reading == Reading::OnEvent {
-            self.read(key);
+        let is_gone = event.is_error() || event.is_write_closed();
+        match connection.reading {
+            Reading::OnEvent if event.is_readable() || connection.hung_up => self.read(key),
+            // What it had sent is gone with it; the read says so.
+            Reading::Slowed { .. } if is_gone => self.read(key),
+            _ => {}
         }
     }
 
@@ -290,7 +300,7 @@ impl Shard {
             Close::Client { code, .. } => encode_close(*code, ""),
             close => encode_close(close.code(), close.reason()),
         };
-        if connection.reading == Reading::Held {
+        if matches!(connection.reading, Reading::Held | Reading::Slowed { .. }) {
             connection.reading = Reading::Queued;
             self.unread.push(key);
         }

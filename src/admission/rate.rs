@@ -51,7 +51,6 @@ impl Bucket {
         is_in
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "nobody is slowed by it yet"))]
     /// Takes so many tokens, be they there or not: for work that is done already. Returns for how long no more of it should be
     /// done, which is zero unless something is owed now.
     pub(crate) fn charge(&mut self, pace: &Pace, tokens: u64, now: Instant) -> Duration {

@@ -109,6 +109,9 @@ fn limits<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>, proxies: &Pro
         frame_bytes: reader.within(s, "frame_bytes", 32 << 10, 125..=256 * MIB),
         message_bytes: reader.within(s, "message_bytes", 128 << 10, 125..=256 * MIB),
         allow_binary: reader.setting(s, "allow_binary", false),
+        message_rate: reader.within(s, "message_rate", 10_000, 1..=100_000_000),
+        receive_bytes_rate: reader.within(s, "receive_bytes_rate", 16 * MIB, 1 << 10..=1 << 40),
+        fanout_bytes_rate: reader.within(s, "fanout_bytes_rate", 512 * MIB, 1 << 10..=1 << 40),
         idle_timeout: reader.within(s, "idle_timeout", 600 * SECOND, 10 * MILLISECOND..=24 * HOUR),
         max_lifetime: reader.within(s, "max_lifetime", 2 * HOUR, 10 * MILLISECOND..=720 * HOUR),
         ping_interval: {

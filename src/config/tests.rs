@@ -176,6 +176,22 @@ fn messages_have_to_fit_into_outboxes() {
 }
 
 #[test]
+fn rates_of_senders_have_bounds() {
+    let limits = load("", &[]).expect("valid").limits;
+    let rates = (limits.message_rate, limits.receive_bytes_rate, limits.fanout_bytes_rate);
+    assert_eq!(rates, (10_000, 16 << 20, 512 << 20));
+    for (setting, least) in [("message_rate", 1), ("receive_bytes_rate", 1_024), ("fanout_bytes_rate", 1_024)]
+    {
+        assert!(load(&format!("[limits]\n{setting} = {least}\n"), &[]).is_ok(), "{setting}");
+        for value in [(least - 1).to_string(), "9_000_000_000_000".to_owned()] {
+            let faults = load(&format!("[limits]\n{setting} = {value}\n"), &[]).expect_err("a fault");
+            assert!(faults[0].starts_with(&format!("gatecast.toml:2: limits.{setting}: ")), "{faults:?}");
+            assert!(faults[0].contains(&format!("is not within {least} to ")), "{faults:?}");
+        }
+    }
+}
+
+#[test]
 fn trusted_proxies_are_addresses_and_networks() {
     let config = load(
         "trusted_proxies = [\"10.0.0.5\", \"192.0.2.0/24\", \"2001:db8::/32\"]\nproxy_protocol = true",

@@ -173,6 +173,27 @@ fn no_pong_is_missed_while_the_client_is_not_read_from() {
 }
 
 #[test]
+fn of_one_that_is_slowed_no_sign_is_waited_for() {
+    let began = Instant::now();
+    let limits = Limits { ping_interval: Some(SECOND), idle_timeout: 3 * SECOND, ..limits() };
+    let mut clocks = Clocks::new(began, &limits);
+    clocks.plan_pong(began + SECOND, &limits);
+    clocks.on_written(took(PING, true), began + SECOND);
+    let until = began + 60 * SECOND;
+    assert_eq!(clocks.slowed_deadline(until, &limits), until, "not before it is read from again");
+    assert_eq!(clocks.slowed_due(until, &limits), Due::Nothing);
+    // What does not depend on what it says goes on.
+    let end = began + limits.max_lifetime;
+    assert_eq!(clocks.slowed_deadline(end + SECOND, &limits), end);
+    assert_eq!(clocks.slowed_due(end, &limits), Due::Close(Close::MaxLifetime));
+    clocks.on_written(took(0, false), began + 2 * SECOND);
+    let stuck = began + 2 * SECOND + limits.outbox_age;
+    assert_eq!(clocks.slowed_deadline(until, &limits), stuck);
+    assert_eq!(clocks.slowed_due(stuck - TICK, &limits), Due::Nothing);
+    assert_eq!(clocks.slowed_due(stuck, &limits), Due::Close(Close::SlowConsumer));
+}
+
+#[test]
 fn no_ping_is_put_behind_others() {
     let began = Instant::now();
     let limits = Limits { ping_interval: Some(25 * SECOND), ..limits() };

@@ -147,6 +147,14 @@ pub(crate) enum DropReason {
     Cut,
 }
 
+/// Which limit a sender was slowed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SendLimit {
+    Messages,
+    Bytes,
+    FanoutBytes,
+}
+
 /// How far a channel's message has come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LagStage {
@@ -276,6 +284,9 @@ labels! {
         Answered => "answered", Gone => "gone", Timeout => "timeout", Stuck => "stuck", Flood => "flood", Cut => "cut",
     }
     Foreign { Message => "message", Entry => "entry", Letter => "letter" }
+    SendLimit {
+        Messages => "message_rate", Bytes => "receive_bytes_rate", FanoutBytes => "fanout_bytes_rate",
+    }
     LagStage { Queue => "queue", Socket => "socket" }
     PublishOutcome {
         Ok => "ok", Local => "local", Overload => "overload", Unavailable => "unavailable",

@@ -9,6 +9,7 @@ use crate::broker::{Channel, Publication, PublishError, Receipt, Recipient, Stan
 use crate::close::Close;
 use crate::codec::Message;
 use crate::connection::Reading;
+use crate::connection::meter::Used;
 use crate::gateway::{Action, Outcome, Payload, frames};
 use crate::id::{ConnectionId, RequestId};
 use crate::inbox::{JoinOutcome, answer};
@@ -62,16 +63,35 @@ impl Shard {
         self.scratch = scratch;
     }
 
-    fn read_later(&mut self, key: usize) {
+    pub(super) fn read_later(&mut self, key: usize) {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.reading = Reading::Queued;
             self.unread.push(key);
         }
     }
 
-    /// Takes bytes of a client: decodes them and acts on every message, until one ends the connection.
-    pub(super) fn on_bytes(&mut self, key: usize, mut input: &mut [u8]) {
+    /// Takes bytes of a client, and charges it for them.
+    pub(super) fn on_bytes(&mut self, key: usize, input: &mut [u8]) {
+        self.used = Used { bytes: input.len() as u64, ..Used::default() };
         self.tally.received_bytes(input.len());
+        self.decode(key, input);
+        self.charge(key);
+    }
+
+    /// Leaves a client unread for as long as what it has sent is more than it may.
+    fn charge(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.is_open()) else {
+            return;
+        };
+        if let Some((time, limit)) = connection.meter.charge(&self.paces, &self.used, self.now) {
+            connection.reading = Reading::Slowed { until: self.now + time };
+            self.parts.metrics.count_slowed(limit, 1, time);
+            self.schedule(key);
+        }
+    }
+
+    /// Decodes bytes and acts on every message, until one ends the connection.
+    fn decode(&mut self, key: usize, mut input: &mut [u8]) {
         let limits = self.frame_limits;
         while let Some(connection) = self.connections.get_mut(key) {
             connection.on_heard(self.now);
@@ -79,7 +99,10 @@ impl Shard {
                 return self.throw_away(key, input);
             }
             match connection.decoder.next(&mut input, &limits) {
-                Ok(Some(message)) => self.on_message(key, message),
+                Ok(Some(message)) => {
+                    self.used.messages += 1;
+                    self.on_message(key, message);
+                }
                 Ok(None) => {
                     if connection.decoder.is_mid_message() {
                         connection.on_active(self.now);
@@ -138,6 +161,7 @@ impl Shard {
         let mut close = false;
         match (action, request) {
             (Some(Action::Publish { channel, frame, key }), Some(request)) => {
+                self.used.fanout_bytes += (frame.len() * self.local_members(&channel)) as u64;
                 let receipt = Receipt::new(Recipient::Sender(id, request));
                 self.publishing += frame.len() + PUBLICATION;
                 self.publications.push(Publication { channel, frame, key, receipt });
@@ -164,6 +188,15 @@ impl Shard {
         if close {
             self.close(key, Close::Route);
         }
+    }
+
+    /// Returns how many members of a channel are on this node, about: connections are spread evenly over the shards.
+    fn local_members(&self, channel: &Channel) -> usize {
+        let own = match channel {
+            Channel::Broadcast => self.connections.len(),
+            channel => self.members.of(channel).len(),
+        };
+        own * self.parts.hub.shard_count()
     }
 
     /// Joins for a client; returns what it is answered now, if not later.

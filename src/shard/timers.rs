@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::Shard;
 use crate::close::Close;
 use crate::codec::{Opcode, encode};
-use crate::connection::{Connection, Due};
+use crate::connection::{Connection, Due, Reading};
 
 /// Stale timers that are not worth a look at all of them.
 const STALE_TIMERS: usize = 1_024;
@@ -75,6 +75,12 @@ impl Shard {
     }
 
     fn on_timer(&mut self, key: usize) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && matches!(connection.reading, Reading::Slowed { until } if until <= self.now)
+        {
+            connection.end_slowing(self.now);
+            self.read_later(key);
+        }
         // The kernel tells of room only when there is much; a client that reads slowly must not be taken for one that does not.
         if self.connections.get(key).is_some_and(Connection::is_stuck) {
             self.write(key);
