@@ -108,6 +108,9 @@ class Node:
         path = f"/beta/@connections/{connection_id}"
         return request(self.address, "POST", path, body)[0].status
 
+    def delete(self, connection_id):
+        return request(self.address, "DELETE", f"/beta/@connections/{connection_id}")[0].status
+
     def page(self, path):
         response, body = request(self.admin_address, "GET", path)
         return response.status, body.decode()
