@@ -233,6 +233,8 @@ pub struct RedisSettings {
     pub stream_entries: usize,
     /// Most bytes kept of a channel, about, each message counting 128 more.
     pub stream_bytes: usize,
+    /// Memory of a server at which streams keep the least, in bytes; 0 for what follows from the server's own limit.
+    pub stream_budget: usize,
     /// Longest time for which they are kept, about.
     pub stream_age: Duration,
     /// What becomes of messages, joins and handshakes while Redis is away.

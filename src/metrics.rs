@@ -170,6 +170,12 @@ metrics! {
     redis_refusals: IntCounterVec("gatecast_redis_refusals_total", ["class"]);
     /// What was found in Redis that no node has written, and is not handed on.
     redis_foreign: IntCounterVec("gatecast_redis_foreign_total", ["kind"]);
+    /// Memory that the fullest server of Redis uses.
+    redis_memory_used: IntGauge("gatecast_redis_memory_used_bytes");
+    /// Memory that it may use (`maxmemory`); 0 if it has no limit of its own.
+    redis_memory_limit: IntGauge("gatecast_redis_memory_limit_bytes");
+    /// How long streams keep messages now; less than is set while Redis is short of memory.
+    stream_age: Gauge("gatecast_redis_stream_age_seconds");
     /// Time of a heartbeat through Redis and back.
     redis_round_trip: Histogram("gatecast_redis_round_trip_seconds"; LATENCY_BUCKETS);
     /// Gaps in channels that were read from the stream, by how that ended.

@@ -13,6 +13,7 @@ use self::channels::{Channels, Errand};
 use self::health::Health;
 use self::leaver::Leaver;
 use self::page::Pages;
+use self::pressure::Pressure;
 use self::publisher::Publisher;
 use self::reader::Reader;
 use self::subscriber::{Command, Parts, Subscriber};
@@ -31,6 +32,7 @@ mod history;
 mod leaver;
 mod link;
 mod page;
+mod pressure;
 mod publisher;
 mod queue;
 mod reader;
@@ -82,7 +84,10 @@ impl RedisBroker {
         let subscriber = Subscriber::new(parts, lifecycle.clone(), to_command);
         lifecycle.spawn_until_end(Arc::clone(store.topology()).keep(settings.heartbeat));
         let leaver = Leaver { store: store.clone(), age: milliseconds(settings.stream_age) };
+        let pressure = Arc::new(Pressure::new(store.clone(), &settings, Arc::clone(&metrics)));
+        lifecycle.spawn_until_end(Arc::clone(&pressure).watch());
         let publisher = Publisher {
+            pressure,
             store: store.clone(),
             settings,
             terms: terms.clone(),

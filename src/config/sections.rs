@@ -14,6 +14,8 @@ use crate::route::{BUILT_IN, RouteTable};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
+/// Least memory of a Redis for streams to be worth anything, in bytes.
+const LEAST_BUDGET: usize = 16 << 20;
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// Takes every setting.
@@ -177,6 +179,12 @@ fn redis<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Option<Redi
     let heartbeat = reader.within(s, "heartbeat", SECOND, 50 * MILLISECOND..=60 * SECOND);
     let stream_entries = reader.within(s, "stream_entries", 1_000, 1..=1_000_000);
     let stream_bytes = reader.within(s, "stream_bytes", 16 << 20, 1 << 10..=1 << 30);
+    let budget_place = reader.place(s, "stream_budget");
+    let stream_budget = reader.within(s, "stream_budget", 0, 0..=1 << 40);
+    if (1..LEAST_BUDGET).contains(&stream_budget) {
+        let message = "hardly more than a Redis that is empty uses; 0 for what follows from its maxmemory, or at least 16777216";
+        reader.fault(budget_place, "redis.stream_budget".to_owned(), message);
+    }
     let stream_age = reader.within(s, "stream_age", 60 * SECOND, SECOND..=24 * HOUR);
     let on_outage = reader.setting(s, "on_outage", OnOutage::Reject);
     let buffer_bytes = reader.within(s, "buffer_bytes", 16 << 20, 1 << 10..=1 << 30);
@@ -193,6 +201,7 @@ fn redis<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Option<Redi
         heartbeat,
         stream_entries,
         stream_bytes,
+        stream_budget,
         stream_age,
         on_outage,
         buffer_bytes,

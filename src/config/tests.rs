@@ -351,3 +351,26 @@ fn a_stage_is_part_of_the_path() {
     );
     load("stage = \"Prod-2_x\"\n", &[]).expect("valid");
 }
+
+#[test]
+fn what_streams_keep_has_bounds_and_a_budget_that_is_worth_one() {
+    let redis = |line: &str| load(&format!("[redis]\nurl = \"redis://a\"\n{line}\n"), &[]);
+    let settings = redis("").expect("valid").redis.expect("Redis");
+    assert_eq!(
+        (settings.stream_entries, settings.stream_bytes, settings.stream_budget),
+        (1_000, 16 << 20, 0)
+    );
+    for line in ["stream_bytes = 1_024", "stream_budget = 0", "stream_budget = 16_777_216"] {
+        assert!(redis(line).is_ok(), "{line}");
+    }
+    for line in [
+        "stream_bytes = 100",
+        "stream_bytes = 2_000_000_000",
+        "stream_budget = 1_000_000",
+        "stream_age = \"0s\"",
+    ] {
+        let faults = redis(line).expect_err("a fault");
+        assert_eq!(faults.len(), 1, "{line}: {faults:?}");
+        assert!(faults[0].contains(line.split(' ').next().expect("a name")), "{faults:?}");
+    }
+}

@@ -289,6 +289,12 @@ impl Topology {
         Ok(Arc::clone(self.known.lock().entry(address).or_insert(server)))
     }
 
+    /// Asks every server that has something; leaves out who does not answer.
+    pub(crate) async fn ask_each(&self, question: Cmd) -> Vec<Value> {
+        let answers = self.ask_all(self.map().servers(), &[question]).await;
+        answers.into_iter().flat_map(|(_, values)| values).collect()
+    }
+
     /// Asks all at once; leaves out who does not answer, or with an error.
     async fn ask_all(&self, servers: &[Arc<Server>], questions: &[Cmd]) -> Vec<(Arc<Server>, Vec<Value>)> {
         let command = |command| Command { command, needs_id: false };

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -151,3 +152,25 @@ def test_a_full_redis_takes_no_message_and_nobody_for_dead(redis, start_on):
         eventually(lambda: publish(nodes[1], "@groups/moon", "after")[0] == 200)
         assert [client.recv(timeout=10) for client in clients] == ["after"] * 2
     assert all(node.process.poll() is None for node in nodes)
+
+
+def test_streams_keep_less_when_redis_is_short_of_memory_and_messages_go_on(redis, start_on):
+    """A hundred channels are sent almost twice what Redis may use; none of it is refused."""
+    limit = 96 * 1_048_576
+    assert redis.ask("CONFIG", "SET", "maxmemory", str(limit)) == "OK"
+    nodes = start_on(redis, 2)
+    highest, text = 0, "x" * 100_000
+    # Redis is looked at each second: in one no more comes than it has room for.
+    with ThreadPoolExecutor(2) as threads:
+        for number in range(900):
+            both = [threads.submit(publish, node, f"@groups/{number % 100}", text) for node in nodes]
+            assert {answer.result()[0] for answer in both} == {200}
+            if number % 50 == 0:
+                highest = max(highest, used(redis))
+                time.sleep(0.25)
+    assert highest < limit
+    assert metric(nodes[0], "gatecast_redis_memory_limit_bytes") == limit
+    eventually(lambda: 0 < metric(nodes[0], "gatecast_redis_memory_used_bytes") < limit)
+    eventually(lambda: 1 <= metric(nodes[1], "gatecast_redis_stream_age_seconds") < 60)
+    assert redis.ask("CONFIG", "SET", "maxmemory", "0") == "OK"
+    eventually(lambda: metric(nodes[0], "gatecast_redis_stream_age_seconds") == 60)

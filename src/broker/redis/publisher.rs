@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::channels::{Channels, UNKEPT};
 use super::health::Health;
+use super::pressure::Pressure;
 use super::queue::{Fate, Parted, Queue, Waiting, part};
 use crate::broker::{Accepted, Offset, Publication, PublishError, Terms};
 use crate::config::{OnOutage, RedisSettings};
@@ -40,6 +41,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(400);
 /// See the head of this file.
 pub(super) struct Publisher {
     pub(super) store: Store,
+    pub(super) pressure: Arc<Pressure>,
     pub(super) settings: RedisSettings,
     pub(super) terms: Terms,
     pub(super) hub: Arc<Hub>,
@@ -243,7 +245,8 @@ impl Publisher {
     fn calls(&self, script: &Script, batch: &[Waiting]) -> Vec<Call> {
         let epoch = new_epoch();
         let clock = Timestamp::now().as_millisecond();
-        let age = milliseconds(self.settings.stream_age);
+        let (bytes, age) = self.pressure.allowance();
+        let age = milliseconds(age);
         let memory_of_offset = milliseconds(self.settings.stream_age * OFFSET_AGES);
         let call = |waiting: &Waiting| {
             let Publication { channel, frame, .. } = &waiting.publication;
@@ -258,11 +261,7 @@ impl Publisher {
             keys.extend(memory.as_ref().map(|(key, _)| key.as_str()));
             let mut command = script.command(&keys);
             command.arg(&name).arg(&frame[..]).arg(self.store.publish_command()).arg(&epoch);
-            command
-                .arg(self.settings.stream_entries)
-                .arg(self.settings.stream_bytes)
-                .arg(age)
-                .arg(memory_of_offset);
+            command.arg(self.settings.stream_entries).arg(bytes).arg(age).arg(memory_of_offset);
             command.arg(memory.as_ref().map_or(0, |(_, age)| milliseconds(*age))).arg(clock);
             Call::of_server(name, command)
         };
