@@ -79,14 +79,17 @@ pub enum LogFormat {
 pub struct Limits {
     /// Most connections at a time; over it the handshake is answered 503.
     pub max_connections: usize,
-    /// Most HTTP connections (handshakes, management API) at a time; over it they wait in the kernel's backlog.
+    /// Most HTTP connections of a port whose request is not being served, most handshakes and most calls that are; over it the
+    /// idle and the late give way, and the others wait.
     pub max_http_connections: usize,
     /// Most handshakes that are let in a second, with a burst of one second's; over it they are answered 503.
     pub handshake_rate: usize,
     /// What each address may have of the way in.
     pub per_address: PerAddress,
-    /// Longest time from accept to a complete request head, and of a keep-alive connection without a request.
+    /// Longest time for a request's head, a PROXY header before it included; for its body; and without any of its answer taken.
     pub handshake_timeout: Duration,
+    /// Longest time between the requests of an HTTP connection.
+    pub keep_alive_timeout: Duration,
     /// Longest payload of a frame from a client, in bytes.
     pub frame_bytes: usize,
     /// Longest message, in bytes.

@@ -21,7 +21,7 @@ use tokio::time::MissedTickBehavior;
 use self::api::{Api, Session};
 use self::exchange::{exchange, within};
 use self::pod::Pod;
-use crate::http::{self, First, Listener, Port, Server, admin};
+use crate::http::{self, Bounds, First, Listener, Port, Server, admin};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::deletion_cost::{self, CostMetrics};
 use crate::metrics::{CostFault, as_i64};
@@ -46,8 +46,8 @@ const PAGE_BYTES: usize = 1 << 20;
 const WRITES_PER_ROUND: usize = 20;
 
 /// For the admin port.
-const MAX_HTTP_CONNECTIONS: usize = 32;
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const HTTP_BOUNDS: Bounds =
+    Bounds { places: 32, head: Duration::from_secs(10), keep_alive: Duration::from_secs(75) };
 
 /// What the command line says.
 #[derive(Debug)]
@@ -264,7 +264,7 @@ fn serve(listener: Listener, metrics: &CostMetrics) {
     let shown = metrics.clone();
     let routes = http::routes(admin::process_routes(move || shown.render()));
     let counters = (metrics.accept_errors.clone(), metrics.http.clone(), Arc::default());
-    let server = Server::new(lifecycle.clone(), counters, MAX_HTTP_CONNECTIONS, HEAD_TIMEOUT);
+    let server = Server::new(lifecycle.clone(), counters, HTTP_BOUNDS);
     lifecycle.spawn(server.serve(port, routes));
 }
 

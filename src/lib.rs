@@ -58,6 +58,9 @@ mod sigv4;
 mod store;
 mod trace;
 
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub use self::http::doors;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use self::shard::bench;

@@ -23,7 +23,7 @@ use crate::http::connect::{self, Connect};
 use crate::http::listing::Lister;
 use crate::http::manage::{self, Callers, Manage};
 use crate::http::proxies::Proxies;
-use crate::http::{self, First, Guard, Listener, Port, Server};
+use crate::http::{self, Bounds, First, Guard, Listener, Port, Server};
 use crate::hub::Hub;
 use crate::id::NodeTag;
 use crate::lifecycle::{Lifecycle, Phase};
@@ -213,7 +213,12 @@ impl Node {
     fn server(&self, limits: &Limits) -> Server {
         let metrics = &self.metrics;
         let counters = (metrics.accept_errors.clone(), metrics.http.clone(), Arc::clone(&metrics.refusals));
-        Server::new(self.lifecycle.clone(), counters, limits.max_http_connections, limits.handshake_timeout)
+        let bounds = Bounds {
+            places: limits.max_http_connections,
+            head: limits.handshake_timeout,
+            keep_alive: limits.keep_alive_timeout,
+        };
+        Server::new(self.lifecycle.clone(), counters, bounds)
     }
 
     fn port(&self, listener: Listener, name: &str, first: First, stop: CancellationToken) -> Port {

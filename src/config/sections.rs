@@ -108,6 +108,7 @@ fn limits<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>, proxies: &Pro
         handshake_rate: reader.within(s, "handshake_rate", 2_000, 1..=1_000_000),
         per_address,
         handshake_timeout: reader.within(s, "handshake_timeout", 10 * SECOND, 10 * MILLISECOND..=60 * SECOND),
+        keep_alive_timeout: reader.within(s, "keep_alive_timeout", 75 * SECOND, SECOND..=HOUR),
         frame_bytes: reader.within(s, "frame_bytes", 32 << 10, 125..=256 * MIB),
         message_bytes: reader.within(s, "message_bytes", 128 << 10, 125..=256 * MIB),
         allow_binary: reader.setting(s, "allow_binary", false),

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,8 +17,9 @@ use warp::path::FullPath;
 use super::handshake::{self, Head};
 use super::local::{self, Foreign};
 use super::proxies::Proxies;
+use super::slots::{Busy, Class, Visit};
 use super::upgrade::{self, Fault};
-use super::{Caller, error_reply};
+use super::{Caller, RETRY_SECONDS, busy, error_reply};
 use crate::admission::{Admission, Refused};
 use crate::config::Origins;
 use crate::connection::NewSocket;
@@ -33,9 +33,6 @@ use crate::refusals::Told;
 const NOT_LOCAL: &str = "Only programs and pages of this host may connect by default. Set auth.allowed_origins to the origins of the \
                          pages that may, \"*\" for all, or trusted_proxies where a proxy on this host passes clients on. What is \
                          foreign about this handshake";
-
-/// Seconds after which a client that found no room should try again: drawn for each, lest all come back at once.
-const RETRY_SECONDS: RangeInclusive<u64> = 1..=5;
 
 /// What a handshake needs.
 #[derive(Debug)]
@@ -83,13 +80,18 @@ pub(crate) fn routes(
         .and(warp::path::full())
         .and(warp::header::headers_cloned())
         .and(warp::ext::get::<Caller>())
-        .map(|method, path: FullPath, headers, Caller { peer, version, heir }| {
+        .map(|method, path: FullPath, headers, Caller { peer, version, heir, visit }| {
             let (path, client) = (path.as_str().to_owned(), peer.ip().to_canonical());
-            Handshake { method, path, headers, client, version, heir }
+            (Handshake { method, path, headers, client, version, heir }, visit)
         })
-        .then(move |mut handshake| {
+        .then(move |(mut handshake, visit): (Handshake, Visit)| {
             let connect = Arc::clone(&connect);
-            async move { connect.answer(&mut handshake).await }
+            async move {
+                match visit.serve(Class::Handshake).await {
+                    Ok(_turn) => connect.answer(&mut handshake).await,
+                    Err(Busy) => busy(),
+                }
+            }
         })
 }
 
@@ -215,6 +217,11 @@ impl Connect {
 }
 
 impl Heir {
+    /// Returns whether somebody waits for the socket.
+    pub(super) fn is_expected(&self) -> bool {
+        self.0.lock().is_some()
+    }
+
     /// Gives the socket to its shard, with what was read behind the request, or tells it that none will come. To be called
     /// when HTTP is done with the connection.
     pub(super) fn take_over(self, socket: io::Result<NewSocket>) {

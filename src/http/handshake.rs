@@ -11,16 +11,13 @@ use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Uri, Version};
 use mio::net::TcpStream;
 
-use super::{manage, request};
+use super::{manage, request, text_of};
 
 /// Longest head that is looked at, in bytes.
-const LOOK_BYTES: usize = 2 << 10;
-
-/// Room for an answer that lets a client in.
-const ANSWER_BYTES: usize = 160;
+pub(super) const LOOK_BYTES: usize = 2 << 10;
 
 /// Most header fields of one; browsers send some fifteen.
-const LOOK_FIELDS: usize = 48;
+pub(super) const LOOK_FIELDS: usize = 48;
 
 /// The head of a request that asks for a change of protocol.
 #[derive(Debug)]
@@ -35,10 +32,11 @@ pub(super) struct Head {
 pub(super) fn look(stream: &TcpStream) -> Option<Head> {
     let mut buffer = [0; LOOK_BYTES];
     let count = stream.peek(&mut buffer).ok()?;
-    parse(buffer.get(..count)?)
+    look_at(buffer.get(..count)?)
 }
 
-fn parse(input: &[u8]) -> Option<Head> {
+/// Returns the handshake that bytes begin with.
+pub(super) fn look_at(input: &[u8]) -> Option<Head> {
     let mut fields = [httparse::EMPTY_HEADER; LOOK_FIELDS];
     let mut parsed = httparse::Request::new(&mut fields);
     let httparse::Status::Complete(length) = parsed.parse(input).ok()? else { return None };
@@ -73,19 +71,7 @@ fn parse(input: &[u8]) -> Option<Head> {
 pub(super) fn answer(mut stream: &TcpStream, length: usize, answer: &Response<Vec<u8>>) -> io::Result<()> {
     let mut buffer = [0; LOOK_BYTES];
     stream.read_exact(buffer.get_mut(..length).unwrap_or_default())?;
-    let mut text = Vec::with_capacity(ANSWER_BYTES);
-    write!(text, "HTTP/1.1 {}\r\n", answer.status())?;
-    for (name, value) in answer.headers() {
-        text.extend_from_slice(name.as_ref());
-        text.extend_from_slice(b": ");
-        text.extend_from_slice(value.as_bytes());
-        text.extend_from_slice(b"\r\n");
-    }
-    if !answer.body().is_empty() {
-        write!(text, "{CONTENT_LENGTH}: {}\r\n", answer.body().len())?;
-    }
-    text.extend_from_slice(b"\r\n");
-    text.extend_from_slice(answer.body());
+    let text = text_of(answer)?;
     // A socket that has sent nothing takes as little as this at once.
     let written = stream.write(&text)?;
     if written == text.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
@@ -103,7 +89,7 @@ mod tests {
     #[test]
     fn a_handshake_is_read_up_to_its_end() {
         for behind in ["", "\x01\u{2}", "GET / HTTP/1.1\r\n\r\n"] {
-            let head = parse(format!("{HANDSHAKE}{behind}").as_bytes()).expect("a handshake");
+            let head = look_at(format!("{HANDSHAKE}{behind}").as_bytes()).expect("a handshake");
             assert_eq!((head.path.as_str(), head.length), ("/beta", HANDSHAKE.len()));
             assert_eq!(head.headers["connection"], "keep-alive, Upgrade");
             let hops: Vec<_> = head.headers.get_all("x-forwarded-for").iter().collect();
@@ -114,7 +100,7 @@ mod tests {
     #[test]
     fn half_a_handshake_is_left() {
         for end in 0..HANDSHAKE.len() {
-            assert!(parse(&HANDSHAKE.as_bytes()[..end]).is_none(), "{end}");
+            assert!(look_at(&HANDSHAKE.as_bytes()[..end]).is_none(), "{end}");
         }
     }
 
@@ -137,18 +123,18 @@ mod tests {
             ("token=", "token=<"),
             ("Upgrade: ", &many),
         ] {
-            assert!(parse(HANDSHAKE.replacen(part, other, 1).as_bytes()).is_none(), "{other}");
+            assert!(look_at(HANDSHAKE.replacen(part, other, 1).as_bytes()).is_none(), "{other}");
         }
     }
 
     proptest! {
         #[test]
         fn nothing_that_comes_is_too_much(input in prop::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(parse(&input).is_none());
+            prop_assert!(look_at(&input).is_none());
             let from = HANDSHAKE.find("Host").expect("a header");
             let mut mixed = HANDSHAKE.as_bytes().to_vec();
             mixed.splice(from..from, input);
-            parse(&mixed);
+            look_at(&mixed);
         }
     }
 }

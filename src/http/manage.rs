@@ -7,8 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::{Buf, Bytes, BytesMut};
-use futures_util::{Stream, StreamExt as _};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use jiff::Timestamp;
 use serde_json::json;
@@ -16,10 +15,12 @@ use tokio::sync::oneshot;
 use warp::Filter;
 use warp::path::FullPath;
 
+use self::body::Fault;
 use self::path::{Endpoint, Found, Path};
 use super::listing::{self, Lister};
 use super::local::{self, Foreign};
-use super::{Caller, bad_request, error_reply, json_reply, method_not_allowed, unavailable};
+use super::slots::{Busy, Class};
+use super::{Caller, bad_request, busy, closing, error_reply, json_reply, method_not_allowed, unavailable};
 use crate::broker::{
     Accepted, Broker, Channel, Offset, Publication, PublishError, Receipt, Recipient, is_key,
 };
@@ -28,17 +29,15 @@ use crate::config::{Management, ManagementAuth};
 use crate::gateway::is_group_name;
 use crate::hub::Hub;
 use crate::id::{ConnectionId, RequestId};
-use crate::metrics::Metrics;
+use crate::metrics::{CutCause, HttpState, Metrics};
 use crate::peers::{Answer, Operation, Peers, carry_out};
 use crate::refusals::{Refusals, Told};
 use crate::registry::Registry;
 use crate::sigv4::{SignatureError, SignedRequest, Verifier};
 use crate::trace::Context;
 
+mod body;
 mod path;
-
-/// A body over the limit is read on to this size, so that its sender gets the answer instead of a reset.
-const DISCARD_MAX: usize = 8 << 20;
 
 /// What the management API works with.
 #[derive(Debug)]
@@ -76,15 +75,9 @@ struct Call {
     query: Option<String>,
     caller: Caller,
     headers: HeaderMap,
-    body: Body,
+    body: Result<Bytes, Fault>,
     /// Spans of the request, if it is sampled.
     trace: Option<Context>,
-}
-
-enum Body {
-    Whole(Bytes),
-    TooLarge,
-    Broken,
 }
 
 /// Returns whether a path is the management API's.
@@ -106,9 +99,7 @@ pub(crate) fn routes(
         .and(query)
         .and(warp::ext::get::<Caller>())
         .and(warp::header::headers_cloned())
-        .and(warp::body::stream().then(move |stream| async move {
-            tokio::time::timeout(timeout, read_body(stream, limit)).await.unwrap_or(Body::Broken)
-        }))
+        .and(warp::body::stream().then(move |stream| async move { body::read(stream, limit, timeout).await }))
         .map(|path, wire_path, method, query, caller, headers, body| Call {
             method,
             path,
@@ -121,7 +112,7 @@ pub(crate) fn routes(
         })
         .then(move |call| {
             let manage = Arc::clone(&manage);
-            async move { manage.answer(call).await }
+            async move { manage.take(call).await }
         })
 }
 
@@ -138,6 +129,20 @@ impl Callers {
 }
 
 impl Manage {
+    /// Answers a call when its turn comes.
+    async fn take(&self, call: Call) -> Response<Vec<u8>> {
+        let (visit, fault) = (call.caller.visit.clone(), call.body.as_ref().err().copied());
+        if fault == Some(Fault::Late) {
+            visit.cut(HttpState::Body, CutCause::Timeout);
+        }
+        let answer = match visit.serve(Class::Call).await {
+            Ok(_turn) => self.answer(call).await,
+            Err(Busy) => busy(),
+        };
+        // A body that was not read to its end is where the connection ends.
+        if fault.is_some() { closing(answer) } else { answer }
+    }
+
     async fn answer(&self, mut call: Call) -> Response<Vec<u8>> {
         let began = Instant::now();
         let refusal = self.refusal(&call);
@@ -178,9 +183,8 @@ impl Manage {
             Callers::Signed(verifier) => verifier,
         };
         let body = match &call.body {
-            Body::Whole(body) => body,
-            Body::TooLarge => return Some(too_large()),
-            Body::Broken => return Some(broken_body()),
+            Ok(body) => body,
+            Err(fault) => return Some(fault.answer()),
         };
         let request = SignedRequest {
             method: &call.method,
@@ -201,9 +205,8 @@ impl Manage {
             Found::Nothing => return ("none", forbidden()),
         };
         let answer = match &call.body {
-            Body::Whole(body) => self.serve((endpoint, [name, group]), call, body).await,
-            Body::TooLarge => too_large(),
-            Body::Broken => broken_body(),
+            Ok(body) => self.serve((endpoint, [name, group]), call, body).await,
+            Err(fault) => fault.answer(),
         };
         (endpoint.label(), answer)
     }
@@ -287,7 +290,7 @@ impl Manage {
                 error_reply(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", &error.to_string())
             }
             Ok(Err(error @ PublishError::Unavailable)) => unavailable(&error.to_string()),
-            Ok(Err(PublishError::TooLong)) => too_large(),
+            Ok(Err(PublishError::TooLong)) => Fault::TooLarge.answer(),
             Ok(Err(error @ PublishError::KeyUnkept)) => bad_request(&error.to_string()),
             Err(_) => unavailable("The node is shutting down"),
         }
@@ -341,14 +344,6 @@ fn forbidden() -> Response<Vec<u8>> {
     error_reply(StatusCode::FORBIDDEN, "ForbiddenException", "Forbidden")
 }
 
-fn too_large() -> Response<Vec<u8>> {
-    error_reply(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException", "Payload Too Large")
-}
-
-fn broken_body() -> Response<Vec<u8>> {
-    bad_request("The request's body did not arrive whole and in time")
-}
-
 fn invalid_name() -> Response<Vec<u8>> {
     bad_request("Invalid name of a group or user: 1 to 128 bytes without control characters are needed")
 }
@@ -369,24 +364,4 @@ pub(super) fn not_local(foreign: Foreign, address: Option<IpAddr>, refusals: &Re
 
 fn not_authentic(error: &SignatureError) -> Response<Vec<u8>> {
     error_reply(StatusCode::FORBIDDEN, error.error_type(), &error.to_string())
-}
-
-/// Reads a body up to `limit` bytes; more is read and dropped, up to a bound.
-async fn read_body(
-    mut stream: impl Stream<Item = Result<impl Buf, warp::Error>> + Unpin,
-    limit: usize,
-) -> Body {
-    let mut body = BytesMut::new();
-    let mut seen = 0_usize;
-    while let Some(chunk) = stream.next().await {
-        let Ok(mut chunk) = chunk else { return Body::Broken };
-        seen += chunk.remaining();
-        if seen > DISCARD_MAX {
-            break;
-        }
-        if seen <= limit {
-            body.extend_from_slice(&chunk.copy_to_bytes(chunk.remaining()));
-        }
-    }
-    if seen > limit { Body::TooLarge } else { Body::Whole(body.freeze()) }
 }

@@ -116,7 +116,7 @@ impl Fault {
 }
 
 /// Returns whether a header that is a list has a token (RFC 9110 §5.6.1).
-fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+pub(super) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     let values = headers.get_all(name).into_iter();
     values
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))

@@ -12,7 +12,7 @@ TIMEOUT = 0.5
 
 @pytest.fixture(scope="module")
 def node(start_shared):
-    return start_shared(f'limits.handshake_timeout = "{int(TIMEOUT * 1000)}ms"')
+    return start_shared(f'[limits]\nhandshake_timeout = "{int(TIMEOUT * 1000)}ms"\nkeep_alive_timeout = "1s"')
 
 
 @pytest.fixture(autouse=True)

@@ -303,7 +303,7 @@ def test_times_of_the_balancers_fit_those_of_the_nodes():
     tunnels = [times(haproxy, "timeout tunnel"), times(nginx, "proxy_read_timeout"), times(nginx, "proxy_send_timeout")]
     assert min(tunnel[0] for tunnel in tunnels) > 2 * silence
     kept = times(haproxy, "timeout http-keep-alive") + times(nginx, "keepalive_timeout")
-    assert max(kept) < node["limits.handshake_timeout"]
+    assert max(kept) < node["limits.keep_alive_timeout"]
 
 
 def seconds(text):

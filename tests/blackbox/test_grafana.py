@@ -26,6 +26,7 @@ CALM = {"Runtime queue"}
 # The process's CPU is counted in whole seconds, of which a node may need none on a machine that is quiet.
 CALM_QUERIES = {"process_cpu_seconds_total", "gatecast_http_accept_errors_total", "gatecast_messages_lost_total",
                 "gatecast_proxy_headers_refused_total", "gatecast_messages_published_local_total",
+                "gatecast_http_connections_cut_total", "gatecast_http_requests_refused_total",
                 "gatecast_senders_slowed_total", "gatecast_senders_slowed_seconds_total"}
 # Metrics that no panel shows, and why.
 NOT_SHOWN = dict.fromkeys(["gatecast_spans_exported_total", "gatecast_spans_dropped_total"],

@@ -56,7 +56,7 @@ def test_a_target_that_names_no_path_is_a_bad_request_whatever_the_method(node, 
         data = lines(f"{method} {target} HTTP/1.1", "Host: localhost", "Connection: close")
         status, headers, body = ask(getattr(node, port), data, head=method == "HEAD")
         assert status == 400, (method, status, body)
-        if method != "HEAD" and body:
+        if method != "HEAD":
             assert headers["content-type"] == "application/json"
             assert json.loads(body)["message"]
 
@@ -75,13 +75,15 @@ def test_http_goes_on_behind_a_target_that_is_refused(node):
         assert client.response(has_body=False)[0] == 101
 
 
-def test_a_target_in_absolute_form_is_the_path_that_it_names(node):
+def test_a_target_in_absolute_form_is_the_path_and_the_host_that_it_names(node):
     host, port = node.address
-    for target in (f"http://{host}:{port}/beta", "HTTP://elsewhere.example/beta?token=a", "https://elsewhere.example:443/beta/"):
+    for target in (f"http://{host}:{port}/beta", "HTTP://localhost/beta?token=a", "https://localhost:443/beta/"):
         with Socket(node.address) as client:
-            assert client.send(handshake(target)).response(has_body=False)[0] == 101
-    data = lines("GET http://elsewhere.example/live HTTP/1.1", "Host: localhost")
-    assert ask(node.admin_address, data)[0] == 200
+            data = handshake(target, Host="elsewhere.example")
+            assert client.send(data).response(has_body=False)[0] == 101, "the header does not count"
+    # Who asks for another host is no program of this one.
+    refused(node.address, handshake("http://elsewhere.example/beta"), 403)
+    assert ask(node.admin_address, lines("GET http://localhost/live HTTP/1.1", "Host: localhost"))[0] == 200
     data = lines(f"GET http://{host}:{port}/beta/@counts HTTP/1.1", f"Host: {host}:{port}")
     assert ask(node.address, data)[0] == 200
 
@@ -214,9 +216,55 @@ def test_a_call_with_another_method_is_told_which_there_are(node, port, path, al
 
 POST = "POST /beta/@broadcast HTTP/1.1"
 FRAMING = {
-    "an unknown coding": (lines(POST, "Host: x", "Transfer-Encoding: gzip, chunked"), 501, "chunked"),
-    "an unknown expectation": (lines(POST, "Host: x", "Expect: more", "Content-Length: 1") + b"a", 417, "100-continue"),
+    "an unknown coding": (lines(POST, "Host: localhost", "Transfer-Encoding: gzip, chunked"), 501, "chunked"),
+    "an unknown expectation": (lines(POST, "Host: localhost", "Expect: more", "Content-Length: 1") + b"a", 417, "100-continue"),
 }
+
+
+NO_REQUESTS = {
+    "TLS": (bytes.fromhex("1603010200010001fc0303") + bytes(range(64)), 400, "TLS"),
+    "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9), 505, "HTTP/1.1"),
+    "HTTP/3.0": (lines("GET /beta HTTP/3.0", "Host: localhost"), 400, "version"),
+    "HTTP/0.9": (b"GET /beta\r\n\r\n", 400, "HTTP/1.1"),
+    "no method": (lines(" /beta HTTP/1.1", "Host: localhost"), 400, "HTTP/1.1"),
+    "no target": (lines("GET  HTTP/1.1", "Host: localhost"), 400, "HTTP/1.1"),
+    "two targets": (lines("GET /beta /beta HTTP/1.1", "Host: localhost"), 400, "HTTP/1.1"),
+    "a folded line": (lines("GET /beta HTTP/1.1", "Host: localhost", "X-A: b", " c"), 400, "header"),
+    "a space before the colon": (lines("GET /beta HTTP/1.1", "Host : x"), 400, "header"),
+    "a space before the first header": (lines("GET /beta HTTP/1.1", " Host: x"), 400, "header"),
+    "a bare CR": (lines("GET /beta HTTP/1.1", "Host: localhost", "X-A: b\rc"), 400, "header"),
+    "a bare CR behind the request line": (b"GET /beta HTTP/1.1\rHost: localhost\r\n\r\n", 400, "HTTP/1.1"),
+    "a zero": (lines("GET /beta HTTP/1.1", "Host: localhost", "X-A: b\0c"), 400, "header"),
+    "two lengths": (lines(POST, "Host: localhost", "Content-Length: 1", "Content-Length: 2") + b"ab", 400, "Content-Length"),
+    "a signed length": (lines(POST, "Host: localhost", "Content-Length: +1") + b"a", 400, "Content-Length"),
+    "a coding that does not end": (lines(POST, "Host: localhost", "Transfer-Encoding: chunked, gzip"), 400, "Transfer-Encoding"),
+    "a coding in HTTP/1.0": (lines(POST.replace("1.1", "1.0"), "Transfer-Encoding: chunked"), 400, "Transfer-Encoding"),
+    "a target of 20 KiB": (lines("GET /" + "x" * 20_000 + " HTTP/1.1", "Host: localhost"), 414, "16 KiB"),
+    "a header of 20 KiB": (lines("GET /beta HTTP/1.1", "Host: localhost", "X-A: " + "x" * 20_000), 431, "16 KiB"),
+    "101 headers": (lines("GET /beta HTTP/1.1", "Host: localhost", *["X-A: b"] * 100), 431, "100 header fields"),
+}
+
+
+@pytest.mark.parametrize("port", PORTS)
+@pytest.mark.parametrize("data, status, part", NO_REQUESTS.values(), ids=NO_REQUESTS)
+def test_what_is_no_request_is_told_why_and_ends_the_connection(node, port, data, status, part):
+    with Socket(getattr(node, port)) as client:
+        got, headers, body = client.send(data).response()
+        message = json.loads(body)["message"]
+        assert (got, headers["connection"], headers["content-type"]) == (status, "close", "application/json"), message
+        assert headers["date"].endswith(" GMT") and headers["x-amzn-errortype"]
+        assert part.lower() in message.lower()
+        assert client.is_ended_by_server()
+
+
+def test_a_body_with_two_ends_is_the_connections_last(node):
+    """RFC 9112 §6.3: the chunks count, and what follows is not taken for a request."""
+    smuggled = b"GET /beta/@counts HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    data = lines(POST, "Host: localhost", f"Content-Length: {len(smuggled) + 5}", "Transfer-Encoding: chunked") + b"0\r\n\r\n" + smuggled
+    with Socket(node.address) as client:
+        _, headers, _ = client.send(data).response()
+        assert "close" in headers["connection"]
+        assert client.raw.recv(1) == b""
 
 
 @pytest.mark.parametrize("data, status, part", FRAMING.values(), ids=FRAMING)
