@@ -1,20 +1,21 @@
 //! The command line: `gatecast [serve]`, `gatecast check`, `gatecast probe` and `gatecast pod-deletion-cost`.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, Fault, LogFormat, Sources};
 use crate::kubernetes::{Keeper, KeeperError, Settings as Costs};
 use crate::lifecycle::Signals;
+use crate::log::Log;
 use crate::node::{Losses, Node, StartError};
 use crate::probe;
 
@@ -22,12 +23,18 @@ use crate::probe;
 const EXIT_USAGE: u8 = 64;
 /// Something that is needed, such as a port, is not to be had (`EX_UNAVAILABLE`).
 const EXIT_UNAVAILABLE: u8 = 69;
+/// A part of the node that has to run for ever has ended: a bug, or a kernel out of resources (`EX_SOFTWARE`).
+const EXIT_FAILED: u8 = 70;
 /// Others have taken this node for dead; to be started again (`EX_TEMPFAIL`).
 const EXIT_FENCED: u8 = 75;
 /// Connections were cut on the way out.
 const EXIT_CUT: u8 = 1;
 /// The node that was asked is not well, or not there.
 const EXIT_UNWELL: u8 = 1;
+/// Longest wait for whoever reads what we print.
+const PRINT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest wait for what still runs when the node has ended.
+const RUNTIME_TIMEOUT: Duration = Duration::from_secs(1);
 /// Ports with HTTP connections.
 const PORTS: usize = 2;
 /// Descriptors that are not for connections.
@@ -188,15 +195,28 @@ fn serve(settings: Settings) -> ExitCode {
         Ok(config) => config,
         Err(refusal) => return refuse(EXIT_USAGE, &refusal),
     };
-    start_log(config.log_format);
-    fit_to_descriptors(&mut config);
+    let log = match start_log(config.log_format) {
+        Ok(log) => log,
+        Err(error) => return refuse(EXIT_UNAVAILABLE, &format!("cannot start the log: {error}")),
+    };
+    let code = serve_node(&mut config);
+    log.finish();
+    code
+}
+
+fn serve_node(config: &mut Config) -> ExitCode {
+    fit_to_descriptors(config);
     tracing::info!(config = ?config, "configuration");
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime {
-        Ok(runtime) => runtime.block_on(run_node(&config)),
+        Ok(runtime) => {
+            let code = runtime.block_on(run_node(config));
+            runtime.shutdown_timeout(RUNTIME_TIMEOUT);
+            code
+        }
         Err(error) => refuse(EXIT_UNAVAILABLE, &format!("cannot start the runtime: {error}")),
     }
 }
@@ -215,6 +235,7 @@ async fn run_node(config: &Config) -> ExitCode {
             0
         }
         () = node.fenced() => EXIT_FENCED,
+        () = node.failed() => EXIT_FAILED,
     };
     let hurry = async {
         let signal = signals.next().await;
@@ -227,7 +248,7 @@ async fn run_node(config: &Config) -> ExitCode {
         }
         Losses { connections, messages } => {
             tracing::warn!(connections, messages, "connections were cut");
-            ExitCode::from(EXIT_CUT)
+            ExitCode::from(if code == EXIT_FAILED { code } else { EXIT_CUT })
         }
     }
 }
@@ -238,7 +259,10 @@ fn keep_costs(args: CostArgs) -> ExitCode {
                       this command, or name the API server by --api-host.";
         return refuse(EXIT_USAGE, reason);
     };
-    start_log(args.log_format);
+    let log = match start_log(args.log_format) {
+        Ok(log) => log,
+        Err(error) => return refuse(EXIT_UNAVAILABLE, &format!("cannot start the log: {error}")),
+    };
     let settings = Costs {
         interval: args.interval,
         selector: args.selector,
@@ -250,10 +274,12 @@ fn keep_costs(args: CostArgs) -> ExitCode {
     };
     // One thread: a round waits, as a rule.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime {
+    let code = match runtime {
         Ok(runtime) => runtime.block_on(run_keeper(settings)),
         Err(error) => refuse(EXIT_UNAVAILABLE, &format!("cannot start the runtime: {error}")),
-    }
+    };
+    log.finish();
+    code
 }
 
 async fn run_keeper(settings: Costs) -> ExitCode {
@@ -334,23 +360,30 @@ fn fit_to_descriptors(config: &mut Config) {
     }
 }
 
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let colours = std::io::stderr().is_terminal();
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
+fn start_log(format: LogFormat) -> std::io::Result<Log> {
+    let wanted = std::env::var_os("RUST_LOG");
+    Log::start(format, wanted.as_ref().map(|text| text.to_string_lossy()).as_deref())
 }
 
 /// Prints for the operator who started us; a closed standard output is no reason to stop.
 fn say(text: &str) {
-    drop(writeln!(std::io::stdout(), "{text}"));
+    print(std::io::stdout, format!("{text}\n"));
 }
 
 fn refuse(code: u8, reason: &str) -> ExitCode {
-    drop(writeln!(std::io::stderr(), "gatecast: {reason}"));
+    print(std::io::stderr, format!("gatecast: {reason}\n"));
     ExitCode::from(code)
+}
+
+/// Writes to a standard stream by a thread of its own, since it may be a pipe that nobody reads.
+fn print<W: Write>(stream: impl FnOnce() -> W + Send + 'static, text: String) {
+    let (done, written) = mpsc::sync_channel(1);
+    let printer = std::thread::Builder::new().spawn(move || {
+        let printed = stream().write_all(text.as_bytes()).is_ok();
+        // Nobody waits any more if that took too long.
+        let _in_time = done.send(printed).is_ok();
+    });
+    if printer.is_ok() {
+        let _printed = written.recv_timeout(PRINT_TIMEOUT).is_ok();
+    }
 }

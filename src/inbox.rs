@@ -19,6 +19,7 @@ use crate::close::Close;
 use crate::connection::NewSocket;
 use crate::id::{ConnectionId, RequestId};
 use crate::listing::{Listed, Query};
+use crate::vitals::Steps;
 
 /// Bound of the messages waiting in one inbox. A shard empties it every turn; at 65,536 short messages to 15,000
 /// connections it holds work for minutes, so more would only add delay.
@@ -90,6 +91,8 @@ pub(crate) struct Inbox {
     queue: Mutex<Queue>,
     weight: AtomicUsize,
     waker: Arc<Waker>,
+    /// What the shard has done so far.
+    pub(crate) steps: Steps,
 }
 
 #[derive(Debug, Default)]
@@ -101,7 +104,7 @@ struct Queue {
 
 impl Inbox {
     pub(crate) fn new(waker: Arc<Waker>) -> Self {
-        Self { queue: Mutex::default(), weight: AtomicUsize::new(0), waker }
+        Self { queue: Mutex::default(), weight: AtomicUsize::new(0), waker, steps: Steps::default() }
     }
 
     /// Adds an event. Whoever adds messages asks [`Inbox::is_full`] first; everything else is bounded by its own source
@@ -110,7 +113,14 @@ impl Inbox {
         let mut queue = self.append(event);
         let wake = !std::mem::replace(&mut queue.awake, true);
         drop(queue);
-        if wake && let Err(error) = self.waker.wake() {
+        if wake {
+            self.wake();
+        }
+    }
+
+    /// Makes the shard take a turn, be there something to do or not.
+    pub(crate) fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
             tracing::error!(%error, "a shard cannot be woken");
         }
     }

@@ -26,6 +26,7 @@ use crate::lifecycle::Lifecycle;
 use crate::metrics::deletion_cost::{self, CostMetrics};
 use crate::metrics::{CostFault, as_i64};
 use crate::node::{StartError, bind};
+use crate::vitals::Pulse;
 
 mod api;
 mod cost;
@@ -260,12 +261,13 @@ fn serve(listener: Listener, metrics: &CostMetrics) {
         accepted: metrics.accepted.clone(),
         first: First::Request,
         stop: lifecycle.ending(),
+        pulse: Pulse::default(),
     };
     let shown = metrics.clone();
-    let routes = http::routes(admin::process_routes(move || shown.render()));
+    let routes = http::routes(admin::process_routes(move || shown.render(), Vec::new));
     let counters = (metrics.accept_errors.clone(), metrics.http.clone(), Arc::default());
     let server = Server::new(lifecycle.clone(), counters, HTTP_BOUNDS);
-    lifecycle.spawn(server.serve(port, routes));
+    lifecycle.spawn_vital("admin port", lifecycle.ending(), server.serve(port, routes));
 }
 
 /// Asks a node how many connections it has.

@@ -44,6 +44,7 @@ mod inbox;
 mod kubernetes;
 mod lifecycle;
 mod listing;
+mod log;
 pub mod metrics;
 pub mod node;
 pub mod origin;
@@ -57,6 +58,7 @@ mod shard;
 mod sigv4;
 mod store;
 mod trace;
+mod vitals;
 
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,25 @@ pub(crate) struct Lifecycle {
     tasks: TaskTracker,
     stop_accepting: CancellationToken,
     ending: CancellationToken,
+    failing: CancellationToken,
+    failed: Arc<OnceLock<String>>,
+}
+
+/// Held by a part that has to work until a token is cancelled. If it is dropped before, because its part has returned or
+/// panicked, the node has failed.
+#[derive(Debug)]
+pub(crate) struct Vital {
+    name: String,
+    until: CancellationToken,
+    lifecycle: Lifecycle,
+}
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if !self.until.is_cancelled() {
+            self.lifecycle.fail(&self.name);
+        }
+    }
 }
 
 impl Lifecycle {
@@ -39,6 +58,8 @@ impl Lifecycle {
             tasks: TaskTracker::new(),
             stop_accepting: CancellationToken::new(),
             ending: CancellationToken::new(),
+            failing: CancellationToken::new(),
+            failed: Arc::default(),
         }
     }
 
@@ -65,12 +86,48 @@ impl Lifecycle {
         self.tasks.spawn(task);
     }
 
-    /// Spawns a task that would run for ever; the end of the node ends it.
-    pub(crate) fn spawn_until_end(&self, task: impl Future<Output = ()> + Send + 'static) {
+    /// Spawns a task that has to run until the end of the node, which ends it.
+    pub(crate) fn spawn_until_end(&self, name: &str, task: impl Future<Output = ()> + Send + 'static) {
         let ending = self.ending();
-        self.spawn(async move {
+        self.spawn_vital(name, self.ending(), async move {
             ending.run_until_cancelled(task).await;
         });
+    }
+
+    /// Spawns a task that has to run until a token is cancelled, and sees to that itself.
+    pub(crate) fn spawn_vital(
+        &self,
+        name: &str,
+        until: CancellationToken,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let vital = self.vital(name, until);
+        self.spawn(async move {
+            task.await;
+            drop(vital);
+        });
+    }
+
+    /// Returns what a part holds for as long as it works.
+    pub(crate) fn vital(&self, name: &str, until: CancellationToken) -> Vital {
+        Vital { name: name.to_owned(), until, lifecycle: self.clone() }
+    }
+
+    fn fail(&self, name: &str) {
+        if self.failed.set(name.to_owned()).is_ok() {
+            tracing::error!(part = name, "a part that has to run for ever has ended; so does this node");
+            self.failing.cancel();
+        }
+    }
+
+    /// Returns whether the node has lost a part that it needs.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failing.is_cancelled()
+    }
+
+    /// Waits until the node has lost a part that it needs. *Cancel safe.*
+    pub(crate) async fn failed(&self) {
+        self.failing.cancelled().await;
     }
 
     /// Tells the public port to accept no more.
@@ -98,11 +155,14 @@ impl Lifecycle {
     }
 }
 
-/// The signals that ask a node to end. A second one asks it to hurry.
+/// The signals that ask a node to end; a second one asks it to hurry. Others that would kill it are ignored.
 #[derive(Debug)]
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
+    user_1: Signal,
+    user_2: Signal,
 }
 
 impl Signals {
@@ -111,14 +171,29 @@ impl Signals {
     /// # Errors
     /// The kernel's.
     pub(crate) fn listen() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            user_1: signal(SignalKind::user_defined1())?,
+            user_2: signal(SignalKind::user_defined2())?,
+        })
     }
 
-    /// Waits for the next signal; returns its name. *Cancel safe.*
+    /// Waits for the next signal that asks for the end; returns its name. *Cancel safe.*
     pub(crate) async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        loop {
+            let ignored = tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hang_up.recv() => "SIGHUP",
+                _ = self.user_1.recv() => "SIGUSR1",
+                _ = self.user_2.recv() => "SIGUSR2",
+            };
+            tracing::warn!(
+                signal = ignored,
+                "ignored: settings are read at the start only. SIGTERM ends this process after a drain"
+            );
         }
     }
 }

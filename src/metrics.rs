@@ -29,6 +29,7 @@ pub mod deletion_cost;
 pub mod http;
 mod labels;
 mod memory;
+pub(crate) mod process;
 pub mod spans;
 
 /// From a loopback round trip to a stuck client.
@@ -200,6 +201,10 @@ metrics! {
     runtime_queue: IntGauge("gatecast_runtime_queue_depth");
     /// Time that the workers of the async runtime were not waiting.
     runtime_busy: CounterVec("gatecast_runtime_busy_seconds_total", ["worker"]);
+    /// Panics of any thread or task.
+    panics: IntCounter("gatecast_panics_total");
+    /// Lines that are not in the log.
+    log_lost: IntCounterVec("gatecast_log_lines_lost_total", ["reason"]);
     /// Memory that the process may use: the least of its control groups' limits and what the host has.
     memory_limit: IntGauge("gatecast_memory_limit_bytes");
 }
@@ -242,16 +247,17 @@ impl Metrics {
 
     /// Writes all metrics in the text format of Prometheus.
     pub(crate) fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let _reading = self.reading.lock();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             self.read_runtime(&runtime.metrics());
         }
+        self.read_process();
         encode(&self.registry)
     }
 
     fn read_runtime(&self, runtime: &RuntimeMetrics) {
         self.runtime_tasks.set(as_i64(runtime.num_alive_tasks()));
         self.runtime_queue.set(as_i64(runtime.global_queue_depth()));
-        let _reading = self.reading.lock();
         for worker in 0..runtime.num_workers() {
             let counted = self.runtime_busy.with_label_values(&[worker.to_string()]);
             let more = runtime.worker_total_busy_duration(worker).as_secs_f64() - counted.get();

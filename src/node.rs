@@ -23,7 +23,7 @@ use crate::http::connect::{self, Connect};
 use crate::http::listing::Lister;
 use crate::http::manage::{self, Callers, Manage};
 use crate::http::proxies::Proxies;
-use crate::http::{self, Bounds, First, Guard, Listener, Port, Server};
+use crate::http::{self, Bounds, First, Guard, Listener, Port, Routes, Server};
 use crate::hub::Hub;
 use crate::id::NodeTag;
 use crate::lifecycle::{Lifecycle, Phase};
@@ -33,6 +33,13 @@ use crate::registry::reaper::Reaper;
 use crate::shard::{Door, Parts, Shard};
 use crate::store::StoreError;
 use crate::trace::{TraceError, Tracer};
+use crate::vitals::{Part, Pulse, Vitals};
+
+/// Longest wait for shards to end, once there is nothing more for them to do.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A node that has lost a part closes what it can within this.
+const FAILED_GRACE: Duration = Duration::from_secs(2);
 
 /// Longest wait for the registry to know that this node ends.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -50,6 +57,7 @@ pub struct Node {
     backend: Backend,
     metrics: Arc<Metrics>,
     drain: Drain,
+    vitals: Arc<Vitals>,
     shards: Vec<JoinHandle<()>>,
 }
 
@@ -120,9 +128,10 @@ impl Node {
             metrics: Arc::clone(&metrics),
             limits: config.limits,
         };
-        let shards = start_shards(doors, &parts)?;
-        let node =
-            Self { public, admin, lifecycle, backend, places, hub, metrics, drain: config.drain, shards };
+        let shards = start_shards(doors, &parts, &lifecycle)?;
+        let (drain, vitals) = (config.drain, watch_shards(&hub));
+        lifecycle.spawn_until_end("watch over the parts", Arc::clone(&vitals).run());
+        let node = Self { public, admin, lifecycle, backend, places, hub, metrics, drain, vitals, shards };
         node.serve(config, &parts, tag, [public_listener, admin_listener]);
         node.lifecycle.enter(Phase::Ready);
         Ok(node)
@@ -130,21 +139,8 @@ impl Node {
 
     /// Starts to answer on both ports.
     fn serve(&self, config: &Config, parts: &Parts, tag: NodeTag, [public, admin]: [Listener; 2]) {
-        let Backend { registry, shared, fenced, .. } = &self.backend;
+        let Backend { registry, shared, .. } = &self.backend;
         let stage: Arc<str> = config.stage.as_str().into();
-        let admission = Admission {
-            auth: config.auth.clone(),
-            max_connections: config.limits.max_connections,
-            rate: Rate::new(config.limits.handshake_rate),
-            addresses: Arc::new(Addresses::new(&config.limits.per_address, config.proxies.trusted.clone())),
-            tag,
-            gateway: Arc::clone(&parts.gateway),
-            broker: Arc::clone(&parts.broker),
-            registry: Arc::clone(registry),
-            metrics: Arc::clone(&parts.metrics),
-            places: Arc::clone(&self.places),
-            fenced: fenced.clone(),
-        };
         let peers = shared.as_ref().map(|shared| Arc::clone(&shared.peers));
         let manage = Arc::new(Manage {
             stage: Arc::clone(&stage),
@@ -158,12 +154,10 @@ impl Node {
             peers,
             metrics: Arc::clone(&parts.metrics),
         });
-        let admission = Arc::new(admission);
-        self.look_after_others(tag, &admission);
         let proxies = Arc::new(Proxies::new(config.proxies.trusted.clone()));
         let connect = Arc::new(Connect {
             stage: Arc::clone(&stage),
-            admission,
+            admission: self.admission(config, parts, tag),
             hub: Arc::clone(&parts.hub),
             proxies: Arc::clone(&proxies),
         });
@@ -176,6 +170,7 @@ impl Node {
             lifecycle: self.lifecycle.clone(),
             places: Arc::clone(&self.places),
             metrics: Arc::clone(&parts.metrics),
+            vitals: Arc::clone(&self.vitals),
         };
         let manage = http::routes(manage::routes(manage));
         let public_routes =
@@ -184,10 +179,36 @@ impl Node {
         let admin_routes = http::beside_management(manage, pages);
         let guard = config.proxies.protocol.then(|| Guard { proxies, metrics: Arc::clone(&parts.metrics) });
         let first = guard.map_or(First::Handshake(connect), First::ProxyHeader);
-        let public = self.port(public, "public", first, self.lifecycle.accepting());
-        let admin = self.port(admin, "admin", First::Request, self.lifecycle.ending());
-        self.lifecycle.spawn(self.server(&config.limits).serve(public, public_routes));
-        self.lifecycle.spawn(self.server(&config.limits).serve(admin, admin_routes));
+        let (accepting, ending) = (self.lifecycle.accepting(), self.lifecycle.ending());
+        let public = self.port(public, "public", first, accepting);
+        let admin = self.port(admin, "admin", First::Request, ending);
+        self.open("public port", public, self.server(&config.limits), public_routes);
+        self.open("admin port", admin, self.server(&config.limits), admin_routes);
+    }
+
+    fn admission(&self, config: &Config, parts: &Parts, tag: NodeTag) -> Arc<Admission> {
+        let admission = Arc::new(Admission {
+            auth: config.auth.clone(),
+            max_connections: config.limits.max_connections,
+            rate: Rate::new(config.limits.handshake_rate),
+            addresses: Arc::new(Addresses::new(&config.limits.per_address, config.proxies.trusted.clone())),
+            tag,
+            gateway: Arc::clone(&parts.gateway),
+            broker: Arc::clone(&parts.broker),
+            registry: Arc::clone(&self.backend.registry),
+            metrics: Arc::clone(&parts.metrics),
+            places: Arc::clone(&self.places),
+            fenced: self.backend.fenced.clone(),
+        });
+        self.look_after_others(tag, &admission);
+        admission
+    }
+
+    /// Accepts connections at a port for as long as it is not told to stop.
+    fn open(&self, name: &str, port: Port, server: Server, routes: Routes) {
+        let stop = port.stop.clone();
+        self.vitals.watch(port.pulse.part(name));
+        self.lifecycle.spawn_vital(name, stop, server.serve(port, routes));
     }
 
     /// Starts to end the connections of nodes that die.
@@ -201,12 +222,17 @@ impl Node {
             metrics: Arc::clone(&self.metrics),
             on_lost: move |record: &Arc<Record>| admission.end_lost(record),
         };
-        self.lifecycle.spawn_until_end(reaper.run());
+        self.lifecycle.spawn_until_end("reaper", reaper.run());
     }
 
     /// Waits until others have taken this node for dead; for ever, as a rule. *Cancel safe.*
     pub async fn fenced(&self) {
         self.backend.fenced.cancelled().await;
+    }
+
+    /// Waits until the node has lost a part that it needs; for ever, as a rule. *Cancel safe.*
+    pub async fn failed(&self) {
+        self.lifecycle.failed().await;
     }
 
     /// What serves a port. Each has its own bound on connections: strangers on the public one must not keep probes out of the other.
@@ -222,16 +248,20 @@ impl Node {
     }
 
     fn port(&self, listener: Listener, name: &str, first: First, stop: CancellationToken) -> Port {
-        Port { listener, accepted: self.metrics.accepted.with_label_values(&[name]), first, stop }
+        let accepted = self.metrics.accepted.with_label_values(&[name]);
+        Port { listener, accepted, first, stop, pulse: Pulse::default() }
     }
 
     /// Ends the node: returns how many connections were cut rather than closed, because `hurry` came, time was up, or a client
     /// took too little of what waited for it, and how many messages waited for clients that were cut.
     pub async fn shut_down(self, hurry: impl Future<Output = ()>) -> Losses {
-        let Drain { mut notice, mut window, grace, .. } = self.drain;
+        let Drain { mut notice, mut window, mut grace, .. } = self.drain;
         if self.backend.fenced.is_cancelled() {
             // A ghost: others act in its name already.
             (notice, window) = (Duration::ZERO, Duration::ZERO);
+        }
+        if self.lifecycle.has_failed() {
+            (notice, window, grace) = (Duration::ZERO, Duration::ZERO, grace.min(FAILED_GRACE));
         }
         self.lifecycle.enter(Phase::Draining);
         self.metrics.draining.set(1);
@@ -254,10 +284,13 @@ impl Node {
         }
         self.lifecycle.finish().await;
         self.hub.stop();
-        for shard in self.shards {
-            if shard.join().is_err() {
-                tracing::error!("a shard panicked");
+        let ended = async {
+            while !self.shards.iter().all(JoinHandle::is_finished) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
+        };
+        if tokio::time::timeout(JOIN_TIMEOUT, ended).await.is_err() {
+            tracing::error!("a shard does not end");
         }
         Losses { connections, messages: self.metrics.dropped_by(DropReason::Cut) - cut_before }
     }
@@ -285,12 +318,27 @@ fn warn_of_no_address_limits(config: &Config) {
     }
 }
 
-fn start_shards(doors: Vec<Door>, parts: &Parts) -> io::Result<Vec<JoinHandle<()>>> {
+fn start_shards(doors: Vec<Door>, parts: &Parts, lifecycle: &Lifecycle) -> io::Result<Vec<JoinHandle<()>>> {
     let start = |(index, door)| {
         let shard = Shard::new(index, door, parts.clone());
-        std::thread::Builder::new().name(format!("shard-{index}")).spawn(|| shard.run())
+        let name = format!("shard-{index}");
+        let vital = lifecycle.vital(&name, lifecycle.ending());
+        std::thread::Builder::new().name(name).spawn(move || {
+            shard.run();
+            drop(vital);
+        })
     };
     doors.into_iter().enumerate().map(start).collect()
+}
+
+fn watch_shards(hub: &Arc<Hub>) -> Arc<Vitals> {
+    let vitals = Arc::new(Vitals::default());
+    for index in 0..hub.shard_count() {
+        let (hub, steps) = (Arc::clone(hub), hub.inbox(index).steps.clone());
+        let wake = Box::new(move || hub.inbox(index).wake());
+        vitals.watch(Part { name: format!("shard-{index}"), steps, wake });
+    }
+    vitals
 }
 
 /// Binds a port.

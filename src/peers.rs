@@ -249,8 +249,12 @@ impl Peers {
     fn send(self: &Arc<Self>, node: NodeTag, envelope: &Envelope, (frame, call): (Bytes, Option<u64>)) {
         let head = serde_json::to_vec(envelope).unwrap_or_default();
         if self.lanes.lock().add(node, Letter { head, frame, call }) {
-            let peers = Arc::clone(self);
-            self.lifecycle.spawn(async move { peers.carry(node).await });
+            let (peers, carried) = (Arc::clone(self), self.lifecycle.ending().child_token());
+            // Whoever sends there next relies on this task: it may end only when it has nothing more.
+            self.lifecycle.spawn_vital("lane to a node", carried.clone(), async move {
+                peers.carry(node).await;
+                carried.cancel();
+            });
         }
     }
 

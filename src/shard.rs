@@ -208,6 +208,7 @@ impl Shard {
     fn turn(&mut self, events: &Events, work: &mut Vec<Event>) {
         self.now = Instant::now();
         self.inbox.woke();
+        self.inbox.steps.step();
         for event in events {
             self.on_ready(event);
         }

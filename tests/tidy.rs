@@ -21,8 +21,8 @@ const LAYERS: &[&[&str]] = &[
     &["peers", "drain"],
     &["admission", "connection", "hub", "inbox"],
     &["gateway", "listing", "outbox", "broker", "registry", "sigv4", "store"],
-    &["config", "lifecycle", "metrics", "probe", "refusals", "trace"],
-    &["route", "expression", "close", "codec", "id", "origin"],
+    &["config", "lifecycle", "log", "metrics", "probe", "refusals", "trace"],
+    &["route", "expression", "close", "codec", "id", "origin", "vitals"],
 ];
 
 /// Longest file, its tests not counted.

@@ -82,10 +82,10 @@ impl RedisBroker {
             message_bytes: terms.message_bytes,
         };
         let subscriber = Subscriber::new(parts, lifecycle.clone(), to_command);
-        lifecycle.spawn_until_end(Arc::clone(store.topology()).keep(settings.heartbeat));
+        lifecycle.spawn_until_end("map of Redis", Arc::clone(store.topology()).keep(settings.heartbeat));
         let leaver = Leaver { store: store.clone(), age: milliseconds(settings.stream_age) };
         let pressure = Arc::new(Pressure::new(store.clone(), &settings, Arc::clone(&metrics)));
-        lifecycle.spawn_until_end(Arc::clone(&pressure).watch());
+        lifecycle.spawn_until_end("watch over memory", Arc::clone(&pressure).watch());
         let publisher = Publisher {
             pressure,
             store: store.clone(),
@@ -100,13 +100,13 @@ impl RedisBroker {
             warned_at: parking_lot::Mutex::default(),
         };
         let pages = Pages::new(terms.message_bytes);
-        lifecycle.spawn(publisher.run(to_publish));
+        lifecycle.spawn_vital("publisher", lifecycle.ending(), publisher.run(to_publish));
         for errand in [Errand::Beginning, Errand::Repair] {
             let (store, channels, pages) = (store.clone(), Arc::clone(&channels), pages.clone());
-            lifecycle.spawn_until_end(Reader { store, channels, pages, errand }.run());
+            lifecycle.spawn_until_end("reader of streams", Reader { store, channels, pages, errand }.run());
         }
-        lifecycle.spawn_until_end(leaver.run(to_leave));
-        lifecycle.spawn_until_end(subscriber.run());
+        lifecycle.spawn_until_end("leaver of channels", leaver.run(to_leave));
+        lifecycle.spawn_until_end("subscriber", subscriber.run());
         let broker = Self { store, terms, hub, metrics, channels, pages, publications, commands };
         for shard in 0..broker.hub.shard_count() {
             broker.subscribe(shard, &Channel::Broadcast);

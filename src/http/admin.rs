@@ -2,7 +2,7 @@
 //! load balancer.
 //!
 //! - `/metrics`: Prometheus text format.
-//! - `/live`: 200 while the process can answer at all.
+//! - `/live`: 200 while the process can answer and no part of it is stuck, else 503 and which.
 //! - `/ready`: 200 while the node takes new connections, else 503 and why.
 //! - `/info`: JSON for people.
 //! - `/openapi.json`: what the management API takes and answers, for programs.
@@ -21,6 +21,7 @@ use crate::backend::Backend;
 use crate::config::ManagementAuth;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Metrics;
+use crate::vitals::Vitals;
 
 /// Pages that everybody may see who reaches the port: load balancers ask for them under names of their own.
 const OPEN: &[&str] = &["/live", "/ready"];
@@ -36,6 +37,7 @@ pub(crate) struct Admin {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) places: Arc<Places>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) vitals: Arc<Vitals>,
 }
 
 /// The routes of the admin port.
@@ -48,7 +50,8 @@ fn routes(
         path.and(warp::method()).map(move |method| super::page(&method, || show(&admin)))
     };
     let metrics = Arc::clone(&admin.metrics);
-    let process = process_routes(move || metrics.render());
+    let vitals = Arc::clone(&admin.vitals);
+    let process = process_routes(move || metrics.render(), move || vitals.stuck());
     let ready = page("ready", Admin::ready);
     let info = page("info", Admin::info);
     let document = page("openapi.json", |_| json_reply(StatusCode::OK, listing::DOCUMENT.into()));
@@ -75,12 +78,20 @@ pub(crate) fn pages(admin: &Admin, auth: ManagementAuth) -> Routes {
 /// `/metrics` and `/live`, which every process of ours has.
 pub(crate) fn process_routes(
     render: impl Fn() -> Result<Vec<u8>, prometheus::Error> + Clone + Send,
+    stuck: impl Fn() -> Vec<String> + Clone + Send,
 ) -> impl Filter<Extract = (Response<Vec<u8>>,), Error = warp::Rejection> + Clone {
     let page = |name: &'static str| warp::path(name).and(warp::path::end()).and(warp::method());
-    let live = page("live")
-        .map(|method| super::page(&method, || json_reply(StatusCode::OK, br#"{"status":"live"}"#.to_vec())));
+    let live = page("live").map(move |method| super::page(&method, || live_page(&stuck())));
     let metrics = page("metrics").map(move |method| super::page(&method, || metrics_page(render())));
     metrics.or(live).unify()
+}
+
+fn live_page(stuck: &[String]) -> Response<Vec<u8>> {
+    let (status, body) = match stuck {
+        [] => (StatusCode::OK, json!({ "status": "live" })),
+        stuck => (StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "stuck", "parts": stuck })),
+    };
+    json_reply(status, body.to_string().into_bytes())
 }
 
 fn metrics_page(rendered: Result<Vec<u8>, prometheus::Error>) -> Response<Vec<u8>> {

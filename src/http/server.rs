@@ -20,6 +20,7 @@ use super::{Routes, beginning_with, proxy_header};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{CutCause, HttpMetrics, HttpState, Metrics, ProxyRefusal};
 use crate::refusals::Refusals;
+use crate::vitals::Pulse;
 
 /// How long to let the system recover when it has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -31,6 +32,8 @@ pub(crate) struct Port {
     pub(crate) accepted: IntCounter,
     pub(crate) first: First,
     pub(crate) stop: CancellationToken,
+    /// Whether the accept loop works.
+    pub(crate) pulse: Pulse,
 }
 
 /// What a connection begins with.
@@ -78,8 +81,12 @@ impl Server {
 
     /// Accepts connections until the port is told to stop.
     pub(crate) async fn serve(self, port: Port, routes: Routes) {
-        let stop = port.stop.clone();
-        stop.run_until_cancelled(Arc::new(self).accept(port, routes)).await;
+        let (stop, pulse) = (port.stop.clone(), port.pulse.clone());
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = Arc::new(self).accept(port, routes) => {}
+            () = pulse.beat() => {}
+        }
     }
 
     /// Accepts connections for ever. One at a time waits for its place, the others in the backlog.

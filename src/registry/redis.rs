@@ -100,10 +100,14 @@ impl RedisRegistry {
             may_owe: settings.on_outage == OnOutage::Local,
             local: Arc::clone(&local),
             known: CancellationToken::new(),
-            left: CancellationToken::new(),
+            left: lifecycle.ending().child_token(),
         };
-        lifecycle.spawn_until_end(keeper.clone().write(to_write));
-        lifecycle.spawn_until_end(keeper.renew(writes.clone(), fenced));
+        lifecycle.spawn_until_end("writer of records", keeper.clone().write(to_write));
+        lifecycle.spawn_vital(
+            "renewal of the lease",
+            keeper.left.clone(),
+            keeper.renew(writes.clone(), fenced),
+        );
         Self { store, tag, local, writes }
     }
 }
@@ -300,10 +304,14 @@ impl Keeper {
     /// Keeps the lease.
     async fn renew(self, writes: mpsc::Sender<Write>, fenced: CancellationToken) {
         let left = self.left.clone();
-        left.run_until_cancelled(self.renew_for_ever(writes, fenced)).await;
+        left.run_until_cancelled(async {
+            self.renew_until_fenced(writes, fenced).await;
+            std::future::pending::<()>().await;
+        })
+        .await;
     }
 
-    async fn renew_for_ever(&self, writes: mpsc::Sender<Write>, fenced: CancellationToken) {
+    async fn renew_until_fenced(&self, writes: mpsc::Sender<Write>, fenced: CancellationToken) {
         let mut suspicion = Suspicion::default();
         let mut ticks = tokio::time::interval(self.lease / 3);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -30,6 +30,7 @@ impl Shard {
     pub(super) fn on_events(&mut self, work: &mut Vec<Event>) {
         let mut events = work.drain(..).peekable();
         while let Some(event) = events.next() {
+            self.inbox.steps.step();
             match event {
                 Event::Deliver(delivery) => self.deliver_run(delivery, &mut events),
                 Event::Expect { ticket, done } => self.expect(ticket, done),

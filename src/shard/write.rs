@@ -80,6 +80,7 @@ impl Shard {
     pub(super) fn flush(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for key in dirty.drain(..) {
+            self.inbox.steps.step();
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.dirty = false;
                 self.write(key);

@@ -155,7 +155,7 @@ impl Topology {
     /// Draws maps for ever: when asked to, and every `heartbeat` where Sentinels may have named another master.
     pub(crate) async fn keep(self: Arc<Self>, heartbeat: Duration) {
         let every = match self.form {
-            RedisTopology::Single => return,
+            RedisTopology::Single => return std::future::pending().await,
             RedisTopology::Sentinel(_) => heartbeat,
             RedisTopology::Cluster => LOOK_EVERY,
         };

@@ -73,7 +73,11 @@ impl Tracer {
         let overflown = counters.dropped(SpanDropReason::QueueFull);
         let (spans, to_export) = mpsc::channel(QUEUE);
         let exporter = Exporter::new(config, endpoint, counters)?;
-        lifecycle.spawn(exporter.run(to_export, lifecycle.ending()));
+        lifecycle.spawn_vital(
+            "exporter of spans",
+            lifecycle.ending(),
+            exporter.run(to_export, lifecycle.ending()),
+        );
         let threshold = threshold(config.tracing.ratio);
         let scope = InstrumentationScope::builder("gatecast").with_version(env!("CARGO_PKG_VERSION")).build();
         Ok(Self(Some(Running { threshold, spans, overflown, scope })))

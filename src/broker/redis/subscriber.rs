@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::channels::Channels;
 use super::health::Health;
@@ -60,8 +59,9 @@ pub(super) struct Subscriber {
 
 /// The manager's end of a connection; dropping it ends the connection.
 struct Handle {
-    commands: mpsc::Sender<Command>,
+    /// First, since fields are dropped in order: the link is told to end before it can see that nobody commands it.
     _ended: tokio_util::sync::DropGuard,
+    commands: mpsc::Sender<Command>,
 }
 
 impl Subscriber {
@@ -112,7 +112,7 @@ impl Subscriber {
                 continue;
             }
             let (commands, to_command) = mpsc::channel(COMMANDS);
-            let ended = CancellationToken::new();
+            let ended = self.lifecycle.ending().child_token();
             let link = Link {
                 parts: self.parts.clone(),
                 server: Arc::clone(server),
@@ -120,7 +120,7 @@ impl Subscriber {
                 commands: to_command,
             };
             let token = ended.clone();
-            self.lifecycle.spawn_until_end(async move {
+            self.lifecycle.spawn_vital("link to Redis", ended.clone(), async move {
                 token.run_until_cancelled(link.run()).await;
             });
             let handle = Handle { commands, _ended: ended.drop_guard() };
