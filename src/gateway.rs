@@ -17,6 +17,8 @@ use crate::registry::Record;
 use crate::route::{Integration, Route, RouteTable};
 
 pub(crate) mod frames;
+#[cfg(feature = "fuzz")]
+pub mod routing;
 
 /// Longest name of a group, in bytes.
 pub(crate) const GROUP_NAME_MAX: usize = 128;

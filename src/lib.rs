@@ -62,6 +62,9 @@ mod vitals;
 
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
+pub use self::gateway::routing;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
 pub use self::http::doors;
 #[cfg(feature = "bench")]
 #[doc(hidden)]

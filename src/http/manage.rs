@@ -202,6 +202,7 @@ impl Manage {
             Found::OtherMethod => {
                 return ("none", method_not_allowed(&call.path.methods(&self.stage)));
             }
+            Found::Unreadable => return ("none", bad_request("The path must be UTF-8, percent-encoded")),
             Found::Nothing => return ("none", forbidden()),
         };
         let answer = match &call.body {

@@ -40,8 +40,8 @@ const BYTES: usize = 128;
 /// No timer fires, and no message needs more than the built-in routes.
 const CONFIG: &str = "[limits]\nping_interval = \"off\"\n";
 
-/// Does `work` for a start, and then `times` times, counted: frames encoded, messages routed, or messages delivered to one member,
-/// of which a round has a thousand.
+/// Does `work` for a start, and then `times` times, counted: frames encoded, messages routed, hundreds of bytes of a message
+/// made to be much work, or messages delivered to one member, of which a round has a thousand.
 ///
 /// # Errors
 /// There is no such work, or it did not do what it should.
@@ -49,6 +49,8 @@ pub fn run(work: &str, times: usize) -> anyhow::Result<()> {
     match work {
         "encode" => encode_frames(times),
         "route" => Bench::new(1)?.route(times),
+        "values" => Bench::new(1)?.refuse(&filled("{\"action\":[", "0,", "0]}"), times),
+        "names" => Bench::new(1)?.refuse(&filled("{", "\"\\u0061ction\":0,", "\"\":0}"), times),
         "broadcast" => Bench::new(MEMBERS)?.deliver(&Channel::Broadcast, times / MEMBERS),
         "group" => Bench::new(MEMBERS)?.deliver(&Channel::Group("all".into()), times / MEMBERS),
         other => Err(anyhow!("no such work: {other}")),
@@ -136,6 +138,24 @@ impl Bench {
         Ok(())
     }
 
+    /// A client's frame that costs the most and selects no route: decoded, unmasked, taken apart, answered.
+    fn refuse(mut self, text: &str, times: usize) -> anyhow::Result<()> {
+        let masked = masked(text.as_bytes());
+        let key = *self.members.first().context("no connection")?;
+        let mut input = masked.clone();
+        let mut work = || {
+            input.copy_from_slice(&masked);
+            self.shard.on_bytes(key, &mut input);
+            self.turn();
+        };
+        work();
+        let rounds = times * 100 / text.len();
+        counted(rounds, &mut work);
+        let sent = self.shard.parts.metrics.sent.get();
+        ensure!(sent == (rounds + 1) as u64, "{sent} answers");
+        Ok(())
+    }
+
     /// One message at a time: from the inbox through outboxes to sockets.
     fn deliver(mut self, channel: &Channel, rounds: usize) -> anyhow::Result<()> {
         if let Channel::Group(_) = channel {
@@ -185,6 +205,13 @@ fn sink() -> anyhow::Result<UdpSocket> {
     socket.connect(socket.local_addr()?)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+/// A message of ten thousand bytes, most of them `piece` again and again.
+fn filled(start: &str, piece: &str, end: &str) -> String {
+    let pieces = (10_000 - start.len() - end.len()) / piece.len();
+    let text = format!("{start}{}{end}", piece.repeat(pieces));
+    format!("{text:10000}")
 }
 
 /// A text frame as a client sends it, of a payload whose length takes two bytes.

@@ -1,5 +1,6 @@
 //! What a query string says of a page: how long it may be and where it begins.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -52,7 +53,7 @@ impl<S: Start> Page<S> {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = percent_decode_str(value).decode_utf8_lossy();
             if name == "limit" {
-                let limit = value.parse().ok().filter(|limit| (1..=S::LIMIT).contains(limit));
+                let limit = integer(&value).filter(|limit| (1..=S::LIMIT).contains(limit));
                 page.limit = limit.ok_or_else(|| format!("limit must be from 1 to {}", S::LIMIT))?;
             } else if name == S::PARAMETER {
                 let start = S::parse(&value);
@@ -108,8 +109,13 @@ impl Start for After {
     const LIMIT: usize = PAGE_DEFAULT;
 
     fn parse(text: &str) -> Option<Self> {
-        text.parse().ok().map(Self)
+        integer(text).map(Self)
     }
+}
+
+/// Reads digits and nothing else: no sign.
+fn integer<T: FromStr>(text: &str) -> Option<T> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 fn decode(cursor: &str) -> Option<String> {

@@ -43,9 +43,9 @@ const ENDPOINTS: &[(&str, &str, Endpoint)] = &[
     ("GET", "/@openapi", Endpoint::Document),
 ];
 
-/// A path of the management API, decoded: empty segments do not count, `%40` is `@`.
+/// A path of the management API, decoded: empty segments do not count, `%40` is `@`. `None` if it is not UTF-8 then.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Path(Vec<String>);
+pub(super) struct Path(Option<Vec<String>>);
 
 /// What a path and a method name.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub(super) enum Found<'p> {
     Endpoint(Endpoint, [&'p str; 2]),
     /// The path is known, but not with this method.
     OtherMethod,
+    /// It is not UTF-8, so it may be meant for anything.
+    Unreadable,
     Nothing,
 }
 
@@ -92,15 +94,16 @@ impl Path {
         }
         // A signature covers the path that is left when these are folded; it must not open another.
         if segments(path).any(|segment| matches!(segment, "." | "..")) {
-            return Some(Self(Vec::new()));
+            return Some(Self(Some(Vec::new())));
         }
-        let decode = |segment| percent_decode_str(segment).decode_utf8_lossy().into_owned();
+        let decode = |segment| Some(percent_decode_str(segment).decode_utf8().ok()?.into_owned());
         Some(Self(segments(path).map(decode).collect()))
     }
 
     /// Looks the path up. What can be got can be asked for with HEAD too.
     pub(super) fn find(&self, stage: &str, method: &str) -> Found<'_> {
-        let Some((_, rest)) = self.0.split_first().filter(|(own_stage, _)| *own_stage == stage) else {
+        let Some(segments) = &self.0 else { return Found::Unreadable };
+        let Some((_, rest)) = segments.split_first().filter(|(own_stage, _)| *own_stage == stage) else {
             return Found::Nothing;
         };
         let method = if method == "HEAD" { "GET" } else { method };
@@ -189,6 +192,14 @@ mod tests {
         }
         let spelled = Path::parse("/beta/@groups/%2E%2E").expect("a path");
         assert_eq!(spelled.find("beta", "POST"), Found::Endpoint(Endpoint::SendToGroup, ["..", ""]));
+    }
+
+    #[test]
+    fn what_is_no_text_names_nothing() {
+        for path in ["/beta/@users/Jos%E9", "/beta/@groups/%FF/connections", "/%C3/@broadcast"] {
+            let path = Path::parse(path).expect("a path of the management API");
+            assert_eq!(path.find("beta", "POST"), Found::Unreadable, "{path:?}");
+        }
     }
 
     #[test]
