@@ -2,6 +2,7 @@
 //!
 //! Rule: every count and time has an upper bound, so that no run goes on by itself.
 
+mod abuse;
 mod compare;
 mod faults;
 mod idle;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use self::abuse::AbuseArgs;
 pub(crate) use self::compare::{ClusterArgs, CompareArgs, Peer};
 pub(crate) use self::faults::{FaultsArgs, YesNo};
 pub(crate) use self::idle::{ChurnArgs, CrowdArgs, IdleArgs, StormArgs};
@@ -69,6 +71,8 @@ pub(crate) enum Command {
     Compare(CompareArgs),
     /// Whether anything is lost, doubled or out of order while nodes and Redis fail
     Faults(FaultsArgs),
+    /// What hostile clients cost the others
+    Abuse(AbuseArgs),
     /// The tables of a result that was stored by `--json`, without measuring again
     Report,
     /// The bare server of `floor`

@@ -3,11 +3,13 @@
 //! Reading order: `cli` → `fanout`, `latency`, `idle`, `storm`, `post`, `floor`, `cluster`, `compare` (the commands) →
 //! `crowd` (connections of one process or several) → `relay` (one measured run) →
 //! `fleet` (all sockets) → `conn` (one socket) → `frame`, `handshake`. Beside it: `sequence` judges deliveries,
-//! `process` reads `/proc`, `report` keeps the figures, `goals` judges them by the names of `works`. `faults` is a world of its own: it judges promises, not speed.
+//! `process` reads `/proc`, `report` keeps the figures, `goals` judges them by the names of `works`. `faults` is a world of its own: it judges promises, not speed;
+//! `abuse` judges what hostile clients cost the others.
 //!
 //! *Invariant:* nothing of Gatecast is used here: frames, handshake and checks are this crate's own, so that a fault
 //! cannot hide by being on both sides.
 
+mod abuse;
 mod child;
 mod cli;
 mod cluster;
@@ -76,6 +78,10 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Report => stored(&cli.output)?,
         Command::Faults(args) => {
             let is_good = faults::faults(args, &cli.output)?;
+            return Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Abuse(args) => {
+            let is_good = abuse::abuse(args)?;
             return Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::FloorServer(args) => return floor::serve(args).map(|()| ExitCode::SUCCESS),

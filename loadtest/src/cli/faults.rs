@@ -78,7 +78,7 @@ impl FaultsArgs {
     }
 }
 
-fn setting(text: &str) -> Result<(String, String), String> {
+pub(super) fn setting(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
     if !name.starts_with("GATECAST_") {
         return Err("must begin with GATECAST_".to_owned());

@@ -146,6 +146,17 @@ impl Counters {
         format!("{sum:.0}").parse().unwrap_or_default()
     }
 
+    /// Returns the names of all samples, with their labels.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// Returns one sample by its name with labels; 0 where there is none.
+    pub(crate) fn of(&self, name: &str) -> u64 {
+        let value = self.0.get(name).copied().unwrap_or_default();
+        format!("{value:.0}").parse().unwrap_or_default()
+    }
+
     pub(crate) fn add(&mut self, other: &Self) {
         for (name, value) in &other.0 {
             *self.0.entry(name.clone()).or_default() += value;

@@ -1,0 +1,185 @@
+//! `abuse`: what a hostile client costs the others.
+//!
+//! Each flood hits a node beside innocent clients, and before that another node on the same machine, so that what the flood takes
+//! from the machine stands in both figures and only what it takes from the node makes the difference.
+//!
+//! Reading order: [`one`] (a flood from start to end) → `innocents` (who must not notice) → `floods` (who attacks) → `verdict`.
+
+mod floods;
+mod innocents;
+mod verdict;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use self::floods::{FLOODS, Flood};
+use self::innocents::{Innocents, Phase};
+use self::verdict::Outcome;
+use crate::cli::AbuseArgs;
+use crate::faults::node::{Counters, Node};
+use crate::faults::ports::Ports;
+use crate::faults::redis::Redis;
+use crate::faults::wait::{Interrupt, Stop};
+use crate::target::Target;
+use crate::{process, progress};
+
+/// What a node may hold for all clients together; small, so that a flood reaches it.
+const BUDGET: &str = "134217728";
+/// What Redis may hold.
+const REDIS_MEMORY: &str = "64mb";
+/// Descriptors of the floods, the innocents and both nodes' ends.
+const FILES: usize = 6_000;
+/// A node is itself again this long after a flood.
+const RECOVERY: Duration = Duration::from_secs(5);
+/// Time for the flood to reach its height, which is not measured.
+const RISE: Duration = Duration::from_millis(500);
+const MEMORY_LOOK: Duration = Duration::from_millis(50);
+
+/// A node that is flooded, with the Redis that it needs.
+struct Place {
+    node: Node,
+    _redis: Option<Redis>,
+}
+
+/// Runs the floods that are asked for and prints a table; returns whether nobody was harmed.
+///
+/// # Errors
+/// Nothing could be run, or the user wants to stop.
+pub(crate) fn abuse(args: &AbuseArgs) -> Result<bool> {
+    process::reserve_files(FILES)?;
+    let interrupt = Interrupt::on_signals().context("cannot listen for signals")?;
+    let floods = chosen(&args.flood)?;
+    let mut outcomes = Vec::new();
+    for flood in floods {
+        progress::say(format!("{}: {}", flood.name, flood.what));
+        let outcome =
+            one(flood, args, &interrupt).with_context(|| format!("{} could not be run", flood.name))?;
+        progress::say(format!("{}: {}", flood.name, outcome.verdict()));
+        outcomes.push((flood.name, outcome));
+    }
+    verdict::print(&outcomes)?;
+    Ok(outcomes.iter().all(|(_, outcome)| outcome.faults.is_empty()))
+}
+
+fn chosen(names: &[String]) -> Result<Vec<&'static Flood>> {
+    let known = || FLOODS.iter().map(|flood| flood.name).collect::<Vec<_>>().join(", ");
+    for name in names {
+        if !FLOODS.iter().any(|flood| flood.name == name) {
+            bail!("there is no flood `{name}`; there are {}", known());
+        }
+    }
+    Ok(FLOODS
+        .iter()
+        .filter(|flood| names.is_empty() || names.iter().any(|name| name == flood.name))
+        .collect())
+}
+
+/// Runs one flood: at another node, then at the node of the innocents, then a look whether all is well again.
+fn one(flood: &Flood, args: &AbuseArgs, interrupt: &Interrupt) -> Result<Outcome> {
+    let directory = tempfile::tempdir().context("no temporary directory")?;
+    let mut ports = Ports::new(args.seed);
+    let mut start = |name| place(args, flood, &mut ports, &directory.path().join(name), interrupt);
+    let (mut victim, mut other) = (start("victim")?, start("other")?);
+    victim.node.wait_ready(interrupt)?;
+    other.node.wait_ready(interrupt)?;
+    let innocents = Innocents::start(victim.node.port)?;
+    let elsewhere = flood_at(&other, flood, args.time(), (&innocents, Phase::FloodElsewhere), interrupt)?;
+    let before = counters(&victim)?;
+    let here = flood_at(&victim, flood, args.time(), (&innocents, Phase::FloodHere), interrupt)?;
+    let after = counters(&victim)?;
+    let recovered = innocents.all_is_well(&victim.node, RECOVERY, interrupt);
+    let lives = victim.node.status()?.is_none();
+    let seen = innocents.end();
+    Ok(Outcome::judge(
+        flood,
+        args.short,
+        (&seen, lives, recovered),
+        (here.max(elsewhere), here),
+        &changes(&before, &after),
+    ))
+}
+
+fn place(
+    args: &AbuseArgs,
+    flood: &Flood,
+    ports: &mut Ports,
+    directory: &Path,
+    interrupt: &Interrupt,
+) -> Result<Place> {
+    std::fs::create_dir_all(directory)?;
+    let mut settings: BTreeMap<String, String> = [
+        ("GATECAST_LIMITS_MEMORY_BUDGET", BUDGET),
+        // All clients are at loopback, which is the case in which addresses are not looked at by default.
+        ("GATECAST_LIMITS_HANDSHAKE_RATE_PER_ADDRESS", "50"),
+        ("GATECAST_LIMITS_CONNECTIONS_PER_ADDRESS", "2000"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    let redis = if flood.needs_redis {
+        let memory = ["--maxmemory", REDIS_MEMORY, "--maxmemory-policy", "noeviction"];
+        let redis = Redis::start(ports.draw()?, directory, &memory, interrupt)?;
+        settings.insert("GATECAST_REDIS_URL".to_owned(), format!("redis://127.0.0.1:{}", redis.port));
+        Some(redis)
+    } else {
+        None
+    };
+    settings.extend(args.set.iter().cloned());
+    let log = directory.join("node.log");
+    let mut node = Node::new(&args.gatecast, (ports.draw()?, ports.draw()?), settings, log);
+    node.start()?;
+    Ok(Place { node, _redis: redis })
+}
+
+/// Floods a node for a time; returns the most memory that it had, in bytes.
+fn flood_at(
+    place: &Place,
+    flood: &Flood,
+    time: Duration,
+    (innocents, phase): (&Innocents, Phase),
+    interrupt: &Interrupt,
+) -> Result<u64> {
+    let (stop, mut peak) = (Stop::default(), 0);
+    let target = Target::local(place.node.port).with_path("/beta");
+    std::thread::scope(|scope| {
+        let attackers: Vec<_> = (0..flood.attackers)
+            .map(|nth| {
+                let (stop, target) = (stop.clone(), target.clone());
+                scope.spawn(move || (flood.attack)(&target, nth, &stop))
+            })
+            .collect();
+        let watched = interrupt.hold(RISE).and_then(|()| {
+            innocents.enter(phase);
+            let process = place.node.process()?;
+            let until = std::time::Instant::now() + time;
+            while std::time::Instant::now() < until {
+                peak = peak.max(process.rss().unwrap_or(0));
+                interrupt.hold(MEMORY_LOOK)?;
+            }
+            innocents.enter(Phase::Calm);
+            Ok(())
+        });
+        stop.stop();
+        for attacker in attackers {
+            if attacker.join().is_err() {
+                bail!("an attacker panicked");
+            }
+        }
+        watched
+    })?;
+    Ok(peak)
+}
+
+fn counters(place: &Place) -> Result<Counters> {
+    place.node.counters().context("the node does not answer on its admin port")
+}
+
+/// Returns what was refused, dropped, cut or closed meanwhile.
+fn changes(before: &Counters, after: &Counters) -> Vec<(String, u64)> {
+    const TOLD: [&str; 9] = ["reject", "refus", "drop", "cut", "closed", "slow", "lost", "limited", "held"];
+    let is_told = |name: &&str| name.contains("_total") && TOLD.iter().any(|word| name.contains(word));
+    let change = |name: &str| (name.to_owned(), after.of(name).saturating_sub(before.of(name)));
+    after.names().filter(is_told).map(change).filter(|(_, count)| *count > 0).collect()
+}

@@ -1,0 +1,163 @@
+//! Clients that do what clients do: talk in groups, come and go, post. None of it may be refused, closed or late.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+
+use crate::faults::http;
+use crate::faults::node::Node;
+use crate::faults::socket::{Incoming, Socket};
+use crate::faults::wait::{Interrupt, Stop};
+use crate::target::Target;
+
+const TALKERS: usize = 16;
+/// Between two messages of one of them, and two arrivals.
+const PAUSE: Duration = Duration::from_millis(25);
+const ARRIVAL_PAUSE: Duration = Duration::from_millis(200);
+/// Longest wait for an answer; later is as never.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// In microseconds, longer than anybody waits.
+const LONGEST: u64 = 60_000_000;
+
+/// When something was measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Phase {
+    /// The same flood hits another node of this machine.
+    FloodElsewhere,
+    FloodHere,
+    /// Not counted.
+    Calm,
+}
+
+/// What the innocents have met.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Microseconds from a message to its return, by [`Phase`]; the last is not looked at.
+    pub(super) latency: [Option<Histogram<u64>>; 3],
+    /// Who was closed, refused or not answered, in words.
+    pub(super) harmed: Vec<String>,
+}
+
+/// See the head of this file.
+pub(super) struct Innocents {
+    stop: Stop,
+    phase: Arc<AtomicUsize>,
+    seen: Arc<Mutex<Seen>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Innocents {
+    pub(super) fn start(port: u16) -> Result<Self> {
+        let stop = Stop::default();
+        let phase = Arc::new(AtomicUsize::new(Phase::Calm as usize));
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let mut threads = Vec::new();
+        let target = Target::local(port).with_path("/beta");
+        for nth in 0..TALKERS {
+            let mut socket = Socket::open(&target)?;
+            socket.send(&format!(r#"{{"action":"joinGroup","group":"calm-{nth}"}}"#));
+            ensure!(
+                matches!(socket.next(PATIENCE), Incoming::Text(_)),
+                "an innocent could not join its group"
+            );
+            let (stop, phase, seen) = (stop.clone(), Arc::clone(&phase), Arc::clone(&seen));
+            threads.push(std::thread::spawn(move || talk(socket, nth, &stop, &phase, &seen)));
+        }
+        let (stopped, met) = (stop.clone(), Arc::clone(&seen));
+        threads.push(std::thread::spawn(move || come_and_post(&target, port, &stopped, &met)));
+        Ok(Self { stop, phase, seen, threads })
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as usize, Ordering::Relaxed);
+    }
+
+    /// Waits until the node is itself again: ready, open to newcomers, and with nobody's connections but the innocents'.
+    pub(super) fn all_is_well(&self, node: &Node, limit: Duration, interrupt: &Interrupt) -> Result<()> {
+        let target = Target::local(node.port).with_path("/beta");
+        interrupt.eventually("the node is ready, lets clients in, and has forgotten the flood", limit, || {
+            let ready = http::request(node.admin_port, ("GET", "/ready"), "", PATIENCE).ok()?;
+            let open = node.counters()?.sum("gatecast_connections");
+            let is_in = Socket::open(&target).is_ok();
+            // One more may be on its way in or out.
+            (ready.status == 200 && is_in && open <= TALKERS as u64 + 2).then_some(())
+        })
+    }
+
+    /// Ends them and returns what they have met.
+    pub(super) fn end(self) -> Seen {
+        self.stop.stop();
+        for thread in self.threads {
+            if thread.join().is_err() {
+                self.seen.lock().harmed.push("an innocent's own thread panicked".to_owned());
+            }
+        }
+        std::mem::take(&mut self.seen.lock())
+    }
+}
+
+fn talk(mut socket: Socket, nth: usize, stop: &Stop, phase: &AtomicUsize, seen: &Mutex<Seen>) {
+    let mut number = 0_u64;
+    while stop.sleep(PAUSE) {
+        number += 1;
+        let (during, sent) = (phase.load(Ordering::Relaxed), Instant::now());
+        socket.send(&format!(r#"{{"action":"sendToGroup","group":"calm-{nth}","data":"{number}"}}"#));
+        match socket.next(PATIENCE) {
+            Incoming::Text(text) if text == number.to_string() => {
+                let micros = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
+                record(&mut seen.lock(), during, micros);
+            }
+            // A broadcast of the flood's own.
+            Incoming::Text(other) => return harm(seen, format!("innocent {nth} got `{other:.80}`")),
+            Incoming::Nothing => return harm(seen, format!("innocent {nth} waited {PATIENCE:?} in vain")),
+            Incoming::Ended(code) => return harm(seen, format!("innocent {nth} was closed with {code}")),
+        }
+    }
+}
+
+fn record(seen: &mut Seen, phase: usize, micros: u64) {
+    let Some(slot) = seen.latency.get_mut(phase) else { return };
+    if slot.is_none() {
+        *slot = Histogram::new_with_max(LONGEST, 3).ok();
+    }
+    if let Some(histogram) = slot {
+        histogram.saturating_record(micros);
+    }
+}
+
+/// A newcomer, a post to it, and its end, again and again.
+fn come_and_post(target: &Target, port: u16, stop: &Stop, seen: &Mutex<Seen>) {
+    while stop.sleep(ARRIVAL_PAUSE) {
+        let mut socket = match Socket::open(target) {
+            Ok(socket) => socket,
+            Err(error) => return harm(seen, format!("a newcomer was not let in: {error:#}")),
+        };
+        socket.send(r#"{"action":"who am I"}"#);
+        let Incoming::Text(answer) = socket.next(PATIENCE) else {
+            return harm(seen, "a newcomer was not answered".to_owned());
+        };
+        let Some((_, rest)) = answer.split_once(r#""connectionId":""#) else {
+            return harm(seen, format!("a newcomer got `{answer:.80}`"));
+        };
+        let id = rest.split('"').next().unwrap_or_default();
+        let path = format!("/beta/@connections/{id}");
+        match http::request(port, ("POST", &path), "hello", PATIENCE) {
+            Ok(answer) if answer.status == 200 => {}
+            Ok(answer) => return harm(seen, format!("a post was answered {}", answer.status)),
+            Err(failure) => return harm(seen, format!("a post was not answered: {failure:?}")),
+        }
+        if socket.next(PATIENCE) != Incoming::Text("hello".to_owned()) {
+            return harm(seen, "a post did not arrive".to_owned());
+        }
+    }
+}
+
+fn harm(seen: &Mutex<Seen>, what: String) {
+    seen.lock().harmed.push(what);
+}

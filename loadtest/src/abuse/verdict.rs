@@ -1,0 +1,102 @@
+//! What a flood did, and whether that is too much.
+
+use std::io::{self, Write as _};
+
+use anyhow::{Context as _, Result};
+
+use super::floods::Flood;
+use super::innocents::Seen;
+
+/// The innocents' p99 beside a flood, against that beside the same flood at another node.
+const SLOWER: f64 = 2.0;
+/// Below this, in milliseconds, nobody notices, and a busy machine's scheduler decides.
+const NOTICED: f64 = 10.0;
+/// What a node may have in memory at its height: its budget, the same again for what the budget estimates, and itself.
+const MEMORY: u64 = 2 * (128 << 20) + (64 << 20);
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// Milliseconds.
+    elsewhere: f64,
+    here: f64,
+    messages: u64,
+    peak: u64,
+    counted: String,
+    pub(super) faults: Vec<String>,
+}
+
+impl Outcome {
+    /// Judges; a short run measures too little to judge by time.
+    pub(super) fn judge(
+        flood: &Flood,
+        is_short: bool,
+        (seen, lives, recovered): (&Seen, bool, Result<()>),
+        (_, peak): (u64, u64),
+        changes: &[(String, u64)],
+    ) -> Self {
+        let p99 = |phase: usize| {
+            let histogram = seen.latency.get(phase).and_then(Option::as_ref);
+            histogram.map_or((0.0, 0), |one| (milliseconds(one.value_at_quantile(0.99)), one.len()))
+        };
+        let ((elsewhere, before), (here, messages)) = (p99(0), p99(1));
+        let mut faults = seen.harmed.clone();
+        if !lives {
+            faults.push("the node ended".to_owned());
+        }
+        if let Err(error) = recovered {
+            faults.push(format!("{error:#}"));
+        }
+        if before == 0 || messages == 0 {
+            faults.push("nothing was measured".to_owned());
+        }
+        if !is_short && here > NOTICED && here > SLOWER * elsewhere {
+            faults.push(format!("p99 {here:.1} ms instead of {elsewhere:.1} ms"));
+        }
+        if peak > MEMORY {
+            faults.push(format!("{} MiB of memory", peak >> 20));
+        }
+        let counted: Vec<_> =
+            changes.iter().map(|(name, count)| format!("{} {count}", short(name))).collect();
+        if flood.is_counted && counted.is_empty() {
+            faults.push("nothing of it was counted".to_owned());
+        }
+        Self { elsewhere, here, messages, peak, counted: counted.join("; "), faults }
+    }
+
+    pub(super) fn verdict(&self) -> String {
+        if self.faults.is_empty() { "nobody was harmed".to_owned() } else { self.faults.join("; ") }
+    }
+}
+
+/// Microseconds in milliseconds.
+fn milliseconds(micros: u64) -> f64 {
+    f64::from(u32::try_from(micros).unwrap_or(u32::MAX)) / 1_000.0
+}
+
+fn short(name: &str) -> String {
+    name.trim_start_matches("gatecast_").replace("_total", "")
+}
+
+/// Prints the table.
+///
+/// # Errors
+/// Standard output is closed.
+pub(super) fn print(outcomes: &[(&str, Outcome)]) -> Result<()> {
+    let mut text = String::from(
+        "| flood | innocents' messages | p99 beside it at another node, ms | p99, ms | memory at most, MiB | counted | verdict |\n\
+         |---|---:|---:|---:|---:|---|---|\n",
+    );
+    for (name, outcome) in outcomes {
+        let Outcome { elsewhere, here, messages, peak, counted, .. } = outcome;
+        let (mib, verdict) = (peak >> 20, outcome.verdict());
+        text += &format!(
+            "| `{name}` | {messages} | {elsewhere:.1} | {here:.1} | {mib} | {counted} | {verdict} |\n"
+        );
+    }
+    match writeln!(io::stdout(), "{text}") {
+        // Whoever reads it has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot print the table"),
+    }
+}
