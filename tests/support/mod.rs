@@ -50,7 +50,7 @@ impl Node {
     pub(crate) fn metric(&self, name: &str, labels: &str) -> f64 {
         let mut socket = TcpStream::connect(self.admin).expect("the admin port");
         socket
-            .write_all(b"GET /metrics HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n")
+            .write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
             .expect("written");
         let mut text = String::new();
         socket.read_to_string(&mut text).expect("an answer");
@@ -123,7 +123,7 @@ impl Client {
     pub(crate) fn upgrade(mut socket: TcpStream) -> Self {
         socket.set_nodelay(true).expect("an option");
         socket.set_read_timeout(Some(DEADLINE)).expect("an option");
-        let request = "GET /beta HTTP/1.1\r\nhost: node\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+        let request = "GET /beta HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
                        sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
         socket.write_all(request.as_bytes()).expect("written");
         let mut client = Self::over(socket);
