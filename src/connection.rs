@@ -15,6 +15,7 @@
 //! | `outbox_age` | the socket takes nothing although something waits | the socket takes a byte | never | 1008 |
 //! | closing: `outbox_age` where the client is owed what waits, else `close_timeout` | our close frame is queued | the socket takes a byte, within that and the lag of what waited | never | cut |
 //! | closing: `close_timeout`, and the lag of what was sent since the last ping that was answered | our close frame is handed over | bytes from the client, within the lag of all of them since then | never | cut |
+//! | closing: `close_timeout` | both close frames are out; our side of the stream is shut | never | never | cut |
 //!
 //! A drain bounds them all (`drain.window` and `drain.grace`).
 
@@ -207,15 +208,15 @@ impl Connection {
     }
 
     /// Takes what the client sends while we close; returns whether that is within its bound.
-    pub(crate) fn throw_away(&mut self, input: &[u8]) -> bool {
-        self.closing.as_mut().is_some_and(|closing| closing.throw_away(&mut self.decoder, input))
+    pub(crate) fn throw_away(&mut self, input: &[u8], now: Instant) -> bool {
+        self.closing.as_mut().is_some_and(|closing| closing.throw_away(&mut self.decoder, input, now))
     }
 
     /// Notes that the client has ended its side of the TCP stream while we close.
-    pub(crate) fn on_end_of_stream(&mut self) {
+    pub(crate) fn on_end_of_stream(&mut self, now: Instant) {
         self.hung_up = true;
         if let Some(closing) = &mut self.closing {
-            closing.on_end_of_stream();
+            closing.on_end_of_stream(now);
         }
     }
 
@@ -303,6 +304,9 @@ impl Clocks {
     /// socket takes what there is room for is none.
     fn on_written(&mut self, Written { bytes, all }: Written, now: Instant) {
         self.taken += bytes as u64;
+        if all && self.stuck_since.is_none() && self.ping.is_none() {
+            return;
+        }
         if bytes > 0 && self.stuck_since.is_some() {
             self.last_life = now;
             self.last_message = now;

@@ -103,6 +103,8 @@ pub(crate) struct Shard {
     /// Their bytes.
     publishing: usize,
     scratch: Vec<u8>,
+    /// Bytes of this turn from connections that are being closed.
+    thrown_away: usize,
     /// Start of this turn.
     now: Instant,
     /// Connections still to be closed, while draining.
@@ -169,6 +171,7 @@ impl Shard {
             publications: Vec::new(),
             publishing: 0,
             scratch: vec![0; SCRATCH_BYTES],
+            thrown_away: 0,
             now: Instant::now(),
             draining: None,
             tally: Tally::new(index, &parts.metrics),
@@ -207,6 +210,7 @@ impl Shard {
 
     fn turn(&mut self, events: &Events, work: &mut Vec<Event>) {
         self.now = Instant::now();
+        self.thrown_away = 0;
         self.inbox.woke();
         self.inbox.steps.step();
         for event in events {

@@ -25,6 +25,8 @@ pub(super) struct Closing {
     /// When the socket had taken them all.
     handed: Option<Instant>,
     client: Client,
+    /// When nothing more was expected from it.
+    finished: Option<Instant>,
     half_closed: bool,
     /// Bytes of the client after our close frame was queued.
     thrown_away: u64,
@@ -50,28 +52,34 @@ impl Closing {
             ahead: ahead as u64,
             handed: None,
             client: if is_answer { Client::Closed } else { Client::Silent },
+            finished: is_answer.then_some(now),
             half_closed: false,
             thrown_away: 0,
         }
     }
 
     pub(super) fn is_finished(&self) -> bool {
-        self.client != Client::Silent
+        self.finished.is_some()
     }
 
     /// Takes what the client sends, of which only a close frame is of interest; returns whether it is within the bound.
-    pub(super) fn throw_away(&mut self, decoder: &mut Decoder, input: &[u8]) -> bool {
+    pub(super) fn throw_away(&mut self, decoder: &mut Decoder, input: &[u8], now: Instant) -> bool {
         self.thrown_away += input.len() as u64;
         if self.client == Client::Silent && decoder.skip(input) {
-            self.client = Client::Closed;
+            self.finish(Client::Closed, now);
         }
         self.thrown_away <= THROWN_AWAY_MAX
     }
 
-    pub(super) fn on_end_of_stream(&mut self) {
+    pub(super) fn on_end_of_stream(&mut self, now: Instant) {
         if self.client == Client::Silent {
-            self.client = Client::Ended;
+            self.finish(Client::Ended, now);
         }
+    }
+
+    fn finish(&mut self, client: Client, now: Instant) {
+        self.client = client;
+        self.finished = Some(now);
     }
 
     /// To be asked when the socket has taken everything; returns, once, whether our side of the stream is to be shut, so that
@@ -85,6 +93,10 @@ impl Closing {
 
     /// Returns when the client is given up, and as what.
     pub(super) fn end(&self, clocks: &Clocks, limits: &Limits) -> (Instant, Farewell) {
+        if let (Some(handed), Some(finished)) = (self.handed, self.finished) {
+            // All is said; only the end of the client's side of the stream is missing.
+            return (handed.max(finished) + limits.close_timeout, self.farewell());
+        }
         if let Some(handed) = self.handed {
             // It cannot close in the middle of a frame: what it sends counts, as long as it is not a drip.
             let heard = clocks.last_life.clamp(handed, handed + limits.lag(self.thrown_away));

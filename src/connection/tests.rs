@@ -250,7 +250,11 @@ fn an_answer_is_waited_for_from_when_our_close_frame_was_handed_over() {
     assert_eq!(end(&closing, &clocks), (handed + timeout + limits().lag(1_000), Farewell::Timeout));
     // Nobody can say it in the middle of a frame that is under way.
     let mut decoder = Decoder::default();
-    assert!(closing.throw_away(&mut decoder, &[&[0x82, 0xFF], &[0; 5][..], &[0x10], &[0; 100_000]].concat()));
+    assert!(closing.throw_away(
+        &mut decoder,
+        &[&[0x82, 0xFF], &[0; 5][..], &[0x10], &[0; 100_000]].concat(),
+        handed
+    ));
     clocks.last_life = handed + SECOND;
     assert_eq!(end(&closing, &clocks).0, handed + SECOND + timeout + limits().lag(1_000));
     clocks.last_life = handed + 10 * SECOND;
@@ -262,33 +266,47 @@ fn an_answer_is_waited_for_from_when_our_close_frame_was_handed_over() {
 }
 
 #[test]
+fn once_all_is_said_only_the_close_timeout_is_left() {
+    let began = Instant::now();
+    let (mut closing, mut clocks) = closing(Close::Drain, began, 1_000);
+    let (handed, answered) = (began + SECOND, began + 20 * SECOND);
+    clocks.on_written(took(1_000, true), handed);
+    assert!(!closing.is_half_close_due(handed));
+    let mut decoder = Decoder::default();
+    assert!(closing.throw_away(&mut decoder, &encode(crate::codec::Opcode::Close, b""), answered));
+    clocks.last_life = answered + SECOND;
+    assert_eq!(closing.end(&clocks, &limits()), (answered + limits().close_timeout, Farewell::Answered));
+}
+
+#[test]
 fn our_side_of_the_stream_is_shut_once_and_only_when_the_client_has_closed() {
     let now = Instant::now();
     let client_close = encode(crate::codec::Opcode::Close, &[0x03, 0xE8]);
     let mut decoder = Decoder::default();
     let mut closing = Closing::new(Close::Violation(Violation::TooBig), now, 10);
     assert!(!closing.is_half_close_due(now));
-    assert!(closing.throw_away(&mut decoder, &client_close[..3]));
+    assert!(closing.throw_away(&mut decoder, &client_close[..3], now));
     assert!(!closing.is_half_close_due(now) && closing.farewell() == Farewell::Gone);
-    assert!(closing.throw_away(&mut decoder, &client_close[3..]));
+    assert!(closing.throw_away(&mut decoder, &client_close[3..], now));
     assert!(closing.is_half_close_due(now) && closing.farewell() == Farewell::Answered);
     assert!(!closing.is_half_close_due(now));
     let mut answer = Closing::new(Close::ClientNoStatus, now, 10);
     assert!(answer.is_half_close_due(now), "the client was first");
     let mut ended = Closing::new(Close::Drain, now, 10);
-    ended.on_end_of_stream();
+    ended.on_end_of_stream(now);
     assert!(ended.is_half_close_due(now) && ended.farewell() == Farewell::Gone);
 }
 
 #[test]
 fn what_is_thrown_away_is_bounded() {
     let mut decoder = Decoder::default();
-    let mut closing = Closing::new(Close::Violation(Violation::TooBig), Instant::now(), 10);
+    let now = Instant::now();
+    let mut closing = Closing::new(Close::Violation(Violation::TooBig), now, 10);
     let chunk = vec![0; 1 << 20];
     for _ in 0..16 {
-        assert!(closing.throw_away(&mut decoder, &chunk));
+        assert!(closing.throw_away(&mut decoder, &chunk, now));
     }
-    assert!(!closing.throw_away(&mut decoder, &[0]));
+    assert!(!closing.throw_away(&mut decoder, &[0], now));
 }
 
 /// A client behind a pipe (kernels and proxies), a tick after the other.

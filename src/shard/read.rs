@@ -18,19 +18,33 @@ use crate::metrics::Farewell;
 /// What is read in one turn goes to the broker in portions of so many bytes, so that the bounds beyond are asked in time.
 const PUBLISH_BYTES: usize = 1 << 20;
 
+/// What is read in one turn from connections that are being closed. The others, and their messages, come first.
+const THROWN_AWAY_BYTES: usize = 4 << 20;
+
 /// Counted for a publication besides its frame.
 const PUBLICATION: usize = 256;
 
 impl Shard {
     /// Reads from connections that had more than one read's worth, or were held back.
     pub(super) fn read_rest(&mut self) {
+        let mut put_off = Vec::new();
         for key in std::mem::take(&mut self.unread) {
-            if let Some(connection) = self.connections.get_mut(key)
-                && connection.reading == Reading::Queued
-            {
+            let Some(connection) =
+                self.connections.get_mut(key).filter(|connection| connection.reading == Reading::Queued)
+            else {
+                continue;
+            };
+            if self.thrown_away > THROWN_AWAY_BYTES && !connection.is_open() {
+                put_off.push(key);
+            } else {
                 connection.resume_reading(self.now);
                 self.read(key);
             }
+        }
+        if !put_off.is_empty() {
+            // They are the first of the next turn.
+            put_off.append(&mut self.unread);
+            self.unread = put_off;
         }
     }
 
@@ -42,7 +56,11 @@ impl Shard {
             connection.reading = Reading::Held;
             return;
         }
-        if self.parts.hub.is_congested() && connection.is_open() {
+        let is_for_later = match connection.is_open() {
+            true => self.parts.hub.is_congested(),
+            false => self.thrown_away > THROWN_AWAY_BYTES,
+        };
+        if is_for_later {
             self.read_later(key);
             return;
         }
@@ -117,9 +135,10 @@ impl Shard {
     /// Takes bytes of a client that is being closed.
     fn throw_away(&mut self, key: usize, input: &[u8]) {
         self.tally.thrown_away(input.len());
+        self.thrown_away += input.len();
         let Some(connection) = self.connections.get_mut(key) else { return };
         let was_finished = connection.is_finished();
-        if !connection.throw_away(input) {
+        if !connection.throw_away(input, self.now) {
             self.cut(key, Farewell::Flood);
         } else if connection.is_finished() && !was_finished {
             self.write_soon(key);
@@ -267,7 +286,7 @@ impl Shard {
         if connection.is_open() || connection.outbox.is_empty() {
             self.remove(key);
         } else {
-            connection.on_end_of_stream();
+            connection.on_end_of_stream(self.now);
             self.write_soon(key);
         }
     }
