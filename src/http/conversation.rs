@@ -5,7 +5,6 @@
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
@@ -58,9 +57,9 @@ type Reply = Pin<Box<dyn Future<Output = Result<Response<Followed>, Infallible>>
 
 impl Conversation<'_> {
     /// Answers requests until the connection ends or becomes a WebSocket.
-    pub(super) async fn hold(self, stream: TcpStream, peer: SocketAddr, visit: &Visit) {
+    pub(super) async fn hold(self, stream: TcpStream, visit: &Visit) {
         let heir = Heir::default();
-        let service = service_fn(|request| self.answer(request, peer, &heir, visit));
+        let service = service_fn(|request| self.answer(request, &heir, visit));
         let watched = Watched { stream, visit: visit.clone(), is_heard: false, is_kept_back: false };
         let mut conversation = http1::Builder::new()
             .header_read_timeout(None)
@@ -134,7 +133,7 @@ impl Conversation<'_> {
     }
 
     /// Answers a request, or refuses it.
-    fn answer(&self, request: Request<Incoming>, peer: SocketAddr, heir: &Heir, visit: &Visit) -> Reply {
+    fn answer(&self, request: Request<Incoming>, heir: &Heir, visit: &Visit) -> Reply {
         visit.enter(Stage::Body);
         let (mut head, body) = request.into_parts();
         // A body that nobody reads is where the connection ends.
@@ -146,7 +145,8 @@ impl Conversation<'_> {
                 Err(request::refuse(refusal).into_response())
             }
             Ok(()) => {
-                let (heir, visit, version) = (heir.clone(), visit.clone(), head.version);
+                let (peer, heir, visit) = (visit.peer(), heir.clone(), visit.clone());
+                let version = head.version;
                 head.extensions.insert(Caller { peer, version, heir, visit });
                 Ok((self.routes)(Request::from_parts(head, body)))
             }

@@ -153,6 +153,7 @@ impl Manage {
             Some(refusal) => ("unauthenticated", refusal),
         };
         self.metrics.management.with_label_values(&[operation, answer.status().as_str()]).inc();
+        self.tell(&call, &answer);
         if let Some(trace) = call.trace {
             self.metrics.tracer.answered(trace, operation, began, answer.status());
         }
@@ -170,6 +171,26 @@ impl Manage {
             }
         }
         answer
+    }
+
+    /// Logs a call that is refused. That something is not there is an answer, and who is not of this host is told of already.
+    fn tell(&self, call: &Call, answer: &Response<Vec<u8>>) {
+        let status = answer.status();
+        let is_said = matches!(self.callers, Callers::Local) && status == StatusCode::FORBIDDEN;
+        let is_refused = status.is_client_error() || status.is_server_error();
+        if !is_refused || is_said || matches!(status, StatusCode::GONE | StatusCode::NOT_FOUND) {
+            return;
+        }
+        let cause = status.canonical_reason().unwrap_or("other");
+        let address = call.caller.peer.ip().to_canonical();
+        let message = String::from_utf8_lossy(answer.body());
+        self.metrics.refusals.tell(Told {
+            what: "management",
+            cause,
+            address,
+            conn: None,
+            message: &message,
+        });
     }
 
     /// Returns how to refuse a caller who has not shown that they may call.

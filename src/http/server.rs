@@ -2,7 +2,6 @@
 //!
 //! The accept loop is ours, so that time-outs, the number of connections and TCP options are too.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,9 +126,9 @@ impl Server {
         }
         match TcpStream::from_std(stream.into()) {
             Ok(mut stream) => {
-                if let Some(peer) = self.identify(&mut stream, &visit, &first).await {
+                if self.identify(&mut stream, &visit, &first).await {
                     let conversation = Conversation { lifecycle: &self.lifecycle, routes: &routes };
-                    Box::pin(conversation.hold(stream, peer, &visit)).await;
+                    Box::pin(conversation.hold(stream, &visit)).await;
                 }
             }
             Err(error) => {
@@ -139,11 +138,11 @@ impl Server {
         }
     }
 
-    /// Returns the other end as the PROXY header has it, where there is one; `None` to close. The header's time is the first
-    /// head's too.
-    async fn identify(&self, stream: &mut TcpStream, visit: &Visit, first: &First) -> Option<SocketAddr> {
+    /// Finds whom the PROXY header names, where there is to be one; returns false to close. The header's time is the first head's
+    /// too.
+    async fn identify(&self, stream: &mut TcpStream, visit: &Visit, first: &First) -> bool {
         let peer = visit.peer();
-        let First::ProxyHeader(guard) = first else { return Some(peer) };
+        let First::ProxyHeader(guard) = first else { return true };
         let named = if guard.proxies.trust(peer.ip()) {
             let header = tokio::time::timeout(self.slots.bounds.head, proxy_header::read(stream));
             let ending = self.lifecycle.ending();
@@ -151,19 +150,24 @@ impl Server {
                 in_time = header => in_time.unwrap_or(Err(ProxyRefusal::Incomplete)),
                 () = visit.told_to_leave() => {
                     visit.cut(HttpState::Head, CutCause::Crowded);
-                    return None;
+                    return false;
                 }
-                () = ending.cancelled() => return None,
+                () = ending.cancelled() => return false,
             }
         } else {
             Err(ProxyRefusal::Untrusted)
         };
         match named {
-            Ok(named) => Some(named.unwrap_or(peer)),
+            Ok(named) => {
+                if let Some(client) = named {
+                    visit.name(client);
+                }
+                true
+            }
             Err(refusal) => {
                 guard.metrics.count_proxy_refusal(refusal);
                 tracing::debug!(reason = ?refusal, %peer, "PROXY header");
-                None
+                false
             }
         }
     }

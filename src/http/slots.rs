@@ -7,8 +7,8 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -103,6 +103,8 @@ struct Stay {
     slot: Arc<Slot>,
     key: usize,
     peer: SocketAddr,
+    /// Whom a PROXY header names instead.
+    named: OnceLock<SocketAddr>,
 }
 
 /// The right to be served.
@@ -180,7 +182,7 @@ impl Slots {
             told_to_leave: Notify::new(),
         });
         let key = self.visits.lock().insert(Arc::clone(&slot));
-        Visit(Arc::new(Stay { slots: Arc::clone(self), slot, key, peer }))
+        Visit(Arc::new(Stay { slots: Arc::clone(self), slot, key, peer, named: OnceLock::new() }))
     }
 
     /// Tells one connection to give way, if there is one that may be told.
@@ -268,9 +270,15 @@ impl Visit {
         self.0.slots.bounds.keep_alive
     }
 
-    /// Returns who connected, be it the client or a proxy.
+    /// Returns who connected, be it the client or a proxy that has not named one.
     pub(super) fn peer(&self) -> SocketAddr {
-        self.0.peer
+        self.0.named.get().copied().unwrap_or(self.0.peer)
+    }
+
+    /// Notes for whom a proxy connected.
+    pub(super) fn name(&self, client: SocketAddr) {
+        // There is one header.
+        self.0.named.get_or_init(|| client);
     }
 
     /// Notes that bytes of the answer were taken.
@@ -337,18 +345,17 @@ impl Visit {
 
     /// Counts and logs a request that is refused.
     pub(super) fn refuse(&self, refusal: RequestRefusal) {
-        let Stay { slots, peer, .. } = &*self.0;
+        let slots = &self.0.slots;
         slots.metrics.count_refused(refusal);
         let (_, message) = request::told(refusal);
-        let (what, cause, address) = ("request", refusal.label(), peer.ip().to_canonical());
+        let (what, cause, address) = ("request", refusal.label(), self.peer().ip().to_canonical());
         slots.refusals.tell(Told { what, cause, address, conn: None, message });
     }
 
     /// Counts and logs that the connection is ended in the middle.
     pub(super) fn cut(&self, state: HttpState, cause: CutCause) {
-        let Stay { slots, peer, .. } = &*self.0;
-        slots.metrics.count_cut(state, cause);
-        tracing::debug!(state = state.label(), cause = cause.label(), address = %peer, "HTTP connection cut");
+        self.0.slots.metrics.count_cut(state, cause);
+        tracing::debug!(state = state.label(), cause = cause.label(), address = %self.peer(), "HTTP connection cut");
     }
 }
 

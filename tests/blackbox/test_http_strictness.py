@@ -278,7 +278,9 @@ def test_refusals_are_counted_and_logged(node):
         refused(node.address, lines("GET beta HTTP/1.1", "Host: localhost"), 400, "path")
     assert node.metric("gatecast_http_requests_refused_total", reason="target") == before + 12
     refused(node.address, handshake(Sec_WebSocket_Key="short"), 400, "16 bytes")
+    refused(node.address, lines("PATCH /beta/@groups HTTP/1.1", "Host: localhost"), 405, "GET, HEAD")
     log = node.log()
+    assert 'refused what="management" cause="Method Not Allowed" address=127.0.0.1' in log
     assert 'refused what="request" cause="target" address=127.0.0.1' in log
     assert 'refused what="handshake" cause="malformed" address=127.0.0.1' in log
     assert "WARN" in log and "many refusals" in log
