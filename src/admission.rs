@@ -21,7 +21,8 @@ use crate::config::{Auth, Origins};
 use crate::gateway::{Action, Gateway, is_group_name};
 use crate::id::{ConnectionId, NodeTag};
 use crate::metrics::{GaugeGuard, Metrics, Refusal};
-use crate::registry::{Record, Registry};
+use crate::registry::{Record, Registry, Unavailable};
+use crate::store::refusal::Trouble;
 
 pub(crate) mod addresses;
 mod agent;
@@ -65,7 +66,7 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
-    /// Redis is away.
+    /// Redis is away, or this node is not subscribed yet.
     pub(crate) fn unavailable() -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, refusal: Refusal::Unavailable }
     }
@@ -73,6 +74,15 @@ impl Refused {
     /// Returns whether the client's address has all that one address may have.
     pub(crate) fn is_for_address(&self) -> bool {
         matches!(self.refusal, Refusal::AddressRate | Refusal::AddressConnections)
+    }
+
+    fn by_registry(Unavailable(trouble): Unavailable) -> Self {
+        match trouble {
+            Trouble::Away => Self::unavailable(),
+            Trouble::Refused(_) => {
+                Self { status: StatusCode::SERVICE_UNAVAILABLE, refusal: Refusal::RedisRefused }
+            }
+        }
     }
 }
 
@@ -133,9 +143,7 @@ impl Admission {
         }
         self.perform(action);
         let record = Arc::new(record);
-        if self.registry.insert(Arc::clone(&record)).await.is_err() {
-            return Err(Refused::unavailable());
-        }
+        self.registry.insert(Arc::clone(&record)).await.map_err(Refused::by_registry)?;
         self.metrics.opened.inc();
         let open = GaugeGuard::new(&self.metrics.connections);
         let admission = Arc::clone(self);

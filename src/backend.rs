@@ -18,6 +18,7 @@ use crate::peers::Peers;
 use crate::registry::Registry;
 use crate::registry::memory::MemoryRegistry;
 use crate::registry::redis::{Presence, RedisRegistry};
+use crate::store::refusal::Trouble;
 use crate::store::{Store, StoreError};
 
 /// Leases for which a node that has been up counts as ready while Redis is away.
@@ -62,20 +63,21 @@ impl Backend {
             return Ok(Self { broker, registry, shared: None, fenced });
         };
         let store = Store::new(settings, Arc::clone(metrics))?;
+        // Who serves its own members all the same is to be sent clients all the same.
+        let grace = (settings.on_outage != OnOutage::Local).then_some(settings.lease * GRACE_LEASES);
+        let health = Arc::new(Health::new(grace, settings.heartbeat, Arc::clone(metrics)));
         let presence = Presence {
             name: config.node_name.clone(),
             limits: config.limits,
             places: Arc::clone(places),
             lifecycle: lifecycle.clone(),
             metrics: Arc::clone(metrics),
+            health: Arc::clone(&health),
         };
         let registry: Arc<dyn Registry> =
             Arc::new(RedisRegistry::start((&store, settings), tag, presence, fenced.clone()));
         let peers = Peers::new(store.clone(), tag, Arc::clone(hub), Arc::clone(&registry), lifecycle.clone());
         let peers = Arc::new(peers);
-        // Who serves its own members all the same is to be sent clients all the same.
-        let grace = (settings.on_outage != OnOutage::Local).then_some(settings.lease * GRACE_LEASES);
-        let health = Arc::new(Health::new(grace, settings.heartbeat, Arc::clone(metrics)));
         let broker = RedisBroker::start(
             (store.clone(), settings.clone(), terms),
             Arc::clone(hub),
@@ -90,6 +92,11 @@ impl Backend {
     /// Returns whether new clients are welcome.
     pub(crate) fn is_ready(&self) -> bool {
         self.broker.has_begun() && self.shared.as_ref().is_none_or(|shared| shared.health.is_ready())
+    }
+
+    /// Returns what is wrong with Redis, as far as it is known.
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
+        self.shared.as_ref().and_then(|shared| shared.health.trouble())
     }
 
     /// Returns what carries the messages.

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use crate::config::{Config, Groups};
 use crate::id::{ConnectionId, RequestId};
+use crate::store::refusal::{Class, Trouble};
 use crate::trace::Context;
 
 pub(crate) mod memory;
@@ -126,8 +127,11 @@ pub(crate) enum PublishError {
     #[error("queues are full")]
     Overload,
     /// The broker cannot be reached, or did not say what became of the message.
-    #[error("the broker is not available")]
+    #[error("Redis has not taken the message, or has not said so")]
     Unavailable,
+    /// The broker was reached, and did not take the message.
+    #[error("{}", Trouble::Refused(*.0))]
+    Refused(Class),
     /// It has a key, and its channel keeps nothing that it could be found in.
     #[error("the group is configured with replay = \"off\" and remembers no keys; send without one")]
     KeyUnkept,

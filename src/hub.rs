@@ -58,6 +58,7 @@ impl Hub {
             Ok(_) => PublishOutcome::Ok,
             Err(PublishError::Overload) => PublishOutcome::Overload,
             Err(PublishError::Unavailable) => PublishOutcome::Unavailable,
+            Err(PublishError::Refused(_)) => PublishOutcome::Refused,
             Err(PublishError::KeyUnkept) => PublishOutcome::KeyUnkept,
             Err(PublishError::TooLong) => PublishOutcome::TooLong,
         };

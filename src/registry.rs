@@ -16,6 +16,7 @@ use serde_json::json;
 
 use crate::id::ConnectionId;
 use crate::lifecycle::Phase;
+use crate::store::refusal::Trouble;
 
 pub(crate) mod memory;
 pub(crate) mod reaper;
@@ -43,10 +44,10 @@ pub(crate) struct Lease {
     pub(crate) phase: Phase,
 }
 
-/// The registry cannot be reached.
+/// The registry cannot be reached, or does not do what it is asked.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the registry is not available")]
-pub(crate) struct Unavailable;
+#[error(transparent)]
+pub(crate) struct Unavailable(pub(crate) Trouble);
 
 /// Keeps records.
 pub(crate) trait Registry: fmt::Debug + Send + Sync {

@@ -22,6 +22,7 @@ use crate::id::NodeTag;
 use crate::metrics::Metrics;
 
 mod calls;
+mod greeting;
 pub(crate) mod refusal;
 mod refusals;
 pub(crate) mod server;
@@ -56,6 +57,12 @@ pub(crate) enum StoreError {
     /// No answer came in time.
     #[error("Redis did not answer in time")]
     Timeout,
+    /// The server holds a copy of another's data. Some replicas take writes, and lose them.
+    #[error("the server is a replica (role:slave)")]
+    Replica,
+    /// The server lacks commands that are needed.
+    #[error("the server's version is {0}")]
+    TooOld(String),
     /// It is not known where Redis is.
     #[error("{0}")]
     NotFound(&'static str),
@@ -66,10 +73,7 @@ pub(crate) enum StoreError {
 
 impl From<PoolError> for StoreError {
     fn from(error: PoolError) -> Self {
-        match &error {
-            PoolError::Backend(cause) => Self::Connect(Class::of(cause), cause.to_string()),
-            _ => Self::Connect(None, error.to_string()),
-        }
+        Self::Connect(None, error.to_string())
     }
 }
 
@@ -83,7 +87,11 @@ impl StoreError {
     /// Returns whether nothing was carried out: the server was not reached, or has said no.
     pub(crate) fn is_certain(&self) -> bool {
         match self {
-            Self::Connect(..) | Self::NotFound(_) | Self::Settings(_) => true,
+            Self::Connect(..) | Self::Replica | Self::TooOld(_) | Self::NotFound(_) | Self::Settings(_) => {
+                true
+            }
+            // A script may have done a part before a command that the user has no right to.
+            Self::Command(error) if Class::is_halfway(error) => false,
             Self::Command(error) => matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension),
             Self::Closed | Self::Timeout => false,
         }
@@ -94,6 +102,8 @@ impl StoreError {
         match self {
             Self::Connect(class, _) => *class,
             Self::Command(error) => Class::of(error),
+            Self::Replica => Some(Class::ReadOnly),
+            Self::TooOld(_) => Some(Class::Unknown),
             Self::Closed | Self::Timeout | Self::NotFound(_) | Self::Settings(_) => None,
         }
     }
@@ -103,8 +113,8 @@ impl StoreError {
         let is_moved_on = self.class().is_some_and(Class::is_moved_on);
         match self {
             Self::Command(error) => error.is_unrecoverable_error() || is_moved_on,
-            Self::Connect(..) | Self::Closed | Self::Timeout => true,
-            Self::NotFound(_) | Self::Settings(_) => false,
+            Self::Connect(..) | Self::Closed | Self::Timeout | Self::Replica => true,
+            Self::TooOld(_) | Self::NotFound(_) | Self::Settings(_) => false,
         }
     }
 }
@@ -189,7 +199,8 @@ impl Store {
         format!("{}:{{node:{tag}}}", self.prefix)
     }
 
-    /// Returns the name of a channel for a node's heartbeats, at the server that has the hash tag.
+    /// Returns the name of a channel for a node's heartbeats, and of the key that they write, at the server that has the hash
+    /// tag.
     pub(crate) fn beat_channel(&self, tag: &str, node: NodeTag) -> String {
         format!("{}:{{{tag}}}:beat:{node}", self.prefix)
     }

@@ -159,7 +159,7 @@ impl Broker for RedisBroker {
             history::read((&self.store, &self.pages), &channel, after, limit).await.map(Some).map_err(
                 |error| {
                     tracing::debug!(%error, "reading a history");
-                    PublishError::Unavailable
+                    error.class().map_or(PublishError::Unavailable, PublishError::Refused)
                 },
             )
         })

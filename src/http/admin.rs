@@ -3,7 +3,7 @@
 //!
 //! - `/metrics`: Prometheus text format.
 //! - `/live`: 200 while the process can answer and no part of it is stuck, else 503 and which.
-//! - `/ready`: 200 while the node takes new connections, else 503 and why.
+//! - `/ready`: 200 while the node takes new connections, else 503; with what is wrong, be it ready or not.
 //! - `/info`: JSON for people.
 //! - `/openapi.json`: what the management API takes and answers, for programs.
 
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderValue, Response, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use warp::{Filter, Reply as _};
 
 use super::{Caller, Routes, json_reply, listing, local, manage};
@@ -111,6 +111,7 @@ fn metrics_page(rendered: Result<Vec<u8>, prometheus::Error>) -> Response<Vec<u8
 
 impl Admin {
     fn ready(&self) -> Response<Vec<u8>> {
+        let trouble = self.backend.trouble();
         let (status, text) = match self.lifecycle.phase() {
             Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
             Phase::Ready if !self.backend.is_ready() => {
@@ -119,7 +120,11 @@ impl Admin {
             Phase::Ready => (StatusCode::OK, "ready"),
             Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         };
-        json_reply(status, json!({ "status": text }).to_string().into_bytes())
+        let mut body = json!({ "status": text });
+        if let (Some(trouble), Value::Object(fields)) = (trouble, &mut body) {
+            fields.insert("reason".to_owned(), trouble.to_string().into());
+        }
+        json_reply(status, body.to_string().into_bytes())
     }
 
     fn info(&self) -> Response<Vec<u8>> {

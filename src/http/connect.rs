@@ -262,8 +262,17 @@ fn told(refused: &Refused) -> (&'static str, &'static str) {
             "The header with the user's name must be there once, in UTF-8, with 1 to 128 bytes and no control characters",
         ),
         StatusCode::UNAUTHORIZED => ("UnauthorizedException", "Unauthorized"),
-        StatusCode::SERVICE_UNAVAILABLE => ("ServiceUnavailableException", "Service Unavailable"),
+        StatusCode::SERVICE_UNAVAILABLE => ("ServiceUnavailableException", unavailable(refused.refusal)),
         status if status.is_server_error() => ("InternalServerErrorException", "Internal server error"),
         _ => ("ForbiddenException", "Forbidden"),
+    }
+}
+
+/// Says what is not there now.
+fn unavailable(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Unavailable => "Service Unavailable: this node waits for Redis",
+        Refusal::RedisRefused => "Service Unavailable: Redis refuses to write; the node's log says why",
+        _ => "Service Unavailable",
     }
 }

@@ -311,7 +311,9 @@ impl Manage {
             Ok(Err(error @ PublishError::Overload)) => {
                 error_reply(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", &error.to_string())
             }
-            Ok(Err(error @ PublishError::Unavailable)) => unavailable(&error.to_string()),
+            Ok(Err(error @ (PublishError::Unavailable | PublishError::Refused(_)))) => {
+                unavailable(&error.to_string())
+            }
             Ok(Err(PublishError::TooLong)) => Fault::TooLarge.answer(),
             Ok(Err(error @ PublishError::KeyUnkept)) => bad_request(&error.to_string()),
             Err(_) => unavailable("The node is shutting down"),

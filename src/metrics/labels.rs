@@ -25,8 +25,10 @@ pub(crate) enum Refusal {
     User,
     /// `$connect` said no.
     Connect,
-    /// Redis is away.
+    /// Redis is away, or this node is not subscribed yet.
     Unavailable,
+    /// Redis does not take this node's writes.
+    RedisRefused,
     /// As many connections as allowed.
     Capacity,
     /// As many handshakes in this second as allowed.
@@ -172,6 +174,8 @@ pub(crate) enum PublishOutcome {
     Overload,
     /// Redis is away.
     Unavailable,
+    /// Redis did not take it.
+    Refused,
     /// It had a key where none are remembered.
     KeyUnkept,
     /// It was longer than any client may be sent.
@@ -270,7 +274,8 @@ labels! {
     Refusal {
         Path => "path", Malformed => "malformed", Origin => "origin", NotLocal => "not_local", User => "user", Connect => "connect",
         Capacity => "capacity", Rate => "rate", AddressRate => "address_rate",
-        AddressConnections => "address_connections", Unavailable => "unavailable", Draining => "draining",
+        AddressConnections => "address_connections", Unavailable => "unavailable",
+        RedisRefused => "redis_refused", Draining => "draining",
     }
     RequestRefusal {
         Malformed => "malformed", TooLarge => "too_large", Target => "target", Host => "host",
@@ -290,7 +295,7 @@ labels! {
     LagStage { Queue => "queue", Socket => "socket" }
     PublishOutcome {
         Ok => "ok", Local => "local", Overload => "overload", Unavailable => "unavailable",
-        KeyUnkept => "key_unkept", TooLong => "too_long",
+        Refused => "refused", KeyUnkept => "key_unkept", TooLong => "too_long",
     }
     RedisRefusal {
         ReadOnly => "readonly", Loading => "loading", ClusterDown => "cluster_down", Auth => "auth", Oom => "oom",

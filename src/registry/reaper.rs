@@ -10,6 +10,7 @@ use deadpool_redis::redis::{Cmd, cmd};
 
 use super::Record;
 use crate::metrics::{Metrics, as_i64};
+use crate::store::refusal::Class;
 use crate::store::{Script, Store, StoreError, milliseconds};
 
 /// Records read at a time.
@@ -26,6 +27,11 @@ pub(crate) struct Reaper<F> {
     pub(crate) metrics: Arc<Metrics>,
     /// Runs `$disconnect` for a record.
     pub(crate) on_lost: F,
+}
+
+enum Life {
+    Alive,
+    Dead,
 }
 
 impl<F: Fn(&Arc<Record>) + Send + Sync> Reaper<F> {
@@ -59,17 +65,28 @@ impl<F: Fn(&Arc<Record>) + Send + Sync> Reaper<F> {
         let at = tags.partition_point(|tag| *tag <= self.tag);
         tags.rotate_left(at);
         for tag in tags.iter().filter(|tag| **tag != self.tag) {
-            if self.exists(&self.store.lease(tag)).await? {
-                break;
-            }
-            if is_fair && self.claim(tag).await? {
-                self.reap(tag).await?;
-            } else if !self.exists(&self.store.records(tag)).await? {
-                // It has left, or its reaper died at the very end.
-                self.forget(tag).await?;
+            match self.look_after(tag, is_fair).await {
+                Ok(Life::Alive) => break,
+                Ok(Life::Dead) => {}
+                // A key that somebody else has written keeps this node from its end, and no other.
+                Err(error) if error.class() == Some(Class::WrongType) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    async fn look_after(&self, tag: &str, is_fair: bool) -> Result<Life, StoreError> {
+        if self.exists(&self.store.lease(tag)).await? {
+            return Ok(Life::Alive);
+        }
+        if is_fair && self.claim(tag).await? {
+            self.reap(tag).await?;
+        } else if !self.exists(&self.store.records(tag)).await? {
+            // It has left, or its reaper died at the very end.
+            self.forget(tag).await?;
+        }
+        Ok(Life::Dead)
     }
 
     async fn exists(&self, key: &str) -> Result<bool, StoreError> {

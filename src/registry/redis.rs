@@ -17,10 +17,12 @@ use self::reconcile::Suspicion;
 use super::memory::MemoryRegistry;
 use super::{Lease, Record, Registry, Unavailable};
 use crate::admission::Places;
+use crate::broker::redis::health::Health;
 use crate::config::{Limits, OnOutage, RedisSettings};
 use crate::id::{ConnectionId, NodeTag};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{Metrics, as_i64};
+use crate::store::refusal::{Class, Trouble};
 use crate::store::{ANSWER_TIMEOUT, Call, Script, Store, StoreError, milliseconds};
 
 mod reconcile;
@@ -31,6 +33,8 @@ const BATCH: usize = 512;
 const MARK_MILLISECONDS: u64 = 3_600_000;
 /// Pause before removals, or a renewal, that failed are tried again.
 const PAUSE: Duration = Duration::from_millis(200);
+
+const AWAY: Unavailable = Unavailable(Trouble::Away);
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -49,6 +53,8 @@ pub(crate) struct Presence {
     pub(crate) places: Arc<Places>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Arc<Metrics>,
+    /// Told whether the lease can be renewed.
+    pub(crate) health: Arc<Health>,
 }
 
 /// A handshake that waits for its record.
@@ -119,8 +125,8 @@ impl Registry for RedisRegistry {
             self.local.put(Arc::clone(&record));
             let (done, written) = oneshot::channel();
             let result = match self.writes.try_send(Write::Insert(record, done)) {
-                Ok(()) => written.await.unwrap_or(Err(Unavailable)),
-                Err(_) => Err(Unavailable),
+                Ok(()) => written.await.unwrap_or(Err(AWAY)),
+                Err(_) => Err(AWAY),
             };
             insertion.is_done = result.is_ok();
             result
@@ -147,7 +153,7 @@ impl Registry for RedisRegistry {
         Box::pin(async move {
             self.read_others().await.map_err(|error| {
                 tracing::debug!(%error, "reading the others' leases");
-                Unavailable
+                Unavailable(Trouble::from(&error))
             })
         })
     }
@@ -180,7 +186,11 @@ impl RedisRegistry {
         let calls: Vec<_> = leases.map(|name| Call::new(name.clone(), Cmd::get(name))).collect();
         let mut others = Vec::new();
         for outcome in self.store.run_all(None, &calls).await {
-            let text = Option::<String>::from_redis_value(outcome.result?)?;
+            let text = match outcome.result {
+                // Somebody else's key: only that node is not known of.
+                Err(error) if error.class() == Some(Class::WrongType) => continue,
+                result => Option::<String>::from_redis_value(result?)?,
+            };
             // What another version says is not understood; that node counts as dead here, which only slows a drain.
             others.extend(text.and_then(|text| Lease::from_json(&text)));
         }
@@ -246,9 +256,9 @@ impl Keeper {
             if !(is_away && self.may_owe) {
                 insertions.clear();
             }
+            let trouble = result.as_ref().err().filter(|_| !self.may_owe).map(Trouble::from);
             for done in waiting {
-                let is_in = !is_away || self.may_owe;
-                crate::inbox::answer(done, if is_in { Ok(()) } else { Err(Unavailable) });
+                crate::inbox::answer(done, trouble.map_or(Ok(()), |trouble| Err(Unavailable(trouble))));
             }
             if std::mem::take(&mut compare)
                 && result.is_ok()
@@ -322,7 +332,9 @@ impl Keeper {
                 _ = ticks.tick() => {}
                 _ = phases.changed() => {}
             }
-            match self.renew_once().await {
+            let renewed = self.renew_once().await;
+            self.presence.health.on_renewal(renewed.as_ref().err());
+            match renewed {
                 Ok(count) if count < 0 => {
                     tracing::error!(
                         "others have taken this node for dead; it closes its connections and ends"

@@ -8,7 +8,8 @@ use deadpool_redis::redis::{
 };
 use futures_util::future::join_all;
 
-use super::server::{Command, Server};
+use super::refusal::Class;
+use super::server::{Answers, Command, Server};
 use super::{Store, StoreError, refused_or};
 
 /// Times that a call follows a slot which moves.
@@ -75,6 +76,8 @@ struct Routed<'c> {
     server: Arc<Server>,
     /// Whether the server does not have the slot yet, and was named by the one that has.
     asking: bool,
+    /// The number of the connection over which it was asked last.
+    connection: u64,
 }
 
 /// Where a server sends a call to.
@@ -128,7 +131,7 @@ impl Store {
         let mut open = Vec::new();
         for (index, call) in calls.iter().enumerate() {
             match self.server_of(&call.name) {
-                Ok(server) => open.push(Routed { index, call, server, asking: false }),
+                Ok(server) => open.push(Routed { index, call, server, asking: false, connection: 0 }),
                 Err(error) => {
                     let outcome = Outcome { result: Err(error), is_ahead: false };
                     set(&mut outcomes, index, outcome);
@@ -175,26 +178,36 @@ impl Store {
     fn redirect(&self, routed: &Routed<'_>, result: &Result<Value, StoreError>) -> Option<Redirect> {
         let Ok(Value::ServerError(error)) = result else { return None };
         let error = RedisError::from(error.clone());
-        let ErrorKind::Server(kind) = error.kind() else { return None };
-        if kind == ServerErrorKind::NoScript {
-            routed.server.forget_scripts();
-        }
-        if matches!(kind, ServerErrorKind::NoScript | ServerErrorKind::TryAgain) {
-            return Some(Redirect::Again);
-        }
-        let (address, _) = error.redirect_node()?;
-        let (host, port) = address.rsplit_once(':')?;
-        // A server that does not know its own name means "at the same host".
-        let host = if host.is_empty() { &routed.server.host } else { host };
-        let server = self.topology().server(host, port.parse().ok()?).ok()?;
-        match kind {
-            ServerErrorKind::Moved => {
+        match error.kind() {
+            ErrorKind::Server(ServerErrorKind::NoScript) => {
+                routed.server.forget_scripts();
+                Some(Redirect::Again)
+            }
+            ErrorKind::Server(ServerErrorKind::TryAgain) => Some(Redirect::Again),
+            ErrorKind::Server(kind @ (ServerErrorKind::Moved | ServerErrorKind::Ask)) => {
+                let (address, _) = error.redirect_node()?;
+                let (host, port) = address.rsplit_once(':')?;
+                // A server that does not know its own name means "at the same host".
+                let host = if host.is_empty() { &routed.server.host } else { host };
+                let server = self.topology().server(host, port.parse().ok()?).ok()?;
+                if kind == ServerErrorKind::Ask {
+                    return Some(Redirect::Ask(server));
+                }
                 self.topology().suspect();
                 Some(Redirect::Moved(server))
             }
-            ServerErrorKind::Ask => Some(Redirect::Ask(server)),
-            _ => None,
+            _ => self.ask_anew(routed, Class::of(&error)?),
         }
+    }
+
+    /// A server that is not the right one any more has not carried out the call: it is asked again over a new connection,
+    /// once, wherever its name or the map leads by then.
+    fn ask_anew(&self, routed: &Routed<'_>, class: Class) -> Option<Redirect> {
+        let is_replica = class == Class::ReadOnly;
+        (class.is_moved_on() && routed.server.renew(routed.connection, is_replica)).then(|| {
+            self.topology().suspect();
+            Redirect::Again
+        })
     }
 
     fn follow<'c>(&self, routed: Routed<'c>, redirect: Redirect) -> Routed<'c> {
@@ -244,9 +257,10 @@ async fn run_group<'c>(
     };
     let commands: Vec<Command<'_>> = calls.iter().flat_map(with_asking).collect();
     match server.run(script, &commands).await {
-        Ok(values) => {
+        Ok(Answers { values, connection }) => {
             let mut values = values.into_iter();
             let answer = |routed: Routed<'c>| {
+                let routed = Routed { connection, ..routed };
                 let value = values.nth(usize::from(routed.asking));
                 (routed, value.ok_or(StoreError::Closed))
             };

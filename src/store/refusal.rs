@@ -6,7 +6,24 @@
 
 use deadpool_redis::redis::{ErrorKind, RedisError, ServerErrorKind};
 
+use super::StoreError;
 pub(crate) use crate::metrics::RedisRefusal as Class;
+
+/// What keeps a node from working with Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Trouble {
+    /// Nobody was reached, or nobody answered in time.
+    #[error("Redis is away")]
+    Away,
+    #[error("Redis refuses what it is asked: {}", .0.text())]
+    Refused(Class),
+}
+
+impl From<&StoreError> for Trouble {
+    fn from(error: &StoreError) -> Self {
+        error.class().map_or(Self::Away, Self::Refused)
+    }
+}
 
 /// The first word of an error (<https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors>), and its class.
 const CODES: &[(&str, Class)] = &[
@@ -60,6 +77,14 @@ impl Class {
             ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Some(Self::Broken),
             _ => None,
         }
+    }
+
+    /// Returns whether a script met the error behind what it may have done already. Whatever else is refused for the server's
+    /// sake is refused with a script's first write.
+    pub(super) fn is_halfway(error: &RedisError) -> bool {
+        let is_plain = error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError);
+        let text = error.detail().unwrap_or_default();
+        is_plain && text.contains("script")
     }
 
     fn of_code(code: &str) -> Option<Self> {

@@ -1,7 +1,7 @@
-//! Counts what Redis refuses, and says so: once when it begins, and once when it is over.
+//! Counts what Redis refuses, and says so: once when it begins, and once when it is over. That it is away is said likewise.
 //!
-//! Over is what has not been refused for a while, since a server refuses one thing and does another: only what was refused
-//! before can show that it is not any more, and nobody may ask for it again.
+//! Over is what has not been met for a while, since a server refuses one thing and does another: only what was refused before
+//! can show that it is not any more, and nobody may ask for it again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,11 +20,13 @@ const QUIET: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Refusals {
     metrics: Arc<Metrics>,
-    /// By the server's address and the class.
-    known: Mutex<HashMap<(String, Class), Spell>>,
+    /// By the server's address and the class; `None` for being away.
+    known: Mutex<HashMap<Kind, Spell>>,
 }
 
-/// A time in which a server refuses something.
+type Kind = (String, Option<Class>);
+
+/// A time in which a server refuses something, or is away.
 #[derive(Debug)]
 struct Spell {
     began: Instant,
@@ -42,9 +44,17 @@ impl Refusals {
         self.metrics.redis_errors.inc();
         let Some(class) = error.class() else { return };
         self.metrics.count_redis_refusal(class);
-        if self.note(server, class, Instant::now()) {
+        if self.note(server, Some(class), Instant::now()) {
             let (what, advice) = (class.text(), class.advice());
             tracing::warn!(server, %error, advice, "Redis refuses what it is asked: {what}");
+        }
+    }
+
+    /// The connection on which messages come from a server has ended, or could not be made.
+    pub(crate) fn on_lost(&self, server: &str, error: &StoreError) {
+        self.on_error(server, error);
+        if error.class().is_none() && self.note(server, None, Instant::now()) {
+            tracing::warn!(server, %error, "Redis is away; connections stay, and messages are refused");
         }
     }
 
@@ -52,13 +62,13 @@ impl Refusals {
     pub(crate) fn settle(&self) {
         for ((server, class), spell) in self.take_over(Instant::now()) {
             let seconds = spell.last.saturating_duration_since(spell.began).as_secs();
-            let (what, count) = (class.text(), spell.count);
-            tracing::info!(server, count, seconds, "Redis refuses this no more: {what}");
+            let (what, count) = (class.map_or("it was away", Class::text), spell.count);
+            tracing::info!(server, count, seconds, "this trouble with Redis is over: {what}");
         }
     }
 
     /// Returns whether this is the first of its kind.
-    fn note(&self, server: &str, class: Class, now: Instant) -> bool {
+    fn note(&self, server: &str, class: Option<Class>, now: Instant) -> bool {
         let mut known = self.known.lock();
         if let Some(spell) = known.get_mut(&(server.to_owned(), class)) {
             spell.last = now;
@@ -69,7 +79,7 @@ impl Refusals {
         true
     }
 
-    fn take_over(&self, now: Instant) -> Vec<((String, Class), Spell)> {
+    fn take_over(&self, now: Instant) -> Vec<(Kind, Spell)> {
         let is_over = |spell: &Spell| now.saturating_duration_since(spell.last) >= QUIET;
         self.known.lock().extract_if(|_, spell| is_over(spell)).collect()
     }
@@ -83,14 +93,14 @@ mod tests {
     fn each_kind_is_told_once_a_server_until_it_is_over() {
         let metrics = Arc::new(Metrics::new().expect("metrics"));
         let (refusals, now) = (Refusals::new(metrics), Instant::now());
-        assert!(refusals.note("a:1", Class::Oom, now));
-        assert!(!refusals.note("a:1", Class::Oom, now + QUIET / 2));
-        assert!(refusals.note("b:1", Class::Oom, now), "another server");
-        assert!(refusals.note("a:1", Class::Busy, now), "another kind");
+        assert!(refusals.note("a:1", Some(Class::Oom), now));
+        assert!(!refusals.note("a:1", Some(Class::Oom), now + QUIET / 2));
+        assert!(refusals.note("b:1", Some(Class::Oom), now), "another server");
+        assert!(refusals.note("a:1", Some(Class::Busy), now), "another kind");
         let over = refusals.take_over(now + QUIET);
         assert_eq!(over.len(), 2, "what was refused since goes on");
         let over = refusals.take_over(now + QUIET + QUIET / 2);
         assert_eq!(over.iter().map(|(_, spell)| spell.count).collect::<Vec<_>>(), [2]);
-        assert!(refusals.note("a:1", Class::Oom, now + 2 * QUIET), "it begins again");
+        assert!(refusals.note("a:1", Some(Class::Oom), now + 2 * QUIET), "it begins again");
     }
 }

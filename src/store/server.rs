@@ -1,27 +1,34 @@
 //! One server of Redis: the connection for commands, and the way to connections for subscriptions.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use deadpool_redis::redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue as _,
-    IntoConnectionInfo as _, Pipeline, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo,
-    TlsCertificates, Value,
+    IntoConnectionInfo as _, Pipeline, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError,
+    ServerErrorKind, TlsCertificates, Value, cmd,
 };
-use deadpool_redis::{Connection, Manager, Pool, Runtime, Timeouts};
+use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime, Timeouts};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
-use super::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, Script, StoreError, answered};
+use super::refusal::Class;
+use super::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, Script, StoreError, answered, greeting};
 use crate::config::{RedisSettings, RedisTls, Secret};
 
 /// Connections that may be made at a time, when all who want one find it gone.
 const POOL_SIZE: usize = 4;
-
+/// Age from which a connection is given up for a new one when its server says that it is not the right one any more: what
+/// stays wrong costs two connections a second.
+const RENEW_AFTER: Duration = Duration::from_millis(500);
 /// How servers are connected to, whichever they are.
 #[derive(Clone, Debug)]
 pub(super) struct Access {
     tls: Option<TlsCertificates>,
     login: RedisConnectionInfo,
+    /// Whether who answers has to be a master, and not too old.
+    needs_master: bool,
 }
 
 /// See the head of this file.
@@ -34,6 +41,11 @@ pub(crate) struct Server {
     client: Client,
     pool: Pool,
     session: Arc<Mutex<Session>>,
+    port: u16,
+    is_plain: bool,
+    needs_master: bool,
+    /// Told when a connection is given up because its server is a replica now.
+    moved: Notify,
 }
 
 /// The connection for commands, and what is known of the server for as long as it lasts: whoever is at the other end of the
@@ -43,6 +55,7 @@ struct Session {
     connection: Option<MultiplexedConnection>,
     /// Counts connections.
     number: u64,
+    since: Option<Instant>,
     /// What tells a server from itself after a restart, and from the replica that takes over (`master_replid`); scripts
     /// tell it. Empty if it is not known.
     replication_id: String,
@@ -71,13 +84,18 @@ impl Access {
         let url = &settings.url;
         let tls = url.tls.then(|| certificates(&settings.tls)).transpose()?;
         let login = login(url.user.as_deref(), url.password.as_ref()).set_db(i64::from(url.database));
-        Ok(Self { tls, login })
+        Ok(Self { tls, login, needs_master: true })
+    }
+
+    /// To servers of which it is only asked where the data is.
+    pub(super) fn to_guides(&self) -> Self {
+        Self { needs_master: false, ..self.clone() }
     }
 
     /// To Sentinels, which have a login of their own.
     pub(super) fn to_sentinels(&self, settings: &RedisSettings) -> Self {
         let login = login(settings.sentinel_user.as_deref(), settings.sentinel_password.as_ref());
-        Self { tls: self.tls.clone(), login }
+        Self { tls: self.tls.clone(), login, needs_master: false }
     }
 }
 
@@ -107,6 +125,12 @@ fn certificates(files: &RedisTls) -> Result<TlsCertificates, StoreError> {
     // Whoever came first has chosen the same.
     drop(rustls::crypto::ring::default_provider().install_default());
     Ok(TlsCertificates { client_tls, root_cert: read(&files.ca_file)? })
+}
+
+/// What a server answered, one for each command, over the connection of this number.
+pub(super) struct Answers {
+    pub(super) values: Vec<Value>,
+    pub(super) connection: u64,
 }
 
 /// A command on its way to a server.
@@ -147,7 +171,17 @@ impl Server {
             .build()
             .map_err(|error| StoreError::Settings(error.to_string()))?;
         let address = format!("{host}:{port}");
-        Ok(Arc::new(Self { address, host: host.to_owned(), client: Client::open(info)?, pool, session }))
+        Ok(Arc::new(Self {
+            address,
+            host: host.to_owned(),
+            port,
+            is_plain: access.tls.is_none(),
+            client: Client::open(info)?,
+            pool,
+            session,
+            needs_master: access.needs_master,
+            moved: Notify::new(),
+        }))
     }
 
     /// Opens a connection for subscriptions, of its own; `on_push` must not wait.
@@ -160,7 +194,22 @@ impl Server {
             Ok::<_, ()>(())
         };
         let config = config().set_push_sender(on_push);
-        answered(self.client.get_multiplexed_async_connection_with_config(&config)).await
+        match answered(self.client.get_multiplexed_async_connection_with_config(&config)).await {
+            Err(StoreError::Command(error)) => Err(self.turned_away(error).await),
+            result => result,
+        }
+    }
+
+    /// Returns why no connection could be made. A server that lets nobody in (too many clients, protected mode) says so at once
+    /// and closes, which is lost when our greeting is answered with a reset: so somebody who says nothing listens.
+    async fn turned_away(&self, error: RedisError) -> StoreError {
+        let said = if error.is_connection_dropped() && self.is_plain {
+            greeting::first_words(&self.host, self.port).await
+        } else {
+            None
+        };
+        let error = said.unwrap_or(error);
+        StoreError::Connect(Class::of(&error), error.to_string())
     }
 
     /// Carries out calls in one round trip; each has its own answer, which may be an error of the server. All share one
@@ -170,15 +219,21 @@ impl Server {
         &self,
         script: Option<&Script>,
         commands: &[Command<'_>],
-    ) -> Result<Vec<Value>, StoreError> {
+    ) -> Result<Answers, StoreError> {
         let (mut connection, number) = self.connection().await?;
         let pipeline = self.pipeline(number, script, commands);
         let skipped = pipeline.len() - commands.len();
         let answers = answered(connection.req_packed_commands(&pipeline, 0, pipeline.len())).await;
         let mut session = self.session.lock();
         let is_same = session.number == number;
+        let is_loaded;
         let answers = match answers {
-            Ok(mut answers) => answers.split_off(skipped),
+            Ok(mut answers) => {
+                let own = answers.split_off(skipped);
+                is_loaded =
+                    matches!(answers.first(), Some(loaded) if !matches!(loaded, Value::ServerError(_)));
+                blame(answers.first(), own)
+            }
             Err(error) => {
                 if is_same {
                     session.end();
@@ -187,7 +242,7 @@ impl Server {
             }
         };
         if is_same {
-            session.scripts.extend(script.filter(|_| skipped > 0).map(|script| script.hash.clone()));
+            session.scripts.extend(script.filter(|_| is_loaded).map(|script| script.hash.clone()));
             if commands.last().is_some_and(|last| last.needs_id)
                 && let Some(Value::Array(answer)) = answers.last()
                 && let Some(Ok(id)) = answer.last().map(String::from_redis_value_ref)
@@ -195,7 +250,44 @@ impl Server {
                 session.replication_id = id;
             }
         }
-        Ok(answers)
+        Ok(Answers { values: answers, connection: number })
+    }
+
+    /// Gives up the connection over which the server has said that it is not the right one: who is at its address now may be.
+    /// Returns whether there is, or will be, another to ask over.
+    pub(super) fn renew(&self, connection: u64, is_replica: bool) -> bool {
+        let mut session = self.session.lock();
+        if session.number != connection || session.connection.is_none() {
+            return true;
+        }
+        if session.since.is_none_or(|since| since.elapsed() < RENEW_AFTER) {
+            return false;
+        }
+        session.end();
+        drop(session);
+        if is_replica {
+            self.moved.notify_waiters();
+        }
+        true
+    }
+
+    /// Waits until the server turns out to be a replica, whoever asks. *Cancel safe.*
+    pub(crate) async fn moved(&self) {
+        self.moved.notified().await;
+    }
+
+    /// Asks whether the server is a master still. One that is a replica may take writes all the same.
+    ///
+    /// # Errors
+    /// It is not; or nobody answers.
+    pub(crate) async fn check(&self) -> Result<(), StoreError> {
+        let question = cmd("INFO").arg("replication").to_owned();
+        let answers = self.run(None, &[Command { command: &question, needs_id: false }]).await?;
+        let result = greeting::examine(&answers.values);
+        if result.is_err() {
+            self.renew(answers.connection, true);
+        }
+        result
     }
 
     fn pipeline(&self, number: u64, script: Option<&Script>, commands: &[Command<'_>]) -> Pipeline {
@@ -227,13 +319,32 @@ impl Server {
         if let Some(present) = present(&self.session.lock()) {
             return Ok(present);
         }
-        let connection = Connection::take(self.pool.get().await?);
+        let mut connection = match self.pool.get().await {
+            Ok(connection) => Connection::take(connection),
+            Err(PoolError::Backend(error)) => return Err(self.turned_away(error).await),
+            Err(error) => return Err(error.into()),
+        };
+        if self.needs_master {
+            let pipeline = greeting::questions();
+            let answers = connection.req_packed_commands(&pipeline, 0, pipeline.len());
+            let answers = tokio::time::timeout(CONNECT_TIMEOUT, answers).await;
+            greeting::examine(&answers.map_err(|_| StoreError::Timeout)??)?;
+        }
         let mut session = self.session.lock();
         session.end();
         session.number += 1;
+        session.since = Some(Instant::now());
         session.connection = Some(connection.clone());
         Ok((connection, session.number))
     }
+}
+
+/// A server that lacks a script because it would not load it says why there.
+fn blame(loaded: Option<&Value>, answers: Vec<Value>) -> Vec<Value> {
+    let Some(Value::ServerError(reason)) = loaded else { return answers };
+    let is_lacking = |answer: &Value| matches!(answer, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript));
+    let blamed = |answer| if is_lacking(&answer) { Value::ServerError(reason.clone()) } else { answer };
+    answers.into_iter().map(blamed).collect()
 }
 
 fn config() -> AsyncConnectionConfig {

@@ -107,7 +107,8 @@ impl Topology {
         let access = Access::to_data(settings)?;
         let to_seeds = match url.topology {
             RedisTopology::Sentinel(_) => access.to_sentinels(settings),
-            RedisTopology::Single | RedisTopology::Cluster => access.clone(),
+            RedisTopology::Cluster => access.to_guides(),
+            RedisTopology::Single => access.clone(),
         };
         let seed = |(host, port): &(String, u16)| Server::new(host, *port, &to_seeds);
         let seeds = url.hosts.iter().map(seed).collect::<Result<Vec<_>, _>>()?;
@@ -300,10 +301,9 @@ impl Topology {
         let command = |command| Command { command, needs_id: false };
         let commands: Vec<_> = questions.iter().map(command).collect();
         let ask = async |server: &Arc<Server>| {
-            let answer = server
-                .run(None, &commands)
-                .await
-                .and_then(|values| values.into_iter().map(refused_or).collect::<Result<Vec<_>, _>>());
+            let answer = server.run(None, &commands).await.and_then(|answers| {
+                answers.values.into_iter().map(refused_or).collect::<Result<Vec<_>, _>>()
+            });
             if let Err(error) = &answer {
                 self.refusals.on_error(&server.address, error);
                 tracing::debug!(server = server.address, %error, "asking where Redis is");

@@ -235,6 +235,15 @@ impl Channels {
         }
     }
 
+    /// Notes that a server does not let this node subscribe to a channel: shards that wait are told. Returns whether there
+    /// are members who had its messages before.
+    pub(super) fn refuse(&self, name: &str) -> bool {
+        let mut state = self.state.lock();
+        let Some(entry) = state.entries.get_mut(name) else { return false };
+        entry.tell_waiting(&self.hub, Err(PublishError::Unavailable));
+        entry.track.has_begun()
+    }
+
     /// Hands a message that Redis has not seen to this node's members.
     pub(super) fn deliver_here(&self, name: &str, frame: &Bytes) -> PublishResult {
         let state = self.state.lock();

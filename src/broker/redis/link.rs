@@ -1,8 +1,9 @@
 //! A subscriber connection to one server: reads what is published, subscribes and unsubscribes, and is thrown away when it
 //! goes deaf.
 //!
-//! Rule: nothing here makes the reading wait. A heartbeat goes through Redis to a channel of this connection's own all the
-//! time, busy or not; while it comes back, messages do.
+//! Rule: nothing here makes the reading wait. A heartbeat is written to Redis, and then goes through it to a channel of this
+//! connection's own, all the time, busy or not; while it comes back, messages do. (A replica and a Redis that is full take
+//! messages, and write nothing.)
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,17 +11,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use deadpool_redis::redis::aio::{ConnectionLike as _, MultiplexedConnection};
-use deadpool_redis::redis::{Pipeline, PushInfo, PushKind, Value, cmd};
+use deadpool_redis::redis::{Cmd, Pipeline, PushInfo, PushKind, Value, cmd};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
 use super::channels::{Channels, UNKEPT};
 use super::health::Health;
 use super::subscriber::{Command, Parts};
+use crate::broker::Channel;
 use crate::codec;
 use crate::connection::jittered;
 use crate::metrics::{Foreign, Metrics};
 use crate::peers::Peers;
+use crate::store::refusal::Class;
 use crate::store::server::Server;
 use crate::store::{ANSWER_TIMEOUT, StoreError, answered, is_epoch};
 
@@ -28,8 +31,14 @@ use crate::store::{ANSWER_TIMEOUT, StoreError, answered, is_epoch};
 const BATCH: usize = 512;
 /// Heartbeats that may be missing before the connection is thrown away.
 const PATIENCE: u32 = 3;
+/// Heartbeats for which what they wrote stays.
+const KEPT_BEATS: u32 = 10;
+/// Heartbeats from one look at whether the server is a master still to the next.
+const CHECK_BEATS: u32 = 10;
 /// First pause before connecting again, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// Pause before a subscription that was refused is tried again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 
 /// See the head of this file.
 pub(super) struct Link {
@@ -39,12 +48,20 @@ pub(super) struct Link {
     pub(super) commands: mpsc::Receiver<Command>,
 }
 
-/// From which connections heartbeats come back: messages go through Redis while they do from all.
+/// From which servers heartbeats come back, written: messages go through Redis while they do from all.
 #[derive(Debug)]
 pub(super) struct Beats {
     health: Arc<Health>,
     /// By address of the server.
-    is_up: Mutex<HashMap<String, bool>>,
+    signs: Mutex<HashMap<String, Sign>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sign {
+    /// Whether one has come back over this connection.
+    is_heard: bool,
+    /// Whether the last was written.
+    is_written: bool,
 }
 
 /// What the connection's reading works with.
@@ -58,40 +75,55 @@ struct Ears {
     /// This node's channel, and the one of the heartbeats.
     own: String,
     beat: String,
+    /// The channel of all.
+    all: String,
     heard: Mutex<Instant>,
     ended: Notify,
 }
 
 impl Beats {
     pub(super) fn new(health: Arc<Health>) -> Self {
-        Self { health, is_up: Mutex::default() }
+        Self { health, signs: Mutex::default() }
     }
 
     /// Notes which servers there are.
     pub(super) fn expect(&self, addresses: &[String]) {
-        let mut is_up = self.is_up.lock();
-        is_up.retain(|address, _| addresses.contains(address));
+        let mut signs = self.signs.lock();
+        signs.retain(|address, _| addresses.contains(address));
         for address in addresses {
-            is_up.entry(address.clone()).or_insert(false);
+            signs.entry(address.clone()).or_default();
         }
     }
 
     fn came(&self, address: &str, stamp: &[u8]) {
-        let mut is_up = self.is_up.lock();
-        if let Some(is_up) = is_up.get_mut(address) {
-            *is_up = true;
+        let mut signs = self.signs.lock();
+        if let Some(sign) = signs.get_mut(address) {
+            sign.is_heard = true;
         }
-        let is_whole = is_up.values().all(|is_up| *is_up);
-        drop(is_up);
+        let is_whole = signs.values().all(|sign| sign.is_heard && sign.is_written);
+        drop(signs);
         if is_whole {
             self.health.on_beat(stamp);
         }
     }
 
-    /// Returns whether a heartbeat had come back over the connection, and whether its end is news.
-    fn ended(&self, address: &str) -> (bool, bool) {
-        let was_up = self.is_up.lock().get_mut(address).is_some_and(std::mem::take);
-        (was_up, self.health.lost())
+    /// A heartbeat was written, or not. No answer says nothing yet.
+    fn wrote(&self, address: &str, error: Option<&StoreError>) {
+        let refused = error.filter(|error| error.is_certain());
+        if let Some(sign) = self.signs.lock().get_mut(address)
+            && (refused.is_some() || error.is_none())
+        {
+            sign.is_written = refused.is_none();
+        }
+        if let Some(error) = refused {
+            self.health.lost(error);
+        }
+    }
+
+    /// Returns whether a heartbeat had come back over the connection.
+    fn ended(&self, address: &str, error: &StoreError) -> bool {
+        self.health.lost(error);
+        self.signs.lock().get_mut(address).is_some_and(|sign| std::mem::take(&mut sign.is_heard))
     }
 }
 
@@ -105,10 +137,15 @@ impl Link {
             if self.commands.is_closed() {
                 return;
             }
-            self.parts.store.refusals().on_error(&address, &error);
-            let (was_up, is_news) = self.beats.ended(&address);
-            if is_news && error.class().is_none() {
-                tracing::warn!(server = address, %error, "Redis is away; connections stay, and messages are refused");
+            let was_up = self.beats.ended(&address, &error);
+            if was_up && matches!(error, StoreError::Closed) {
+                // Whether it is away, or has cut the connection only, is seen in a moment.
+                tracing::info!(
+                    server = address,
+                    "Redis has ended the connection of subscriptions; connecting anew"
+                );
+            } else {
+                self.parts.store.refusals().on_lost(&address, &error);
             }
             self.parts.metrics.redis_reconnects.inc();
             self.parts.store.topology().suspect();
@@ -132,12 +169,19 @@ impl Link {
             beats: Arc::clone(&self.beats),
             beat: store.beat_channel(&tag, peers.tag()),
             own: own.clone(),
+            all: store.channel(&Channel::Broadcast),
             heard: Mutex::new(Instant::now()),
             ended: Notify::new(),
             metrics: Arc::clone(&self.parts.metrics),
             message_bytes: self.parts.message_bytes,
             address: address.clone(),
         });
+        // Who does not do what it is asked is not worth any subscriptions if another may.
+        if let Err(error) = write(&self.parts, &ears).await
+            && error.class().is_none_or(Class::is_moved_on)
+        {
+            return error;
+        }
         let hearing = Arc::clone(&ears);
         let mut connection = match self.server.subscriber(move |push| hearing.on_push(push)).await {
             Ok(connection) => connection,
@@ -148,14 +192,20 @@ impl Link {
         names.extend(channels.suspect_all(|name| map.is_at(name, &address)));
         let commands = names.into_iter().map(Command::Subscribe).collect();
         tokio::select! {
-            error = follow(&self.parts, &mut connection, commands, &mut self.commands) => error,
-            error = beat(&self.parts, &ears) => error,
+            error = follow(&self.parts, &ears, &mut connection, commands, &mut self.commands) => error,
+            error = beat(&self.parts, &self.server, &ears) => error,
+            () = self.server.moved() => StoreError::Replica,
             () = ears.ended.notified() => StoreError::Closed,
         }
     }
 }
 
 impl Ears {
+    /// Returns whether the node cannot work without a subscription.
+    fn needs(&self, name: &str) -> bool {
+        [&self.own, &self.beat, &self.all].iter().any(|needed| *needed == name)
+    }
+
     /// Takes what the server sends; must not wait.
     fn on_push(&self, push: PushInfo) {
         let PushInfo { kind, data } = push;
@@ -210,30 +260,41 @@ fn parse(payload: &[u8], message_bytes: usize) -> Option<(&str, u64, &[u8])> {
 /// Carries out `first`, and then what the broker wishes, many at a time.
 async fn follow(
     parts: &Parts,
+    ears: &Ears,
     connection: &mut MultiplexedConnection,
     first: Vec<Command>,
     commands: &mut mpsc::Receiver<Command>,
 ) -> StoreError {
+    let mut refused = Vec::new();
     for batch in first.chunks(BATCH) {
-        if let Err(error) = carry_out(parts, connection, batch).await {
-            return error;
+        match carry_out(parts, ears, connection, batch).await {
+            Ok(again) => refused.extend(again),
+            Err(error) => return error,
         }
     }
     let mut batch = Vec::new();
-    while commands.recv_many(&mut batch, BATCH).await > 0 {
-        if let Err(error) = carry_out(parts, connection, &batch).await {
-            return error;
+    loop {
+        let pause = if refused.is_empty() { Duration::MAX } else { REFUSED_PAUSE };
+        match tokio::time::timeout(pause, commands.recv_many(&mut batch, BATCH)).await {
+            Ok(0) => return StoreError::Closed,
+            Ok(_) => {}
+            Err(_) => batch.extend(refused.drain(..refused.len().min(BATCH))),
+        }
+        match carry_out(parts, ears, connection, &batch).await {
+            Ok(again) => refused.extend(again),
+            Err(error) => return error,
         }
         batch.clear();
     }
-    StoreError::Closed
 }
 
+/// Returns the subscriptions that the server refuses though there are members already.
 async fn carry_out(
     parts: &Parts,
+    ears: &Ears,
     connection: &mut MultiplexedConnection,
     commands: &[Command],
-) -> Result<(), StoreError> {
+) -> Result<Vec<Command>, StoreError> {
     let (subscribe, unsubscribe) = parts.store.subscribe_commands();
     let mut pipeline = Pipeline::new();
     for command in commands {
@@ -242,7 +303,7 @@ async fn carry_out(
         pipeline.add_command(cmd(word).arg(command.name()).to_owned());
     }
     let answers = answered(connection.req_packed_commands(&pipeline, 0, commands.len())).await?;
-    let mut confirmed = Vec::new();
+    let (mut confirmed, mut refused) = (Vec::new(), Vec::new());
     for (command, answer) in commands.iter().zip(answers) {
         match answer {
             Value::Push { kind: PushKind::Subscribe | PushKind::SSubscribe, .. }
@@ -260,8 +321,16 @@ async fn carry_out(
                 }
             }
             Value::ServerError(error) if command.is_subscribe() => {
-                tracing::debug!(%error, channel = command.name(), "subscribing");
-                parts.channels.went_astray(command.name());
+                let error = StoreError::Command(error.into());
+                if error.class() == Some(Class::ClusterDown) {
+                    tracing::debug!(%error, channel = command.name(), "subscribing");
+                    parts.channels.went_astray(command.name());
+                } else if ears.needs(command.name()) || error.class().is_some_and(Class::is_moved_on) {
+                    return Err(error);
+                } else {
+                    parts.store.refusals().on_error(&ears.address, &error);
+                    refused.extend(parts.channels.refuse(command.name()).then(|| command.clone()));
+                }
             }
             Value::ServerError(_) => {}
             // A slot was given away meanwhile: the answers cannot be told apart any more.
@@ -269,22 +338,47 @@ async fn carry_out(
         }
     }
     parts.channels.confirm(&confirmed);
-    Ok(())
+    Ok(refused)
 }
 
-/// Sends heartbeats; ends when too many have not come back.
-async fn beat(parts: &Parts, ears: &Ears) -> StoreError {
+/// Sends heartbeats; ends when too many have not come back, or when the server is none to ask any more.
+async fn beat(parts: &Parts, server: &Server, ears: &Ears) -> StoreError {
     let mut ticks = tokio::time::interval(parts.heartbeat);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
+    for number in 1_u32.. {
         ticks.tick().await;
         parts.store.refusals().settle();
         if ears.heard.lock().elapsed() > parts.heartbeat * PATIENCE + ANSWER_TIMEOUT {
-            return StoreError::Timeout;
+            break;
         }
-        if let Err(error) = parts.store.publish(&ears.beat, parts.health.stamp().to_string().as_bytes()).await
+        if number % CHECK_BEATS == 0
+            && let Err(error @ StoreError::Replica) = server.check().await
         {
+            return error;
+        }
+        match write(parts, ears).await {
+            Err(error) if error.class().is_some_and(Class::is_moved_on) => return error,
+            Err(error) => tracing::debug!(%error, "writing a heartbeat"),
+            Ok(()) => {}
+        }
+        let stamp = parts.health.stamp().to_string();
+        if let Err(error) = parts.store.publish(&ears.beat, stamp.as_bytes()).await {
             tracing::debug!(%error, "heartbeat");
+            if error.class().is_some() {
+                // What was not sent cannot be heard, which says nothing of the connection.
+                *ears.heard.lock() = Instant::now();
+                parts.health.lost(&error);
+            }
         }
     }
+    StoreError::Timeout
+}
+
+/// Writes a heartbeat: whoever takes it takes this node's other writes.
+async fn write(parts: &Parts, ears: &Ears) -> Result<(), StoreError> {
+    let kept = u64::try_from((parts.heartbeat * KEPT_BEATS).as_millis()).unwrap_or(u64::MAX);
+    let command = Cmd::pset_ex(&ears.beat, "1", kept);
+    let result = parts.store.run(&ears.beat, vec![command]).await;
+    ears.beats.wrote(&ears.address, result.as_ref().err());
+    result
 }

@@ -146,10 +146,13 @@ impl Publisher {
         }
         for (waiting, fate) in failed {
             let is_local = self.settings.on_outage == OnOutage::Local && self.health.has_been_up();
-            if is_local && fate == Fate::Untaken {
-                self.deliver_here(waiting);
-            } else {
-                self.refuse([waiting], DropReason::Unavailable);
+            match fate {
+                Fate::Untaken | Fate::Refused(_) if is_local => self.deliver_here(waiting),
+                Fate::Refused(class) => {
+                    self.metrics.count_dropped(DropReason::Unavailable, 1);
+                    self.hub.answer(waiting.publication.receipt, Err(PublishError::Refused(class)));
+                }
+                _ => self.refuse([waiting], DropReason::Unavailable),
             }
         }
         queue.put_back(again);
@@ -223,7 +226,11 @@ impl Publisher {
                 Err(error) => {
                     tracing::debug!(%error, "publishing");
                     failed += 1;
-                    if error.is_certain() { Fate::Untaken } else { Fate::InDoubt }
+                    match error.class() {
+                        Some(class) if error.is_certain() => Fate::Refused(class),
+                        None if error.is_certain() => Fate::Untaken,
+                        _ => Fate::InDoubt,
+                    }
                 }
             });
         }

@@ -7,6 +7,7 @@ use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::broker::{Accepted, Channel, Publication, Receipt};
+use crate::store::refusal::Class;
 
 /// Counted for every publication besides its frame, in bytes: so that tiny messages are bounded too.
 const WEIGHT: usize = 256;
@@ -38,8 +39,10 @@ pub(super) struct Waiting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Taken(Accepted),
-    /// Redis has not seen it, or would not have it.
+    /// Redis has not seen it.
     Untaken,
+    /// Redis would not have it.
+    Refused(Class),
     /// No answer: Redis may have accepted it.
     InDoubt,
 }
@@ -197,7 +200,7 @@ mod tests {
         /// Whatever fails, of each channel what is accepted is accepted in the order in which it came, and all are settled.
         #[test]
         fn nothing_overtakes(
-            channels in prop::collection::vec(0..3_u8, 1..60), fates in prop::collection::vec(0..3_u8, 1..40),
+            channels in prop::collection::vec(0..3_u8, 1..60), fates in prop::collection::vec(0..4_u8, 1..40),
         ) {
             let (mut queue, now) = (Queue::new(1 << 20, AGE), Instant::now());
             let mut coming = channels.iter();
@@ -211,6 +214,7 @@ mod tests {
                 let outcome: Vec<_> = batch.iter().map(|waiting| match fates.next() {
                     Some(1) => Fate::Untaken,
                     Some(2) => Fate::InDoubt,
+                    Some(3) => Fate::Refused(Class::Oom),
                     _ => Fate::Taken(Accepted::At(Offset(waiting.number))),
                 }).collect();
                 let Parted { taken, again, failed } = part(batch, outcome.into_iter(), |_| true);

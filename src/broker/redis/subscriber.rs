@@ -121,7 +121,7 @@ impl Subscriber {
             };
             let token = ended.clone();
             self.lifecycle.spawn_vital("link to Redis", ended.clone(), async move {
-                token.run_until_cancelled(link.run()).await;
+                token.run_until_cancelled(Box::pin(link.run())).await;
             });
             let handle = Handle { commands, _ended: ended.drop_guard() };
             self.links.insert(server.address.clone(), handle);
