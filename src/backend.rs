@@ -76,7 +76,13 @@ impl Backend {
         };
         let registry: Arc<dyn Registry> =
             Arc::new(RedisRegistry::start((&store, settings), tag, presence, fenced.clone()));
-        let peers = Peers::new(store.clone(), tag, Arc::clone(hub), Arc::clone(&registry), lifecycle.clone());
+        let peers = Peers::new(
+            (store.clone(), settings.lease),
+            tag,
+            Arc::clone(hub),
+            Arc::clone(&registry),
+            lifecycle.clone(),
+        );
         let peers = Arc::new(peers);
         let broker = RedisBroker::start(
             (store.clone(), settings.clone(), terms),

@@ -220,9 +220,15 @@ impl Node {
             tag: tag.to_string(),
             lease: shared.settings.lease,
             metrics: Arc::clone(&self.metrics),
+            peers: Arc::clone(&shared.peers),
             on_lost: move |record: &Arc<Record>| admission.end_lost(record),
         };
         self.lifecycle.spawn_until_end("reaper", reaper.run());
+        let (ending, lease, peers) =
+            (self.lifecycle.ending(), shared.settings.lease, Arc::clone(&shared.peers));
+        self.lifecycle.spawn(async move {
+            ending.run_until_cancelled(peers.greet(lease)).await;
+        });
     }
 
     /// Waits until others have taken this node for dead; for ever, as a rule. *Cancel safe.*

@@ -1,13 +1,13 @@
 //! Asks the node that holds a connection to do something with it.
 //!
 //! A connection's id names its node, so nothing is looked up: the request goes to that node's own channel, and the answer
-//! comes back on ours. Who does not listen and holds no lease is gone; who does not answer in time may be alive, and the
-//! caller is told just that.
+//! comes back on ours. Who does not listen and holds no lease is gone, unless Redis may have forgotten the lease ([`known`]);
+//! who does not answer in time may be alive, and the caller is told just that.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use deadpool_redis::redis::Cmd;
@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use self::known::Known;
 use self::lanes::{Lanes, Letter, Parcel, open};
 use crate::close::Close;
 use crate::hub::Hub;
@@ -25,10 +26,14 @@ use crate::listing::{Listed, Query};
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
 
+mod known;
 mod lanes;
 
 /// Longest wait for another node's answer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
+
+/// Between two looks for nodes to greet.
+const GREETING_PAUSE: Duration = Duration::from_millis(500);
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -41,6 +46,7 @@ pub(crate) struct Peers {
     next_call: AtomicU64,
     calls: Mutex<HashMap<u64, oneshot::Sender<Result<Answer, PeerError>>>>,
     lanes: Mutex<Lanes>,
+    known: Mutex<Known>,
 }
 
 /// What is asked of the node that holds a connection.
@@ -95,14 +101,15 @@ enum Envelope {
 
 impl Peers {
     pub(crate) fn new(
-        store: Store,
+        (store, lease): (Store, Duration),
         tag: NodeTag,
         hub: Arc<Hub>,
         registry: Arc<dyn Registry>,
         lifecycle: Lifecycle,
     ) -> Self {
+        let known = Mutex::new(Known::new(lease));
         let (next_call, calls, lanes) = (AtomicU64::new(0), Mutex::default(), Mutex::default());
-        Self { store, tag, hub, registry, lifecycle, next_call, calls, lanes }
+        Self { store, tag, hub, registry, lifecycle, next_call, calls, lanes, known }
     }
 
     /// Returns this node's tag.
@@ -162,12 +169,28 @@ impl Peers {
     pub(crate) async fn nodes(&self) -> Result<Vec<NodeTag>, StoreError> {
         let nodes = self.store.nodes();
         let tags: Vec<String> = self.store.ask(&nodes, Cmd::smembers(&nodes)).await?;
-        let mut tags: Vec<NodeTag> = tags.iter().filter_map(|tag| NodeTag::parse(tag)).collect();
-        // A Redis that has forgotten everything does not know us before the next renewal.
-        tags.push(self.tag);
-        tags.sort_unstable();
-        tags.dedup();
-        Ok(tags)
+        Ok(self.see(&tags))
+    }
+
+    /// Takes whom the set of all nodes names now; returns all that are known, in order, this one among them: a Redis that has
+    /// forgotten everything knows nobody before the next renewals.
+    pub(crate) fn see(&self, named: &[String]) -> Vec<NodeTag> {
+        let named = named.iter().filter_map(|tag| NodeTag::parse(tag));
+        let named: Vec<NodeTag> = named.chain([self.tag]).collect();
+        self.known.lock().see(&named, Instant::now())
+    }
+
+    /// Makes this node and the others known to each other: what it would learn with its next looks may be forgotten by then.
+    pub(crate) async fn greet(self: Arc<Self>, lease: Duration) {
+        let (until, mut greeted) = (Instant::now() + lease, Vec::new());
+        while Instant::now() < until {
+            for node in self.nodes().await.unwrap_or_default() {
+                if !greeted.contains(&node) && self.list(node, Query::Counts, DEADLINE).await.is_ok() {
+                    greeted.push(node);
+                }
+            }
+            tokio::time::sleep(GREETING_PAUSE).await;
+        }
     }
 
     /// Sends a request to a node and waits for the answer.
@@ -190,11 +213,23 @@ impl Peers {
         }
     }
 
-    /// A node does not answer: its connections are gone if its lease has ended, else it may be about to come back.
+    /// A node does not answer: its connections are gone if its lease has ended, else it may be about to come back. Where Redis
+    /// may have forgotten the lease, only the mark of a node that has left or was reaped is certain.
     async fn judge(&self, node: NodeTag, otherwise: PeerError) -> Result<Answer, PeerError> {
-        let lease = self.store.lease(&node.to_string());
+        let tag = node.to_string();
+        let (lease, mark) = (self.store.lease(&tag), self.store.reaped(&tag));
         let holds_lease: bool = self.store.ask(&lease, Cmd::exists(&lease)).await?;
-        if holds_lease { Err(otherwise) } else { Ok(Answer::Gone) }
+        if holds_lease {
+            return Err(otherwise);
+        }
+        self.nodes().await?;
+        if self.known.lock().misses(node) {
+            let is_marked: bool = self.store.ask(&mark, Cmd::exists(&mark)).await?;
+            if !is_marked {
+                return Err(otherwise);
+            }
+        }
+        Ok(Answer::Gone)
     }
 
     /// Takes what came over this node's channel.
@@ -238,6 +273,7 @@ impl Peers {
     /// Sends an answer to the node that called, once it is known.
     fn serve(self: &Arc<Self>, from: &str, call: u64, answer: impl Future<Output = Answer> + Send + 'static) {
         let Some(from) = NodeTag::parse(from) else { return };
+        self.known.lock().hear(from);
         let peers = Arc::clone(self);
         self.lifecycle.spawn(async move {
             let answer = answer.await;

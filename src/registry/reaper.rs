@@ -10,6 +10,7 @@ use deadpool_redis::redis::{Cmd, cmd};
 
 use super::Record;
 use crate::metrics::{Metrics, as_i64};
+use crate::peers::Peers;
 use crate::store::refusal::Class;
 use crate::store::{Script, Store, StoreError, milliseconds};
 
@@ -25,6 +26,8 @@ pub(crate) struct Reaper<F> {
     pub(crate) tag: String,
     pub(crate) lease: Duration,
     pub(crate) metrics: Arc<Metrics>,
+    /// Told which nodes there are.
+    pub(crate) peers: Arc<Peers>,
     /// Runs `$disconnect` for a record.
     pub(crate) on_lost: F,
 }
@@ -59,6 +62,7 @@ impl<F: Fn(&Arc<Record>) + Send + Sync> Reaper<F> {
     async fn look(&self, is_fair: bool) -> Result<(), StoreError> {
         let nodes = self.store.nodes();
         let mut tags: Vec<String> = self.store.ask(&nodes, Cmd::smembers(&nodes)).await?;
+        self.peers.see(&tags);
         // A Redis that has begun anew does not know this one yet.
         self.metrics.nodes.set(1 + as_i64(tags.iter().filter(|tag| **tag != self.tag).count()));
         tags.sort();

@@ -327,3 +327,60 @@ def test_a_node_that_lets_clients_in_is_known_to_the_others(redis, start):
         for node in nodes:
             assert len(everything(node, "@connections")) == 2
             assert call(node, "GET", "@counts")["connections"] == 2
+
+
+def test_nodes_that_redis_has_forgotten_are_asked_all_the_same(redis, start_on):
+    nodes = start_on(redis, **LONG_LEASE)
+    with sockets_of(nodes, 3) as sockets:
+        for _ in range(3):
+            assert redis.ask("FLUSHALL") == "OK"
+            for node in nodes:
+                [page] = pages(node, "@connections", 100)
+                assert page["incomplete"] == []
+                assert sorted(row["connectionId"] for row in page["connections"]) == sorted(sockets)
+            counts = call(nodes[0], "GET", "@counts")
+            assert (counts["connections"], counts["incomplete"]) == (9, [])
+
+
+def test_a_node_that_redis_has_forgotten_and_that_does_not_answer_is_named(redis, start_on):
+    nodes = start_on(redis, **LONG_LEASE)
+    with clients_of(nodes) as (near, _, lost):
+        tag = tag_of(nodes[0], lost.id)
+        with paused(lost.node.process):
+            redis.ask("FLUSHALL")
+            [page] = pages(nodes[0], "@connections")
+            assert len(page["connections"]) == 2 and page["incomplete"] == [tag]
+            counts = call(nodes[1], "GET", "@counts")
+            assert (counts["connections"], counts["incomplete"]) == (2, [tag])
+            # Nor is its connection gone for certain.
+            assert nodes[0].post(lost.id, b"hello") == 503
+        eventually(lambda: call(nodes[0], "GET", "@counts") | {"nodes": []} == {"connections": 3, "nodes": [], "incomplete": []})
+
+
+def test_a_list_from_a_redis_that_came_back_empty_is_whole_or_says_what_it_lacks(redis, start_on):
+    nodes = start_on(redis)
+    with sockets_of(nodes, 2):
+        tags = {row["node"] for row in everything(nodes[0], "@connections")}
+        redis.kill()
+        # Longer than a lease: what is not looked for is not forgotten.
+        time.sleep(1.5)
+        assert redis.start()
+
+        def is_whole():
+            response, body = request(nodes[0].address, "GET", "/beta/@connections")
+            if response.status != 200:
+                return False
+            page = json.loads(body)
+            assert {row["node"] for row in page["connections"]} | set(page["incomplete"]) == tags
+            return page["incomplete"] == []
+
+        eventually(is_whole, within=20)
+
+
+def test_a_node_that_has_left_is_not_missed(nodes):
+    with sockets_of(nodes[:2], 2):
+        nodes[2].is_ended_by_test = True
+        nodes[2].process.terminate()
+        assert nodes[2].wait() == 0
+        [page] = pages(nodes[0], "@connections")
+        assert len(page["connections"]) == 4 and page["incomplete"] == []

@@ -177,3 +177,169 @@ def test_a_refusal_is_told_counted_and_over_when_it_is_mended(redis, start_on, n
         assert "again" in [near.recv(timeout=10) for _ in range(3)] if name in IN_DOUBT else near.recv(timeout=10) == "again"
         eventually(lambda: far.recv(timeout=10) == "again")
         node.serves()
+
+
+def test_a_failover_behind_one_address_is_followed_at_once(start_redis, start_on):
+    """The address leads to the new master, while all connections stay with the old one, which is a replica now."""
+    old, new = start_redis(), start_redis()
+    new.ask("REPLICAOF", "127.0.0.1", str(old.port))
+    eventually(lambda: "master_link_status:up" in new.ask("INFO", "replication"))
+    address = Proxy(old.port)
+    nodes = start_on(address, 2, **LONG_LEASE)
+    with clients_of(nodes) as (near, far):
+        assert publish(nodes[0], "@broadcast", "before")[0] == 200
+        assert near.recv(timeout=10) == far.recv(timeout=10) == "before"
+        address.target = ("127.0.0.1", new.port)
+        new.ask("REPLICAOF", "NO", "ONE")
+        old.ask("REPLICAOF", "127.0.0.1", str(new.port))
+        for node in nodes:
+            assert publish(node, "@broadcast", "after")[0] == 200
+            node.serves()
+        assert [client.recv(timeout=10) for client in (near, far, near, far)] == ["after"] * 4
+        eventually(lambda: len(new.ask("CLIENT", "LIST", "TYPE", "pubsub").splitlines()) == 2)
+        eventually(lambda: not old.ask("CLIENT", "LIST", "TYPE", "pubsub"))
+        eventually(lambda: all(metric(node, "gatecast_redis_up") == 1 for node in nodes))
+        assert near.node.post(far.id, b"hello") == 200 and far.recv(timeout=10) == "hello"
+        throughout(0.5, lambda: all(ready(node)[0] == 200 for node in nodes))
+    address.end()
+
+
+def waits(start, server, said, kind):
+    """Starts a node that Redis does not serve: it is alive, not ready, says why once, and lets nobody in."""
+    node = start(GATECAST_REDIS_URL=f"redis://{server.address}", **LEASE)
+    eventually(lambda: refusals(node, kind) > 0)
+    throughout(0.5, lambda: node.page("/live")[0] == 200 and ready(node)[0] == 503)
+    [line] = warnings(node, "Redis refuses what it is asked")
+    assert said in line and server.address in line and not warnings(node, "Redis is away")
+    assert "Redis refuses" in ready(node)[1]["reason"]
+    return node
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Starts servers with options, and ends them with the test."""
+    servers = []
+
+    def serve(*options):
+        servers.append(Server(tmp_path / f"server-{len(servers)}", *options))
+        return servers[-1]
+
+    yield serve
+    for server in servers:
+        server.kill()
+
+
+def test_a_replica_is_no_place_to_start(serve, start):
+    server = serve("--replicaof", "127.0.0.1 1", "--replica-read-only", "no")
+    node = waits(start, server, "role:slave", "readonly")
+    server.ask("REPLICAOF", "NO", "ONE")
+    eventually(lambda: ready(node)[0] == 200)
+    node.serves()
+
+
+@pytest.mark.parametrize("word", ["EVALSHA", "PSETEX", "SUBSCRIBE"])
+def test_a_server_without_a_command_is_none_to_start_with(serve, start, word):
+    waits(start, serve("--rename-command", word, ""), "unknown command", "unknown_command")
+
+
+def test_a_server_that_reads_its_data_is_waited_for(serve, start):
+    slowly = ("--save", "3600 1", "--rdbcompression", "no", "--loading-process-events-interval-bytes", "1024")
+    server = serve(*slowly)
+    for number in range(40):
+        server.ask("SET", f"key {number}", "x" * 2_000)
+    assert server.ask("SAVE") == "OK"
+    node = start(GATECAST_REDIS_URL=f"redis://{server.address}", **LEASE | {"GATECAST_REDIS_LEASE": "10s"})
+    eventually(lambda: ready(node)[0] == 200)
+    server.kill()
+    server.options = (*slowly, "--key-load-delay", "100000")
+    assert server.start()
+    eventually(lambda: refusals(node, "loading") > 0)
+    assert handshake_status(node) == 503 and node.page("/live")[0] == 200
+    eventually(lambda: metric(node, "gatecast_redis_up") == 1, within=30)
+    node.serves()
+    assert len(warnings(node, "it is reading its data from disk")) == 1
+
+
+def test_a_right_to_subscribe_that_is_lost_concerns_who_joins(redis, start_on):
+    node, _ = start_on(redis, 2, **LONG_LEASE)
+    with clients_of([node], each=2) as (near, far):
+        join = '{"action":"joinGroup","group":"%s"}'
+        assert ask(near, join % "moon") == "joined moon"
+        mend = forbid("subscribe")(redis)
+        assert is_internal_error(ask(near, join % "mars"))
+        assert refusals(node, "noperm") == 1 and warnings(node, "subscribe")
+        # Who is in already has what is sent.
+        assert ask(far, join % "moon") == "joined moon"
+        assert publish(node, "@groups/moon", "hello")[0] == 200
+        assert near.recv(timeout=10) == far.recv(timeout=10) == "hello"
+        assert metric(node, "gatecast_redis_up") == 1
+        redis.cut_subscribers()
+        eventually(lambda: metric(node, "gatecast_redis_up") == 0)
+        mend()
+        eventually(lambda: metric(node, "gatecast_redis_up") == 1)
+        assert ask(near, join % "mars") == "joined mars"
+        assert publish(node, "@groups/moon", "again")[0] == 200
+        assert near.recv(timeout=10) == far.recv(timeout=10) == "again"
+
+
+def test_records_that_may_not_be_written_let_nobody_in(redis, start_on):
+    (node,) = start_on(redis, 1, **LONG_LEASE)
+    mend = forbid("hset")(redis)
+    with Socket(node.address) as client:
+        status, headers, body = client.send(handshake()).response()
+        assert status == 503 and int(headers["retry-after"]) > 0 and b"Redis refuses" in body
+    assert metric(node, "gatecast_handshakes_rejected_total", reason="redis_refused") == 1
+    assert metric(node, "gatecast_handshakes_rejected_total", reason="unavailable") == 0
+    assert refusals(node, "noperm") == 1 and metric(node, "gatecast_redis_command_errors_total") == 1
+    [line] = warnings(node, "Redis refuses what it is asked: the user lacks a right")
+    assert "hset" in line and f"127.0.0.1:{redis.port}" in line
+    mend()
+    node.serves()
+
+
+def test_a_lease_that_may_not_be_renewed_is_not_well(redis, start_on):
+    (node,) = start_on(redis, 1)
+    mend = forbid("hlen")(redis)
+    eventually(lambda: metric(node, "gatecast_redis_up") == 0)
+    throughout(0.5, lambda: metric(node, "gatecast_redis_up") == 0)
+    assert "right" in ready(node)[1]["reason"]
+    mend()
+    eventually(lambda: metric(node, "gatecast_redis_up") == 1)
+
+
+def test_keys_of_somebody_else_are_named_and_concern_no_more_than_they_must(redis, start_on):
+    nodes = start_on(redis, 2, **LONG_LEASE)
+    keys = redis.ask("KEYS", "*:lease").split()
+    with clients_of(nodes) as clients:
+        tags = [client.node and next(key for key in redis.ask("KEYS", "*:connections").split() if redis.ask("HEXISTS", key, client.id) == "1")
+                for client in clients]
+        redis.ask("SET", tags[0], "mine")
+        assert handshake_status(nodes[0]) == 503
+        nodes[1].serves()
+        assert refusals(nodes[0], "wrongtype") > 0 and refusals(nodes[1], "wrongtype") == 0
+        assert publish(nodes[0], "@broadcast", "hello")[0] == 200
+        redis.ask("DEL", tags[0])
+        nodes[0].serves()
+        # Leases are written whole, whatever is there.
+        for key in keys:
+            redis.ask("DEL", key)
+            redis.ask("RPUSH", key, "mine")
+        redis.ask("DEL", "gatecast:nodes")
+        redis.ask("SET", "gatecast:nodes", "mine")
+        response, body = request(nodes[0].address, "GET", "/beta/@connections")
+        assert response.status == 503 and b"WRONGTYPE" in body
+        eventually(lambda: metric(nodes[0], "gatecast_redis_up") == 0)
+        redis.ask("DEL", "gatecast:nodes")
+        eventually(lambda: all(metric(node, "gatecast_redis_up") == 1 for node in nodes))
+        assert len(json.loads(request(nodes[0].address, "GET", "/beta/@connections")[1])["connections"]) == 2
+
+
+def test_a_connection_that_is_cut_is_not_called_away(redis, start_on):
+    (node,) = start_on(redis, 1, **LONG_LEASE)
+    reconnects = metric(node, "gatecast_redis_reconnects_total")
+    redis.cut_subscribers()
+    redis.ask("CLIENT", "KILL", "TYPE", "normal")
+    eventually(lambda: metric(node, "gatecast_redis_reconnects_total") == reconnects + 1)
+    eventually(lambda: metric(node, "gatecast_redis_up") == 1)
+    assert publish(node, "@broadcast", "hello")[0] == 200
+    assert "connecting anew" in node.log() and "Redis is away" not in node.log()

@@ -1,0 +1,70 @@
+//! The nodes that this one knows of, though Redis may have forgotten them.
+//!
+//! Pure. A node is known while the set of all nodes names it, and for one lease longer: a Redis that has begun anew is told
+//! of a node with its next renewal, which comes sooner. Time in which nobody reads the set does not count.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::id::NodeTag;
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(super) struct Known {
+    lease: Duration,
+    /// Each with when it was missing first.
+    nodes: BTreeMap<NodeTag, Option<Instant>>,
+}
+
+impl Known {
+    pub(super) fn new(lease: Duration) -> Self {
+        Self { lease, nodes: BTreeMap::new() }
+    }
+
+    /// Takes whom the set names now; returns all that are known, in order.
+    pub(super) fn see(&mut self, named: &[NodeTag], now: Instant) -> Vec<NodeTag> {
+        let lease = self.lease;
+        self.nodes.retain(|node, missing| {
+            *missing = (!named.contains(node)).then(|| missing.unwrap_or(now));
+            missing.is_none_or(|since| now.saturating_duration_since(since) < lease)
+        });
+        self.nodes.extend(named.iter().map(|node| (*node, None)));
+        self.nodes.keys().copied().collect()
+    }
+
+    /// Takes that a node lives: it has written to this one.
+    pub(super) fn hear(&mut self, node: NodeTag) {
+        self.nodes.insert(node, None);
+    }
+
+    /// Returns whether a node may live though the set does not name it.
+    pub(super) fn misses(&self, node: NodeTag) -> bool {
+        self.nodes.get(&node).is_some_and(Option::is_some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn who_is_forgotten_is_known_for_a_lease_of_looking() {
+        let (mut known, now) = (Known::new(LEASE), Instant::now());
+        let mut tags = [NodeTag::random(), NodeTag::random()];
+        tags.sort_unstable();
+        assert_eq!(known.see(&tags, now), tags);
+        assert!(!known.misses(tags[0]));
+        // Redis is away for long, and comes back empty.
+        let back = now + 10 * LEASE;
+        assert_eq!(known.see(&[], back), tags);
+        assert!(known.misses(tags[0]) && known.misses(tags[1]));
+        assert_eq!(known.see(&tags[..1], back + LEASE / 2), tags, "one has renewed its lease");
+        assert!(!known.misses(tags[0]) && known.misses(tags[1]));
+        assert_eq!(known.see(&tags[..1], back + LEASE), tags[..1], "the other is gone");
+        assert!(!known.misses(tags[1]) && !known.misses(NodeTag::random()));
+        known.hear(tags[1]);
+        assert_eq!(known.see(&[], back + LEASE), tags, "it has written");
+    }
+}
