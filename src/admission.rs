@@ -26,6 +26,7 @@ use crate::store::refusal::Trouble;
 
 pub(crate) mod addresses;
 mod agent;
+pub(crate) mod names;
 pub(crate) mod rate;
 
 use self::addresses::{Addresses, Guest};

@@ -104,6 +104,11 @@ pub struct Limits {
     /// Most bytes a second from one connection, each counting once for every member on this node that it goes to, with a burst
     /// of one second's.
     pub fanout_bytes_rate: usize,
+    /// Most groups a second that one connection may name which this node has not seen lately, with a burst of ten seconds' or
+    /// of all that it may be in.
+    pub new_channels_rate: usize,
+    /// The same for all connections of one address, with a burst of four seconds'; `None` for no bound.
+    pub new_channels_per_address: Option<usize>,
     /// Longest time without a message in either direction.
     pub idle_timeout: Duration,
     /// Longest life of a connection.

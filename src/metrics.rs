@@ -19,8 +19,8 @@ use crate::trace::Tracer;
 
 pub(crate) use self::http::HttpMetrics;
 pub(crate) use self::labels::{
-    CostFault, CutCause, DropReason, Farewell, Foreign, HttpState, LagStage, ProxyRefusal, PublishOutcome,
-    Reconciled, Recovery, RedisRefusal, Refusal, RequestRefusal, RouteOutcome, SendLimit,
+    CostFault, CutCause, DropReason, Farewell, Foreign, HttpState, LagStage, NameLimit, ProxyRefusal,
+    PublishOutcome, Reconciled, Recovery, RedisRefusal, Refusal, RequestRefusal, RouteOutcome, SendLimit,
 };
 #[cfg(feature = "otlp")]
 pub(crate) use self::spans::{SpanCounters, SpanDropReason};
@@ -171,6 +171,8 @@ metrics! {
     redis_refusals: IntCounterVec("gatecast_redis_refusals_total", ["class"]);
     /// What was found in Redis that no node has written, and is not handed on.
     redis_foreign: IntCounterVec("gatecast_redis_foreign_total", ["kind"]);
+    /// Groups that clients were refused since they named too many that were new to this node.
+    new_channels_refused: IntCounterVec("gatecast_new_channels_refused_total", ["by"]);
     /// Memory that the fullest server of Redis uses.
     redis_memory_used: IntGauge("gatecast_redis_memory_used_bytes");
     /// Memory that it may use (`maxmemory`); 0 if it has no limit of its own.
@@ -231,6 +233,9 @@ impl Metrics {
             .iter()
             .for_each(|class| drop(metrics.redis_refusals.with_label_values(&[class.label()])));
         Farewell::ALL.iter().for_each(|one| drop(metrics.farewells.with_label_values(&[one.label()])));
+        NameLimit::ALL
+            .iter()
+            .for_each(|by| drop(metrics.new_channels_refused.with_label_values(&[by.label()])));
         Foreign::ALL.iter().for_each(|kind| metrics.count_foreign(*kind, 0));
         DropReason::ALL.iter().for_each(|reason| drop(metrics.dropped.with_label_values(&[reason.label()])));
         ProxyRefusal::ALL
@@ -328,6 +333,10 @@ impl Metrics {
 
     pub(crate) fn dropped_by(&self, reason: DropReason) -> u64 {
         self.dropped.with_label_values(&[reason.label()]).get()
+    }
+
+    pub(crate) fn count_new_channel_refused(&self, by: NameLimit) {
+        self.new_channels_refused.with_label_values(&[by.label()]).inc();
     }
 
     pub(crate) fn count_foreign(&self, kind: Foreign, count: usize) {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::addresses::Addresses;
+use crate::admission::names::Names;
 use crate::admission::{Admission, Places, Rate};
 use crate::backend::Backend;
 use crate::config::{Config, Drain, Limits};
@@ -127,6 +128,7 @@ impl Node {
             gateway: Arc::new(gateway),
             metrics: Arc::clone(&metrics),
             limits: config.limits,
+            names: Arc::new(Names::new(&config.limits, config.proxies.trusted.clone())),
         };
         let shards = start_shards(doors, &parts, &lifecycle)?;
         let (drain, vitals) = (config.drain, watch_shards(&hub));

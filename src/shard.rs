@@ -23,6 +23,7 @@ use self::members::Members;
 use self::tally::Tally;
 use self::timers::Timers;
 use crate::admission::Ticket;
+use crate::admission::names::Names;
 use crate::broker::{Broker, Channel, Publication, Standing};
 use crate::close::Close;
 use crate::codec::{self, encode_close};
@@ -66,6 +67,8 @@ pub(crate) struct Parts {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
+    /// Channels that clients have named.
+    pub(crate) names: Arc<Names>,
 }
 
 /// The kernel's side of a shard, made before its connections' world exists.

@@ -94,6 +94,8 @@ fn limits<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>, proxies: &Pro
         reader.within(s, "handshake_rate_per_address", Bound::Unset, Bound::Off..=Bound::At(1_000_000));
     let connections_per_address =
         reader.within(s, "connections_per_address", Bound::Unset, Bound::Off..=Bound::At(10_000_000));
+    let new_channels_rate_per_address =
+        reader.within(s, "new_channels_rate_per_address", Bound::Unset, Bound::Off..=Bound::At(1_000_000));
     // Without them all clients may seem to come from one address, that of a proxy nobody told us of.
     let addresses_are_known = !proxies.trusted.is_empty() || proxies.protocol;
     let both = [handshake_rate_per_address, connections_per_address];
@@ -115,6 +117,8 @@ fn limits<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>, proxies: &Pro
         message_rate: reader.within(s, "message_rate", 10_000, 1..=100_000_000),
         receive_bytes_rate: reader.within(s, "receive_bytes_rate", 16 * MIB, 1 << 10..=1 << 40),
         fanout_bytes_rate: reader.within(s, "fanout_bytes_rate", 512 * MIB, 1 << 10..=1 << 40),
+        new_channels_rate: reader.within(s, "new_channels_rate", 20, 1..=1_000_000),
+        new_channels_per_address: new_channels_rate_per_address.or(addresses_are_known.then_some(200)),
         idle_timeout: reader.within(s, "idle_timeout", 600 * SECOND, 10 * MILLISECOND..=24 * HOUR),
         max_lifetime: reader.within(s, "max_lifetime", 2 * HOUR, 10 * MILLISECOND..=720 * HOUR),
         ping_interval: {

@@ -9,6 +9,10 @@ use crate::admission::rate::{Bucket, Pace};
 use crate::config::Limits;
 use crate::metrics::SendLimit;
 
+/// A burst of new channels is what comes in so many seconds, or all groups that one connection may be in: it joins them at once
+/// when it has come back.
+const NEW_CHANNELS_SECONDS: usize = 10;
+
 /// What one read brought.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Used {
@@ -26,6 +30,7 @@ pub(crate) struct Paces {
     messages: Pace,
     bytes: Pace,
     fanout_bytes: Pace,
+    new_channels: Pace,
 }
 
 /// What a sender has used.
@@ -34,6 +39,7 @@ pub(crate) struct Meter {
     messages: Bucket,
     bytes: Bucket,
     fanout_bytes: Bucket,
+    new_channels: Bucket,
 }
 
 impl Paces {
@@ -45,11 +51,21 @@ impl Paces {
             messages: Pace::new(limits.message_rate, limits.message_rate),
             bytes: Pace::new(bytes, bytes.min(limits.outbox_bytes / 2)),
             fanout_bytes: Pace::new(limits.fanout_bytes_rate, limits.fanout_bytes_rate),
+            new_channels: Pace::new(
+                limits.new_channels_rate,
+                limits.groups_per_connection.max(NEW_CHANNELS_SECONDS * limits.new_channels_rate),
+            ),
         }
     }
 }
 
 impl Meter {
+    /// Takes a channel that is new to this node; returns false if that would be too many. Unlike what has been read, it is refused
+    /// before anything is done for it.
+    pub(crate) fn take_new_channel(&mut self, paces: &Paces, now: Instant) -> bool {
+        self.new_channels.take(&paces.new_channels, 1, now)
+    }
+
     /// Charges what was read. Returns for how long no more should be read, and because of which limit, if it was too much.
     pub(crate) fn charge(
         &mut self,
@@ -96,6 +112,16 @@ mod tests {
         }
         let within = Used { messages: 10, bytes: 1_000, fanout_bytes: 20_000 };
         assert_eq!(Meter::default().charge(&paces, &within, now), None);
+    }
+
+    #[test]
+    fn all_groups_of_a_connection_may_be_new_at_once() {
+        let mut limits =
+            crate::config::Config::load(&crate::config::Sources::default()).expect("valid").limits;
+        (limits.new_channels_rate, limits.groups_per_connection) = (5, 300);
+        let (paces, now, mut meter) = (Paces::new(&limits), Instant::now(), Meter::default());
+        assert_eq!((0..1_000).filter(|_| meter.take_new_channel(&paces, now)).count(), 300);
+        assert_eq!((0..1_000).filter(|_| meter.take_new_channel(&paces, now + 2 * SECOND)).count(), 10);
     }
 
     #[test]

@@ -182,6 +182,13 @@ pub(crate) enum PublishOutcome {
     TooLong,
 }
 
+/// Whose bucket had no new channel left.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum NameLimit {
+    Connection,
+    Address,
+}
+
 /// What was found in Redis that no node has written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Foreign {
@@ -288,6 +295,7 @@ labels! {
     Farewell {
         Answered => "answered", Gone => "gone", Timeout => "timeout", Stuck => "stuck", Flood => "flood", Cut => "cut",
     }
+    NameLimit { Connection => "connection", Address => "address" }
     Foreign { Message => "message", Entry => "entry", Letter => "letter" }
     SendLimit {
         Messages => "message_rate", Bytes => "receive_bytes_rate", FanoutBytes => "fanout_bytes_rate",

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Door, Parts, Shard};
 use crate::admission::addresses::Addresses;
+use crate::admission::names::Names;
 use crate::admission::{Admission, Places, Rate, Ticket};
 use crate::broker::memory::MemoryBroker;
 use crate::broker::{Channel, Delivery, Terms};
@@ -94,7 +95,8 @@ impl Bench {
         let terms = Terms::new(&config);
         let broker = Arc::new(MemoryBroker::new(Arc::clone(&hub), Arc::clone(&metrics), terms));
         let gateway = Gateway::new(config.routes.clone(), &config.stage, tag, Arc::clone(&metrics));
-        let parts = Parts { hub, broker, gateway: Arc::new(gateway), metrics, limits: config.limits };
+        let names = Arc::new(Names::new(&config.limits, Vec::new()));
+        let parts = Parts { hub, broker, gateway: Arc::new(gateway), metrics, limits: config.limits, names };
         let admission = Arc::new(admission(&config, &parts, tag));
         let shard = Shard::new(0, door, parts);
         let mut bench =

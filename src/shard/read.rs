@@ -1,6 +1,7 @@
 //! From a socket's bytes to what their messages ask for.
 
 use std::io::{self, Read as _};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -13,7 +14,7 @@ use crate::connection::meter::Used;
 use crate::gateway::{Action, Outcome, Payload, frames};
 use crate::id::{ConnectionId, RequestId};
 use crate::inbox::{JoinOutcome, answer};
-use crate::metrics::Farewell;
+use crate::metrics::{Farewell, NameLimit};
 
 /// What is read in one turn goes to the broker in portions of so many bytes, so that the bounds beyond are asked in time.
 const PUBLISH_BYTES: usize = 1 << 20;
@@ -179,6 +180,9 @@ impl Shard {
         let mut reply = reply;
         let mut close = false;
         match (action, request) {
+            (Some(action), Some(request)) if !self.may_name(key, &action) => {
+                reply = Some(frames::limit_exceeded(&id, &request));
+            }
             (Some(Action::Publish { channel, frame, key }), Some(request)) => {
                 self.used.fanout_bytes += (frame.len() * self.local_members(&channel)) as u64;
                 let receipt = Receipt::new(Recipient::Sender(id, request));
@@ -207,6 +211,33 @@ impl Shard {
         if close {
             self.close(key, Close::Route);
         }
+    }
+
+    /// Returns whether a client may do something to a group: one that is new to this node counts.
+    fn may_name(&mut self, key: usize, action: &Action) -> bool {
+        let group = match action {
+            Action::Publish { channel: channel @ Channel::Group(_), .. } => channel,
+            Action::Join(group) => &Channel::Group(Arc::clone(group)),
+            Action::Publish { .. } | Action::Leave(_) | Action::Close => return true,
+        };
+        let names = &self.parts.names;
+        if names.knows(group, self.now) {
+            return true;
+        }
+        let Some(connection) = self.connections.get_mut(key) else { return false };
+        let source_ip = connection.ticket.record().source_ip;
+        let refused_by = if !connection.meter.take_new_channel(&self.paces, self.now) {
+            Some(NameLimit::Connection)
+        } else if !names.take(source_ip, self.now) {
+            Some(NameLimit::Address)
+        } else {
+            names.note(group);
+            None
+        };
+        if let Some(limit) = refused_by {
+            self.parts.metrics.count_new_channel_refused(limit);
+        }
+        refused_by.is_none()
     }
 
     /// Returns how many members of a channel are on this node, about: connections are spread evenly over the shards.

@@ -174,3 +174,48 @@ def test_streams_keep_less_when_redis_is_short_of_memory_and_messages_go_on(redi
     eventually(lambda: 1 <= metric(nodes[1], "gatecast_redis_stream_age_seconds") < 60)
     assert redis.ask("CONFIG", "SET", "maxmemory", "0") == "OK"
     eventually(lambda: metric(nodes[0], "gatecast_redis_stream_age_seconds") == 60)
+
+
+def refused(text):
+    return text.startswith('{"message": "Limit exceeded"')
+
+
+@pytest.fixture
+def limited(redis, start_on):
+    """A node whose clients may name little that is new, and an address little more."""
+    return start_on(redis, 1, GATECAST_LIMITS_NEW_CHANNELS_RATE="1", GATECAST_LIMITS_GROUPS_PER_CONNECTION="20",
+                    GATECAST_LIMITS_NEW_CHANNELS_RATE_PER_ADDRESS="8")[0]
+
+
+def test_a_client_that_invents_names_is_told_and_leaves_little_behind(redis, limited):
+    node = limited
+    with crowd_of([node], 1) as (client,):
+        say(client, *(send_to(f"name {number}") for number in range(1_000)), '{"action":"no such action"}')
+        answers = []
+        while not answers or "Forbidden" not in answers[-1]:
+            answers += hear(client)
+        assert all(refused(text) for text in answers[:-1])
+        assert 900 < len(answers) - 1 <= 980, "a burst of 20, and one a second"
+        assert metric(node, "gatecast_new_channels_refused_total", by="connection") == len(answers) - 1
+        eventually(lambda: len(keys(redis)) == 2 * (1_001 - len(answers)))
+        say(client, '{"action":"joinGroup","group":"another"}')
+        assert refused(hear(client)[0]), "joins count alike"
+        # What is known may be sent to as before.
+        with node.connect() as other:
+            assert ask(other, '{"action":"joinGroup","group":"name 1"}') == "joined name 1"
+            say(client, send_to("name 1", "hello"))
+            assert other.recv(timeout=10) == "hello"
+
+
+def test_an_address_has_a_bound_for_all_its_connections(redis, limited):
+    node = limited
+    with crowd_of([node], 4) as clients:
+        for number, client in enumerate(clients):
+            say(client, *(f'{{"action":"joinGroup","group":"{number} {name}"}}' for name in range(15)))
+        answers = [text for client in clients for text in hear(client, 15)]
+        joined = [text for text in answers if text.startswith("joined")]
+        assert all(refused(text) or text in joined for text in answers)
+        assert 32 <= len(joined) < 45, "a burst of 32, and 8 a second"
+        assert metric(node, "gatecast_new_channels_refused_total", by="address") == 60 - len(joined)
+    status, _ = publish(node, "@groups/of-a-back-end", "x")
+    assert status == 200, "callers of the management API are trusted with names"
