@@ -77,11 +77,11 @@ impl Backend {
         let registry: Arc<dyn Registry> =
             Arc::new(RedisRegistry::start((&store, settings), tag, presence, fenced.clone()));
         let peers = Peers::new(
-            (store.clone(), settings.lease),
+            (store.clone(), settings.lease, config.limits.message_bytes),
             tag,
             Arc::clone(hub),
             Arc::clone(&registry),
-            lifecycle.clone(),
+            (lifecycle.clone(), Arc::clone(metrics)),
         );
         let peers = Arc::new(peers);
         let broker = RedisBroker::start(

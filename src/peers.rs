@@ -18,11 +18,14 @@ use tokio::sync::oneshot;
 use self::known::Known;
 use self::lanes::{Lanes, Letter, Parcel, open};
 use crate::close::Close;
+use crate::codec;
+use crate::gateway::is_group_name;
 use crate::hub::Hub;
 use crate::id::{ConnectionId, NodeTag};
 use crate::inbox::{JoinOutcome, PostOutcome};
 use crate::lifecycle::Lifecycle;
 use crate::listing::{Listed, Query};
+use crate::metrics::{Foreign, Metrics};
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
 
@@ -43,6 +46,9 @@ pub(crate) struct Peers {
     hub: Arc<Hub>,
     registry: Arc<dyn Registry>,
     lifecycle: Lifecycle,
+    metrics: Arc<Metrics>,
+    /// Longest message, in bytes.
+    message_bytes: usize,
     next_call: AtomicU64,
     calls: Mutex<HashMap<u64, oneshot::Sender<Result<Answer, PeerError>>>>,
     lanes: Mutex<Lanes>,
@@ -101,15 +107,15 @@ enum Envelope {
 
 impl Peers {
     pub(crate) fn new(
-        (store, lease): (Store, Duration),
+        (store, lease, message_bytes): (Store, Duration, usize),
         tag: NodeTag,
         hub: Arc<Hub>,
         registry: Arc<dyn Registry>,
-        lifecycle: Lifecycle,
+        (lifecycle, metrics): (Lifecycle, Arc<Metrics>),
     ) -> Self {
         let known = Mutex::new(Known::new(lease));
         let (next_call, calls, lanes) = (AtomicU64::new(0), Mutex::default(), Mutex::default());
-        Self { store, tag, hub, registry, lifecycle, next_call, calls, lanes, known }
+        Self { store, tag, hub, registry, lifecycle, metrics, message_bytes, next_call, calls, lanes, known }
     }
 
     /// Returns this node's tag.
@@ -240,15 +246,28 @@ impl Peers {
             self.on_letter(head, frame);
         }
         if !rest.is_empty() {
-            tracing::warn!("another node's message cannot be read; do the versions differ?");
+            self.refuse_letter("its parts are not as long as it says");
         }
+    }
+
+    /// Notes a letter that no node of this version writes; whatever is asked in it is not done.
+    fn refuse_letter(&self, reason: &str) {
+        self.metrics.count_foreign(Foreign::Letter, 1);
+        tracing::debug!(reason, "another node's message cannot be read; do the versions differ?");
     }
 
     fn on_letter(self: &Arc<Self>, head: &[u8], frame: &[u8]) {
         match serde_json::from_slice(head) {
             Ok(Envelope::Answer { call, answer }) => self.settle(call, Ok(answer)),
             Ok(Envelope::Request { from, call, operation, id }) => {
-                let Some(id) = ConnectionId::parse(&id) else { return };
+                let is_whole = match &operation {
+                    Operation::Post => codec::is_message(frame, self.message_bytes),
+                    Operation::Join(group) | Operation::Leave(group) => is_group_name(group),
+                    Operation::Get | Operation::Delete | Operation::Groups => true,
+                };
+                let Some(id) = ConnectionId::parse(&id).filter(|_| is_whole) else {
+                    return self.refuse_letter("what it asks cannot be done");
+                };
                 let (hub, registry) = (Arc::clone(&self.hub), Arc::clone(&self.registry));
                 let what = (id, Bytes::copy_from_slice(frame));
                 self.serve(&from, call, async move { carry_out(&hub, &*registry, operation, what).await });
@@ -257,9 +276,7 @@ impl Peers {
                 let hub = Arc::clone(&self.hub);
                 self.serve(&from, call, async move { Answer::Listed(hub.list(query).await) });
             }
-            Err(error) => {
-                tracing::warn!(%error, "another node's message cannot be read; do the versions differ?");
-            }
+            Err(error) => self.refuse_letter(&error.to_string()),
         }
     }
 

@@ -186,3 +186,23 @@ def test_a_big_repair_is_read_in_pages_and_joins_do_not_wait_for_it(redis, start
         assert seen == list(range(60))
         # While a subscription ends, a join may be refused, but it is answered.
         assert joined == "joined small" or is_internal_error(joined)
+
+
+def letter(head, frame=b""):
+    return struct.pack("!II", len(head), len(frame)) + head + frame
+
+
+def test_letters_that_no_node_has_written_are_dropped_and_counted(redis, nodes):
+    with clients_of(nodes) as clients:
+        own = next(name for name in redis.ask("PUBSUB", "CHANNELS", "gatecast:{node:*").splitlines()
+                   if clients[0].id in json.dumps(redis.ask("HKEYS", f"{name}:connections")))
+        asked = lambda operation: json.dumps({"Request": {"from": "AAAA", "call": 1, "operation": operation, "id": clients[0].id}}).encode()
+        letters = [b"x", b"\0" * 8 + b"x", struct.pack("!II", 2**32 - 1, 2**32 - 1), letter(b""), letter(b"[" * 5_000), letter(b"{}"),
+                   letter(b"\xff" * 100), letter(asked("Nothing")), letter(asked({"Join": "a\nb"})), letter(asked({"Join": "x" * 1_000})),
+                   letter(asked("Post").replace(clients[0].id.encode(), b"nobody"), frame(1, b"x"))]
+        letters += [letter(asked("Post"), garbage) for garbage in GARBAGE.values()]
+        for each in letters:
+            ask_raw(redis, "PUBLISH", own, each)
+        eventually(lambda: metric(nodes[0], "gatecast_redis_foreign_total", kind="letter") >= len(letters))
+        assert nodes[1].post(clients[0].id, b"from another node") == 200
+        assert clients[0].recv(timeout=10) == "from another node", "and nothing before it"
