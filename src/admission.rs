@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, Publication, Receipt, Recipient};
+use crate::budget::Budget;
 use crate::close::Close;
 use crate::config::{Auth, Origins};
 use crate::gateway::{Action, Gateway, is_group_name};
@@ -45,6 +46,7 @@ pub(crate) struct Admission {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) places: Arc<Places>,
+    pub(crate) budget: Arc<Budget>,
     /// Others have taken this node for dead, and run `$disconnect` in its name.
     pub(crate) fenced: CancellationToken,
 }
@@ -169,6 +171,9 @@ impl Admission {
         let place = Place { places: Arc::clone(&self.places), _guest: guest };
         if before >= self.max_connections {
             return Err(Refused { status, refusal: Refusal::Capacity });
+        }
+        if self.budget.is_tight() {
+            return Err(Refused { status, refusal: Refusal::Memory });
         }
         Ok(place)
     }

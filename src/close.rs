@@ -52,13 +52,15 @@ pub enum Close {
     PingTimeout,
     /// The client's outbox passed its bound in bytes or age.
     SlowConsumer,
+    /// The node's memory runs out, and the connection holds some of it.
+    Memory,
     /// The client broke the protocol or a limit.
     Violation(Violation),
 }
 
 impl Close {
     /// Returns one of each kind; of those with a client's code, the two that ordinary clients send.
-    pub(crate) fn kinds() -> [Self; 15] {
+    pub(crate) fn kinds() -> [Self; 16] {
         let client = |code| Self::Client { code, reason: "".into() };
         [
             client(1000),
@@ -72,6 +74,7 @@ impl Close {
             Self::Drain,
             Self::PingTimeout,
             Self::SlowConsumer,
+            Self::Memory,
             Self::Violation(Violation::Protocol("")),
             Self::Violation(Violation::BinaryRefused),
             Self::Violation(Violation::InvalidUtf8),
@@ -90,6 +93,7 @@ impl Close {
             Self::Lost => 1006,
             Self::SlowConsumer => 1008,
             Self::PingTimeout => 1011,
+            Self::Memory => 1013,
             Self::Violation(Violation::Protocol(_)) => 1002,
             Self::Violation(Violation::BinaryRefused) => 1003,
             Self::Violation(Violation::InvalidUtf8) => 1007,
@@ -107,6 +111,7 @@ impl Close {
             Self::Idle | Self::MaxLifetime | Self::Drain => "Going away",
             Self::SlowConsumer => "slow consumer",
             Self::PingTimeout => "ping timeout",
+            Self::Memory => "out of memory, try again later",
             Self::Violation(Violation::Protocol(what)) => what,
             Self::Violation(Violation::BinaryRefused) => "binary frames are not supported",
             Self::Violation(Violation::InvalidUtf8) => "invalid UTF-8",
@@ -127,6 +132,7 @@ impl Close {
             Self::Drain => "drain",
             Self::PingTimeout => "ping_timeout",
             Self::SlowConsumer => "slow_consumer",
+            Self::Memory => "memory",
             Self::Violation(Violation::Protocol(_)) => "protocol_error",
             Self::Violation(Violation::BinaryRefused) => "binary_refused",
             Self::Violation(Violation::InvalidUtf8) => "invalid_utf8",
@@ -148,6 +154,7 @@ impl Close {
             1008 => "1008",
             1009 => "1009",
             1011 => "1011",
+            1013 => "1013",
             _ => "other",
         }
     }

@@ -172,6 +172,12 @@ impl Decoder {
         self.partial.is_some()
     }
 
+    /// Returns the bytes held of a message that is not whole yet, with what the buffers keep in reserve.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.held())
+    }
+
     fn message_len(&self) -> Option<usize> {
         self.partial.as_ref().and_then(|partial| partial.message_len())
     }

@@ -127,6 +127,8 @@ pub struct Limits {
     pub groups_per_connection: usize,
     /// How long a message's idempotency key is remembered.
     pub idempotency_age: Duration,
+    /// Most bytes that clients and callers together may make the node hold; 0 for half of what the process may use.
+    pub memory_budget: usize,
 }
 
 /// What may be on its way to a client unseen, in kernels and proxies, in outboxes.

@@ -40,6 +40,9 @@ pub(crate) mod meter;
 #[cfg(test)]
 mod tests;
 
+/// Without progress for so long, what a connection holds is the first to be given up when memory runs out.
+const STALLED: Duration = Duration::from_secs(1);
+
 /// Length of a ping: two bytes of header, and its place.
 const PING_BYTES: u64 = 10;
 
@@ -71,6 +74,8 @@ pub(crate) struct Connection {
     pub(crate) hung_up: bool,
     /// Joins it has asked for whose channels' subscriptions do not stand yet; a wish repeated counts again.
     pub(crate) joining: u16,
+    /// What is counted of a message that has not arrived whole.
+    pub(crate) partial_bytes: u32,
     /// When the shard's timer for this connection fires; others for it are stale.
     pub(crate) timer_at: Instant,
     clocks: Clocks,
@@ -141,6 +146,7 @@ impl Connection {
             writes_watched: false,
             hung_up: false,
             joining: 0,
+            partial_bytes: 0,
             timer_at: now,
             clocks: Clocks::new(now, limits),
             closing: None,
@@ -159,6 +165,16 @@ impl Connection {
     /// Returns whether the socket took no more when it was last written to.
     pub(crate) fn is_stuck(&self) -> bool {
         self.clocks.stuck_since.is_some()
+    }
+
+    /// Returns whether what it holds has been there for some time without any progress: nothing of it was taken, or nothing
+    /// more of an unfinished message came.
+    pub(crate) fn is_stalled(&self, now: Instant) -> bool {
+        let is_old = |since: Instant| since + STALLED <= now;
+        match self.clocks.stuck_since {
+            Some(since) => is_old(since),
+            None => is_old(self.clocks.last_life),
+        }
     }
 
     pub(crate) fn last_message(&self) -> Instant {

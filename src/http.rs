@@ -26,6 +26,7 @@ pub(crate) use self::listener::Listener;
 pub(crate) use self::server::{First, Guard, Port, Server};
 pub(crate) use self::slots::Bounds;
 use self::slots::Visit;
+use crate::budget::Gauge;
 use crate::metrics::RequestRefusal;
 
 pub(crate) mod admin;
@@ -83,7 +84,16 @@ pub(crate) type Routes = Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
 pub(crate) fn routes(
     filter: impl Filter<Extract = (Response<Vec<u8>>,), Error = Rejection> + Clone + Send + Sync + 'static,
 ) -> Routes {
-    let service = warp::service(filter.recover(unknown).unify());
+    counted_routes(filter, Gauge::default())
+}
+
+/// As [`routes`]; the answers count as memory until they are written.
+pub(crate) fn counted_routes(
+    filter: impl Filter<Extract = (Response<Vec<u8>>,), Error = Rejection> + Clone + Send + Sync + 'static,
+    memory: Gauge,
+) -> Routes {
+    let counted = move |answer: Response<Vec<u8>>| answer.map(|body| memory.share(body.into()));
+    let service = warp::service(filter.recover(unknown).unify().map(counted));
     Arc::new(move |request| Box::pin(service.clone().call(request)))
 }
 

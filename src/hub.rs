@@ -7,12 +7,13 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::admission::Ticket;
-use crate::broker::{Accepted, PublishError, PublishResult, Receipt, Recipient};
+use crate::broker::{Accepted, Publication, PublishError, PublishResult, Receipt, Recipient};
+use crate::budget::Budget;
 use crate::close::Close;
 use crate::connection::NewSocket;
 use crate::id::ConnectionId;
 use crate::inbox::{Event, Inbox, JoinOutcome, PostOutcome, answer};
-use crate::metrics::{Metrics, PublishOutcome};
+use crate::metrics::{DropReason, Metrics, PublishOutcome};
 
 mod listing;
 
@@ -21,11 +22,17 @@ mod listing;
 pub(crate) struct Hub {
     inboxes: Vec<Arc<Inbox>>,
     metrics: Arc<Metrics>,
+    budget: Arc<Budget>,
 }
 
 impl Hub {
-    pub(crate) fn new(inboxes: Vec<Arc<Inbox>>, metrics: Arc<Metrics>) -> Self {
-        Self { inboxes, metrics }
+    pub(crate) fn new(inboxes: Vec<Arc<Inbox>>, metrics: Arc<Metrics>, budget: Arc<Budget>) -> Self {
+        Self { inboxes, metrics, budget }
+    }
+
+    /// Returns what all that this node holds is counted in.
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     pub(crate) fn shard_count(&self) -> usize {
@@ -69,6 +76,17 @@ impl Hub {
                 self.inbox_of(&id).push(Event::PublishFailed { id, request });
             }
             (Recipient::Caller(caller), result) => answer(caller, result),
+        }
+    }
+
+    /// Refuses messages since memory runs out.
+    pub(crate) fn refuse_for_memory(&self, publications: &mut Vec<Publication>) {
+        if publications.is_empty() {
+            return;
+        }
+        self.metrics.count_dropped(DropReason::Memory, publications.len());
+        for Publication { receipt, .. } in publications.drain(..) {
+            self.answer(receipt, Err(PublishError::Overload));
         }
     }
 
@@ -141,6 +159,13 @@ impl Hub {
         let (done, answer) = oneshot::channel();
         self.inbox_of(&id).push(Event::Groups { id, done });
         answer.await.ok()
+    }
+
+    /// Has every shard look for connections to close, since memory runs out.
+    pub(crate) fn relieve(&self) {
+        for inbox in &self.inboxes {
+            inbox.push(Event::Relieve);
+        }
     }
 
     /// Closes all connections that are left, spread over `within`, whatever was said before.

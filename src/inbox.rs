@@ -5,7 +5,6 @@
 //! waits; a sleeping shard is woken once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -15,15 +14,12 @@ use tokio::sync::oneshot;
 
 use crate::admission::Ticket;
 use crate::broker::{Channel, Delivery, PublishError};
+use crate::budget::{Gauge, Held};
 use crate::close::Close;
 use crate::connection::NewSocket;
 use crate::id::{ConnectionId, RequestId};
 use crate::listing::{Listed, Query};
 use crate::vitals::Steps;
-
-/// Bound of the messages waiting in one inbox. A shard empties it every turn; at 65,536 short messages to 15,000
-/// connections it holds work for minutes, so more would only add delay.
-const MAX_WEIGHT: usize = 64 << 20;
 
 /// Counted for every event besides its frame, in bytes: so that tiny messages are bounded too.
 const EVENT_WEIGHT: usize = 1 << 10;
@@ -55,6 +51,8 @@ pub(crate) enum Event {
     Groups { id: ConnectionId, done: oneshot::Sender<Vec<Arc<str>>> },
     /// Tell a page of what there is.
     List { query: Query, done: oneshot::Sender<Listed> },
+    /// Look for connections to close, since memory runs out.
+    Relieve,
     /// Close all connections that are left, spread over a time, which may be given anew.
     Drain { within: Duration },
     /// End the shard.
@@ -89,7 +87,10 @@ pub(crate) enum JoinOutcome {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     queue: Mutex<Queue>,
-    weight: AtomicUsize,
+    /// A shard empties its inbox every turn; what it works on counts until that is done.
+    weight: Gauge,
+    /// Bound of `weight`. At 65,536 short messages to 15,000 connections an inbox holds work for minutes.
+    max_weight: usize,
     waker: Arc<Waker>,
     /// What the shard has done so far.
     pub(crate) steps: Steps,
@@ -103,8 +104,8 @@ struct Queue {
 }
 
 impl Inbox {
-    pub(crate) fn new(waker: Arc<Waker>) -> Self {
-        Self { queue: Mutex::default(), weight: AtomicUsize::new(0), waker, steps: Steps::default() }
+    pub(crate) fn new(waker: Arc<Waker>, weight: Gauge, max_weight: usize) -> Self {
+        Self { queue: Mutex::default(), weight, max_weight, waker, steps: Steps::default() }
     }
 
     /// Adds an event. Whoever adds messages asks [`Inbox::is_full`] first; everything else is bounded by its own source
@@ -131,7 +132,7 @@ impl Inbox {
     }
 
     fn append(&self, event: Event) -> MutexGuard<'_, Queue> {
-        self.weight.fetch_add(event.weight(), Ordering::Relaxed);
+        self.weight.add(event.weight());
         let mut queue = self.queue.lock();
         queue.events.push(event);
         queue
@@ -139,19 +140,18 @@ impl Inbox {
 
     /// Returns whether no more messages are taken.
     pub(crate) fn is_full(&self) -> bool {
-        self.weight.load(Ordering::Relaxed) >= MAX_WEIGHT
+        self.weight.get() >= self.max_weight
     }
 
     /// Returns whether shards should stop reading from clients until this one has caught up.
     pub(crate) fn is_congested(&self) -> bool {
-        self.weight.load(Ordering::Relaxed) >= MAX_WEIGHT / 2
+        self.weight.get() >= self.max_weight / 2
     }
 
-    /// Moves all events to `events`, which must be empty.
-    pub(crate) fn take(&self, events: &mut Vec<Event>) {
+    /// Moves all events to `events`, which must be empty; they count until what is returned is dropped.
+    pub(crate) fn take(&self, events: &mut Vec<Event>) -> Held {
         std::mem::swap(&mut self.queue.lock().events, events);
-        let weight: usize = events.iter().map(Event::weight).sum();
-        self.weight.fetch_sub(weight, Ordering::Relaxed);
+        self.weight.held(events.iter().map(Event::weight).sum())
     }
 
     /// Says that the shard is about to sleep; returns false, and it must not, if there is something to do.
@@ -190,6 +190,7 @@ impl Event {
                 | Self::Leave { .. }
                 | Self::Groups { .. }
                 | Self::List { .. }
+                | Self::Relieve
                 | Self::Drain { .. }
                 | Self::Stop => 0,
             }

@@ -29,6 +29,7 @@
 mod admission;
 mod backend;
 mod broker;
+mod budget;
 pub mod cli;
 pub mod close;
 pub mod codec;
@@ -50,6 +51,7 @@ pub mod node;
 pub mod origin;
 mod outbox;
 mod peers;
+mod pressure;
 mod probe;
 mod refusals;
 mod registry;

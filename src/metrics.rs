@@ -28,7 +28,7 @@ pub(crate) use self::spans::{SpanCounters, SpanDropReason};
 pub mod deletion_cost;
 pub mod http;
 mod labels;
-mod memory;
+pub(crate) mod memory;
 pub(crate) mod process;
 pub mod spans;
 
@@ -209,6 +209,10 @@ metrics! {
     log_lost: IntCounterVec("gatecast_log_lines_lost_total", ["reason"]);
     /// Memory that the process may use: the least of its control groups' limits and what the host has.
     memory_limit: IntGauge("gatecast_memory_limit_bytes");
+    /// What clients and callers may make the node hold, as it is set, or half of the limit.
+    memory_budget: IntGauge("gatecast_memory_budget_bytes");
+    /// What they make it hold, by what for.
+    memory_used: IntGaugeVec("gatecast_memory_used_bytes", ["kind"]);
 }
 
 impl Metrics {

@@ -16,6 +16,7 @@ use crate::admission::addresses::Addresses;
 use crate::admission::names::Names;
 use crate::admission::{Admission, Places, Rate};
 use crate::backend::Backend;
+use crate::budget::{Budget, Kind};
 use crate::config::{Config, Drain, Limits};
 use crate::drain::Drainer;
 use crate::gateway::Gateway;
@@ -29,6 +30,7 @@ use crate::hub::Hub;
 use crate::id::NodeTag;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{DropReason, Metrics, as_i64};
+use crate::pressure;
 use crate::registry::Record;
 use crate::registry::reaper::Reaper;
 use crate::shard::{Door, Parts, Shard};
@@ -117,8 +119,13 @@ impl Node {
         metrics.tracer = Tracer::start(config, &metrics, &lifecycle)?;
         let metrics = Arc::new(metrics);
         metrics.connections_limit.set(as_i64(config.limits.max_connections));
-        let doors = (0..config.shard_count()).map(|_| Door::open()).collect::<io::Result<Vec<_>>>()?;
-        let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect(), Arc::clone(&metrics)));
+        let shards = config.shard_count();
+        let budget = Arc::new(Budget::new(pressure::limit(config.limits.memory_budget, &metrics), shards));
+        public_listener.bound_kernel(budget.limit())?;
+        admin_listener.bound_kernel(budget.limit())?;
+        let doors = (0..shards).map(|index| Door::open(&budget, index, shards));
+        let doors = doors.collect::<io::Result<Vec<_>>>()?;
+        let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect(), Arc::clone(&metrics), budget));
         let places = Arc::new(Places::default());
         let backend = Backend::start(config, tag, (&hub, &places), (&lifecycle, &metrics))?;
         let gateway = Gateway::new(config.routes.clone(), &config.stage, tag, Arc::clone(&metrics));
@@ -135,6 +142,8 @@ impl Node {
         lifecycle.spawn_until_end("watch over the parts", Arc::clone(&vitals).run());
         let node = Self { public, admin, lifecycle, backend, places, hub, metrics, drain, vitals, shards };
         node.serve(config, &parts, tag, [public_listener, admin_listener]);
+        let watch = pressure::watch(Arc::clone(&node.hub), Arc::clone(&node.metrics));
+        node.lifecycle.spawn_until_end("watch over memory", watch);
         node.lifecycle.enter(Phase::Ready);
         Ok(node)
     }
@@ -163,21 +172,11 @@ impl Node {
             hub: Arc::clone(&parts.hub),
             proxies: Arc::clone(&proxies),
         });
-        let pages = Admin {
-            node: config.node_name.as_str().into(),
-            stage,
-            shards: self.shards.len(),
-            backend: self.backend.clone(),
-            started: Instant::now(),
-            lifecycle: self.lifecycle.clone(),
-            places: Arc::clone(&self.places),
-            metrics: Arc::clone(&parts.metrics),
-            vitals: Arc::clone(&self.vitals),
-        };
-        let manage = http::routes(manage::routes(manage));
+        let memory = parts.hub.budget().gauge(Kind::Http, 0);
+        let manage = http::counted_routes(manage::routes(manage), memory);
         let public_routes =
             http::beside_management(Arc::clone(&manage), http::routes(connect::routes(Arc::clone(&connect))));
-        let pages = admin::pages(&pages, config.management.auth);
+        let pages = admin::pages(&self.pages(config, stage), config.management.auth);
         let admin_routes = http::beside_management(manage, pages);
         let guard = config.proxies.protocol.then(|| Guard { proxies, metrics: Arc::clone(&parts.metrics) });
         let first = guard.map_or(First::Handshake(connect), First::ProxyHeader);
@@ -200,6 +199,7 @@ impl Node {
             registry: Arc::clone(&self.backend.registry),
             metrics: Arc::clone(&parts.metrics),
             places: Arc::clone(&self.places),
+            budget: Arc::clone(parts.hub.budget()),
             fenced: self.backend.fenced.clone(),
         });
         self.look_after_others(tag, &admission);
@@ -211,6 +211,21 @@ impl Node {
         let stop = port.stop.clone();
         self.vitals.watch(port.pulse.part(name));
         self.lifecycle.spawn_vital(name, stop, server.serve(port, routes));
+    }
+
+    /// The pages of the admin port.
+    fn pages(&self, config: &Config, stage: Arc<str>) -> Admin {
+        Admin {
+            node: config.node_name.as_str().into(),
+            stage,
+            shards: self.shards.len(),
+            backend: self.backend.clone(),
+            started: Instant::now(),
+            lifecycle: self.lifecycle.clone(),
+            places: Arc::clone(&self.places),
+            metrics: Arc::clone(&self.metrics),
+            vitals: Arc::clone(&self.vitals),
+        }
     }
 
     /// Starts to end the connections of nodes that die.
@@ -252,7 +267,8 @@ impl Node {
             head: limits.handshake_timeout,
             keep_alive: limits.keep_alive_timeout,
         };
-        Server::new(self.lifecycle.clone(), counters, bounds)
+        let memory = self.hub.budget().gauge(Kind::Http, 0);
+        Server::new(self.lifecycle.clone(), counters, bounds).counting(memory)
     }
 
     fn port(&self, listener: Listener, name: &str, first: First, stop: CancellationToken) -> Port {

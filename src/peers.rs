@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use self::known::Known;
 use self::lanes::{Lanes, Letter, Parcel, open};
+use crate::budget::Kind;
 use crate::close::Close;
 use crate::codec;
 use crate::gateway::is_group_name;
@@ -37,6 +38,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
 
 /// Between two looks for nodes to greet.
 const GREETING_PAUSE: Duration = Duration::from_millis(500);
+/// Counted for a letter besides its head and its frame, in bytes.
+const LETTER: usize = 256;
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -92,6 +95,9 @@ pub(crate) enum PeerError {
     /// The node is not listening, but holds its lease.
     #[error("the connection's node cannot be reached")]
     Unreachable,
+    /// Too much is on its way to other nodes.
+    #[error("too many calls wait for other nodes; try again later")]
+    Overload,
     /// It did not answer in time; it may have done what it was asked.
     #[error("the connection's node did not answer in time")]
     Timeout,
@@ -301,7 +307,14 @@ impl Peers {
     /// Sends to a node's channel; a call whose letter reaches nobody is settled.
     fn send(self: &Arc<Self>, node: NodeTag, envelope: &Envelope, (frame, call): (Bytes, Option<u64>)) {
         let head = serde_json::to_vec(envelope).unwrap_or_default();
-        if self.lanes.lock().add(node, Letter { head, frame, call }) {
+        let budget = self.hub.budget();
+        let held =
+            budget.gauge(Kind::Peers, 0).try_hold(head.len() + frame.len() + LETTER, budget.queue_bytes(1));
+        let Some(held) = held else {
+            tracing::debug!(%node, "too much is on its way to other nodes");
+            return call.into_iter().for_each(|call| self.settle(call, Err(PeerError::Overload)));
+        };
+        if self.lanes.lock().add(node, Letter { head, frame, call, _held: held }) {
             let (peers, carried) = (Arc::clone(self), self.lifecycle.ending().child_token());
             // Whoever sends there next relies on this task: it may end only when it has nothing more.
             self.lifecycle.spawn_vital("lane to a node", carried.clone(), async move {

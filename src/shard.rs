@@ -25,6 +25,7 @@ use self::timers::Timers;
 use crate::admission::Ticket;
 use crate::admission::names::Names;
 use crate::broker::{Broker, Channel, Publication, Standing};
+use crate::budget::{Budget, Kind};
 use crate::close::Close;
 use crate::codec::{self, encode_close};
 use crate::config::Limits;
@@ -43,6 +44,7 @@ mod drain;
 mod manage;
 mod members;
 mod read;
+mod relief;
 mod tally;
 mod timers;
 mod write;
@@ -55,6 +57,9 @@ const EVENTS: usize = 1_024;
 
 /// What one read may take; shared by all connections of the shard, since it is empty again after every read.
 const SCRATCH_BYTES: usize = 64 << 10;
+
+/// Room for events that is kept from turn to turn.
+const WORK: usize = 4_096;
 
 /// While another shard is behind, how long to wait before reading from clients again.
 const CONGESTION_PAUSE: Duration = Duration::from_millis(1);
@@ -113,6 +118,8 @@ pub(crate) struct Shard {
     /// Connections still to be closed, while draining.
     draining: Option<Draining>,
     tally: Tally,
+    /// When to look again for connections whose end would give memory back: there were none.
+    relief_at: Option<Instant>,
     stopped: bool,
 }
 
@@ -133,14 +140,15 @@ enum AskedBy {
 }
 
 impl Door {
-    /// Asks the kernel for what a shard needs.
+    /// Asks the kernel for what a shard needs, one of so many.
     ///
     /// # Errors
     /// The kernel's: no descriptors left.
-    pub(crate) fn open() -> io::Result<Self> {
+    pub(crate) fn open(budget: &Budget, index: usize, shards: usize) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKER)?;
-        Ok(Self { poll, inbox: Arc::new(Inbox::new(Arc::new(waker))) })
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let (weight, max_weight) = (budget.gauge(Kind::Inboxes, index), budget.queue_bytes(shards));
+        Ok(Self { poll, inbox: Arc::new(Inbox::new(waker, weight, max_weight)) })
     }
 
     pub(crate) fn inbox(&self) -> Arc<Inbox> {
@@ -177,7 +185,8 @@ impl Shard {
             thrown_away: 0,
             now: Instant::now(),
             draining: None,
-            tally: Tally::new(index, &parts.metrics),
+            tally: Tally::new(index, &parts.metrics, parts.hub.budget()),
+            relief_at: None,
             stopped: false,
             parts,
         }
@@ -221,12 +230,15 @@ impl Shard {
         }
         self.read_rest();
         self.publish();
-        self.inbox.take(work);
+        let held = self.inbox.take(work);
         self.on_events(work);
+        drop(held);
+        work.shrink_to(WORK);
         self.fire_timers();
         self.continue_drain();
         self.flush();
         self.tally.report(self.now);
+        self.relieve();
     }
 
     /// Returns how long to wait for events; not at all if there is work left.
@@ -350,6 +362,7 @@ impl Shard {
         }
         self.tally.left(left);
         self.tally.unqueued(connection.outbox.load());
+        self.tally.partial(connection.partial_bytes, 0);
         let (ticket, close, by_client) = connection.into_end();
         if let Some(farewell) = farewell.or(by_client) {
             self.parts.metrics.count_farewell(farewell);

@@ -19,9 +19,10 @@ const LAYERS: &[&[&str]] = &[
     &["shard", "backend"],
     &["broker::memory", "broker::redis", "registry::redis", "registry::reaper"],
     &["peers", "drain"],
+    &["pressure"],
     &["admission", "connection", "hub", "inbox"],
     &["gateway", "listing", "outbox", "broker", "registry", "sigv4", "store"],
-    &["config", "lifecycle", "log", "metrics", "probe", "refusals", "trace"],
+    &["budget", "config", "lifecycle", "log", "metrics", "probe", "refusals", "trace"],
     &["route", "expression", "close", "codec", "id", "origin", "vitals"],
 ];
 

@@ -93,6 +93,9 @@ impl Broker for MemoryBroker {
     fn publish(&self, publications: &mut Vec<Publication>) {
         let accepted_at = Instant::now();
         let (mut accepted, mut repeated, mut refused) = (0, 0, 0);
+        if self.hub.budget().is_tight() {
+            return self.hub.refuse_for_memory(publications);
+        }
         let mut state = self.state.lock();
         for Publication { channel, frame, key, receipt } in publications.drain(..) {
             let mut delivery = Delivery { channel, frame, accepted_at, trace: None };

@@ -15,9 +15,11 @@ use self::leaver::Leaver;
 use self::page::Pages;
 use self::pressure::Pressure;
 use self::publisher::Publisher;
+use self::queue::Coming;
 use self::reader::Reader;
 use self::subscriber::{Command, Parts, Subscriber};
 use super::{Broker, Channel, History, Offset, Publication, PublishError, Standing, Terms};
+use crate::budget::{Gauge, Kind};
 use crate::codec::SENT_HEADER_MAX;
 use crate::config::{OnOutage, RedisSettings};
 use crate::hub::Hub;
@@ -39,8 +41,10 @@ mod reader;
 mod subscriber;
 mod track;
 
-/// Publications on their way to the publisher.
+/// Publications on their way to the publisher; a quarter of the memory budget, or 64 MiB, bounds them as well.
 const PUBLICATIONS: usize = 16_384;
+/// Counted for each besides its frame, in bytes.
+const PUBLICATION: usize = 512;
 /// Subscriptions and their ends on their way to the subscriber.
 const COMMANDS: usize = 262_144;
 
@@ -53,7 +57,9 @@ pub(crate) struct RedisBroker {
     metrics: Arc<Metrics>,
     channels: Arc<Channels>,
     pages: Pages,
-    publications: mpsc::Sender<Publication>,
+    publications: mpsc::Sender<Coming>,
+    /// What publications hold until they are answered.
+    held: Gauge,
     commands: mpsc::Sender<Command>,
 }
 
@@ -107,7 +113,8 @@ impl RedisBroker {
         }
         lifecycle.spawn_until_end("leaver of channels", leaver.run(to_leave));
         lifecycle.spawn_until_end("subscriber", subscriber.run());
-        let broker = Self { store, terms, hub, metrics, channels, pages, publications, commands };
+        let held = hub.budget().gauge(Kind::Publications, 0);
+        let broker = Self { store, terms, hub, metrics, channels, pages, publications, held, commands };
         for shard in 0..broker.hub.shard_count() {
             broker.subscribe(shard, &Channel::Broadcast);
         }
@@ -117,16 +124,32 @@ impl RedisBroker {
 
 impl Broker for RedisBroker {
     fn publish(&self, publications: &mut Vec<Publication>) {
+        if self.hub.budget().is_tight() {
+            return self.hub.refuse_for_memory(publications);
+        }
+        let most = self.hub.budget().queue_bytes(1);
         let mut refused = 0;
         for publication in publications.drain(..) {
             if publication.key.is_some() && !self.terms.keeps(&publication.channel) {
                 self.hub.answer(publication.receipt, Err(PublishError::KeyUnkept));
-            } else if publication.frame.len() > self.terms.message_bytes + SENT_HEADER_MAX {
+                continue;
+            }
+            if publication.frame.len() > self.terms.message_bytes + SENT_HEADER_MAX {
                 // Other nodes, too, check what they read from Redis.
                 self.hub.answer(publication.receipt, Err(PublishError::TooLong));
-            } else if let Err(error) = self.publications.try_send(publication) {
+                continue;
+            }
+            let refusal = match self.held.try_hold(publication.frame.len() + PUBLICATION, most) {
+                Some(held) => self
+                    .publications
+                    .try_send(Coming { publication, held })
+                    .err()
+                    .map(|error| error.into_inner().publication),
+                None => Some(publication),
+            };
+            if let Some(publication) = refusal {
                 refused += 1;
-                self.hub.answer(error.into_inner().receipt, Err(PublishError::Overload));
+                self.hub.answer(publication.receipt, Err(PublishError::Overload));
             }
         }
         if refused > 0 {

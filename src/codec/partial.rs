@@ -3,6 +3,9 @@
 use super::header::{HEADER_MAX, Header};
 use super::{Opcode, Violation, take_at_most, unmask};
 
+/// What the heads of four allocations take, in bytes.
+const ALLOCATIONS: usize = 64;
+
 /// State that exists only between the first and the last byte of a message.
 #[derive(Debug, Default)]
 pub(super) struct Partial {
@@ -42,6 +45,12 @@ impl Partial {
 
     pub(super) fn is_empty(&self) -> bool {
         self.header.is_empty() && self.frame.is_none() && self.message.is_none()
+    }
+
+    /// Returns the bytes that all this takes.
+    pub(super) fn held(&self) -> usize {
+        let message = self.message.as_ref().map_or(0, |message| message.bytes.capacity());
+        size_of::<Self>() + ALLOCATIONS + self.header.capacity() + self.control.capacity() + message
     }
 
     pub(super) fn message_len(&self) -> Option<usize> {

@@ -104,6 +104,7 @@ fn limits<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>, proxies: &Pro
         connections: connections_per_address.or(addresses_are_known.then_some(1_000)),
         is_unset: !addresses_are_known && both == [Bound::Unset; 2],
     };
+    let budget_place = reader.place(s, "memory_budget");
     let limits = Limits {
         max_connections: reader.within(s, "max_connections", 100_000, 1..=10_000_000),
         max_http_connections: reader.within(s, "max_http_connections", 1_024, 1..=1_000_000),
@@ -131,7 +132,15 @@ fn limits<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>, proxies: &Pro
         close_timeout: reader.within(s, "close_timeout", 5 * SECOND, 10 * MILLISECOND..=60 * SECOND),
         groups_per_connection: reader.within(s, "groups_per_connection", 128, 0..=10_000),
         idempotency_age: reader.within(s, "idempotency_age", 300 * SECOND, SECOND..=24 * HOUR),
+        memory_budget: reader.within(s, "memory_budget", 0, 0..=1 << 50),
     };
+    let least = 16 * limits.message_bytes.max(MIB);
+    if (1..least).contains(&limits.memory_budget) {
+        let message = format!(
+            "too small to work with; set at least {least}, or 0 for half of what the process may use"
+        );
+        reader.fault(budget_place, "limits.memory_budget".to_owned(), message);
+    }
     if limits.message_bytes > limits.outbox_bytes {
         let message = "larger than limits.outbox_bytes; no client could be sent such a message";
         reader.fault(message_place, "limits.message_bytes".to_owned(), message);

@@ -112,6 +112,23 @@ group = "${request.body.x"
 }
 
 #[test]
+fn a_memory_budget_must_be_enough_to_work_with() {
+    for (setting, fault) in
+        [("0", None), ("16777216", None), ("16777215", Some("set at least 16777216, or 0"))]
+    {
+        let loaded = load(&format!("[limits]\nmemory_budget = {setting}\n"), &[]);
+        match fault {
+            None => assert!(loaded.is_ok(), "{setting}"),
+            Some(part) => {
+                let faults = loaded.expect_err("a fault");
+                assert!(faults[0].starts_with("gatecast.toml:2: limits.memory_budget: "), "{faults:?}");
+                assert!(faults[0].contains(part), "{faults:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn broken_toml_is_one_fault_with_its_line() {
     let faults = load("stage = \"beta\"\nlisten = \n", &[]).expect_err("a fault");
     assert!(faults[0].starts_with("gatecast.toml:2: "), "{faults:?}");

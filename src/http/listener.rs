@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use mio::net::{TcpListener, TcpStream};
 use nix::sys::socket::setsockopt;
 use nix::{setsockopt_impl, sockopt_impl};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -22,13 +22,16 @@ sockopt_impl!(
     DeferAccept, SetOnly, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, usize
 );
 
-/// Most bytes that the kernel takes for a client and has not sent yet. What is under way may be as much as the path needs; what a
-/// client does not take waits here, where it is counted and bounded, not in up to 4 MB a socket there (`net.ipv4.tcp_wmem`).
-const UNSENT_BYTES: usize = 64 << 10;
+/// Most bytes that the kernel holds from a client that is not read from, half of them payload, and the least that is set; without
+/// it up to 6 MB (`net.ipv4.tcp_rmem`) once a client has been fast. A client gets half of it through in a round trip.
+///
+/// Half as many are the most that the kernel takes for a client and has not sent yet. What is under way may be as much as the path
+/// needs; what a client does not take waits here, where it is counted and bounded, not in up to 4 MB a socket there
+/// (`net.ipv4.tcp_wmem`).
+const KERNEL_BYTES: (usize, usize) = (32 << 10, 128 << 10);
 
-/// Most bytes that the kernel holds from a client that is not read from, half of them payload; without it up to 6 MB
-/// (`net.ipv4.tcp_rmem`) once a client has been fast.
-const RECEIVE_BYTES: usize = 256 << 10;
+/// So many connections may have that in the kernel before it is as much as the memory budget.
+const CROWD: usize = 2_048;
 
 sockopt_impl!(
     /// `TCP_NOTSENT_LOWAT` of tcp(7), in bytes.
@@ -47,11 +50,8 @@ impl Listener {
     pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
-        // What is accepted has these too.
+        // What is accepted has it too.
         socket.set_tcp_nodelay(true)?;
-        setsockopt(&socket, NotSentLowat, &UNSENT_BYTES)?;
-        // The kernel doubles it.
-        socket.set_recv_buffer_size(RECEIVE_BYTES / 2)?;
         socket.set_nonblocking(true)?;
         setsockopt(&socket, DeferAccept, &SILENCE)?;
         socket.bind(&address.into())?;
@@ -59,6 +59,18 @@ impl Listener {
         let listener = TcpListener::from_std(socket.into());
         #[expect(deprecated, reason = "the new one is `unsafe`; a listener has its descriptor all its life")]
         AsyncFd::with_interest(listener, Interest::READABLE).map(Self)
+    }
+
+    /// Bounds what the kernel holds for each connection that is accepted from now on, given the memory budget.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn bound_kernel(&self, budget: usize) -> io::Result<()> {
+        let bytes = (budget / CROWD).clamp(KERNEL_BYTES.0, KERNEL_BYTES.1);
+        let listener = self.0.get_ref();
+        setsockopt(listener, NotSentLowat, &(bytes / 2))?;
+        // The kernel doubles it.
+        SockRef::from(listener).set_recv_buffer_size(bytes / 2)
     }
 
     /// Returns where it listens.

@@ -90,6 +90,7 @@ pub(crate) fn routes(
     manage: Arc<Manage>,
 ) -> impl Filter<Extract = (Response<Vec<u8>>,), Error = warp::Rejection> + Clone {
     let (limit, timeout) = (manage.message_bytes, manage.body_timeout);
+    let budget = Arc::clone(manage.hub.budget());
     let path = warp::path::full().and_then(|path: FullPath| async move {
         Path::parse(path.as_str()).map(|parsed| (parsed, path)).ok_or_else(warp::reject::not_found)
     });
@@ -99,7 +100,10 @@ pub(crate) fn routes(
         .and(query)
         .and(warp::ext::get::<Caller>())
         .and(warp::header::headers_cloned())
-        .and(warp::body::stream().then(move |stream| async move { body::read(stream, limit, timeout).await }))
+        .and(warp::body::stream().then(move |stream| {
+            let budget = Arc::clone(&budget);
+            async move { body::read(stream, limit, timeout, &budget).await }
+        }))
         .map(|path, wire_path, method, query, caller, headers, body| Call {
             method,
             path,
@@ -227,6 +231,7 @@ impl Manage {
             Found::Nothing => return ("none", forbidden()),
         };
         let answer = match &call.body {
+            Ok(_) if endpoint.takes_memory() && self.hub.budget().is_tight() => Fault::Memory.answer(),
             Ok(body) => self.serve((endpoint, [name, group]), call, body).await,
             Err(fault) => fault.answer(),
         };

@@ -16,10 +16,14 @@ use super::listener::Listener;
 use super::proxies::Proxies;
 use super::slots::{Bounds, Class, Slots, Stage, Visit};
 use super::{Routes, beginning_with, proxy_header};
+use crate::budget::Gauge;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{CutCause, HttpMetrics, HttpState, Metrics, ProxyRefusal};
 use crate::refusals::Refusals;
 use crate::vitals::Pulse;
+
+/// Counted for a connection of the HTTP server: what it reads into, and most of what it writes from.
+const CONNECTION_BYTES: usize = super::MAX_HEAD + (8 << 10);
 
 /// How long to let the system recover when it has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -52,6 +56,8 @@ pub(crate) struct Server {
     lifecycle: Lifecycle,
     accept_errors: IntCounter,
     slots: Arc<Slots>,
+    /// What connections hold.
+    memory: Gauge,
 }
 
 /// Lets in only trusted proxies, which say for whom they connect.
@@ -75,7 +81,13 @@ impl Server {
         (accept_errors, metrics, refusals): (IntCounter, HttpMetrics, Arc<Refusals>),
         bounds: Bounds,
     ) -> Self {
-        Self { lifecycle, accept_errors, slots: Slots::new(bounds, metrics, refusals) }
+        let slots = Slots::new(bounds, metrics, refusals);
+        Self { lifecycle, accept_errors, slots, memory: Gauge::default() }
+    }
+
+    /// Counts what connections hold.
+    pub(crate) fn counting(self, memory: Gauge) -> Self {
+        Self { memory, ..self }
     }
 
     /// Accepts connections until the port is told to stop.
@@ -124,6 +136,7 @@ impl Server {
             stream = back;
             routes = beginning_with(refusal, routes);
         }
+        let _held = self.memory.hold(CONNECTION_BYTES);
         match TcpStream::from_std(stream.into()) {
             Ok(mut stream) => {
                 if self.identify(&mut stream, &visit, &first).await {

@@ -37,6 +37,8 @@ pub(crate) enum Refusal {
     AddressRate,
     /// As many connections of this address as allowed.
     AddressConnections,
+    /// The node's memory is nearly used up.
+    Memory,
     /// The node is shutting down.
     Draining,
 }
@@ -137,6 +139,8 @@ pub(crate) enum DropReason {
     Overload,
     /// Waiting for a slow consumer when it was closed.
     SlowConsumer,
+    /// The node's memory was nearly used up: refused, the sender being told, or waiting for a connection that was closed for it.
+    Memory,
     /// Redis did not take it, or did not say so; the sender was told.
     Unavailable,
     /// It did not fit among those that wait for Redis; the sender was told.
@@ -280,7 +284,7 @@ labels! {
     RouteOutcome { Ok => "ok", BadBody => "bad_body", Forbidden => "forbidden" }
     Refusal {
         Path => "path", Malformed => "malformed", Origin => "origin", NotLocal => "not_local", User => "user", Connect => "connect",
-        Capacity => "capacity", Rate => "rate", AddressRate => "address_rate",
+        Capacity => "capacity", Rate => "rate", Memory => "memory", AddressRate => "address_rate",
         AddressConnections => "address_connections", Unavailable => "unavailable",
         RedisRefused => "redis_refused", Draining => "draining",
     }
@@ -317,7 +321,7 @@ labels! {
         Deferred => "deferred",
     }
     DropReason {
-        Overload => "overload", SlowConsumer => "slow_consumer", Unavailable => "unavailable",
+        Overload => "overload", SlowConsumer => "slow_consumer", Memory => "memory", Unavailable => "unavailable",
         BufferFull => "buffer_full", BufferAge => "buffer_age", InboxFull => "inbox_full", Cut => "cut",
     }
 }

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 
+use crate::budget::Held;
 use crate::id::NodeTag;
 
 /// A parcel takes letters until it has so many bytes: Redis and both nodes hold it whole.
@@ -21,6 +22,8 @@ pub(super) struct Letter {
     pub(super) head: Vec<u8>,
     pub(super) frame: Bytes,
     pub(super) call: Option<u64>,
+    /// What it holds.
+    pub(super) _held: Held,
 }
 
 /// Letters that leave as one message.
@@ -36,7 +39,7 @@ pub(super) struct Parcel {
 pub(super) struct Lanes(HashMap<NodeTag, VecDeque<Letter>>);
 
 impl Parcel {
-    fn add(&mut self, Letter { head, frame, call }: &Letter) {
+    fn add(&mut self, Letter { head, frame, call, .. }: &Letter) {
         let length = |part: &[u8]| u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes();
         for part in [&length(head), &length(frame), head.as_slice(), frame] {
             self.payload.extend_from_slice(part);
@@ -89,13 +92,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::budget::Gauge;
 
     fn node() -> NodeTag {
         NodeTag::random()
     }
 
     fn letter(head: &[u8], frame: &[u8], call: Option<u64>) -> Letter {
-        Letter { head: head.to_vec(), frame: Bytes::copy_from_slice(frame), call }
+        Letter {
+            head: head.to_vec(),
+            frame: Bytes::copy_from_slice(frame),
+            call,
+            _held: Gauge::default().hold(0),
+        }
     }
 
     fn letters(mut payload: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {

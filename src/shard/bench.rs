@@ -22,6 +22,7 @@ use crate::admission::names::Names;
 use crate::admission::{Admission, Places, Rate, Ticket};
 use crate::broker::memory::MemoryBroker;
 use crate::broker::{Channel, Delivery, Terms};
+use crate::budget::Budget;
 use crate::codec::{Opcode, encode};
 use crate::config::{Config, Sources};
 use crate::connection::NewSocket;
@@ -90,8 +91,10 @@ impl Bench {
         let file = Some(("built-in".to_owned(), CONFIG.to_owned()));
         let config =
             Config::load(&Sources { file, ..Sources::default() }).map_err(|faults| anyhow!("{faults:?}"))?;
-        let (tag, metrics, door) = (NodeTag::random(), Arc::new(Metrics::new()?), Door::open()?);
-        let hub = Arc::new(Hub::new(vec![door.inbox()], Arc::clone(&metrics)));
+        let (tag, metrics) = (NodeTag::random(), Arc::new(Metrics::new()?));
+        let budget = Arc::new(Budget::new(1 << 32, 1));
+        let door = Door::open(&budget, 0, 1)?;
+        let hub = Arc::new(Hub::new(vec![door.inbox()], Arc::clone(&metrics), budget));
         let terms = Terms::new(&config);
         let broker = Arc::new(MemoryBroker::new(Arc::clone(&hub), Arc::clone(&metrics), terms));
         let gateway = Gateway::new(config.routes.clone(), &config.stage, tag, Arc::clone(&metrics));
@@ -192,6 +195,7 @@ fn admission(config: &Config, parts: &Parts, tag: NodeTag) -> Admission {
         registry: Arc::new(MemoryRegistry::default()),
         metrics: Arc::clone(&parts.metrics),
         places: Arc::new(Places::default()),
+        budget: Arc::clone(parts.hub.budget()),
         fenced: CancellationToken::new(),
     }
 }

@@ -4,7 +4,7 @@ use std::iter::Peekable;
 use std::time::SystemTime;
 use std::vec::Drain;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::Shard;
 use crate::broker::{Channel, Delivery};
@@ -46,18 +46,7 @@ impl Shard {
                         self.send(key, frames::internal_server_error(&id, &request));
                     }
                 }
-                Event::Post { id, frame, done } => {
-                    let outcome = match self.key_of(&id) {
-                        None => PostOutcome::Gone,
-                        Some(key) if !self.make_room(key, frame.len()) => PostOutcome::Full,
-                        Some(key) => {
-                            self.hand_over(key, frame.into());
-                            self.write_soon(key);
-                            PostOutcome::Sent
-                        }
-                    };
-                    answer(done, outcome);
-                }
+                Event::Post { id, frame, done } => answer(done, self.post(&id, frame)),
                 Event::LastActive { id, done } => {
                     let key = self.key_of(&id);
                     if let Some(connection) = key.and_then(|key| self.connections.get(key)) {
@@ -84,8 +73,22 @@ impl Shard {
                     }
                 }
                 Event::List { query, done } => answer(done, self.list(&query)),
+                Event::Relieve => self.relieve(),
                 Event::Drain { within } => self.drain(within),
                 Event::Stop => self.stopped = true,
+            }
+        }
+    }
+
+    /// Sends a frame to one connection.
+    fn post(&mut self, id: &ConnectionId, frame: Bytes) -> PostOutcome {
+        match self.key_of(id) {
+            None => PostOutcome::Gone,
+            Some(key) if !self.make_room(key, frame.len()) => PostOutcome::Full,
+            Some(key) => {
+                self.hand_over(key, frame.into());
+                self.write_soon(key);
+                PostOutcome::Sent
             }
         }
     }
@@ -114,6 +117,7 @@ impl Shard {
             self.parts.metrics.count_dropped(DropReason::SlowConsumer, batch.frames as usize);
             self.close_slow(key);
         }
+        self.settle_memory();
     }
 
     /// Joins messages that go to the same members into one batch. It is a copy of this shard's own even of a single message,
@@ -122,7 +126,7 @@ impl Shard {
         let Delivery { channel, frame, accepted_at, trace } = first;
         self.tally.delivered((accepted_at, trace), self.now);
         if frame.len() > BATCH_BYTES {
-            return (channel, frame.into());
+            return (channel, Batch::shared(self.tally.share(frame), 1));
         }
         let mut frames = 1;
         let mut wire = BytesMut::from(frame.as_ref());
@@ -133,7 +137,7 @@ impl Shard {
             wire.extend_from_slice(&next.frame);
             frames += 1;
         }
-        (channel, Batch::shared(wire.freeze(), frames))
+        (channel, Batch::shared(self.tally.share(wire.freeze()), frames))
     }
 
     /// Hands frames to one member; notes who cannot take them.

@@ -94,7 +94,17 @@ impl Shard {
         self.used = Used { bytes: input.len() as u64, ..Used::default() };
         self.tally.received_bytes(input.len());
         self.decode(key, input);
+        self.count_partial(key);
         self.charge(key);
+        self.settle_memory();
+    }
+
+    /// Notes what is held of a message that has not arrived whole.
+    pub(super) fn count_partial(&mut self, key: usize) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            let held = u32::try_from(connection.decoder.held()).unwrap_or(u32::MAX);
+            self.tally.partial(std::mem::replace(&mut connection.partial_bytes, held), held);
+        }
     }
 
     /// Leaves a client unread for as long as what it has sent is more than it may.

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use prometheus::{Counter, Histogram};
 
+use crate::budget::{Budget, Gauge, Kind};
 use crate::metrics::{LagStage, Metrics, as_i64};
 use crate::outbox::Load;
 use crate::trace::Context;
@@ -14,6 +16,10 @@ use crate::trace::Context;
 pub(super) struct Tally {
     shard: usize,
     metrics: Arc<Metrics>,
+    budget: Arc<Budget>,
+    /// What this shard's outboxes hold, and what has arrived of messages that are not whole.
+    outboxes: Gauge,
+    partials: Gauge,
     busy: Counter,
     lag_queue: Histogram,
     lag_socket: Histogram,
@@ -25,6 +31,8 @@ pub(super) struct Tally {
     /// What came into outboxes, and what left them.
     queued: Load,
     unqueued: Load,
+    /// What more of unfinished messages is held, and what less.
+    partial: (usize, usize),
     joined: usize,
     left: usize,
     delivered: Vec<Instant>,
@@ -33,10 +41,13 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new(shard: usize, metrics: &Arc<Metrics>) -> Self {
+    pub(super) fn new(shard: usize, metrics: &Arc<Metrics>, budget: &Arc<Budget>) -> Self {
         Self {
             shard,
             metrics: Arc::clone(metrics),
+            budget: Arc::clone(budget),
+            outboxes: budget.gauge(Kind::Outboxes, shard),
+            partials: budget.gauge(Kind::Partial, shard),
             busy: metrics.shard_busy.with_label_values(&[shard.to_string()]),
             lag_queue: metrics.lag_of(LagStage::Queue),
             lag_socket: metrics.lag_of(LagStage::Socket),
@@ -47,6 +58,7 @@ impl Tally {
             sent_bytes: 0,
             queued: Load::default(),
             unqueued: Load::default(),
+            partial: (0, 0),
             joined: 0,
             left: 0,
             delivered: Vec::new(),
@@ -83,6 +95,22 @@ impl Tally {
         self.unqueued += load;
     }
 
+    /// What has arrived of an unfinished message changed in size.
+    pub(super) fn partial(&mut self, before: u32, after: u32) {
+        self.partial.0 += after as usize;
+        self.partial.1 += before as usize;
+    }
+
+    /// Returns how many bytes more are held than when that was last reported.
+    pub(super) fn grown(&self) -> usize {
+        (self.queued.own + self.partial.0).saturating_sub(self.unqueued.own + self.partial.1)
+    }
+
+    /// Returns bytes that many outboxes will hold, counted once.
+    pub(super) fn share(&self, wire: Bytes) -> Bytes {
+        self.outboxes.share(wire)
+    }
+
     pub(super) fn joined(&mut self) {
         self.joined += 1;
     }
@@ -116,9 +144,22 @@ impl Tally {
         metrics.thrown_away_bytes.inc_by(std::mem::take(&mut self.thrown_away_bytes) as u64);
         metrics.sent.inc_by(std::mem::take(&mut self.sent));
         metrics.sent_bytes.inc_by(std::mem::take(&mut self.sent_bytes) as u64);
-        let (queued, unqueued) = (std::mem::take(&mut self.queued), std::mem::take(&mut self.unqueued));
-        metrics.outbox_bytes.add(as_i64(queued.all) - as_i64(unqueued.all));
         let left = std::mem::take(&mut self.left);
         metrics.group_members.add(as_i64(std::mem::take(&mut self.joined)) - as_i64(left));
+        self.report_memory();
+    }
+
+    /// Adds what is held to the budget.
+    pub(super) fn report_memory(&mut self) {
+        let (queued, unqueued) = (std::mem::take(&mut self.queued), std::mem::take(&mut self.unqueued));
+        let (more, less) = std::mem::take(&mut self.partial);
+        self.metrics.outbox_bytes.add(as_i64(queued.all) - as_i64(unqueued.all));
+        self.outboxes.add(queued.own);
+        self.outboxes.sub(unqueued.own);
+        if more != less {
+            self.partials.add(more);
+            self.partials.sub(less);
+        }
+        self.budget.renew();
     }
 }

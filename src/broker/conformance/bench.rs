@@ -23,6 +23,7 @@ use crate::broker::{
     Accepted, Broker, Channel, Offset, Publication, PublishError, PublishResult, Receipt, Recipient,
     Standing, Terms,
 };
+use crate::budget::Budget;
 use crate::codec::{Opcode, encode, payload_of};
 use crate::config::{Config, Sources};
 use crate::hub::Hub;
@@ -274,9 +275,11 @@ impl Bench {
 
 impl Node {
     fn new(make: impl FnOnce(&Arc<Hub>, &Arc<Metrics>) -> Arc<dyn Broker>) -> Self {
-        let doors: Vec<_> = (0..SHARDS).map(|_| Door::open().expect("an event loop")).collect();
+        let budget = Arc::new(Budget::new(1 << 32, SHARDS));
+        let doors: Vec<_> =
+            (0..SHARDS).map(|index| Door::open(&budget, index, SHARDS).expect("an event loop")).collect();
         let metrics = Arc::new(Metrics::new().expect("metrics"));
-        let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect(), Arc::clone(&metrics)));
+        let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect(), Arc::clone(&metrics), budget));
         Self { broker: make(&hub, &metrics), hub, _doors: doors }
     }
 }

@@ -400,6 +400,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Budget;
     use crate::shard::Door;
 
     struct Bench {
@@ -413,9 +414,11 @@ mod tests {
 
     /// Two shards with members of a group.
     fn bench(is_local: bool, is_kept: bool) -> Bench {
-        let doors: Vec<_> = (0..2).map(|_| Door::open().expect("an event loop")).collect();
+        let budget = Arc::new(Budget::new(1 << 32, 2));
+        let doors: Vec<_> =
+            (0..2).map(|index| Door::open(&budget, index, 2).expect("an event loop")).collect();
         let metrics = Arc::new(Metrics::new().expect("metrics"));
-        let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect(), Arc::clone(&metrics)));
+        let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect(), Arc::clone(&metrics), budget));
         let channels = Channels::new(Arc::clone(&hub), Arc::clone(&metrics), is_local);
         for shard in 0..2 {
             assert_eq!(channels.add(NAME, (&group(), is_kept), shard), (Standing::Pending, shard == 0));

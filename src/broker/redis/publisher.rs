@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::channels::{Channels, UNKEPT};
 use super::health::Health;
 use super::pressure::Pressure;
-use super::queue::{Fate, Parted, Queue, Waiting, part};
+use super::queue::{Coming, Fate, Parted, Queue, Waiting, part};
 use crate::broker::{Accepted, Offset, Publication, PublishError, Terms};
 use crate::config::{OnOutage, RedisSettings};
 use crate::hub::Hub;
@@ -56,7 +56,7 @@ pub(super) struct Publisher {
 
 impl Publisher {
     /// Runs until the node ends.
-    pub(super) async fn run(self, mut publications: mpsc::Receiver<Publication>) {
+    pub(super) async fn run(self, mut publications: mpsc::Receiver<Coming>) {
         let script = Script::new(include_str!("publish.lua"));
         let mut queue = Queue::new(self.settings.buffer_bytes, self.settings.buffer_age);
         let mut failed_at = None;
@@ -82,7 +82,7 @@ impl Publisher {
     }
 
     /// Waits for publications; returns false when the node ends.
-    async fn receive(&self, publications: &mut mpsc::Receiver<Publication>, queue: &mut Queue) -> bool {
+    async fn receive(&self, publications: &mut mpsc::Receiver<Coming>, queue: &mut Queue) -> bool {
         let mut come = Vec::with_capacity(BATCH);
         let receiving = publications.recv_many(&mut come, BATCH);
         let count = self.ending.run_until_cancelled(receiving).await.unwrap_or(0);
@@ -94,7 +94,7 @@ impl Publisher {
     async fn meanwhile<T>(
         &self,
         event: impl Future<Output = T>,
-        publications: &mut mpsc::Receiver<Publication>,
+        publications: &mut mpsc::Receiver<Coming>,
         queue: &mut Queue,
     ) -> Option<T> {
         tokio::pin!(event);
@@ -120,7 +120,7 @@ impl Publisher {
         }
     }
 
-    fn push(&self, come: Vec<Publication>, queue: &mut Queue) {
+    fn push(&self, come: Vec<Coming>, queue: &mut Queue) {
         let now = Instant::now();
         for publication in come {
             if let Err(receipt) = queue.push(publication, now) {
@@ -197,7 +197,7 @@ impl Publisher {
     }
 
     /// Gives Redis a last chance to take what is left; the rest is refused.
-    async fn finish(&self, script: &Script, mut publications: mpsc::Receiver<Publication>, mut queue: Queue) {
+    async fn finish(&self, script: &Script, mut publications: mpsc::Receiver<Coming>, mut queue: Queue) {
         publications.close();
         let mut come = Vec::new();
         while publications.recv_many(&mut come, BATCH).await > 0 {

@@ -7,6 +7,7 @@ use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::broker::{Accepted, Channel, Publication, Receipt};
+use crate::budget::Held;
 use crate::store::refusal::Class;
 
 /// Counted for every publication besides its frame, in bytes: so that tiny messages are bounded too.
@@ -24,10 +25,18 @@ pub(super) struct Queue {
     next: u64,
 }
 
+/// A publication, and what it holds until it is answered.
+#[derive(Debug)]
+pub(super) struct Coming {
+    pub(super) publication: Publication,
+    pub(super) held: Held,
+}
+
 /// A publication that waits.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) publication: Publication,
+    _held: Held,
     /// Names it among all that this node ever publishes.
     pub(super) number: u64,
     since: Instant,
@@ -70,14 +79,21 @@ impl Queue {
     }
 
     /// Adds a publication; if Redis is away and there is no room, gives its receipt back. One always fits.
-    pub(super) fn push(&mut self, publication: Publication, now: Instant) -> Result<(), Receipt> {
+    pub(super) fn push(&mut self, coming: Coming, now: Instant) -> Result<(), Receipt> {
+        let Coming { publication, held: _held } = coming;
         let weight = weight(&publication);
         if self.is_stuck && self.bytes + weight > self.max_bytes && !self.is_empty() {
             return Err(publication.receipt);
         }
         self.bytes += weight;
         self.next += 1;
-        self.waiting.push_back(Waiting { publication, number: self.next, since: now, is_doubtful: false });
+        self.waiting.push_back(Waiting {
+            publication,
+            _held,
+            number: self.next,
+            since: now,
+            is_doubtful: false,
+        });
         Ok(())
     }
 
@@ -183,13 +199,15 @@ mod tests {
 
     use super::*;
     use crate::broker::{Offset, Recipient};
+    use crate::budget::Gauge;
 
     const AGE: Duration = Duration::from_secs(10);
 
-    fn publication(channel: u8, text: &str) -> Publication {
+    fn publication(channel: u8, text: &str) -> Coming {
         let channel = Channel::Group(channel.to_string().into());
         let frame = Bytes::copy_from_slice(text.as_bytes());
-        Publication { channel, frame, key: None, receipt: Receipt::new(Recipient::Nobody) }
+        let publication = Publication { channel, frame, key: None, receipt: Receipt::new(Recipient::Nobody) };
+        Coming { publication, held: Gauge::default().hold(0) }
     }
 
     fn numbers(batch: &[Waiting]) -> Vec<u64> {
@@ -247,6 +265,20 @@ mod tests {
         assert!(queue.push(publication(0, &large), now).is_err());
         queue.put_back(Vec::new());
         assert!(queue.push(publication(0, &large), now).is_ok(), "Redis is back");
+    }
+
+    #[test]
+    fn a_batch_is_bounded_in_bytes_and_one_publication_always_fits() {
+        let (mut queue, now) = (Queue::new(1 << 20, AGE), Instant::now());
+        for size in [4_000, 400, 400, 400, 4_000] {
+            assert!(queue.push(publication(0, &"x".repeat(size)), now).is_ok());
+        }
+        let sizes: Vec<_> =
+            std::iter::from_fn(|| Some(queue.take_batch(3, 1_000)).filter(|batch| !batch.is_empty()))
+                .map(|batch| batch.len())
+                .collect();
+        assert_eq!(sizes, [1, 2, 2]);
+        assert_eq!(queue.bytes(), 0);
     }
 
     #[test]

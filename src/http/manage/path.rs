@@ -23,6 +23,24 @@ pub(crate) enum Endpoint {
     Document,
 }
 
+impl Endpoint {
+    /// Returns whether serving it makes the node hold much: messages, and lists.
+    pub(crate) fn takes_memory(self) -> bool {
+        matches!(
+            self,
+            Self::Post
+                | Self::Broadcast
+                | Self::SendToGroup
+                | Self::SendToUser
+                | Self::Connections
+                | Self::Groups
+                | Self::GroupConnections
+                | Self::UserConnections
+                | Self::History
+        )
+    }
+}
+
 /// Method and path, behind the stage, of every endpoint; `{…}` stands for one segment.
 const ENDPOINTS: &[(&str, &str, Endpoint)] = &[
     ("POST", "/@connections/{connectionId}", Endpoint::Post),
