@@ -34,7 +34,7 @@ PAYLOAD, EXTRA = 128, 16
 QUIET = 0.5 if IS_SHORT else 8
 # Nothing but what is measured: no pings, no limits.
 SETTINGS = {"GATECAST_LIMITS_HANDSHAKE_RATE": "1000000", "GATECAST_LIMITS_GROUPS_PER_CONNECTION": "10000",
-            "GATECAST_LIMITS_PING_INTERVAL": "off", "RUST_LOG": "error"}
+            "GATECAST_LIMITS_MESSAGE_RATE": "100000000", "GATECAST_LIMITS_PING_INTERVAL": "off", "RUST_LOG": "error"}
 HANDSHAKE = (b"GET /beta HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
              b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
 PING, PONG = b"\x89", b"\x8a"

@@ -18,7 +18,7 @@ use std::time::Instant;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
-use super::rate::{Bucket, Pace};
+use super::rate::{Bucket, Moment, Pace};
 use crate::config::PerAddress;
 
 /// A burst of handshakes is what comes in in so many seconds: an office that lost its network comes back at once.
@@ -106,7 +106,7 @@ impl Addresses {
     pub(crate) fn take(&self, address: IpAddr, now: Instant) -> bool {
         let Some(rates) = &self.rates else { return true };
         let mut prefixes = self.prefixes(address).into_iter().flatten();
-        prefixes.all(|prefix| rates.take(self.hasher.hash_one(prefix), prefix, now))
+        prefixes.all(|prefix| rates.take(self.hasher.hash_one(prefix), prefix, now.into()))
     }
 
     /// Counts a connection of an address.
@@ -164,7 +164,7 @@ impl Prefix {
 }
 
 impl Rates {
-    fn take(&self, name: u64, prefix: Prefix, now: Instant) -> bool {
+    fn take(&self, name: u64, prefix: Prefix, now: Moment) -> bool {
         let pace = if prefix.share() == 1 { &self.one } else { &self.site };
         let Some(place) = self.places.get(below(name, self.places.len())) else { return true };
         let mut entries = place.lock();

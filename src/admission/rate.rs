@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 /// Moments are counted from here, which makes a bucket one number: a little before the first that anybody asks with.
 static BEGAN: LazyLock<Instant> = LazyLock::new(|| Instant::now() - Duration::from_secs(60));
 
-/// Most that can be owed: what one piece of work costs beyond that is forgiven, so that nobody is held back for hours.
-const DEBT_MAX: Duration = Duration::from_secs(60);
+/// Most that can be owed, in nanoseconds: what one piece of work costs beyond that is forgiven, so that nobody is held back for hours.
+const DEBT_MAX: u64 = 60_000_000_000;
 
 /// How fast a bucket fills, and how much it holds.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,10 @@ pub(crate) struct Pace {
     nanos_each: f64,
     burst_nanos: u64,
 }
+
+/// A moment as buckets have it, so that one look at the clock serves several.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment(u64);
 
 /// A token bucket, kept as the moment at which it would be full again; a new one is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,27 +43,32 @@ impl Pace {
     }
 }
 
+impl From<Instant> for Moment {
+    fn from(now: Instant) -> Self {
+        let elapsed = now.saturating_duration_since(*BEGAN);
+        Self(elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos()))
+    }
+}
+
 impl Bucket {
     /// Takes so many tokens; returns false, and takes none, if there are fewer.
-    pub(crate) fn take(&mut self, pace: &Pace, tokens: u64, now: Instant) -> bool {
-        let now = since_began(now);
-        let full_at = self.full_at.max(now).saturating_add(nanos(tokens as f64 * pace.nanos_each));
-        let is_in = full_at <= now.saturating_add(pace.burst_nanos);
+    pub(crate) fn take(&mut self, pace: &Pace, tokens: u64, now: Moment) -> bool {
+        let full_at = self.full_at.max(now.0).saturating_add(nanos(tokens as f64 * pace.nanos_each));
+        let is_in = full_at <= now.0.saturating_add(pace.burst_nanos);
         if is_in {
             self.full_at = full_at;
         }
         is_in
     }
 
-    /// Takes so many tokens, be they there or not: for work that is done already. Returns for how long no more of it should be
-    /// done, which is zero unless something is owed now.
-    pub(crate) fn charge(&mut self, pace: &Pace, tokens: u64, now: Instant) -> Duration {
-        let empty_at = since_began(now).saturating_add(pace.burst_nanos);
-        let full_at =
-            self.full_at.max(since_began(now)).saturating_add(nanos(tokens as f64 * pace.nanos_each));
-        let owed = full_at.saturating_sub(empty_at).min(nanos_of(DEBT_MAX));
+    /// Takes so many tokens, be they there or not: for work that is done already. Returns how many nanoseconds it takes until
+    /// they are paid off; no more of that work should be done before.
+    pub(crate) fn charge(&mut self, pace: &Pace, tokens: u64, now: Moment) -> u64 {
+        let empty_at = now.0.saturating_add(pace.burst_nanos);
+        let full_at = self.full_at.max(now.0).saturating_add(nanos(tokens as f64 * pace.nanos_each));
+        let owed = full_at.saturating_sub(empty_at).min(DEBT_MAX);
         self.full_at = full_at.min(empty_at.saturating_add(owed));
-        Duration::from_nanos(owed)
+        owed
     }
 }
 
@@ -71,16 +80,8 @@ impl Rate {
 
     /// Takes one token; returns false if there is none.
     pub(crate) fn take(&self, now: Instant) -> bool {
-        self.bucket.lock().take(&self.pace, 1, now)
+        self.bucket.lock().take(&self.pace, 1, now.into())
     }
-}
-
-fn since_began(now: Instant) -> u64 {
-    nanos_of(now.saturating_duration_since(*BEGAN))
-}
-
-fn nanos_of(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Whole nanoseconds; what is too long for the type is as long as it can say.
@@ -102,6 +103,14 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn take(bucket: &mut Bucket, pace: &Pace, tokens: u64, now: Instant) -> bool {
+        bucket.take(pace, tokens, now.into())
+    }
+
+    fn charge(bucket: &mut Bucket, pace: &Pace, tokens: u64, now: Instant) -> Duration {
+        Duration::from_nanos(bucket.charge(pace, tokens, now.into()))
+    }
+
     fn taken(rate: &Rate, now: Instant, tries: usize) -> usize {
         (0..tries).filter(|_| rate.take(now)).count()
     }
@@ -118,31 +127,32 @@ mod tests {
     fn tokens_are_taken_together_or_not_at_all() {
         let (pace, now) = (Pace::new(10, 4), Instant::now());
         let mut bucket = Bucket::default();
-        assert!(!bucket.take(&pace, 5, now) && bucket.take(&pace, 3, now));
-        assert!(!bucket.take(&pace, 2, now) && bucket.take(&pace, 1, now));
-        assert!(bucket.take(&pace, 4, now + SECOND), "no more than a burst has come back");
-        assert!(!bucket.take(&pace, 1, now + SECOND));
+        assert!(!take(&mut bucket, &pace, 5, now) && take(&mut bucket, &pace, 3, now));
+        assert!(!take(&mut bucket, &pace, 2, now) && take(&mut bucket, &pace, 1, now));
+        assert!(take(&mut bucket, &pace, 4, now + SECOND), "no more than a burst has come back");
+        assert!(!take(&mut bucket, &pace, 1, now + SECOND));
     }
 
     #[test]
     fn what_is_done_already_is_owed() {
         let (pace, now) = (Pace::new(100, 50), Instant::now());
         let mut bucket = Bucket::default();
-        assert_eq!(bucket.charge(&pace, 50, now), Duration::ZERO);
-        assert_eq!(bucket.charge(&pace, 100, now), SECOND);
-        assert_eq!(bucket.charge(&pace, 0, now + SECOND / 2), SECOND / 2);
-        assert_eq!(bucket.charge(&pace, 0, now + SECOND), Duration::ZERO);
-        assert_eq!(bucket.charge(&pace, 1, now + SECOND), Duration::from_millis(10));
+        assert_eq!(charge(&mut bucket, &pace, 50, now), Duration::ZERO);
+        assert_eq!(charge(&mut bucket, &pace, 100, now), SECOND);
+        assert_eq!(charge(&mut bucket, &pace, 0, now + SECOND / 2), SECOND / 2);
+        assert_eq!(charge(&mut bucket, &pace, 0, now + SECOND), Duration::ZERO);
+        assert_eq!(charge(&mut bucket, &pace, 1, now + SECOND), Duration::from_millis(10));
     }
 
     #[test]
     fn a_debt_has_an_end() {
+        const DEBT_MAX: Duration = Duration::from_nanos(super::DEBT_MAX);
         let (pace, now) = (Pace::new(1, 1), Instant::now());
         let mut bucket = Bucket::default();
         for _ in 0..3 {
-            assert_eq!(bucket.charge(&pace, u64::MAX, now), DEBT_MAX);
+            assert_eq!(charge(&mut bucket, &pace, u64::MAX, now), DEBT_MAX);
         }
-        assert_eq!(bucket.charge(&pace, 0, now + DEBT_MAX), Duration::ZERO);
+        assert_eq!(charge(&mut bucket, &pace, 0, now + DEBT_MAX), Duration::ZERO);
     }
 
     proptest! {
@@ -175,12 +185,12 @@ mod tests {
             let (pace, began) = (Pace::new(a_second, burst), Instant::now());
             let (mut bucket, mut elapsed, mut done) = (Bucket::default(), Duration::ZERO, 0);
             for work in works {
-                prop_assume!(work < a_second as u64 * DEBT_MAX.as_secs());
+                prop_assume!(work < a_second as u64 * (DEBT_MAX / 1_000_000_000));
                 let most = a_second as f64 * elapsed.as_secs_f64() + burst as f64;
                 // A nanosecond's worth, and a share of a token, for each rounding.
                 prop_assert!(done as f64 <= most + 40.0 + a_second as f64 * 1e-7, "{done} of {most} in {elapsed:?}");
                 done += work;
-                elapsed += bucket.charge(&pace, work, began + elapsed);
+                elapsed += charge(&mut bucket, &pace, work, began + elapsed);
             }
         }
     }

@@ -73,13 +73,14 @@ impl Meter {
         used: &Used,
         now: Instant,
     ) -> Option<(Duration, SendLimit)> {
+        let now = now.into();
         let owed = [
             (self.messages.charge(&paces.messages, used.messages, now), SendLimit::Messages),
             (self.bytes.charge(&paces.bytes, used.bytes, now), SendLimit::Bytes),
             (self.fanout_bytes.charge(&paces.fanout_bytes, used.fanout_bytes, now), SendLimit::FanoutBytes),
         ];
-        let longest = owed.into_iter().max_by_key(|(owed, _)| *owed);
-        longest.filter(|(owed, _)| !owed.is_zero())
+        let (longest, limit) = owed.into_iter().max_by_key(|(owed, _)| *owed)?;
+        (longest > 0).then_some((Duration::from_nanos(longest), limit))
     }
 }
 
