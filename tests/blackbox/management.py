@@ -31,10 +31,10 @@ def sdk(endpoint, key_id=KEY_ID, secret=SECRET, **config):
     )
 
 
-def signature(address, method, path, body=b"", secret=SECRET):
+def signature(address, method, path, body=b"", secret=SECRET, key_id=KEY_ID):
     """The headers that botocore signs a request with, whose path it takes as it is."""
     message = AWSRequest(method=method, url=f"http://{address[0]}:{address[1]}{path}", data=body)
-    SigV4Auth(Credentials(KEY_ID, secret), "execute-api", "eu-west-1").add_auth(message)
+    SigV4Auth(Credentials(key_id, secret), "execute-api", "eu-west-1").add_auth(message)
     return dict(message.headers.items())
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+
 from conftest import GATECAST, ROOT, clean_environment, connection_id, eventually, request
 from ports import free_row
+from management import signature
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -85,8 +87,7 @@ def test_one_command_gives_a_watched_gateway_and_ctrl_c_ends_it(trial):
     wanted = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]
     for number, settings in enumerate(node_settings(children), 1):
         compose = wanted[f"gatecast-{number}"]["environment"]
-        # On loopback no keys are needed.
-        assert settings.keys() == {name for name in compose if "ACCESS_KEY" not in name}
+        assert settings.keys() == compose.keys()
         assert settings["GATECAST_DRAIN_NOTICE"] == compose["GATECAST_DRAIN_NOTICE"]
     url = trial.said("WebSockets")
     with connect(url, compression=None, proxy=None) as first, connect(url, compression=None, proxy=None) as second, \
@@ -98,6 +99,14 @@ def test_one_command_gives_a_watched_gateway_and_ctrl_c_ends_it(trial):
         assert counts == [b"1"] * 3
         first.send('{"action":"sendMessage","data":"everywhere"}')
         assert [client.recv(timeout=10) for client in (first, second, third)] == ["everywhere"] * 3
+
+        # Whoever HAProxy passes on has to sign; what is printed does.
+        key_id, secret = re.match(r"AWS_ACCESS_KEY_ID=(\S+) AWS_SECRET_ACCESS_KEY=(\S+) ", trial.said("Keys")).groups()
+        balancer, path = ("127.0.0.1", trial.first), "/beta/@broadcast"
+        signed = signature(balancer, "POST", path, b"hello", secret, key_id)
+        assert request(balancer, "POST", path, b"hello", signed)[0].status == 200
+        assert [client.recv(timeout=10) for client in (first, second, third)] == ["hello"] * 3
+        assert request(balancer, "POST", path, b"unsigned")[0].status == 403
 
         def are_scraped():
             targets = trial.ask_prometheus("/api/v1/targets?state=active")["activeTargets"]
