@@ -7,15 +7,14 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::config::{Config, Fault, LogFormat, Sources};
+use crate::config::{Config, Fault, LogFormat, Sources, configuration};
 use crate::kubernetes::{Keeper, KeeperError, Settings as Costs};
 use crate::lifecycle::Signals;
-use crate::log::Log;
+use crate::log::{self, Log};
 use crate::node::{Losses, Node, StartError};
 use crate::probe;
 
@@ -39,6 +38,9 @@ const RUNTIME_TIMEOUT: Duration = Duration::from_secs(1);
 const PORTS: usize = 2;
 /// Descriptors that are not for connections.
 const OWN_DESCRIPTORS: usize = 64;
+
+/// Most faults that are listed; whoever has more has named the wrong file.
+const FAULTS_MAX: usize = 100;
 
 /// Self-hosted WebSocket gateway and relay that speaks the contract of Amazon API Gateway.
 #[derive(Debug, Parser)]
@@ -119,7 +121,7 @@ struct CostArgs {
     #[arg(long, value_name = "HOST", env = "KUBERNETES_SERVICE_HOST")]
     api_host: Option<String>,
     /// Port of the API server.
-    #[arg(long, value_name = "PORT", env = "KUBERNETES_SERVICE_PORT", default_value_t = 443)]
+    #[arg(long, value_name = "PORT", env = "KUBERNETES_SERVICE_PORT", default_value_t = 443, value_parser = clap::value_parser!(u16).range(1..))]
     api_port: u16,
     /// Address for this process's own metrics and health.
     #[arg(long, value_name = "ADDRESS", env = "GATECAST_ADMIN_LISTEN", default_value = "127.0.0.1:9090")]
@@ -156,15 +158,20 @@ pub fn run() -> ExitCode {
 
 fn check(settings: Settings) -> ExitCode {
     match load(settings) {
-        Ok(config) => {
+        Ok(mut config) => {
+            let (stage, routes) = (&config.stage, config.routes.iter().count());
+            say(&format!("The configuration is valid: stage {stage}, {routes} routes."));
             for warning in &config.warnings {
                 say(&format!("Warning: {warning}."));
             }
-            say(&format!(
-                "The configuration is valid: stage {}, {} routes.",
-                config.stage,
-                config.routes.iter().count()
-            ));
+            if let Some(room) =
+                getrlimit(Resource::Nofile).maximum.and_then(|limit| fit_to(&mut config, limit))
+            {
+                say(&format!(
+                    "Warning: limits.max_connections is more than {room}, for which the limit of open files here has room \
+                     (ulimit -Hn, LimitNOFILE)."
+                ));
+            }
             ExitCode::SUCCESS
         }
         Err(refusal) => refuse(EXIT_USAGE, &refusal),
@@ -317,25 +324,27 @@ fn greet(config: &Config, node: &Node) {
 }
 
 fn load(settings: Settings) -> Result<Config, String> {
-    let file = settings.config.map(|path| {
-        let name = path.display().to_string();
-        std::fs::read_to_string(&path).with_context(|| format!("cannot read {name}")).map(|text| (name, text))
-    });
-    let file = file.transpose().map_err(|error| format!("{error:#}"))?;
-    let is_setting = |name: &str| name.starts_with("GATECAST_") && name != "GATECAST_CONFIG";
-    let overrides = std::env::vars().filter(|(name, _)| is_setting(name)).collect();
-    let otel = std::env::vars().filter(|(name, _)| name.starts_with("OTEL_")).collect();
-    let mut sources = Sources { file, overrides, otel };
+    let read = |path: PathBuf| configuration(&path).map(|text| (path.display().to_string(), text));
+    let mut sources = Sources { file: settings.config.map(read).transpose()?, ..Sources::default() };
+    for (name, value) in std::env::vars_os() {
+        sources.set_variable(&name, value);
+    }
     sources.set_flag("listen", settings.listen);
     sources.set_flag("admin_listen", settings.admin_listen);
     sources.set_flag("redis_url", settings.redis_url);
     sources.set_flag("stage", settings.stage);
     sources.set_flag("node_name", settings.node_name);
+    if let Err(message) = log::check(std::env::var_os("RUST_LOG").as_deref()) {
+        sources.faults.push(Fault { place: "RUST_LOG".to_owned(), key: String::new(), message });
+    }
     Config::load(&sources).map_err(|faults| list(&faults))
 }
 
 fn list(faults: &[Fault]) -> String {
-    let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    let mut lines: Vec<String> = faults.iter().take(FAULTS_MAX).map(ToString::to_string).collect();
+    if faults.len() > FAULTS_MAX {
+        lines.push(format!("… and {} more", faults.len() - FAULTS_MAX));
+    }
     format!("the configuration has {} fault(s):\n{}", faults.len(), lines.join("\n"))
 }
 
@@ -345,19 +354,26 @@ fn fit_to_descriptors(config: &mut Config) {
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         tracing::warn!(%error, "raising the limit of open files");
     }
-    let Some(limit) = getrlimit(Resource::Nofile).current else { return };
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let limits = &mut config.limits;
-    limits.max_http_connections = limits.max_http_connections.min((limit / 8).max(1));
-    let room = limit.saturating_sub(PORTS * limits.max_http_connections + OWN_DESCRIPTORS).max(1);
-    if limits.max_connections > room {
+    if let Some(limit) = getrlimit(Resource::Nofile).current
+        && let Some(room) = fit_to(config, limit)
+    {
         tracing::warn!(
             open_files = limit,
             max_connections = room,
             "fewer connections than configured: raise the limit of open files (ulimit -n, LimitNOFILE)"
         );
-        limits.max_connections = room;
     }
+}
+
+/// Promises no more connections than so many open files allow; returns how many those are if they are fewer.
+fn fit_to(config: &mut Config, open_files: u64) -> Option<usize> {
+    let open_files = usize::try_from(open_files).unwrap_or(usize::MAX);
+    let limits = &mut config.limits;
+    limits.max_http_connections = limits.max_http_connections.min((open_files / 8).max(1));
+    let room = open_files.saturating_sub(PORTS * limits.max_http_connections + OWN_DESCRIPTORS).max(1);
+    let is_short = limits.max_connections > room;
+    limits.max_connections = limits.max_connections.min(room);
+    is_short.then_some(room)
 }
 
 fn start_log(format: LogFormat) -> std::io::Result<Log> {

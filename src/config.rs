@@ -3,6 +3,7 @@
 //! Every limit is finite and has a range; every fault is found in one pass and says its line and its fix.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,19 +12,25 @@ use std::time::Duration;
 use http::HeaderName;
 use ipnet::IpNet;
 
-use self::reader::{PREFIX, Reader};
+use self::reader::Reader;
+use self::variables::PREFIX;
 use crate::origin::OriginPattern;
 use crate::route::RouteTable;
 
 mod access;
+mod file;
 mod groups;
 mod otel;
+mod pairs;
 mod reader;
 mod redis_url;
 mod routes;
 mod sections;
 mod settings;
+mod tls;
+mod variables;
 
+pub use self::file::configuration;
 pub use self::groups::Groups;
 pub use self::reader::Fault;
 pub use self::redis_url::{RedisTopology, RedisUrl};
@@ -330,9 +337,29 @@ pub struct Sources {
     pub overrides: BTreeMap<String, String>,
     /// Variables of the environment that start with `OTEL_`; those above are stronger.
     pub otel: BTreeMap<String, String>,
+    /// Faults that were found before: variables that cannot be read.
+    pub faults: Vec<Fault>,
 }
 
 impl Sources {
+    /// Takes a variable of the environment, if it may be a setting.
+    pub fn set_variable(&mut self, name: &OsStr, value: OsString) {
+        let Some(name) = name.to_str() else { return };
+        let is_otel = name.starts_with("OTEL_");
+        if !is_otel && (!name.starts_with(PREFIX) || name == "GATECAST_CONFIG") {
+            return;
+        }
+        match value.into_string() {
+            Ok(value) if is_otel => drop(self.otel.insert(name.to_owned(), value)),
+            Ok(value) => drop(self.overrides.insert(name.to_owned(), value)),
+            Err(_) => self.faults.push(Fault {
+                place: name.to_owned(),
+                key: String::new(),
+                message: "not UTF-8; write it in UTF-8, or unset it".to_owned(),
+            }),
+        }
+    }
+
     /// Sets a flag: as the variable of the same name, but stronger.
     pub fn set_flag(&mut self, key: &str, value: Option<String>) {
         if let Some(value) = value {
@@ -355,13 +382,12 @@ impl Config {
         let mut document = reader.document();
         let mut config = sections::read(&mut reader, &mut document);
         reader.finish(document);
+        pairs::check(&mut reader, &config);
         config.warnings = reader.warnings();
         let told = |name| format!("the variable {name} is not understood");
         config.warnings.extend(not_understood.into_iter().map(told));
-        match reader.into_faults() {
-            faults if faults.is_empty() => Ok(config),
-            faults => Err(faults),
-        }
+        let faults = [reader.into_faults(), sources.faults.clone()].concat();
+        if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
 
     /// Returns the number of event loops to start: unless it is given, one core is left to handshakes, the management API

@@ -11,6 +11,7 @@ use self::path::{Found, Path};
 
 mod json;
 mod path;
+mod shape;
 
 pub use self::json::DEPTH_MAX;
 

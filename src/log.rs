@@ -4,6 +4,7 @@
 //! is counted and logged as one event.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::AsFd as _;
@@ -13,6 +14,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -22,6 +24,9 @@ use crate::metrics::process::{self, LineLoss};
 /// Bytes of the lines that may wait, and how many of them.
 const QUEUE_BYTES: usize = 512 << 10;
 const QUEUE_LINES: usize = 4_096;
+
+/// How the names of the crates begin that log.
+const MODULES: [&str; 7] = ["gatecast", "hyper", "redis", "rustls", "tokio", "warp", "mio"];
 
 /// Longest wait, at the end of the process, for lines that still wait.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -49,6 +54,25 @@ struct Waiting {
 /// One line on its way.
 #[derive(Debug)]
 pub(crate) struct Line<'l>(&'l Log);
+
+/// Checks the directives of `RUST_LOG`.
+///
+/// # Errors
+/// What to write instead.
+pub(crate) fn check(wanted: Option<&OsStr>) -> Result<(), String> {
+    let cure = "write a level (error, warn, info, debug, trace, off), or levels by module such as info,gatecast::http=debug";
+    let Some(text) = wanted.filter(|text| !text.is_empty()) else { return Ok(()) };
+    let text = text.to_str().ok_or_else(|| format!("{text:?} is not UTF-8; {cure}"))?;
+    // A word alone would be taken for a module, and nothing at all be logged.
+    let is_module = |word: &str| MODULES.iter().any(|start| word.starts_with(start));
+    let is_typo =
+        |one: &&str| !one.contains(['=', '[', ':']) && one.parse::<LevelFilter>().is_err() && !is_module(one);
+    if let Some(word) = text.split(',').map(str::trim).find(is_typo) {
+        return Err(format!("{word:?} is no level; {cure}"));
+    }
+    let parsed = EnvFilter::builder().parse(text);
+    parsed.map(drop).map_err(|error| format!("{text:?}: {error}; {cure}"))
+}
 
 impl Log {
     /// Starts the log of the process; `wanted` are the directives of `RUST_LOG`, where there are any.

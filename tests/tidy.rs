@@ -199,6 +199,8 @@ fn readme_lists_the_settings_there_are() {
         ("auth.", "fn auth<"),
         ("auth.", "fn origins<"),
         ("redis.", "fn redis<"),
+        ("redis.", "fn prefix<"),
+        ("", "fn node_name<"),
         ("management.", "fn management<"),
         ("tracing.", "fn tracing<"),
     ] {
@@ -223,6 +225,9 @@ fn readme_lists_the_settings_there_are() {
     settings.extend(
         [
             "stage",
+            "redis.tls_ca_file",
+            "redis.tls_cert_file",
+            "redis.tls_key_file",
             "access_key_id",
             "secret_access_key",
             "management.keys",

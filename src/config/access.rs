@@ -94,6 +94,7 @@ pub(super) fn auth<'d>(
     let is_listed = reader.is_set(&section, "allowed_origins");
     let origins = origins(reader, &mut section);
     let allowed_origins = match (origins, listen.ip().is_loopback() && proxies.trusted.is_empty()) {
+        (origins, _) if origins.contains(&OriginPattern::Any) => Origins::Any,
         (origins, _) if is_listed => Origins::Listed(origins.into()),
         (_, true) => Origins::Local,
         (_, false) => Origins::Any,
@@ -185,8 +186,10 @@ pub(super) fn management<'d>(
     let before = reader.fault_count();
     let id = reader.optional::<KeyId>(document, "access_key_id");
     let secret = reader.optional::<KeySecret>(document, "secret_access_key");
-    let message = "access_key_id and secret_access_key go together; set both or none";
-    add_key(reader, (place, "access_key_id".to_owned()), (id, secret, message), &mut keys);
+    if reader.fault_count() == before && (id.is_some() || secret.is_some()) {
+        let message = "access_key_id and secret_access_key go together; set both or none";
+        add_key(reader, (place, "access_key_id".to_owned()), (id, secret, message), &mut keys);
+    }
     let mut section = reader.section(document, "management");
     let list_place = reader.place(&section, "keys");
     for mut pair in reader.list_of_sections(&mut section, "keys") {
@@ -194,9 +197,7 @@ pub(super) fn management<'d>(
         let faults = reader.fault_count();
         let id = reader.optional::<KeyId>(&mut pair, "id");
         let secret = reader.optional::<KeySecret>(&mut pair, "secret");
-        if id.is_none() && secret.is_none() && reader.fault_count() == faults {
-            reader.fault(place.0, place.1, "a key needs both id and secret");
-        } else {
+        if reader.fault_count() == faults {
             add_key(reader, place, (id, secret, "a key needs both id and secret"), &mut keys);
         }
         reader.finish(pair);
@@ -229,7 +230,7 @@ pub(super) fn management<'d>(
     Management { auth, keys, clock_skew }
 }
 
-/// Adds a pair, if it is one and new; `message` says what is wrong with half of one.
+/// Adds a pair, if it is one and new; `message` says what is wrong otherwise.
 fn add_key(
     reader: &mut Reader<'_>,
     (place, name): (String, String),
@@ -237,7 +238,6 @@ fn add_key(
     keys: &mut Vec<AccessKey>,
 ) {
     let problem = match (id, secret) {
-        (None, None) => return,
         (Some(KeyId(id)), Some(_)) if keys.iter().any(|key| key.id == id) => {
             format!("{id:?} is there twice; every id has one secret")
         }

@@ -7,6 +7,9 @@ use super::reader::{Reader, Section, Setting};
 /// Longest pattern, in bytes: that of a group's name.
 const PATTERN_MAX: usize = 128;
 
+/// Most rules: they are gone through for every message.
+const RULES_MAX: usize = 1_000;
+
 /// The rules of `[[groups]]`; of those that match a name the first counts.
 #[derive(Clone, Debug, Default)]
 pub struct Groups(Arc<[GroupRule]>);
@@ -38,6 +41,12 @@ impl Groups {
 }
 
 impl Pattern {
+    /// Returns whether every name that `other` matches is matched by this: none holds a control character, so one stands well
+    /// for any text.
+    fn covers(&self, other: &Self) -> bool {
+        self.matches(&other.0.replace('*', "\0"))
+    }
+
     fn matches(&self, name: &str) -> bool {
         let Some((start, rest)) = self.0.split_once('*') else { return *self.0 == *name };
         let Some(mut name) = name.strip_prefix(start) else { return false };
@@ -55,8 +64,7 @@ impl Setting for Pattern {
     const EXPECTED: &'static str = "a group's name of 1 to 128 bytes, in which * stands for any text";
 
     fn read(text: &str) -> Option<Self> {
-        let is_name = (1..=PATTERN_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
-        is_name.then(|| Self(text.into()))
+        is_name(text).then(|| Self(text.into()))
     }
 }
 
@@ -72,16 +80,39 @@ impl Setting for Replay {
     }
 }
 
+/// Returns whether a text may name a group.
+pub(super) fn is_name(text: &str) -> bool {
+    (1..=PATTERN_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
 /// Takes `[[groups]]`.
 pub(super) fn read<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Groups {
-    let mut rules = Vec::new();
+    let mut rules: Vec<GroupRule> = Vec::new();
+    let list_place = reader.place(document, "groups");
     for mut section in reader.list_of_sections(document, "groups") {
         let place = reader.place(&section, "pattern");
         let before = reader.fault_count();
         let pattern = reader.optional::<Pattern>(&mut section, "pattern");
         let replay = reader.setting(&mut section, "replay", Replay::On);
         match pattern {
-            Some(pattern) => rules.push(GroupRule { pattern, replay }),
+            Some(_) if rules.len() == RULES_MAX => {
+                reader.fault(
+                    list_place,
+                    "groups".to_owned(),
+                    format!("more than {RULES_MAX} rules; write patterns"),
+                );
+                return Groups::default();
+            }
+            Some(pattern) => {
+                if let Some(first) = rules.iter().find(|rule| rule.pattern.covers(&pattern)) {
+                    let first = &first.pattern.0;
+                    let message = format!(
+                        "the rule above for {first:?} matches all of this first; put it below, or remove one"
+                    );
+                    reader.fault(place, section.dotted("pattern"), message);
+                }
+                rules.push(GroupRule { pattern, replay });
+            }
             None if reader.fault_count() == before => {
                 reader.fault(place, section.dotted("pattern"), "missing; for instance pattern = \"ticks-*\"");
             }
@@ -127,7 +158,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_pattern_covers_what_it_matches_all_of() {
+        for (pattern, other) in
+            [("*", "*"), ("a*", "a*b"), ("a*", "a"), ("*b*", "abba"), ("a*a", "a*b*a"), ("**", "*")]
+        {
+            assert!(Pattern(pattern.into()).covers(&Pattern(other.into())), "{pattern} {other}");
+        }
+        for (pattern, other) in [("a*", "*"), ("a", "a*"), ("a*b*a", "a*a"), ("*b", "*bc")] {
+            assert!(!Pattern(pattern.into()).covers(&Pattern(other.into())), "{pattern} {other}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn what_a_covered_pattern_matches_is_matched(
+            pattern in "[ab*]{1,6}", other in "[ab*]{1,6}", name in "[ab]{1,8}",
+        ) {
+            if Pattern(pattern.as_str().into()).covers(&Pattern(other.as_str().into())) {
+                prop_assert!(!matches(&other, &name) || matches(&pattern, &name));
+            }
+        }
+
         #[test]
         fn patterns_match_what_trying_everything_finds(pattern in "[ab*]{1,8}", name in "[ab]{0,8}") {
             prop_assert_eq!(matches(&pattern, &name), matches_slowly(pattern.as_bytes(), name.as_bytes()));

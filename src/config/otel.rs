@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 
 use percent_encoding::percent_decode_str;
 
-use super::reader::PREFIX;
+use super::variables::PREFIX;
+
+/// Whether spans can be exported at all.
+pub(super) const IS_BUILT_IN: bool = cfg!(feature = "otlp");
 
 /// Returns overrides of our settings, and the variables that are not understood.
 pub(super) fn translate(otel: &BTreeMap<String, String>) -> (BTreeMap<String, String>, Vec<String>) {
@@ -23,7 +26,7 @@ pub(super) fn translate(otel: &BTreeMap<String, String>) -> (BTreeMap<String, St
         || get("OTEL_EXPORTER_OTLP_ENDPOINT").map(|url| format!("{}/v1/traces", url.trim_end_matches('/')));
     match own.or_else(shared) {
         _ if is_off => set("ENDPOINT", String::new()),
-        Some(url) if is_collector(&url) => set("ENDPOINT", url),
+        Some(url) if IS_BUILT_IN && is_collector(&url) => set("ENDPOINT", url),
         Some(_) => not_understood.push("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned()),
         None => {}
     }

@@ -10,8 +10,7 @@ use std::ops::RangeInclusive;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Prefix of every environment variable.
-pub(super) const PREFIX: &str = "GATECAST_";
+use super::variables::{self, nearest, variable};
 
 /// Something wrong with the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +49,12 @@ pub(super) struct Reader<'d> {
     file: &'d str,
     text: &'d str,
     overrides: &'d BTreeMap<String, String>,
+    /// Where each line of the document ends.
+    ends: Vec<usize>,
     /// The variables that were asked for.
     known: BTreeSet<String>,
+    /// Where each setting that somebody has set comes from.
+    given: BTreeMap<String, String>,
     faults: Vec<Fault>,
     /// What is understood, and yet hardly meant.
     warnings: Vec<String>,
@@ -60,13 +63,17 @@ pub(super) struct Reader<'d> {
 /// One table of the document, whose keys are taken one by one.
 pub(super) struct Section<'d> {
     path: String,
+    /// Where it begins.
+    at: usize,
     table: DeTable<'d>,
     known: Vec<&'static str>,
 }
 
 impl<'d> Reader<'d> {
     pub(super) fn new(file: &'d str, text: &'d str, overrides: &'d BTreeMap<String, String>) -> Self {
-        Self { file, text, overrides, known: BTreeSet::new(), faults: Vec::new(), warnings: Vec::new() }
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
+        let (known, given, faults, warnings) = Default::default();
+        Self { file, text, overrides, ends, known, given, faults, warnings }
     }
 
     /// Parses the document; an empty one takes its place if it is not TOML.
@@ -79,17 +86,16 @@ impl<'d> Reader<'d> {
                 DeTable::new()
             }
         };
-        Section { path: String::new(), table, known: Vec::new() }
+        Section { path: String::new(), at: 0, table, known: Vec::new() }
     }
 
     /// Takes the table `key` out of `parent`; an empty one if it is not there.
     pub(super) fn section(&mut self, parent: &mut Section<'d>, key: &'static str) -> Section<'d> {
         let path = parent.dotted(key);
-        let table = match parent.take(key) {
-            None => DeTable::new(),
-            Some(value) => self.table(&path, value).unwrap_or_default(),
-        };
-        Section { path, table, known: Vec::new() }
+        let value = parent.take(key);
+        let at = value.as_ref().map_or(0, |value| value.span().start);
+        let table = value.and_then(|value| self.table(&path, value)).unwrap_or_default();
+        Section { path, at, table, known: Vec::new() }
     }
 
     /// Takes every member of `parent` that is a table, with its name: for tables whose keys are names.
@@ -99,8 +105,9 @@ impl<'d> Reader<'d> {
             let at = name.span().start;
             let name = name.into_inner().into_owned();
             let path = format!("{}.{name}", parent.path);
+            self.given.insert(path.clone(), format!("{}:{}", self.file, self.line(at)));
             if let Some(table) = self.table(&path, value) {
-                sections.push((name, at, Section { path, table, known: Vec::new() }));
+                sections.push((name, at, Section { path, at, table, known: Vec::new() }));
             }
         }
         sections
@@ -119,8 +126,8 @@ impl<'d> Reader<'d> {
             self.fault_at(at, &path, &format!("expected a list of tables; write [[{path}]]"));
             return Vec::new();
         };
-        let tables = items.into_iter().filter_map(|item| self.table(&path, item));
-        tables.map(|table| Section { path: path.clone(), table, known: Vec::new() }).collect()
+        let tables = items.into_iter().filter_map(|item| Some((item.span().start, self.table(&path, item)?)));
+        tables.map(|(at, table)| Section { path: path.clone(), at, table, known: Vec::new() }).collect()
     }
 
     /// Takes a setting; `default` if it is not there or faulty.
@@ -160,6 +167,7 @@ impl<'d> Reader<'d> {
         let place = self.place(section, key);
         let path = section.dotted(key);
         let from_file = section.take(key);
+        self.note(&path, &place, from_file.is_some());
         let text = match self.variable(&path) {
             Some(text) => text.clone(),
             None => match scalar(from_file?.into_inner()) {
@@ -188,6 +196,7 @@ impl<'d> Reader<'d> {
         let place = self.place(section, key);
         let path = section.dotted(key);
         let from_file = section.take(key);
+        self.note(&path, &place, from_file.is_some());
         if let Some(text) = self.variable(&path) {
             return text
                 .split(',')
@@ -257,27 +266,37 @@ impl<'d> Reader<'d> {
             return variable;
         }
         let at = section.table.iter().find(|(name, _)| name.get_ref().as_ref() == key);
-        let line = at.map_or(1, |(name, _)| self.line(name.span().start));
+        let line = self.line(at.map_or(section.at, |(name, _)| name.span().start));
         format!("{}:{line}", self.file)
     }
 
-    /// Returns what to tell the operator: warnings, and the variables that nothing asked for. Those are no faults: Kubernetes
-    /// sets some of its own for a service that is called `gatecast`, which are left out.
+    /// Returns what to tell the operator: warnings, and the variables that nothing asked for.
     pub(super) fn warnings(&self) -> Vec<String> {
-        let foreign = |name: &str| {
-            ["PORT", "SERVICE_"].iter().any(|start| name.starts_with(&format!("{PREFIX}{start}")))
-        };
-        let unknown = self.overrides.keys().filter(|name| !self.known.contains(*name) && !foreign(name));
-        let unknown = unknown.map(|name| match nearest(name, &self.known) {
-            Some(near) => format!("the variable {name} is not a setting; did you mean {near}?"),
-            None => format!("the variable {name} is not a setting"),
-        });
-        self.warnings.iter().cloned().chain(unknown).collect()
+        let names = self.overrides.keys().map(String::as_str);
+        self.warnings.iter().cloned().chain(variables::unknown(names, &self.known)).collect()
     }
 
     /// Returns whether the file or a variable says anything of `section.key`; to be asked before it is taken.
     pub(super) fn is_set(&self, section: &Section<'d>, key: &str) -> bool {
         self.overrides.contains_key(&variable(&section.dotted(key))) || section.table.contains_key(key)
+    }
+
+    /// Returns whether somebody has set a setting that was asked for.
+    pub(super) fn is_given(&self, key: &str) -> bool {
+        self.given.contains_key(key)
+    }
+
+    /// Returns a setting that somebody has set, of those whose names begin so.
+    pub(super) fn given_below(&self, start: &str) -> Option<String> {
+        self.given.keys().find(|key| key.starts_with(start)).cloned()
+    }
+
+    /// Records a fault of settings that do not go together, at the first of them that somebody has set.
+    pub(super) fn contradiction(&mut self, keys: &[&str], message: &str) {
+        let given = keys.iter().find_map(|key| Some((*key, self.given.get(*key)?.clone())));
+        let first = keys.first().copied().unwrap_or_default();
+        let (key, place) = given.unwrap_or_else(|| (first, format!("{}:1", self.file)));
+        self.fault(place, key.to_owned(), message);
     }
 
     /// Keeps something to tell the operator that is no fault.
@@ -293,6 +312,13 @@ impl<'d> Reader<'d> {
     /// Ends reading.
     pub(super) fn into_faults(self) -> Vec<Fault> {
         self.faults
+    }
+
+    /// Remembers where a setting comes from, if it comes from anywhere.
+    fn note(&mut self, path: &str, place: &str, in_file: bool) {
+        if in_file || self.overrides.contains_key(&variable(path)) {
+            self.given.insert(path.to_owned(), place.to_owned());
+        }
     }
 
     /// Takes the variable of a dotted key.
@@ -315,7 +341,7 @@ impl<'d> Reader<'d> {
     }
 
     fn line(&self, at: usize) -> usize {
-        self.text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1
+        self.ends.partition_point(|end| *end < at) + 1
     }
 }
 
@@ -334,23 +360,13 @@ impl<'d> Section<'d> {
     }
 }
 
-/// Returns what a name that is not known may have been meant to be.
-fn nearest<K: AsRef<str>>(name: &str, known: impl IntoIterator<Item = K>) -> Option<K> {
-    let likeness = known.into_iter().map(|known| (strsim::jaro_winkler(known.as_ref(), name), known));
-    let near = likeness.filter(|(likeness, _)| *likeness > 0.8).max_by(|(a, _), (b, _)| a.total_cmp(b));
-    near.map(|(_, known)| known)
-}
-
-/// Returns the environment variable of a dotted key.
-fn variable(path: &str) -> String {
-    let name = path.replace(|char: char| !char.is_ascii_alphanumeric(), "_").to_uppercase();
-    format!("{PREFIX}{name}")
-}
-
 fn scalar(value: DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.into_owned()),
-        DeValue::Integer(number) => Some(number.as_str().to_owned()),
+        DeValue::Integer(number) => match number.radix() {
+            10 => Some(number.as_str().to_owned()),
+            radix => i64::from_str_radix(number.as_str(), radix).ok().map(|number| number.to_string()),
+        },
         DeValue::Float(number) => Some(number.as_str().to_owned()),
         DeValue::Boolean(flag) => Some(flag.to_string()),
         DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,

@@ -1,9 +1,12 @@
 //! Where Redis is, as one URL says it: one server, Sentinels that know the master, or a Cluster.
 
+use std::net::Ipv6Addr;
+
 use percent_encoding::percent_decode_str;
 
 use super::Secret;
 use super::reader::Setting;
+use crate::origin::Host;
 
 /// Port of a Redis whose URL names none.
 const REDIS_PORT: u16 = 6_379;
@@ -41,7 +44,7 @@ pub enum RedisTopology {
 impl Setting for RedisUrl {
     const EXPECTED: &'static str = "redis://[user:password@]host[:port][/database], \
          redis+sentinel://[user:password@]host[:port],…/master[/database] or \
-         redis+cluster://[user:password@]host[:port],…; rediss for TLS";
+         redis+cluster://[user:password@]host[:port],…; rediss for TLS; @ : / % in a user or password are %40 %3A %2F %25";
     const SECRET: bool = true;
 
     fn read(text: &str) -> Option<Self> {
@@ -57,13 +60,18 @@ impl Setting for RedisUrl {
             None => ("", rest),
         };
         let (user, password) = login.split_once(':').unwrap_or((login, ""));
+        let (user, password) = (plain(user)?, plain(password)?);
+        // A password that stands where the user does would go unsaid.
+        if user.is_some() && password.is_none() {
+            return None;
+        }
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (topology, database) = match form {
             "" => (RedisTopology::Single, path),
             "cluster" => (RedisTopology::Cluster, path),
             "sentinel" => {
                 let (master, database) = path.split_once('/').unwrap_or((path, ""));
-                (RedisTopology::Sentinel(plain(master)?), database)
+                (RedisTopology::Sentinel(plain(master)??), database)
             }
             _ => return None,
         };
@@ -75,15 +83,17 @@ impl Setting for RedisUrl {
             RedisTopology::Sentinel(_) => true,
             RedisTopology::Cluster => database == 0,
         };
-        let password = plain(password).map(|password| Secret::new(&password));
-        is_possible.then_some(Self { topology, tls, hosts, user: plain(user), password, database })
+        let password = password.map(|password| Secret::new(&password));
+        is_possible.then_some(Self { topology, tls, hosts, user, password, database })
     }
 }
 
-/// Decodes a part of a URL; `None` if it is empty.
-fn plain(part: &str) -> Option<String> {
+/// Decodes a part of a URL, `None` within if it is empty; `None` if it cannot be read.
+#[expect(clippy::option_option, reason = "whether it can be read, and whether it is there")]
+fn plain(part: &str) -> Option<Option<String>> {
     let text = percent_decode_str(part).decode_utf8().ok()?.into_owned();
-    (!text.is_empty()).then_some(text)
+    let is_clean = !text.chars().any(char::is_control);
+    is_clean.then(|| Some(text).filter(|text| !text.is_empty()))
 }
 
 /// Splits `host[:port]`; an address of IPv6 stands in brackets.
@@ -98,8 +108,13 @@ fn host_and_port(text: &str, default: u16) -> Option<(String, u16)> {
             None => (text, None),
         },
     };
-    let port = port.map_or(Some(default), |port| port.parse().ok())?;
-    (!host.is_empty()).then(|| (host.to_owned(), port))
+    let port = port.map_or(Some(default), |port| port.parse().ok().filter(|port| *port > 0))?;
+    let is_host = match text.strip_prefix('[') {
+        Some(_) => host.parse::<Ipv6Addr>().is_ok(),
+        // A dot at its end keeps a name from being looked up in other domains.
+        None => Host::parse(host.strip_suffix('.').unwrap_or(host)).is_some(),
+    };
+    is_host.then(|| (host.to_owned(), port))
 }
 
 #[cfg(test)]
@@ -118,6 +133,8 @@ mod tests {
         assert_eq!(sentinel.topology, RedisTopology::Sentinel("mymaster".to_owned()));
         assert_eq!(sentinel.hosts, [("a".to_owned(), 26_379), ("b".to_owned(), 1)]);
         assert_eq!((sentinel.user, sentinel.database), (None, 2));
+        let rooted = RedisUrl::read("redis://redis.default.svc.:1").expect("a URL");
+        assert_eq!(rooted.hosts, [("redis.default.svc.".to_owned(), 1)]);
         let cluster = RedisUrl::read("rediss+cluster://a:1,b:2,c:3").expect("a URL");
         assert_eq!((cluster.topology, cluster.hosts.len()), (RedisTopology::Cluster, 3));
     }
@@ -135,6 +152,17 @@ mod tests {
             "redis+cluster://a/1",
             "redis+ring://a",
             "redis://[::1",
+            "redis://[localhost]",
+            "redis://a b",
+            "redis://a?b=c",
+            "redis://a:0",
+            "redis://a:70000",
+            "redis://127.1",
+            "redis://tom@a",
+            "redis://:p%FF@a",
+            "redis://t%00m:p@a",
+            "redis+sentinel://a/%FF",
+            " redis://a",
         ] {
             assert_eq!(RedisUrl::read(text), None, "{text}");
         }

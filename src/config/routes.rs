@@ -1,5 +1,6 @@
 //! Reads the route table.
 
+use super::groups::is_name;
 use super::reader::{Reader, Section};
 use super::settings::ExpressionText;
 use crate::expression::Expression;
@@ -18,6 +19,10 @@ pub(super) fn read<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> R
     for (key, at, section) in reader.named_sections(section) {
         if let Some(problem) = key_problem(&key) {
             reader.fault_at(at, &format!("routes.{key}"), &problem);
+        } else if !key.starts_with('$') && !selection.may_be(&key) {
+            let problem =
+                "no message gets there, since route_selection_expression never gives this; change either";
+            reader.fault_at(at, &format!("routes.{key}"), problem);
         }
         routes.extend(route(reader, &key, at, section));
     }
@@ -67,8 +72,64 @@ fn route<'d>(reader: &mut Reader<'d>, key: &str, at: usize, mut section: Section
         }
         _ => None,
     };
+    if !(200..300).contains(&status) && !matches!(integration, None | Some(Integration::Mock)) {
+        let fix =
+            format!("{name:?} is not done, since status refuses every client; take mock, or remove status");
+        reader.fault_at(at, &section.dotted("integration"), &fix);
+    }
+    let route =
+        integration.map(|integration| Route { key: key.into(), integration, idempotency_key, reply, status });
+    for (name, fix) in route.iter().flat_map(in_vain) {
+        reader.fault_at(at, &section.dotted(name), &fix);
+    }
     reader.finish(section);
-    integration.map(|integration| Route { key: key.into(), integration, idempotency_key, reply, status })
+    route
+}
+
+/// Returns the expressions of a route that never give what they are for, and what to do.
+fn in_vain(route: &Route) -> Vec<(&'static str, String)> {
+    let (group, data) = match &route.integration {
+        Integration::Mock | Integration::Close => (None, None),
+        Integration::Broadcast { data } => (None, Some(data)),
+        Integration::SendGroup { group, data } => (Some(group), Some(data)),
+        Integration::Join { group } | Integration::Leave { group } => (Some(group), None),
+    };
+    let id = route.idempotency_key.as_ref();
+    let all = [("group", group), ("data", data), ("idempotency_key", id), ("reply", route.reply.as_ref())];
+    let mut found = Vec::new();
+    for (name, expression) in all {
+        let Some(expression) = expression else { continue };
+        let problem = match &*route.key {
+            "$connect" | "$disconnect" if expression.takes_body() => {
+                Some("there is no message here; take \"${context.connectionId}\" and the like")
+            }
+            "$text" if expression.takes_from_body() => {
+                Some("a message here is not JSON; take \"$request.body\"")
+            }
+            "$binary" if expression.takes_from_body() => {
+                Some("a message here is not text; take \"$request.body\"")
+            }
+            _ => None,
+        };
+        let problem = problem.map(str::to_owned).or_else(|| constant_problem(name, expression.constant()?));
+        found.extend(problem.map(|problem| (name, problem)));
+    }
+    found
+}
+
+/// Returns what is wrong with a text that is the same for all messages.
+fn constant_problem(name: &str, text: &str) -> Option<String> {
+    match name {
+        "group" if !is_name(text) => {
+            Some(format!("{text:?} is not a group's name: 1 to 128 bytes without control characters"))
+        }
+        "idempotency_key" => Some(
+            "it names every message the same, so only the first would be sent; take it from the message, such as \
+             \"$request.body.id\""
+                .to_owned(),
+        ),
+        _ => None,
+    }
 }
 
 fn integration<'d>(

@@ -8,7 +8,7 @@ use super::reader::{Reader, Section};
 use super::settings::{Bound, Switchable};
 use super::{
     Config, Drain, Limits, LogFormat, OnOutage, PerAddress, ProxySettings, RedisSettings, RedisTls, RedisUrl,
-    Tracing, access, groups, otel, routes,
+    Tracing, access, groups, otel, routes, tls,
 };
 use crate::route::{BUILT_IN, RouteTable};
 
@@ -23,7 +23,7 @@ pub(super) fn read<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> C
     let listen = reader.setting(document, "listen", SocketAddr::from(([127, 0, 0, 1], 8080)));
     let admin_listen = reader.setting(document, "admin_listen", SocketAddr::from(([127, 0, 0, 1], 9090)));
     let stage = stage(reader, document);
-    let node_name = reader.setting(document, "node_name", default_node_name());
+    let node_name = node_name(reader, document);
     let shards = reader.within(document, "shards", 0, 0..=1_024);
     let log_format = reader.setting(document, "log_format", LogFormat::Text);
     let routes = route_table(reader, document);
@@ -89,7 +89,6 @@ fn limits<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>, proxies: &Pro
     const MIB: usize = 1 << 20;
     let mut section = reader.section(document, "limits");
     let s = &mut section;
-    let message_place = reader.place(s, "message_bytes");
     let handshake_rate_per_address =
         reader.within(s, "handshake_rate_per_address", Bound::Unset, Bound::Off..=Bound::At(1_000_000));
     let connections_per_address =
@@ -123,8 +122,8 @@ fn limits<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>, proxies: &Pro
         idle_timeout: reader.within(s, "idle_timeout", 600 * SECOND, 10 * MILLISECOND..=24 * HOUR),
         max_lifetime: reader.within(s, "max_lifetime", 2 * HOUR, 10 * MILLISECOND..=720 * HOUR),
         ping_interval: {
-            let range = Switchable(None)..=Switchable(Some(HOUR));
-            reader.within(s, "ping_interval", Switchable(Some(25 * SECOND)), range).0
+            let range = Switchable::At(10 * MILLISECOND)..=Switchable::Off;
+            reader.within(s, "ping_interval", Switchable::At(25 * SECOND), range).into()
         },
         pong_timeout: reader.within(s, "pong_timeout", 10 * SECOND, 10 * MILLISECOND..=HOUR),
         outbox_bytes: reader.within(s, "outbox_bytes", MIB, 1 << 10..=1 << 30),
@@ -140,10 +139,6 @@ fn limits<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>, proxies: &Pro
             "too small to work with; set at least {least}, or 0 for half of what the process may use"
         );
         reader.fault(budget_place, "limits.memory_budget".to_owned(), message);
-    }
-    if limits.message_bytes > limits.outbox_bytes {
-        let message = "larger than limits.outbox_bytes; no client could be sent such a message";
-        reader.fault(message_place, "limits.message_bytes".to_owned(), message);
     }
     reader.finish(section);
     limits
@@ -168,27 +163,8 @@ fn redis<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Option<Redi
     let url = reader.optional::<RedisUrl>(s, "url");
     let sentinel_user = reader.optional(s, "sentinel_user");
     let sentinel_password = reader.optional(s, "sentinel_password");
-    let tls_place = reader.place(s, "tls_key_file");
-    let tls = RedisTls {
-        ca_file: reader.optional(s, "tls_ca_file"),
-        cert_file: reader.optional(s, "tls_cert_file"),
-        key_file: reader.optional(s, "tls_key_file"),
-    };
-    for (key, path) in
-        [("tls_ca_file", &tls.ca_file), ("tls_cert_file", &tls.cert_file), ("tls_key_file", &tls.key_file)]
-    {
-        if let Some(path) = path
-            && let Err(error) = std::fs::File::open(path)
-        {
-            let message = format!("{path}: {error}; name a PEM file that this user may read");
-            reader.fault(tls_place.clone(), s.dotted(key), message);
-        }
-    }
-    if tls.cert_file.is_some() != tls.key_file.is_some() {
-        let message = "redis.tls_cert_file and redis.tls_key_file go together; set both or none";
-        reader.fault(tls_place, "redis.tls_key_file".to_owned(), message);
-    }
-    let prefix = reader.setting(s, "prefix", "gatecast".to_owned());
+    let tls = tls(reader, s);
+    let prefix = prefix(reader, s);
     let lease = reader.within(s, "lease", 10 * SECOND, 500 * MILLISECOND..=HOUR);
     let heartbeat = reader.within(s, "heartbeat", SECOND, 50 * MILLISECOND..=60 * SECOND);
     let stream_entries = reader.within(s, "stream_entries", 1_000, 1..=1_000_000);
@@ -223,18 +199,73 @@ fn redis<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Option<Redi
     })
 }
 
+/// Takes the names of the files, and looks into them: a server that refuses them says little of why.
+fn tls<'d>(reader: &mut Reader<'d>, s: &mut Section<'d>) -> RedisTls {
+    let mut take = |key| (reader.place(s, key), reader.optional::<String>(s, key));
+    let files = [take("tls_ca_file"), take("tls_cert_file"), take("tls_key_file")];
+    let [(ca_place, ca_file), (cert_place, cert_file), (key_place, key_file)] = files;
+    let tls = RedisTls { ca_file, cert_file, key_file };
+    if let Some(path) = &tls.ca_file
+        && let Err(problem) = tls::check_roots(path)
+    {
+        reader.fault(ca_place, s.dotted("tls_ca_file"), format!("{path}: {problem}"));
+    }
+    match (&tls.cert_file, &tls.key_file) {
+        (Some(cert), Some(key)) => {
+            if let Err((is_key, problem)) = tls::check_pair(cert, key) {
+                let (place, name, path) = if is_key {
+                    (key_place, "tls_key_file", key)
+                } else {
+                    (cert_place, "tls_cert_file", cert)
+                };
+                reader.fault(place, s.dotted(name), format!("{path}: {problem}"));
+            }
+        }
+        (None, None) => {}
+        (cert, _) => {
+            let (place, name) =
+                if cert.is_some() { (cert_place, "tls_cert_file") } else { (key_place, "tls_key_file") };
+            let message = "redis.tls_cert_file and redis.tls_key_file go together; set both or none";
+            reader.fault(place, s.dotted(name), message);
+        }
+    }
+    tls
+}
+
+fn prefix<'d>(reader: &mut Reader<'d>, s: &mut Section<'d>) -> String {
+    let place = reader.place(s, "prefix");
+    let prefix = reader.setting(s, "prefix", "gatecast".to_owned());
+    // Braces would make it a Cluster's hash tag, * ? [ ] \\ a pattern in the rights of a user.
+    let is_plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'/');
+    if !(1..=64).contains(&prefix.len()) || !prefix.bytes().all(is_plain) {
+        let message = "a prefix has 1 to 64 letters, digits and the signs - _ . : /";
+        reader.fault(place, s.dotted("prefix"), message);
+    }
+    prefix
+}
+
 fn tracing<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Tracing {
     let mut section = reader.section(document, "tracing");
     let s = &mut section;
     let endpoint_place = reader.place(s, "endpoint");
     let endpoint = reader.optional::<String>(s, "endpoint").filter(|endpoint| !endpoint.is_empty());
-    if endpoint.as_deref().is_some_and(|endpoint| !otel::is_collector(endpoint)) {
+    if endpoint.is_some() && !otel::IS_BUILT_IN {
+        let message = "this program was built without the feature otlp, and exports nothing; build it with --features otlp, or \
+                       remove this";
+        reader.fault(endpoint_place, "tracing.endpoint".to_owned(), message);
+    } else if endpoint.as_deref().is_some_and(|endpoint| !otel::is_collector(endpoint)) {
         let message = "not a URL of a collector without TLS, such as \"http://127.0.0.1:4318/v1/traces\"; \
                        run one beside the node to pass spans on to elsewhere";
         reader.fault(endpoint_place, "tracing.endpoint".to_owned(), message);
     }
     let ratio = reader.within(s, "ratio", 0.01, 0.0..=1.0);
+    let service_place = reader.place(s, "service_name");
     let service_name = reader.setting(s, "service_name", "gatecast".to_owned());
+    if !is_name(&service_name) {
+        let message = "a service's name has 1 to 128 bytes and no control characters";
+        reader.fault(service_place, "tracing.service_name".to_owned(), message);
+    }
     let attributes_place = reader.place(s, "attributes");
     let texts = reader.texts(s, "attributes");
     let attributes: Vec<_> = texts.iter().filter_map(|text| otel::attribute(text)).collect();
@@ -246,7 +277,19 @@ fn tracing<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Tracing {
     Tracing { endpoint, ratio, service_name, attributes }
 }
 
-fn default_node_name() -> String {
-    let name = rustix::system::uname();
-    name.nodename().to_str().unwrap_or("gatecast").to_owned()
+fn node_name<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> String {
+    let place = reader.place(document, "node_name");
+    let system = rustix::system::uname();
+    let host = system.nodename().to_str().ok().filter(|name| is_name(name)).unwrap_or("gatecast");
+    let name = reader.setting(document, "node_name", host.to_owned());
+    if !is_name(&name) {
+        let message = "a node's name has 1 to 128 bytes and no control characters";
+        reader.fault(place, "node_name".to_owned(), message);
+    }
+    name
+}
+
+/// Returns whether a name fits into logs and tables.
+fn is_name(name: &str) -> bool {
+    !name.trim().is_empty() && name.len() <= 128 && !name.chars().any(char::is_control)
 }

@@ -103,16 +103,41 @@ impl Setting for Duration {
 }
 
 /// A duration that can be turned off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-pub(super) struct Switchable(pub(super) Option<Duration>);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub(super) enum Switchable {
+    At(Duration),
+    /// Longer than any.
+    Off,
+}
+
+/// As it is written.
+impl fmt::Debug for Switchable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(duration) => write!(f, "{duration:?}"),
+            Self::Off => f.write_str("1h, or \"off\""),
+        }
+    }
+}
 
 impl Setting for Switchable {
-    const EXPECTED: &'static str = "\"off\" or a duration, such as \"25s\"";
+    const EXPECTED: &'static str = "\"off\" or a duration of at most 1h, such as \"25s\"";
 
     fn read(text: &str) -> Option<Self> {
         match text {
-            "off" => Some(Self(None)),
-            text => Duration::read(text).map(|duration| Self(Some(duration))),
+            "off" => Some(Self::Off),
+            text => {
+                Duration::read(text).filter(|duration| *duration <= Duration::from_secs(3_600)).map(Self::At)
+            }
+        }
+    }
+}
+
+impl From<Switchable> for Option<Duration> {
+    fn from(switchable: Switchable) -> Self {
+        match switchable {
+            Switchable::At(duration) => Some(duration),
+            Switchable::Off => None,
         }
     }
 }

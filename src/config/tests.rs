@@ -187,11 +187,6 @@ fn of_the_rules_for_groups_the_first_that_matches_counts() {
 }
 
 #[test]
-fn messages_have_to_fit_into_outboxes() {
-    let faults = load("[limits]\nmessage_bytes = 2097152\n", &[]).expect_err("a fault");
-    assert!(faults[0].starts_with("gatecast.toml:2: limits.message_bytes: larger than"), "{faults:?}");
-}
-
 #[test]
 fn rates_of_senders_have_bounds() {
     let limits = load("", &[]).expect("valid").limits;
@@ -282,7 +277,7 @@ fn translate(otel: &[(&str, &str)], variables: &[(&str, &str)]) -> Config {
     };
     let file =
         Some(("gatecast.toml".to_owned(), "[tracing]\nratio = 0.5\nservice_name = \"a\"\n".to_owned()));
-    let sources = Sources { file, overrides: owned(variables), otel: owned(otel) };
+    let sources = Sources { file, overrides: owned(variables), otel: owned(otel), ..Sources::default() };
     Config::load(&sources).expect("valid")
 }
 
@@ -390,4 +385,236 @@ fn what_streams_keep_has_bounds_and_a_budget_that_is_worth_one() {
         assert_eq!(faults.len(), 1, "{line}: {faults:?}");
         assert!(faults[0].contains(line.split(' ').next().expect("a name")), "{faults:?}");
     }
+}
+/// A configuration, and of its only fault the start (behind the file's name) and what it says.
+const FAULTS: &[(&str, &str, &str)] = &[
+    ("listen = \"localhost:8080\"", "1: listen", "is not an address with a port, such as"),
+    ("listen = \"127.0.0.1:1\"\nadmin_listen = \"127.0.0.1:1\"", "2: admin_listen", "need a port each"),
+    ("admin_listen = \"127.0.0.1:8080\"", "1: admin_listen", "127.0.0.1:8080 is taken by listen"),
+    ("listen = \"[::ffff:127.0.0.1]:9090\"\nmanagement.auth = \"none\"", "1: listen", "need a port each"),
+    ("listen = \"0.0.0.0:9090\"\nmanagement.auth = \"none\"", "1: listen", "need a port each"),
+    ("stage = \"$default\"", "1: stage", "write a name such as \"prod\""),
+    ("node_name = \"\"", "1: node_name", "1 to 128 bytes"),
+    ("node_name = \"a\\u0007b\"", "1: node_name", "no control characters"),
+    ("shards = 0x500", "1: shards", "1280 is not within 0 to 1024"),
+    ("shards = -1", "1: shards", "\"-1\" is not a whole number"),
+    (
+        "[limits]\nping_interval = \"0s\"",
+        "2: limits.ping_interval",
+        "0ns is not within 10ms to 1h, or \"off\"",
+    ),
+    ("[limits]\nping_interval = \"2h\"", "2: limits.ping_interval", "\"off\" or a duration of at most 1h"),
+    ("[limits]\nping_interval = 25", "2: limits.ping_interval", "\"off\" or a duration"),
+    ("[limits]\nidle_timeout = \"0s\"", "2: limits.idle_timeout", "0ns is not within 10ms to 86400s"),
+    (
+        "[limits]\nmessage_bytes = 2097152",
+        "2: limits.message_bytes",
+        "make limits.outbox_bytes several times as",
+    ),
+    ("[limits]\noutbox_bytes = 2048", "2: limits.outbox_bytes", "no client could be sent it"),
+    ("[limits]\nframe_bytes = 262144", "2: limits.frame_bytes", "longer than limits.message_bytes"),
+    ("[limits]\nmax_connections = 1e3", "2: limits.max_connections", "\"1e3\" is not a whole number"),
+    ("[drain]\nwindow = \"2h\"", "2: drain.window", "is not within 0ns to 3600s"),
+    ("[auth]\nallowed_origins = []", "2: auth.allowed_origins", "\"*\" for all, or leave it out"),
+    ("[auth]\nallowed_origins = [\"a.example\"]", "2: auth.allowed_origins", "write \"https://a.example\""),
+    ("[auth]\nallowed_origins = \"*\"", "2: auth.allowed_origins", "expected a list of texts"),
+    ("trusted_proxies = [\"::/0\"]\n[auth]\nuser_header = \"X-User\"", "3: auth.user_header", "has ::/0"),
+    (
+        "trusted_proxies = [\"0.0.0.0/1\", \"128.0.0.0/1\"]\n[auth]\nuser_header = \"X-User\"",
+        "3: auth.user_header",
+        "anybody could name themselves, since trusted_proxies has 0.0.0.0/0",
+    ),
+    (
+        "trusted_proxies = [\"::ffff:0:0/96\"]\n[auth]\nuser_header = \"X-User\"",
+        "3: auth.user_header",
+        "has 0.0.0.0/0",
+    ),
+    (
+        "trusted_proxies = [\"10.0.0.1\"]\n[auth]\nuser_header = \"Sec-WebSocket-Key\"",
+        "3: auth.user_header",
+        "write a header of your own, such as \"X-User\"",
+    ),
+    ("[auth]\nuser_header = \"X User\"", "2: auth.user_header", "is not the name of a header"),
+    (
+        "[[management.keys]]\nid = \"A\"\nsecret = \"x\"",
+        "3: management.keys.secret",
+        "this is not a secret of 8",
+    ),
+    (
+        "[[management.keys]]\nid = \"A/B\"\nsecret = \"long enough\"",
+        "2: management.keys.id",
+        "without / and ,",
+    ),
+    ("[[management.keys]]\nid = \"same-same\"\nsecret = \"same-same\"", "2: management.keys.id", "no secret"),
+    (
+        "[[management.keys]]\nid = \"A\"\nsecret = \"new line \\n\"",
+        "3: management.keys.secret",
+        "blanks at its ends",
+    ),
+    ("\n[[management.keys]]\n", "2: management.keys.id", "a key needs both id and secret"),
+    ("access_key_id = \"A\"\nsecret_access_key = \"s\"", "2: secret_access_key", "openssl rand"),
+    ("[management]\nauth = \"sigv4\"", "2: management.auth", "set access_key_id and secret_access_key"),
+    ("[redis]\nurl = \"redis://tom@a\"", "2: redis.url", "redis://[user:password@]host[:port]"),
+    (
+        "[redis]\nurl = \"redis://a\"\nprefix = \"{a}\"",
+        "3: redis.prefix",
+        "letters, digits and the signs - _ . : /",
+    ),
+    ("[redis]\nurl = \"redis://a\"\nprefix = \"\"", "3: redis.prefix", "1 to 64"),
+    (
+        "[redis]\nurl = \"redis://a\"\nlease = \"2s\"",
+        "3: redis.lease",
+        "ends before 3 heartbeats of 1s have come",
+    ),
+    ("[redis]\nurl = \"redis://a\"\nheartbeat = \"5s\"", "3: redis.heartbeat", "a lease of 10s ends before"),
+    (
+        "[redis]\nurl = \"redis://a\"\nsentinel_password = \"p\"",
+        "3: redis.sentinel_password",
+        "names no Sentinels",
+    ),
+    (
+        "[redis]\nurl = \"redis+sentinel://a/m\"\nsentinel_user = \"tom\"",
+        "3: redis.sentinel_user",
+        "set redis.sentinel_password",
+    ),
+    ("[redis]\nurl = \"rediss://a\"\ntls_cert_file = \"x\"", "3: redis.tls_cert_file", "set both or none"),
+    (
+        "[redis]\nurl = \"rediss://a\"\ntls_ca_file = \"/nowhere\"",
+        "3: redis.tls_ca_file",
+        "/nowhere: No such file",
+    ),
+    ("[redis]\nurl = \"rediss://a\"\ntls_ca_file = \"/\"", "3: redis.tls_ca_file", "it is a directory"),
+    (
+        "[redis]\nurl = \"rediss://a\"\ntls_ca_file = \"/dev/zero\"",
+        "3: redis.tls_ca_file",
+        "a pipe or a device",
+    ),
+    (
+        "[redis]\nurl = \"rediss://a\"\ntls_ca_file = \"Cargo.toml\"",
+        "3: redis.tls_ca_file",
+        "no certificate in PEM",
+    ),
+    ("[tracing]\nservice_name = \"\"", "2: tracing.service_name", "1 to 128 bytes"),
+    ("[tracing]\nattributes = [\"a\"]", "2: tracing.attributes", "expected texts such as"),
+    (
+        "[[groups]]\npattern = \"a-*\"\n[[groups]]\npattern = \"a-b*\"",
+        "4: groups.pattern",
+        "the rule above for \"a-*\" matches all of this first",
+    ),
+    (
+        "route_selection_expression = \"ping\"\n[routes.pong]\nintegration = \"mock\"",
+        "2: routes.pong",
+        "route_selection_expression never gives this",
+    ),
+    ("[routes.\"$binary\"]\nintegration = \"mock\"", "1: routes.$binary", "set limits.allow_binary = true"),
+    (
+        "[routes.\"$connect\"]\nintegration = \"broadcast\"\ndata = \"$request.body.a\"",
+        "1: routes.$connect.data",
+        "there is no message here",
+    ),
+    (
+        "[routes.\"$connect\"]\nintegration = \"broadcast\"\ndata = \"hello\"\nstatus = 403",
+        "1: routes.$connect.integration",
+        "status refuses every client",
+    ),
+    (
+        "[routes.\"$connect\"]\nintegration = \"mock\"\nstatus = 700",
+        "3: routes.$connect.status",
+        "within 200 to 599",
+    ),
+    (
+        "[routes.\"$text\"]\nintegration = \"broadcast\"\ndata = \"${request.body.a}\"",
+        "1: routes.$text.data",
+        "a message here is not JSON",
+    ),
+    ("[routes.a]\nintegration = \"join\"\ngroup = \"\"", "1: routes.a.group", "\"\" is not a group's name"),
+    (
+        "[routes.a]\nintegration = \"broadcast\"\ndata = \"x\"\nidempotency_key = \"k\"",
+        "1: routes.a.idempotency_key",
+        "such as \"$request.body.id\"",
+    ),
+];
+
+#[test]
+fn what_cannot_work_is_a_fault_with_its_line_and_what_to_write() {
+    for (text, start, part) in FAULTS {
+        let faults = load(text, &[]).expect_err(text);
+        let is_it = faults.len() == 1
+            && faults[0].starts_with(&format!("gatecast.toml:{start}: "))
+            && faults[0].contains(part);
+        assert!(is_it, "{text}\n{faults:#?}");
+    }
+}
+
+#[test]
+fn what_is_unusual_and_works_is_valid() {
+    for text in [
+        "[limits]\nping_interval = \"10ms\"\npong_timeout = \"10s\"",
+        "[limits]\nmessage_bytes = 1_024",
+        "[limits]\nframe_bytes = 0x1000",
+        "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"",
+        "listen = \"127.0.0.2:9090\"",
+        "[auth]\nallowed_origins = [\"*\", \"null\", \"https://*.a.example\", \"HTTP://LOCALHOST:*/\"]",
+        "trusted_proxies = [\"10.0.0.0/8\", \"fc00::/7\"]\n[auth]\nuser_header = \"X-Forwarded-User\"",
+        "trusted_proxies = [\"0.0.0.0/0\"]",
+        "[redis]\nurl = \"redis://a\"\nlease = \"500ms\"\nheartbeat = \"50ms\"\nprefix = \"a:b.c/d-e_f\"",
+        "[[groups]]\npattern = \"a-b*\"\n[[groups]]\npattern = \"a-*\"\n[[groups]]\npattern = \"*\"",
+        "limits.allow_binary = true\n[routes.\"$binary\"]\nintegration = \"broadcast\"\ndata = \"$request.body\"",
+        "route_selection_expression = \"${request.body.a}/${request.body.b}\"\n[routes.\"a/b\"]\nintegration = \"mock\"",
+    ] {
+        assert!(load(text, &[]).is_ok(), "{text}\n{:#?}", load(text, &[]).err());
+    }
+    let hexadecimal = load("[limits]\nframe_bytes = 0x1000\nmax_connections = 1_000", &[]).expect("valid");
+    assert_eq!((hexadecimal.limits.frame_bytes, hexadecimal.limits.max_connections), (4_096, 1_000));
+}
+
+#[test]
+fn what_has_no_effect_is_told() {
+    for (text, part) in [
+        ("[redis]\nprefix = \"a\"", "redis.prefix has no effect without redis.url"),
+        ("[redis]\nurl = \"redis://a\"\nbuffer_age = \"1s\"", "redis.buffer_age has no effect"),
+        ("[limits]\nping_interval = \"off\"\npong_timeout = \"1s\"", "limits.pong_timeout has no effect"),
+        ("trusted_proxies = [\"0.0.0.0/0\"]", "trusted_proxies has 0.0.0.0/0"),
+        (
+            "access_key_id = \"A\"\nsecret_access_key = \"long enough\"\nmanagement.auth = \"none\"",
+            "keys of the management API are not asked for",
+        ),
+    ] {
+        let warnings = load(text, &[]).expect(text).warnings;
+        assert!(warnings.len() == 1 && warnings[0].contains(part), "{text}\n{warnings:#?}");
+    }
+    let own = |variables| load("", variables).expect("valid").warnings;
+    assert_eq!(own(&[("GATECAST_ELEPHANT", "1")]), ["the variable GATECAST_ELEPHANT is not a setting"]);
+}
+
+#[test]
+fn who_is_served_depends_on_what_was_said() {
+    let origins = |text| load(text, &[]).expect(text).auth.allowed_origins;
+    assert!(matches!(origins(""), Origins::Local));
+    assert!(matches!(origins("listen = \"[::1]:8080\""), Origins::Local));
+    assert!(matches!(origins("trusted_proxies = [\"127.0.0.1\"]"), Origins::Any));
+    assert!(matches!(origins("listen = \"0.0.0.0:1\"\nmanagement.auth = \"none\""), Origins::Any));
+    assert!(matches!(origins("auth.allowed_origins = [\"*\"]"), Origins::Any));
+    assert!(matches!(origins("auth.allowed_origins = [\"http://localhost:*\"]"), Origins::Listed(_)));
+    let auth = |text| load(text, &[]).expect(text).management.auth;
+    assert_eq!(auth("trusted_proxies = [\"127.0.0.1\"]"), ManagementAuth::Local);
+    assert_eq!(auth("management.auth = \"none\""), ManagementAuth::None);
+    assert_eq!(auth("access_key_id = \"A\"\nsecret_access_key = \"long enough\""), ManagementAuth::SigV4);
+}
+
+#[test]
+fn a_program_without_an_exporter_takes_no_endpoint() {
+    let text = "[tracing]\nendpoint = \"http://127.0.0.1:4318/v1/traces\"\n";
+    let faults = load(text, &[]).err().unwrap_or_default();
+    assert_eq!(faults.is_empty(), cfg!(feature = "otlp"), "{faults:#?}");
+    assert!(faults.iter().all(|fault| fault.contains("built without the feature otlp")), "{faults:#?}");
+}
+
+#[test]
+fn many_faults_take_no_long_time() {
+    let text: String = (0..30_000).map(|number| format!("unknown{number} = 1\n")).collect();
+    let faults = load(&text, &[]).expect_err("faults");
+    assert_eq!(faults.len(), 30_000);
+    let last = "gatecast.toml:30000: unknown29999: ";
+    assert!(faults.iter().any(|fault| fault.starts_with(last)));
 }

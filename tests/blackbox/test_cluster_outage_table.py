@@ -137,11 +137,11 @@ def test_restarted_empty_begins_a_new_epoch(redis, start_on):
 
 
 def test_readiness_comes_back_with_steady_heartbeats(redis, start_on):
-    (node,) = start_on(redis, 1, **(LEASE | {"GATECAST_REDIS_LEASE": "500ms", "GATECAST_REDIS_HEARTBEAT": "1s"}))
+    (node,) = start_on(redis, 1, **(LEASE | {"GATECAST_REDIS_LEASE": "1500ms", "GATECAST_REDIS_HEARTBEAT": "500ms"}))
     redis.kill()
     eventually(lambda: node.page("/ready")[0] == 503)
     assert redis.start()
     eventually(lambda: metric(node, "gatecast_redis_up") == 1)
-    # The first heartbeat is back, the third is two seconds away.
+    # The first heartbeat is back, the third is a second away.
     assert node.page("/ready")[0] == 503
     eventually(lambda: node.page("/ready")[0] == 200)
