@@ -40,6 +40,7 @@ mod listener;
 pub(crate) mod listing;
 mod local;
 pub(crate) mod manage;
+mod percent;
 pub(crate) mod proxies;
 mod proxy_header;
 mod request;

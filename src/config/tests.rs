@@ -187,7 +187,6 @@ fn of_the_rules_for_groups_the_first_that_matches_counts() {
 }
 
 #[test]
-#[test]
 fn rates_of_senders_have_bounds() {
     let limits = load("", &[]).expect("valid").limits;
     let rates = (limits.message_rate, limits.receive_bytes_rate, limits.fanout_bytes_rate);

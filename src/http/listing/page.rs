@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use percent_encoding::percent_decode_str;
 
+use crate::http::percent;
 use crate::id::NodeTag;
 use crate::listing::{PAGE_MAX, Seat};
 
@@ -49,14 +49,23 @@ impl<S: Start> Page<S> {
     /// Reads a query string; returns what is wrong with it.
     pub(super) fn parse(query: Option<&str>) -> Result<Self, String> {
         let mut page = Self { limit: PAGE_DEFAULT, start: None };
+        let mut seen = Vec::new();
         for pair in query.unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = percent_decode_str(value).decode_utf8_lossy();
+            let is_known = name == "limit" || name == S::PARAMETER;
+            if is_known && seen.contains(&name) {
+                return Err(format!("there must be one {name}"));
+            }
+            if is_known {
+                seen.push(name);
+            }
+            let value = percent::decode(value);
             if name == "limit" {
-                let limit = integer(&value).filter(|limit| (1..=S::LIMIT).contains(limit));
+                let limit =
+                    value.and_then(|value| integer(&value)).filter(|limit| (1..=S::LIMIT).contains(limit));
                 page.limit = limit.ok_or_else(|| format!("limit must be from 1 to {}", S::LIMIT))?;
             } else if name == S::PARAMETER {
-                let start = S::parse(&value);
+                let start = value.and_then(|value| S::parse(&value));
                 page.start =
                     Some(start.ok_or_else(|| format!("{name} is not one that this list gives out"))?);
             } else if !name.to_ascii_lowercase().starts_with("x-amz-") {

@@ -2,6 +2,8 @@
 
 use percent_encoding::percent_decode_str;
 
+use crate::http::percent;
+
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Endpoint {
@@ -114,7 +116,7 @@ impl Path {
         if segments(path).any(|segment| matches!(segment, "." | "..")) {
             return Some(Self(Some(Vec::new())));
         }
-        let decode = |segment| Some(percent_decode_str(segment).decode_utf8().ok()?.into_owned());
+        let decode = |segment| percent::decode(segment);
         Some(Self(segments(path).map(decode).collect()))
     }
 
