@@ -500,11 +500,6 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "4: groups.pattern",
         "the rule above for \"a-*\" matches all of this first",
     ),
-    (
-        "route_selection_expression = \"ping\"\n[routes.pong]\nintegration = \"mock\"",
-        "2: routes.pong",
-        "route_selection_expression never gives this",
-    ),
     ("[routes.\"$binary\"]\nintegration = \"mock\"", "1: routes.$binary", "set limits.allow_binary = true"),
     (
         "[routes.\"$connect\"]\nintegration = \"broadcast\"\ndata = \"$request.body.a\"",
@@ -574,6 +569,10 @@ fn what_has_no_effect_is_told() {
         ("[redis]\nurl = \"redis://a\"\nbuffer_age = \"1s\"", "redis.buffer_age has no effect"),
         ("[limits]\nping_interval = \"off\"\npong_timeout = \"1s\"", "limits.pong_timeout has no effect"),
         ("trusted_proxies = [\"0.0.0.0/0\"]", "trusted_proxies has 0.0.0.0/0"),
+        (
+            "route_selection_expression = \"ping\"\n[routes.pong]\nintegration = \"mock\"",
+            "routes.pong is for no message",
+        ),
         (
             "access_key_id = \"A\"\nsecret_access_key = \"long enough\"\nmanagement.auth = \"none\"",
             "keys of the management API are not asked for",

@@ -21,7 +21,9 @@ FAULTS = {
     "one port for all": ('listen = "127.0.0.1:4711"\nadmin_listen = "127.0.0.1:4711"', "need a port each"),
     "a lease of a heartbeat": ('[redis]\nurl = "redis://127.0.0.1"\nlease = "1s"', "3 heartbeats"),
     "a prefix for two slots": ('[redis]\nurl = "redis://127.0.0.1"\nprefix = "{a}"', "letters, digits"),
-    "a route that nothing reaches": ('route_selection_expression = "a"\n[routes.b]\nintegration = "mock"', "never gives this"),
+    "a route without a message": ('[routes."$connect"]
+integration = "broadcast"
+data = "$request.body.a"', "no message here"),
     "a rule that nothing reaches": ('[[groups]]\npattern = "*"\n[[groups]]\npattern = "a"', 'the rule above for "*"'),
 }
 
