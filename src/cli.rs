@@ -39,9 +39,6 @@ const PORTS: usize = 2;
 /// Descriptors that are not for connections.
 const OWN_DESCRIPTORS: usize = 64;
 
-/// Most faults that are listed; whoever has more has named the wrong file.
-const FAULTS_MAX: usize = 100;
-
 /// Self-hosted WebSocket gateway and relay that speaks the contract of Amazon API Gateway.
 #[derive(Debug, Parser)]
 #[command(name = "gatecast", version, args_conflicts_with_subcommands = true)]
@@ -337,15 +334,7 @@ fn load(settings: Settings) -> Result<Config, String> {
     if let Err(message) = log::check(std::env::var_os("RUST_LOG").as_deref()) {
         sources.faults.push(Fault { place: "RUST_LOG".to_owned(), key: String::new(), message });
     }
-    Config::load(&sources).map_err(|faults| list(&faults))
-}
-
-fn list(faults: &[Fault]) -> String {
-    let mut lines: Vec<String> = faults.iter().take(FAULTS_MAX).map(ToString::to_string).collect();
-    if faults.len() > FAULTS_MAX {
-        lines.push(format!("… and {} more", faults.len() - FAULTS_MAX));
-    }
-    format!("the configuration has {} fault(s):\n{}", faults.len(), lines.join("\n"))
+    Config::load(&sources).map_err(|faults| Fault::list(&faults))
 }
 
 /// Raises the soft limit of descriptors to the hard one, and promises no more connections than it allows.
