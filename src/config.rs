@@ -18,6 +18,7 @@ use crate::origin::OriginPattern;
 use crate::route::RouteTable;
 
 mod access;
+mod fault;
 mod file;
 mod groups;
 mod otel;
@@ -30,13 +31,10 @@ mod settings;
 mod tls;
 mod variables;
 
+pub use self::fault::Fault;
 pub use self::file::configuration;
 pub use self::groups::Groups;
-pub use self::reader::Fault;
 pub use self::redis_url::{RedisTopology, RedisUrl};
-
-/// Most faults that are listed; whoever has more has named the wrong file.
-const FAULTS_MAX: usize = 100;
 
 /// All settings, checked.
 #[derive(Clone, Debug)]
@@ -368,18 +366,6 @@ impl Sources {
         if let Some(value) = value {
             self.overrides.insert(format!("{PREFIX}{}", key.to_uppercase()), value);
         }
-    }
-}
-
-impl Fault {
-    /// Lists faults, a line each.
-    #[must_use]
-    pub fn list(faults: &[Self]) -> String {
-        let mut lines: Vec<String> = faults.iter().take(FAULTS_MAX).map(ToString::to_string).collect();
-        if faults.len() > FAULTS_MAX {
-            lines.push(format!("… and {} more", faults.len() - FAULTS_MAX));
-        }
-        format!("the configuration has {} fault(s):\n{}", faults.len(), lines.join("\n"))
     }
 }
 

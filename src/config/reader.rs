@@ -10,27 +10,8 @@ use std::ops::RangeInclusive;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::fault::Fault;
 use super::variables::{self, nearest, variable};
-
-/// Something wrong with the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Where: `FILE:LINE`, the variable, or the flag.
-    pub place: String,
-    /// Which setting, dotted; empty for a fault of the document as a whole.
-    pub key: String,
-    /// What is wrong, and what to do.
-    pub message: String,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.key.as_str() {
-            "" => write!(f, "{}: {}", self.place, self.message),
-            key => write!(f, "{}: {key}: {}", self.place, self.message),
-        }
-    }
-}
 
 /// A value that can be written as one text, in the file or in a variable.
 pub(super) trait Setting: Sized {

@@ -11,12 +11,6 @@ pub(super) fn decode(text: &str) -> Option<String> {
     percent_decode_str(text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }
 
-/// Reads a number of digits alone.
-pub(super) fn number<N: std::str::FromStr>(text: &str) -> Option<N> {
-    // `parse` would take a sign.
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,9 +24,5 @@ mod tests {
         for text in ["%", "a%", "%4", "%zz", "%2", "%%41", "%FF", "Jos%E9", "%C3", "%é"] {
             assert_eq!(decode(text), None, "{text}");
         }
-        assert_eq!(
-            [number::<u8>("7"), number("07"), number("+7"), number(""), number("256")],
-            [Some(7), Some(7), None, None, None]
-        );
     }
 }
