@@ -63,7 +63,7 @@ impl Meter {
     /// Takes a channel that is new to this node; returns false if that would be too many. Unlike what has been read, it is refused
     /// before anything is done for it.
     pub(crate) fn take_new_channel(&mut self, paces: &Paces, now: Instant) -> bool {
-        self.new_channels.take(&paces.new_channels, 1, now)
+        self.new_channels.take(&paces.new_channels, 1, now.into())
     }
 
     /// Charges what was read. Returns for how long no more should be read, and because of which limit, if it was too much.
