@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +25,7 @@ mod pairs;
 mod reader;
 mod redis_url;
 mod routes;
+mod secret;
 mod sections;
 mod settings;
 mod tls;
@@ -35,6 +35,7 @@ pub use self::fault::Fault;
 pub use self::file::configuration;
 pub use self::groups::Groups;
 pub use self::redis_url::{RedisTopology, RedisUrl};
+pub use self::secret::Secret;
 
 /// All settings, checked.
 #[derive(Clone, Debug)]
@@ -204,30 +205,6 @@ pub struct AccessKey {
     pub id: String,
     /// The secret half.
     pub secret: Secret,
-}
-
-/// A text that no log shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<str>);
-
-impl Secret {
-    /// Wraps a secret.
-    #[must_use]
-    pub fn new(text: &str) -> Self {
-        Self(text.into())
-    }
-
-    /// Returns the secret, for the one who computes with it.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MASKED")
-    }
 }
 
 /// How nodes meet in Redis.

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mio::net::TcpStream;
 
+use self::clocks::Clocks;
 use self::closing::Closing;
 use self::meter::Meter;
 use crate::admission::Ticket;
@@ -35,6 +36,7 @@ use crate::config::Limits;
 use crate::metrics::Farewell;
 use crate::outbox::{Outbox, Written};
 
+mod clocks;
 mod closing;
 pub(crate) mod meter;
 #[cfg(test)]
@@ -42,9 +44,6 @@ mod tests;
 
 /// Without progress for so long, what a connection holds is the first to be given up when memory runs out.
 const STALLED: Duration = Duration::from_secs(1);
-
-/// Length of a ping: two bytes of header, and its place.
-const PING_BYTES: u64 = 10;
 
 /// The socket of a connection whose handshake is done, on its way to its shard.
 #[derive(Debug)]
@@ -94,33 +93,6 @@ pub(crate) enum Reading {
     Held,
     /// There may be more; it is left in the kernel until then, since the client has sent faster than it may.
     Slowed { until: Instant },
-}
-
-/// What the clocks of an open connection go by.
-#[derive(Debug)]
-struct Clocks {
-    opened: Instant,
-    /// Last message, or part of one, in either direction; control frames do not count.
-    last_message: Instant,
-    /// Last sign of life: bytes from the client, or room in a socket that was full; or the start of reading after a pause.
-    last_life: Instant,
-    next_ping: Option<Instant>,
-    /// The oldest that has not been answered.
-    ping: Option<Ping>,
-    /// Since when the socket has taken nothing although something waits.
-    stuck_since: Option<Instant>,
-    /// Bytes that the socket has taken.
-    taken: u64,
-    /// How many of them the client has read, as it says itself: those up to the last ping that it answered.
-    confirmed: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Ping {
-    /// Its first byte's place among the bytes for the client, and its payload.
-    place: u64,
-    /// When the socket had taken it.
-    handed: Option<Instant>,
 }
 
 /// What a timer leads to.
@@ -281,121 +253,6 @@ impl Connection {
                 (self.ticket, closing.close, Some(farewell))
             }
         }
-    }
-}
-
-impl Clocks {
-    fn new(now: Instant, limits: &Limits) -> Self {
-        Self {
-            opened: now,
-            last_message: now,
-            last_life: now,
-            next_ping: limits.ping_interval.map(|interval| now + jittered(interval)),
-            ping: None,
-            stuck_since: None,
-            taken: 0,
-            confirmed: 0,
-        }
-    }
-
-    fn plan_pong(&mut self, now: Instant, limits: &Limits) -> [u8; 8] {
-        self.ping.get_or_insert(Ping { place: self.taken, handed: None });
-        self.plan_ping(now, limits);
-        self.taken.to_be_bytes()
-    }
-
-    fn plan_ping(&mut self, now: Instant, limits: &Limits) {
-        self.next_ping = limits.ping_interval.map(|interval| now + jittered(interval));
-    }
-
-    fn on_pong(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {
-        let place = u64::from_be_bytes(payload.try_into().ok()?);
-        self.confirmed = self.confirmed.max(place.min(self.taken));
-        // One may stand for all pings so far (RFC 6455 §5.5.3).
-        let answered = self.ping.take_if(|ping| ping.place <= place)?;
-        answered.handed.map(|handed| now.saturating_duration_since(handed))
-    }
-
-    /// Notes what a write achieved. Room in a socket that was full is a sign of life: the client has taken something. That a
-    /// socket takes what there is room for is none.
-    fn on_written(&mut self, Written { bytes, all }: Written, now: Instant) {
-        self.taken += bytes as u64;
-        if all && self.stuck_since.is_none() && self.ping.is_none() {
-            return;
-        }
-        if bytes > 0 && self.stuck_since.is_some() {
-            self.last_life = now;
-            self.last_message = now;
-        }
-        self.stuck_since = match (all, bytes > 0) {
-            (true, _) => None,
-            (false, true) => Some(now),
-            (false, false) => self.stuck_since.or(Some(now)),
-        };
-        if let Some(ping @ Ping { handed: None, .. }) = &mut self.ping
-            && self.taken >= ping.place + PING_BYTES
-        {
-            ping.handed = Some(now);
-        }
-    }
-
-    /// Returns how many bytes up to a place may still be on their way to the client.
-    fn unconfirmed(&self, place: u64) -> u64 {
-        place.saturating_sub(self.confirmed)
-    }
-
-    fn pong_deadline(&self, limits: &Limits) -> Option<Instant> {
-        let Ping { place, handed } = self.ping?;
-        Some(handed? + limits.pong_timeout + limits.lag(self.unconfirmed(place)))
-    }
-
-    fn deadline(&self, limits: &Limits) -> Instant {
-        let ends = (self.last_message + limits.idle_timeout).min(self.opened + limits.max_lifetime);
-        let stuck = self.stuck_since.map(|since| since + limits.outbox_age);
-        [self.next_ping, self.pong_deadline(limits), stuck].into_iter().flatten().fold(ends, Instant::min)
-    }
-
-    /// As [`Self::deadline`], of one that is slowed: what waits for a sign of it is paused.
-    fn slowed_deadline(&self, until: Instant, limits: &Limits) -> Instant {
-        let stuck = self.stuck_since.map(|since| since + limits.outbox_age);
-        stuck.into_iter().fold(until.min(self.opened + limits.max_lifetime), Instant::min)
-    }
-
-    fn slowed_due(&self, now: Instant, limits: &Limits) -> Due {
-        if self.opened + limits.max_lifetime <= now {
-            return Due::Close(Close::MaxLifetime);
-        }
-        match self.stuck_since {
-            Some(since) if since + limits.outbox_age <= now => Due::Close(Close::SlowConsumer),
-            _ => Due::Nothing,
-        }
-    }
-
-    fn due(&mut self, now: Instant, limits: &Limits, reading: Reading, nothing_waits: bool) -> Due {
-        if self.opened + limits.max_lifetime <= now {
-            return Due::Close(Close::MaxLifetime);
-        }
-        if self.last_message + limits.idle_timeout <= now {
-            return Due::Close(Close::Idle);
-        }
-        if self.stuck_since.is_some_and(|since| since + limits.outbox_age <= now) {
-            return Due::Close(Close::SlowConsumer);
-        }
-        if self.pong_deadline(limits).is_some_and(|deadline| deadline <= now) {
-            let handed = self.ping.and_then(|ping| ping.handed);
-            if reading == Reading::OnEvent && handed.is_some_and(|handed| self.last_life < handed) {
-                return Due::Close(Close::PingTimeout);
-            }
-            // It lives, or we would not have seen it: the next ping asks again.
-            self.ping = None;
-        }
-        if self.next_ping.is_some_and(|at| at <= now) {
-            if nothing_waits {
-                return Due::Ping;
-            }
-            self.plan_ping(now, limits);
-        }
-        Due::Nothing
     }
 }
 

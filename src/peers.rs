@@ -15,21 +15,21 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+pub(crate) use self::calls::carry_out;
 use self::known::Known;
 use self::lanes::{Lanes, Letter, Parcel, open};
 use crate::budget::Kind;
-use crate::close::Close;
 use crate::codec;
 use crate::gateway::is_group_name;
 use crate::hub::Hub;
 use crate::id::{ConnectionId, NodeTag};
-use crate::inbox::{JoinOutcome, PostOutcome};
 use crate::lifecycle::Lifecycle;
 use crate::listing::{Listed, Query};
 use crate::metrics::{Foreign, Metrics};
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
 
+mod calls;
 mod known;
 mod lanes;
 
@@ -346,45 +346,6 @@ impl Peers {
     fn next_parcel(&self, node: NodeTag) -> Option<Parcel> {
         let calls = self.calls.lock();
         self.lanes.lock().next(node, |call| calls.contains_key(&call))
-    }
-}
-
-/// Does what is asked with a connection of this node.
-pub(crate) async fn carry_out(
-    hub: &Hub,
-    registry: &dyn Registry,
-    operation: Operation,
-    (id, frame): (ConnectionId, Bytes),
-) -> Answer {
-    match operation {
-        Operation::Post => match hub.post(id, frame).await {
-            PostOutcome::Sent => Answer::Done,
-            PostOutcome::Gone => Answer::Gone,
-            PostOutcome::Full => Answer::Full,
-        },
-        Operation::Delete if hub.close(id, Close::Deleted).await => Answer::Done,
-        Operation::Delete => Answer::Gone,
-        Operation::Get => match (registry.get(&id), hub.last_active(id).await) {
-            (Some(record), Some(last_active)) => Answer::Described(record.describe(last_active)),
-            _ => Answer::Gone,
-        },
-        Operation::Groups => hub.groups_of(id).await.map_or(Answer::Gone, |groups| {
-            Answer::Described(serde_json::json!({ "groups": groups }).to_string())
-        }),
-        // A subscription that does not come to stand is refused in the end; the caller does not wait so long.
-        Operation::Join(group) => match tokio::time::timeout(DEADLINE, hub.join(id, group)).await {
-            Ok(JoinOutcome::Joined) => Answer::Done,
-            Ok(JoinOutcome::Gone) => Answer::Gone,
-            Ok(JoinOutcome::TooMany) => Answer::TooMany,
-            Ok(JoinOutcome::Refused) | Err(_) => Answer::Refused,
-        },
-        Operation::Leave(group) => {
-            if hub.leave(id, group).await {
-                Answer::Done
-            } else {
-                Answer::Gone
-            }
-        }
     }
 }
 

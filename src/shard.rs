@@ -24,7 +24,7 @@ use self::tally::Tally;
 use self::timers::Timers;
 use crate::admission::Ticket;
 use crate::admission::names::Names;
-use crate::broker::{Broker, Channel, Publication, Standing};
+use crate::broker::{Broker, Channel, Publication};
 use crate::budget::{Budget, Kind};
 use crate::close::Close;
 use crate::codec::{self, encode_close};
@@ -368,38 +368,5 @@ impl Shard {
             self.parts.metrics.count_farewell(farewell);
         }
         ticket.end(close);
-    }
-
-    /// Makes a connection a member of a channel; returns whether messages come from now on.
-    fn join(&mut self, key: usize, channel: &Channel) -> Standing {
-        let pending =
-            || if self.joining.contains_key(channel) { Standing::Pending } else { Standing::Confirmed };
-        let standing = match self.members.join(channel, key) {
-            members::Change::None => return pending(),
-            members::Change::Counted => pending(),
-            members::Change::Edge => self.parts.broker.subscribe(self.index, channel),
-        };
-        match standing {
-            Standing::Refused => drop(self.members.leave(channel, key)),
-            Standing::Pending => {
-                self.joining.entry(channel.clone()).or_default();
-                self.tally.joined();
-            }
-            Standing::Confirmed => self.tally.joined(),
-        }
-        standing
-    }
-
-    /// Ends a membership.
-    fn leave(&mut self, key: usize, channel: &Channel) {
-        match self.members.leave(channel, key) {
-            members::Change::None => return,
-            members::Change::Counted => {}
-            members::Change::Edge => {
-                self.parts.broker.unsubscribe(self.index, channel);
-                self.take_joining(channel);
-            }
-        }
-        self.tally.left(1);
     }
 }

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::clocks::PING_BYTES;
 use super::*;
 use crate::codec::{Violation, encode};
 use crate::config::{Config, Sources};

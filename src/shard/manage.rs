@@ -1,4 +1,4 @@
-//! What callers of the management API ask of a shard: memberships, and pages of what it holds.
+//! Memberships, whoever asks for them, and what callers of the management API ask of a shard besides: pages of what it holds.
 //!
 //! Rule: a page costs its length and a look at the numbers of a channel's members, so that listing a crowd does not hold up
 //! its messages.
@@ -7,13 +7,46 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{AskedBy, Joining, Shard};
+use super::{AskedBy, Joining, Shard, members};
 use crate::broker::{Channel, Standing};
 use crate::id::ConnectionId;
 use crate::inbox::{JoinOutcome, answer};
 use crate::listing::{Connections, Counts, Listed, Query, Row, Seat};
 
 impl Shard {
+    /// Makes a connection a member of a channel; returns whether messages come from now on.
+    pub(super) fn join(&mut self, key: usize, channel: &Channel) -> Standing {
+        let pending =
+            || if self.joining.contains_key(channel) { Standing::Pending } else { Standing::Confirmed };
+        let standing = match self.members.join(channel, key) {
+            members::Change::None => return pending(),
+            members::Change::Counted => pending(),
+            members::Change::Edge => self.parts.broker.subscribe(self.index, channel),
+        };
+        match standing {
+            Standing::Refused => drop(self.members.leave(channel, key)),
+            Standing::Pending => {
+                self.joining.entry(channel.clone()).or_default();
+                self.tally.joined();
+            }
+            Standing::Confirmed => self.tally.joined(),
+        }
+        standing
+    }
+
+    /// Ends a membership.
+    pub(super) fn leave(&mut self, key: usize, channel: &Channel) {
+        match self.members.leave(channel, key) {
+            members::Change::None => return,
+            members::Change::Counted => {}
+            members::Change::Edge => {
+                self.parts.broker.unsubscribe(self.index, channel);
+                self.take_joining(channel);
+            }
+        }
+        self.tally.left(1);
+    }
+
     /// Joins for a caller, who is told once messages come.
     pub(super) fn join_by_call(
         &mut self,
