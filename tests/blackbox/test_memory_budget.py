@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster import paused, redis, start_redis
 from conftest import Node, eventually, request
 from wire import CLOSE, CONTINUATION, PING, TEXT, Socket, frame, handshake
 
@@ -27,6 +28,10 @@ integration = "reply"
 reply = "$request.body"
 [routes.sendMessage]
 integration = "broadcast"
+data = "$request.body.data"
+[routes.toNobody]
+integration = "send_group"
+group = "nobody"
 data = "$request.body.data"
 """
 NUMBERS = itertools.count()
@@ -102,6 +107,7 @@ class Arena:
         self.group = Group()
         runner = ("sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(self.group.path))
         self.node = type("Confined", (Node,), {"runner": runner})(directory, config)
+        eventually(lambda: self.node.page("/ready")[0] == 200)
         self.innocents = [Socket(self.node.address).upgrade() for _ in range(20)]
         self.others = []
 
@@ -264,3 +270,22 @@ def test_no_way_in_takes_more_than_there_is(arena, note, way):
     one = arena()
     way(one)
     note(f"memory, {way.__name__}: a peak of {one.settle() / MIB:.0f} of {LIMIT // MIB} MiB")
+
+
+def test_publications_that_redis_does_not_take_are_refused(arena, redis, note):
+    """Refused, answered and counted, long before the bound of their number; and given back once Redis answers."""
+    one = arena(CONFIG + f'[redis]\nurl = "{redis.url}"\n')
+    text = json.dumps({"action": "toNobody", "data": "x" * 120_000}).encode()
+    parts = [text[at : at + 30_000] for at in range(0, len(text), 30_000)]
+    message = b"".join(
+        frame(CONTINUATION if at else TEXT, part, fin=at == len(parts) - 1) for at, part in enumerate(parts)
+    )
+    clients = one.open(8)
+    with paused(redis.process):
+        pump(clients, message * 200, within=6.0)
+        assert one.node.metric("gatecast_memory_used_bytes", kind="publications") <= 33 * MIB
+        refused = lambda: sum(
+            one.node.metric("gatecast_messages_dropped_total", reason=reason) for reason in ("overload", "memory", "unavailable")
+        )
+        eventually(lambda: refused() > 0)
+    note(f"memory, publications with Redis held: a peak of {one.settle() / MIB:.0f} of {LIMIT // MIB} MiB")
