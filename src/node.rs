@@ -47,6 +47,9 @@ const FAILED_GRACE: Duration = Duration::from_secs(2);
 /// Longest wait for the registry to know that this node ends.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Between two looks whether this node can greet the others.
+const GREETING_PAUSE: Duration = Duration::from_millis(20);
+
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
@@ -241,10 +244,17 @@ impl Node {
             on_lost: move |record: &Arc<Record>| admission.end_lost(record),
         };
         self.lifecycle.spawn_until_end("reaper", reaper.run());
-        let (ending, lease, peers) =
-            (self.lifecycle.ending(), shared.settings.lease, Arc::clone(&shared.peers));
+        let (ending, peers, health) =
+            (self.lifecycle.ending(), Arc::clone(&shared.peers), Arc::clone(&shared.health));
         self.lifecycle.spawn(async move {
-            ending.run_until_cancelled(peers.greet(lease)).await;
+            let greet = async {
+                // What is answered has to arrive.
+                while !health.has_been_up() {
+                    tokio::time::sleep(GREETING_PAUSE).await;
+                }
+                peers.greet().await;
+            };
+            ending.run_until_cancelled(greet).await;
         });
     }
 

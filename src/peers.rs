@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use deadpool_redis::redis::Cmd;
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -36,10 +37,11 @@ mod lanes;
 /// Longest wait for another node's answer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
 
-/// Between two looks for nodes to greet.
-const GREETING_PAUSE: Duration = Duration::from_millis(500);
 /// Counted for a letter besides its head and its frame, in bytes.
 const LETTER: usize = 256;
+/// Between two looks for nodes to greet while this one is being made known, and after a look that failed or a greeting that
+/// was not answered for so long.
+const GREETING_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -192,16 +194,27 @@ impl Peers {
         self.known.lock().see(&named, Instant::now())
     }
 
-    /// Makes this node and the others known to each other: what it would learn with its next looks may be forgotten by then.
-    pub(crate) async fn greet(self: Arc<Self>, lease: Duration) {
-        let (until, mut greeted) = (Instant::now() + lease, Vec::new());
-        while Instant::now() < until {
-            for node in self.nodes().await.unwrap_or_default() {
-                if !greeted.contains(&node) && self.list(node, Query::Counts, DEADLINE).await.is_ok() {
-                    greeted.push(node);
-                }
+    /// Makes this node and those that are there known to each other: what they would learn with their next looks may be
+    /// forgotten by then. Of any two the one that comes later sees the other, so it is over once the set names this node.
+    pub(crate) async fn greet(self: Arc<Self>) {
+        let (nodes, own, mut greeted) = (self.store.nodes(), self.tag.to_string(), vec![self.tag]);
+        loop {
+            let named: Result<Vec<String>, _> = self.store.ask(&nodes, Cmd::smembers(&nodes)).await;
+            let Ok(named) = named else {
+                tokio::time::sleep(GREETING_PAUSES.1).await;
+                continue;
+            };
+            let mut others = self.see(&named);
+            others.retain(|node| !greeted.contains(node));
+            let greet = async |node: NodeTag| {
+                let answer = self.list(node, Query::Counts, GREETING_PAUSES.1).await;
+                answer.is_ok().then_some(node)
+            };
+            greeted.extend(join_all(others.iter().map(|node| greet(*node))).await.into_iter().flatten());
+            if named.contains(&own) && others.iter().all(|node| greeted.contains(node)) {
+                return;
             }
-            tokio::time::sleep(GREETING_PAUSE).await;
+            tokio::time::sleep(GREETING_PAUSES.0).await;
         }
     }
 

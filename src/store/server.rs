@@ -19,8 +19,8 @@ use crate::config::{RedisSettings, RedisTls, Secret};
 
 /// Connections that may be made at a time, when all who want one find it gone.
 const POOL_SIZE: usize = 4;
-/// Age from which a connection is given up for a new one when its server says that it is not the right one any more: what
-/// stays wrong costs two connections a second.
+/// Shortest time between two connections that are given up for new ones because their server says that it is not the right one
+/// any more: what stays wrong costs two connections a second.
 const RENEW_AFTER: Duration = Duration::from_millis(500);
 /// How servers are connected to, whichever they are.
 #[derive(Clone, Debug)]
@@ -55,7 +55,8 @@ struct Session {
     connection: Option<MultiplexedConnection>,
     /// Counts connections.
     number: u64,
-    since: Option<Instant>,
+    /// When a connection was given up for a new one last.
+    renewed: Option<Instant>,
     /// What tells a server from itself after a restart, and from the replica that takes over (`master_replid`); scripts
     /// tell it. Empty if it is not known.
     replication_id: String,
@@ -71,7 +72,7 @@ impl std::fmt::Debug for Session {
 
 impl Session {
     fn end(&mut self) {
-        *self = Self { number: self.number, ..Self::default() };
+        *self = Self { number: self.number, renewed: self.renewed, ..Self::default() };
     }
 }
 
@@ -260,10 +261,11 @@ impl Server {
         if session.number != connection || session.connection.is_none() {
             return true;
         }
-        if session.since.is_none_or(|since| since.elapsed() < RENEW_AFTER) {
+        if session.renewed.is_some_and(|at| at.elapsed() < RENEW_AFTER) {
             return false;
         }
         session.end();
+        session.renewed = Some(Instant::now());
         drop(session);
         if is_replica {
             self.moved.notify_waiters();
@@ -333,7 +335,6 @@ impl Server {
         let mut session = self.session.lock();
         session.end();
         session.number += 1;
-        session.since = Some(Instant::now());
         session.connection = Some(connection.clone());
         Ok((connection, session.number))
     }

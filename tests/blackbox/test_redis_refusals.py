@@ -339,7 +339,7 @@ def test_a_connection_that_is_cut_is_not_called_away(redis, start_on):
     reconnects = metric(node, "gatecast_redis_reconnects_total")
     redis.cut_subscribers()
     redis.ask("CLIENT", "KILL", "TYPE", "normal")
-    eventually(lambda: metric(node, "gatecast_redis_reconnects_total") == reconnects + 1)
+    eventually(lambda: metric(node, "gatecast_redis_reconnects_total") > reconnects)
     eventually(lambda: metric(node, "gatecast_redis_up") == 1)
     assert publish(node, "@broadcast", "hello")[0] == 200
     assert "connecting anew" in node.log() and "Redis is away" not in node.log()

@@ -138,12 +138,9 @@ impl Link {
                 return;
             }
             let was_up = self.beats.ended(&address, &error);
-            if was_up && matches!(error, StoreError::Closed) {
-                // Whether it is away, or has cut the connection only, is seen in a moment.
-                tracing::info!(
-                    server = address,
-                    "Redis has ended the connection of subscriptions; connecting anew"
-                );
+            if matches!(error, StoreError::Closed | StoreError::Command(_)) && error.class().is_none() {
+                // Whether it is away, or has cut connections only, is seen in a moment.
+                tracing::info!(server = address, %error, "Redis has ended a connection; connecting anew");
             } else {
                 self.parts.store.refusals().on_lost(&address, &error);
             }
