@@ -203,35 +203,28 @@ fn serve(settings: Settings) -> ExitCode {
         Ok(log) => log,
         Err(error) => return refuse(EXIT_UNAVAILABLE, &format!("cannot start the log: {error}")),
     };
-    let code = serve_node(&mut config);
+    let served = serve_node(&mut config);
     log.finish();
-    code
+    served.unwrap_or_else(|reason| refuse(EXIT_UNAVAILABLE, &reason))
 }
 
-fn serve_node(config: &mut Config) -> ExitCode {
+/// Runs a node to its end; in vain if it does not start, and then it says why.
+fn serve_node(config: &mut Config) -> Result<ExitCode, String> {
     fit_to_descriptors(config);
     tracing::info!(config = ?config, "configuration");
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    match runtime {
-        Ok(runtime) => {
-            let code = runtime.block_on(run_node(config));
-            runtime.shutdown_timeout(RUNTIME_TIMEOUT);
-            code
-        }
-        Err(error) => refuse(EXIT_UNAVAILABLE, &format!("cannot start the runtime: {error}")),
-    }
+    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
+    let ended = runtime.block_on(run_node(config));
+    runtime.shutdown_timeout(RUNTIME_TIMEOUT);
+    ended.map_err(|error| error.to_string())
 }
 
-async fn run_node(config: &Config) -> ExitCode {
-    let started =
-        Signals::listen().map_err(StartError::from).and_then(|signals| Ok((signals, Node::start(config)?)));
-    let (mut signals, node) = match started {
-        Ok(started) => started,
-        Err(error) => return refuse(EXIT_UNAVAILABLE, &error.to_string()),
-    };
+async fn run_node(config: &Config) -> Result<ExitCode, StartError> {
+    let mut signals = Signals::listen()?;
+    let node = Node::start(config)?;
     greet(config, &node);
     let code = tokio::select! {
         signal = signals.next() => {
@@ -245,7 +238,7 @@ async fn run_node(config: &Config) -> ExitCode {
         let signal = signals.next().await;
         tracing::warn!(signal, "a second signal: exiting at once");
     };
-    match node.shut_down(hurry).await {
+    Ok(match node.shut_down(hurry).await {
         Losses { connections: 0, .. } => {
             tracing::info!("all connections are closed");
             ExitCode::from(code)
@@ -254,7 +247,7 @@ async fn run_node(config: &Config) -> ExitCode {
             tracing::warn!(connections, messages, "connections were cut");
             ExitCode::from(if code == EXIT_FAILED { code } else { EXIT_CUT })
         }
-    }
+    })
 }
 
 fn keep_costs(args: CostArgs) -> ExitCode {

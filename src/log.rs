@@ -75,7 +75,7 @@ pub(crate) fn check(wanted: Option<&OsStr>) -> Result<(), String> {
 }
 
 impl Log {
-    /// Starts the log of the process; `wanted` are the directives of `RUST_LOG`, where there are any.
+    /// Starts the log of the process; `wanted` are the directives of `RUST_LOG`, where there are any; see [`check`].
     ///
     /// # Errors
     /// The kernel gives no descriptor or thread.
@@ -88,12 +88,7 @@ impl Log {
         std::thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || writer.write_lines(&lines, output))?;
-        let wanted = wanted.filter(|text| !text.is_empty()).map(|text| EnvFilter::builder().parse(text));
-        let (filter, fault) = match wanted {
-            Some(Ok(filter)) => (filter, None),
-            Some(Err(error)) => (EnvFilter::new("info"), Some(error.to_string())),
-            None => (EnvFilter::new("info"), None),
-        };
+        let filter = EnvFilter::new(wanted.filter(|text| !text.is_empty()).unwrap_or("info"));
         let events = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(is_terminal)
@@ -104,12 +99,6 @@ impl Log {
             LogFormat::Json => events.json().init(),
         }
         std::panic::set_hook(Box::new(log_panic));
-        if let Some(error) = fault {
-            tracing::warn!(
-                error,
-                "RUST_LOG cannot be read, so the level is info; write, for example, RUST_LOG=debug"
-            );
-        }
         Ok(log)
     }
 

@@ -200,14 +200,16 @@ impl Outbox {
     pub(crate) fn write_to(&mut self, socket: &mut impl Write) -> io::Result<Written> {
         let mut written = 0;
         while let Some(first) = &self.first {
-            let result = match self.rest.is_empty() {
-                true => socket.write(&first.wire),
-                false => self.write_many(socket),
-            };
+            let (is_alone, bytes) = (self.rest.is_empty(), first.wire.len());
+            let result = if is_alone { socket.write(&first.wire) } else { self.write_many(socket) };
             match result {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     written += count;
+                    if is_alone && count == bytes {
+                        self.clear();
+                        break;
+                    }
                     self.advance(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -234,6 +236,11 @@ impl Outbox {
             count += 1;
         }
         socket.write_vectored(slices.get(..count).unwrap_or_default())
+    }
+
+    /// Forgets the last batch, which is out.
+    fn clear(&mut self) {
+        (self.first, self.load, self.sent, self.pong) = (None, Load::default(), 0, Pong::Nowhere);
     }
 
     fn advance(&mut self, mut count: usize) {

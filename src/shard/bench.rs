@@ -40,7 +40,9 @@ const MEMBERS: usize = 1_000;
 const BYTES: usize = 128;
 
 /// No timer fires, and no message needs more than the built-in routes.
-const CONFIG: &str = "[limits]\nping_interval = \"off\"\n";
+/// No sender is slowed here, however fast it is.
+const CONFIG: &str = "[limits]\nping_interval = \"off\"\nmessage_rate = 100_000_000\n\
+                      receive_bytes_rate = 1_099_511_627_776\nfanout_bytes_rate = 1_099_511_627_776\n";
 
 /// Does `work` for a start, and then `times` times, counted: frames encoded, messages routed, hundreds of bytes of a message
 /// made to be much work, or messages delivered to one member, of which a round has a thousand.

@@ -241,4 +241,5 @@ def test_refusals_are_counted_by_reason(start):
     with Socket(node.address).upgrade(Origin="https://good.example"):
         counts = {s.labels["reason"]: s.value for s in node.samples() if s.name == "gatecast_handshakes_rejected_total"}
     assert counts == {"path": 1, "malformed": 1, "origin": 1, "connect": 0, "capacity": 0, "draining": 0, "unavailable": 0,
-                      "rate": 0, "address_rate": 0, "address_connections": 0, "not_local": 0, "user": 0}
+                      "rate": 0, "address_rate": 0, "address_connections": 0, "not_local": 0, "user": 0,
+                      "memory": 0, "redis_refused": 0}

@@ -21,9 +21,7 @@ FAULTS = {
     "one port for all": ('listen = "127.0.0.1:4711"\nadmin_listen = "127.0.0.1:4711"', "need a port each"),
     "a lease of a heartbeat": ('[redis]\nurl = "redis://127.0.0.1"\nlease = "1s"', "3 heartbeats"),
     "a prefix for two slots": ('[redis]\nurl = "redis://127.0.0.1"\nprefix = "{a}"', "letters, digits"),
-    "a route without a message": ('[routes."$connect"]
-integration = "broadcast"
-data = "$request.body.a"', "no message here"),
+    "a route without a message": ('[routes."$connect"]\nintegration = "broadcast"\ndata = "$request.body.a"', "no message here"),
     "a rule that nothing reaches": ('[[groups]]\npattern = "*"\n[[groups]]\npattern = "a"', 'the rule above for "*"'),
 }
 

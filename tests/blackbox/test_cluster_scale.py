@@ -127,7 +127,8 @@ def test_many_groups_on_one_node_are_joined_heard_and_subscribed_to_again(redis,
 
 
 def test_a_node_without_members_of_anything_is_sent_nothing_but_heartbeats(redis, start_on, note):
-    idle, busy = start_on(redis, 2, **PATIENT)
+    # The client does not read until all has been sent.
+    idle, busy = start_on(redis, 2, **PATIENT, GATECAST_LIMITS_OUTBOX_BYTES="8388608")
     body = b"x" * 10_000
     with crowd_of([busy], 1) as (client,):
         say(client, '{"action":"joinGroup","group":"moon"}')

@@ -27,7 +27,7 @@ COUNTERS = """
 HISTOGRAMS = ["gatecast_handshake_duration_seconds", "gatecast_delivery_lag_seconds", "gatecast_ping_rtt_seconds",
               "gatecast_publish_duration_seconds"]
 CLOSED_LABELS = {"code", "initiator", "reason", "route", "outcome", "operation", "status", "stage", "port", "policy",
-                 "shard", "worker", "version", "result", "limit", "class", "kind", "le", "state", "cause"}
+                 "shard", "worker", "version", "result", "limit", "class", "kind", "by", "le", "state", "cause"}
 
 
 class Counted(Socket):

@@ -364,7 +364,7 @@ def test_a_server_that_hangs_is_given_up_and_a_signal_ends_at_once_meanwhile(api
     api.trouble["list"] = "hang"
     keeper = keep()
     eventually(lambda: keeper.metric("faults_total", kind="timeout") == 1, within=20)
-    assert keeper.lines("WARN", "no answer within 10s")
+    eventually(lambda: keeper.lines("WARN", "no answer within 10s"))
     assert request(keeper.admin, "GET", "/live")[0].status == 200
     eventually(lambda: api.hanging == 2)
     began = time.monotonic()

@@ -156,8 +156,3 @@ def test_a_shard_that_ends_ends_the_node_which_says_so(start):
     # Those of the other shard are told.
     assert {close for close in closes if close} == {(1001, "Going away")}
     assert 'part="shard-0"' in node.log()
-
-
-def test_a_log_level_that_cannot_be_read_is_told(start):
-    node = start(RUST_LOG="gatecast=loud")
-    eventually(lambda: "RUST_LOG cannot be read" in node.log())

@@ -4,6 +4,8 @@ import ctypes
 import os
 from pathlib import Path
 
+from conftest import eventually
+
 SEIZE, INTERRUPT, DETACH, GET_REGISTERS, SET_REGISTERS, STEP = 0x4206, 0x4207, 17, 12, 13, 9
 DUP2, EPOLL_WAIT = 33, 232
 SYSCALL_BYTES, INTERRUPTED, ALL_THREADS = 2, -4, 0x40000000
@@ -24,8 +26,12 @@ class HeldThread:
     """Stands still from here to the end of the block; the rest of its process goes on."""
 
     def __init__(self, process, name):
-        tasks = Path(f"/proc/{process.pid}/task").iterdir()
-        (self.thread,) = [int(task.name) for task in tasks if (task / "comm").read_text().strip() == name]
+        # A thread that has not run yet has its process's name.
+        self.thread = eventually(lambda: self._find(Path(f"/proc/{process.pid}/task"), name))
+
+    @staticmethod
+    def _find(tasks, name):
+        return next((int(task.name) for task in tasks.iterdir() if (task / "comm").read_text().strip() == name), None)
 
     def __enter__(self):
         ptrace(SEIZE, self.thread)
