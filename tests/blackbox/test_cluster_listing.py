@@ -332,6 +332,7 @@ def test_a_node_that_lets_clients_in_is_known_to_the_others(redis, start):
 def test_nodes_that_redis_has_forgotten_are_asked_all_the_same(redis, start_on):
     nodes = start_on(redis, **LONG_LEASE)
     with sockets_of(nodes, 3) as sockets:
+        assert [count(node) for node in nodes] == [9] * 3
         for _ in range(3):
             assert redis.ask("FLUSHALL") == "OK"
             for node in nodes:
