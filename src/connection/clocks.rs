@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::{Due, Reading, jittered};
 use crate::close::Close;
 use crate::config::Limits;
@@ -54,7 +57,7 @@ impl Clocks {
     pub(super) fn plan_pong(&mut self, now: Instant, limits: &Limits) -> [u8; 8] {
         self.ping.get_or_insert(Ping { place: self.taken, handed: None });
         self.plan_ping(now, limits);
-        self.taken.to_be_bytes()
+        payload_of(self.taken)
     }
 
     pub(super) fn plan_ping(&mut self, now: Instant, limits: &Limits) {
@@ -62,7 +65,7 @@ impl Clocks {
     }
 
     pub(super) fn on_pong(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {
-        let place = u64::from_be_bytes(payload.try_into().ok()?);
+        let place = place_of(payload)?;
         self.confirmed = self.confirmed.max(place.min(self.taken));
         // One may stand for all pings so far (RFC 6455 §5.5.3).
         let answered = self.ping.take_if(|ping| ping.place <= place)?;
@@ -156,4 +159,20 @@ impl Clocks {
         }
         Due::Nothing
     }
+}
+
+/// Returns a ping's payload for its place: letters and digits, since clients for people show it. 48 bits of the place are enough
+/// for a terabyte a second for the longest life there is.
+pub(super) fn payload_of(place: u64) -> [u8; 8] {
+    let mut payload = [b'A'; 8];
+    let [_, _, bytes @ ..] = place.to_be_bytes();
+    let _written = URL_SAFE_NO_PAD.encode_slice(bytes, &mut payload).is_ok();
+    payload
+}
+
+/// Returns the place that a pong confirms; `None` if its payload is none of ours.
+pub(super) fn place_of(payload: &[u8]) -> Option<u64> {
+    let mut bytes = [0; 8];
+    let length = URL_SAFE_NO_PAD.decode_slice(payload, bytes.get_mut(2..)?).ok()?;
+    (length == 6 && payload.len() == 8).then(|| u64::from_be_bytes(bytes))
 }

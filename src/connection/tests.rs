@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::clocks::PING_BYTES;
+use super::clocks::{PING_BYTES, payload_of, place_of};
 use super::*;
 use crate::codec::{Violation, encode};
 use crate::config::{Config, Sources};
@@ -149,14 +149,14 @@ fn a_pong_answers_its_ping_and_those_before_it_and_proves_no_more_than_was_sent(
     clocks.on_written(took(1_000, true), began);
     clocks.plan_pong(began, &limits());
     clocks.on_written(took(PING + 1_000, true), began);
-    for stale in [&999_u64.to_be_bytes()[..], b"", b"unasked"] {
+    for stale in [&payload_of(999)[..], b"", b"unasked"] {
         assert_eq!(clocks.on_pong(stale, began + SECOND), None);
     }
     let second = clocks.plan_pong(began + SECOND, &limits());
     clocks.on_written(took(PING, true), began + SECOND);
     assert_eq!(clocks.on_pong(&second, began + 2 * SECOND), Some(2 * SECOND), "since the oldest");
     assert_eq!(clocks.confirmed, 2_000 + PING_BYTES);
-    assert_eq!(clocks.on_pong(&u64::MAX.to_be_bytes(), began + 2 * SECOND), None);
+    assert_eq!(clocks.on_pong(&payload_of(u64::MAX), began + 2 * SECOND), None);
     assert_eq!(clocks.confirmed, clocks.taken);
 }
 
@@ -366,7 +366,7 @@ impl Client {
             self.pings.remove(0);
             self.clocks.last_life = self.now;
             if self.closing.is_none() {
-                let _round_trip = self.clocks.on_pong(&ping.to_be_bytes(), self.now);
+                let _round_trip = self.clocks.on_pong(&payload_of(ping), self.now);
             }
         }
         self.write();
@@ -377,7 +377,7 @@ impl Client {
         if due == Due::Ping {
             let payload = self.clocks.plan_pong(self.now, &self.limits);
             self.waiting += PING;
-            self.pings.push(u64::from_be_bytes(payload));
+            self.pings.extend(place_of(&payload));
             self.write();
             return Due::Nothing;
         }

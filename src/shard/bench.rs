@@ -136,6 +136,8 @@ impl Bench {
         let mut work = || {
             input.copy_from_slice(&masked);
             self.shard.on_bytes(key, &mut input);
+            // As if they were handed to the broker.
+            self.shard.publishing = 0;
             published +=
                 self.shard.publications.drain(..).map(|publication| publication.frame.len()).sum::<usize>();
         };

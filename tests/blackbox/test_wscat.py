@@ -98,7 +98,7 @@ def test_deleting_a_connection_closes_its_terminal_normally(node, terminals):
 def test_the_server_pings_and_answers_pings(start):
     node = start('[limits]\nping_interval = "200ms"')
     with Terminal("-P", "--slash", "-c", node.url) as terminal:
-        terminal.shows('< Received ping (data: "")')
+        eventually(lambda: any(re.fullmatch(r'< Received ping \(data: "[\w-]{8}"\)', line) for line in terminal.lines()))
         terminal.type("/ping hello")
         terminal.shows('< Received pong (data: "hello")')
 
