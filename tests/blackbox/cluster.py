@@ -88,9 +88,16 @@ class LateNode(Node):
         return next((each for each in addresses if request(each, "GET", "/live")[0].status == 200), None)
 
 
+def link_of(path):
+    """Where a link leads; nowhere once it is gone."""
+    try:
+        return os.readlink(path)
+    except FileNotFoundError:
+        return None
+
+
 def listening_ports(process_id):
-    folder = f"/proc/{process_id}/fd"
-    links = [os.readlink(f"{folder}/{name}") for name in os.listdir(folder)]
+    links = [link_of(f"/proc/{process_id}/fd/{name}") for name in os.listdir(f"/proc/{process_id}/fd")]
     with open("/proc/net/tcp") as table:
         rows = [line.split() for line in table][1:]
     return [int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in links]
