@@ -86,20 +86,14 @@ fn one(flood: &Flood, args: &AbuseArgs, interrupt: &Interrupt) -> Result<Outcome
     victim.node.wait_ready(interrupt)?;
     other.node.wait_ready(interrupt)?;
     let innocents = Innocents::start(victim.node.port)?;
-    let elsewhere = flood_at(&other, flood, args.time(), (&innocents, Phase::FloodElsewhere), interrupt)?;
+    flood_at(&other, flood, args.time(), (&innocents, Phase::FloodElsewhere), interrupt)?;
     let before = counters(&victim)?;
-    let here = flood_at(&victim, flood, args.time(), (&innocents, Phase::FloodHere), interrupt)?;
+    let peak = flood_at(&victim, flood, args.time(), (&innocents, Phase::FloodHere), interrupt)?;
     let after = counters(&victim)?;
     let recovered = innocents.all_is_well(&victim.node, RECOVERY, interrupt);
     let lives = victim.node.status()?.is_none();
     let seen = innocents.end();
-    Ok(Outcome::judge(
-        flood,
-        args.short,
-        (&seen, lives, recovered),
-        (here.max(elsewhere), here),
-        &changes(&before, &after),
-    ))
+    Ok(Outcome::judge(flood, args.short, (&seen, lives, recovered), peak, &changes(&before, &after)))
 }
 
 fn place(

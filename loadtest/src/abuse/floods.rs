@@ -15,7 +15,7 @@ use crate::handshake;
 use crate::target::Target;
 
 const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
-/// Where members of an attacked group are: they are no attackers, only watched less.
+/// Longest wait for a connection, a read or a write of an attacker.
 const TIMEOUT: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(10);
 /// More than `limits.max_http_connections`, and of one address no more than it may have.

@@ -32,7 +32,7 @@ impl Outcome {
         flood: &Flood,
         is_short: bool,
         (seen, lives, recovered): (&Seen, bool, Result<()>),
-        (_, peak): (u64, u64),
+        peak: u64,
         changes: &[(String, u64)],
     ) -> Self {
         let p99 = |phase: usize| {
