@@ -18,6 +18,7 @@ use crate::peers::Peers;
 use crate::registry::Registry;
 use crate::registry::memory::MemoryRegistry;
 use crate::registry::redis::{Presence, RedisRegistry};
+use crate::registry::tenure::Tenure;
 use crate::store::refusal::Trouble;
 use crate::store::{Store, StoreError};
 
@@ -31,6 +32,8 @@ pub(crate) struct Backend {
     pub(crate) registry: Arc<dyn Registry>,
     /// What is shared; `None` for a node that is alone.
     pub(crate) shared: Option<Shared>,
+    /// For how long this node may speak for its connections.
+    pub(crate) tenure: Tenure,
     /// Cancelled when others have taken this node for dead.
     pub(crate) fenced: CancellationToken,
 }
@@ -60,7 +63,7 @@ impl Backend {
         let Some(settings) = &config.redis else {
             let broker = Arc::new(MemoryBroker::new(Arc::clone(hub), Arc::clone(metrics), terms));
             let registry = Arc::new(MemoryRegistry::default());
-            return Ok(Self { broker, registry, shared: None, fenced });
+            return Ok(Self { broker, registry, shared: None, tenure: Tenure::unlimited(), fenced });
         };
         let store = Store::new(settings, Arc::clone(metrics))?;
         // Who serves its own members all the same is to be sent clients all the same.
@@ -74,8 +77,9 @@ impl Backend {
             metrics: Arc::clone(metrics),
             health: Arc::clone(&health),
         };
+        let tenure = Tenure::new(settings.lease, fenced.clone());
         let registry: Arc<dyn Registry> =
-            Arc::new(RedisRegistry::start((&store, settings), tag, presence, fenced.clone()));
+            Arc::new(RedisRegistry::start((&store, settings), tag, presence, tenure.clone()));
         let peers = Peers::new(
             (store.clone(), settings.lease, config.limits.message_bytes),
             tag,
@@ -92,7 +96,7 @@ impl Backend {
             (lifecycle, Arc::clone(metrics)),
         );
         let shared = Some(Shared { store, settings: settings.clone(), peers, health });
-        Ok(Self { broker: Arc::new(broker), registry, shared, fenced })
+        Ok(Self { broker: Arc::new(broker), registry, shared, tenure, fenced })
     }
 
     /// Returns whether new clients are welcome.

@@ -239,6 +239,7 @@ impl Node {
             store: shared.store.clone(),
             tag: tag.to_string(),
             lease: shared.settings.lease,
+            tenure: self.backend.tenure.clone(),
             metrics: Arc::clone(&self.metrics),
             peers: Arc::clone(&shared.peers),
             on_lost: move |record: &Arc<Record>| admission.end_lost(record),

@@ -21,6 +21,7 @@ use crate::store::refusal::Trouble;
 pub(crate) mod memory;
 pub(crate) mod reaper;
 pub(crate) mod redis;
+pub(crate) mod tenure;
 
 /// What is known of a connection from its handshake on.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use deadpool_redis::redis::{Cmd, cmd};
 
 use super::Record;
+use super::tenure::Tenure;
 use crate::metrics::{Metrics, as_i64};
 use crate::peers::Peers;
 use crate::store::refusal::Class;
@@ -25,6 +26,8 @@ pub(crate) struct Reaper<F> {
     /// This node's tag.
     pub(crate) tag: String,
     pub(crate) lease: Duration,
+    /// Who cannot say of itself that it lives judges nobody.
+    pub(crate) tenure: Tenure,
     pub(crate) metrics: Arc<Metrics>,
     /// Told which nodes there are.
     pub(crate) peers: Arc<Peers>,
@@ -84,7 +87,7 @@ impl<F: Fn(&Arc<Record>) + Send + Sync> Reaper<F> {
         if self.exists(&self.store.lease(tag)).await? {
             return Ok(Life::Alive);
         }
-        if is_fair && self.claim(tag).await? {
+        if is_fair && self.tenure.held().await.is_ok() && self.claim(tag).await? {
             self.reap(tag).await?;
         } else if !self.exists(&self.store.records(tag)).await? {
             // It has left, or its reaper died at the very end.

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::reconcile::Suspicion;
 use super::memory::MemoryRegistry;
+use super::tenure::Tenure;
 use super::{Lease, Record, Registry, Unavailable};
 use crate::admission::Places;
 use crate::broker::redis::health::Health;
@@ -76,6 +77,7 @@ struct Keeper {
     store: Store,
     tag: String,
     presence: Presence,
+    tenure: Tenure,
     lease: Duration,
     /// Whether clients are let in while Redis is away, and written down later.
     may_owe: bool,
@@ -87,12 +89,12 @@ struct Keeper {
 }
 
 impl RedisRegistry {
-    /// Starts the registry's tasks; `fenced` is cancelled when others have taken this node for dead.
+    /// Starts the registry's tasks, which keep the tenure.
     pub(crate) fn start(
         (store, settings): (&Store, &RedisSettings),
         tag: NodeTag,
         presence: Presence,
-        fenced: CancellationToken,
+        tenure: Tenure,
     ) -> Self {
         let local = Arc::new(MemoryRegistry::default());
         // A connection is written once and removed once.
@@ -102,6 +104,7 @@ impl RedisRegistry {
             store: store.clone(),
             tag: tag.clone(),
             presence,
+            tenure,
             lease: settings.lease,
             may_owe: settings.on_outage == OnOutage::Local,
             local: Arc::clone(&local),
@@ -109,11 +112,7 @@ impl RedisRegistry {
             left: lifecycle.ending().child_token(),
         };
         lifecycle.spawn_until_end("writer of records", keeper.clone().write(to_write));
-        lifecycle.spawn_vital(
-            "renewal of the lease",
-            keeper.left.clone(),
-            keeper.renew(writes.clone(), fenced),
-        );
+        lifecycle.spawn_vital("renewal of the lease", keeper.left.clone(), keeper.renew(writes.clone()));
         Self { store, tag, local, writes }
     }
 }
@@ -312,16 +311,16 @@ impl Keeper {
     }
 
     /// Keeps the lease.
-    async fn renew(self, writes: mpsc::Sender<Write>, fenced: CancellationToken) {
+    async fn renew(self, writes: mpsc::Sender<Write>) {
         let left = self.left.clone();
         left.run_until_cancelled(async {
-            self.renew_until_fenced(writes, fenced).await;
+            self.renew_until_fenced(writes).await;
             std::future::pending::<()>().await;
         })
         .await;
     }
 
-    async fn renew_until_fenced(&self, writes: mpsc::Sender<Write>, fenced: CancellationToken) {
+    async fn renew_until_fenced(&self, writes: mpsc::Sender<Write>) {
         let mut suspicion = Suspicion::default();
         let mut ticks = tokio::time::interval(self.lease / 3);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -331,7 +330,9 @@ impl Keeper {
             tokio::select! {
                 _ = ticks.tick() => {}
                 _ = phases.changed() => {}
+                () = self.tenure.wanted() => {}
             }
+            let sent = self.tenure.begin();
             let renewed = self.renew_once().await;
             self.presence.health.on_renewal(renewed.as_ref().err());
             match renewed {
@@ -339,15 +340,17 @@ impl Keeper {
                     tracing::error!(
                         "others have taken this node for dead; it closes its connections and ends"
                     );
-                    return fenced.cancel();
+                    return self.tenure.fence();
                 }
                 Ok(count) => {
+                    self.tenure.renewed(sent);
                     let is_wrong = suspicion.on_counts(as_i64(self.local.len()), count);
                     if is_wrong && writes.try_send(Write::Reconcile).is_err() {
                         tracing::debug!("too many writes under way to compare records");
                     }
                 }
                 Err(error) => {
+                    self.tenure.failed(Trouble::from(&error));
                     tracing::debug!(%error, "renewing the lease");
                     ticks.reset_after(PAUSE);
                 }
