@@ -281,6 +281,7 @@ fn translate(otel: &[(&str, &str)], variables: &[(&str, &str)]) -> Config {
 }
 
 #[test]
+#[cfg_attr(not(feature = "otlp"), ignore = "needs the feature otlp")]
 fn variables_of_opentelemetry_are_heard_below_our_own() {
     let standard = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/"),
@@ -323,6 +324,7 @@ fn of_opentelemetry_what_is_not_understood_is_told_and_no_fault() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "otlp"), ignore = "needs the feature otlp")]
 fn spans_go_to_a_collector_that_is_one() {
     for (file, expected) in [
         ("endpoint = \"https://a/v1/traces\"", "tracing.endpoint: not a URL of a collector without TLS"),
