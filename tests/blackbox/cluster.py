@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from conftest import Node, connection_id, eventually, request
+from conftest import Node, ask, connection_id, eventually, request
 from ports import free_port
 
 LEASE = {"GATECAST_REDIS_LEASE": "1s", "GATECAST_REDIS_HEARTBEAT": "200ms"}
@@ -164,11 +164,6 @@ def clients_of(nodes, each=1):
             client.id, client.node = connection_id(client), node
             clients.append(client)
         yield clients
-
-
-def ask(client, text):
-    client.send(text)
-    return client.recv(timeout=10)
 
 
 def is_internal_error(text):

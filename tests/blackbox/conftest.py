@@ -141,6 +141,12 @@ class Node:
         self.process.stdout.close()
 
 
+def ask(client, text):
+    """What a client is told next, once it has sent a text."""
+    client.send(text)
+    return client.recv(timeout=10)
+
+
 def connection_id(client):
     """Asks for the id the way a user can: an unknown action is answered with it. The built-in table is needed."""
     client.send('{"action":"no such action"}')

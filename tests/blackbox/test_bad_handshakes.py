@@ -5,7 +5,7 @@ import time
 import pytest
 
 from conftest import eventually, request
-from wire import KEY, TEXT, Socket, frame, handshake
+from wire import KEY, TEXT, Socket, answer, frame, handshake
 
 TIMEOUT = 0.5
 
@@ -21,15 +21,10 @@ def serves_on(node):
     node.serves()
 
 
-def answer(node, data):
-    with Socket(node.address) as client:
-        return client.send(data).response()
-
-
 @pytest.mark.parametrize("path", ["/", "/prod", "/betas", "/bet", "/beta/x", "/BETA", "/favicon.ico"])
 @pytest.mark.parametrize("upgrade", ["websocket", None])
 def test_another_path_is_forbidden(node, path, upgrade):
-    status, headers, body = answer(node, handshake(path, Upgrade=upgrade))
+    status, headers, body = answer(node.address, handshake(path, Upgrade=upgrade))
     assert (status, headers["x-amzn-errortype"], body) == (403, "ForbiddenException", b'{"message":"Forbidden"}')
     assert headers["content-type"] == "application/json"
 
@@ -51,18 +46,18 @@ def test_a_plain_get_needs_an_upgrade(node):
 
 @pytest.mark.parametrize("changes", [{"Connection": "keep-alive"}, {"Upgrade": "h2c"}, {"Connection": None}])
 def test_half_an_upgrade_needs_a_whole_one(node, changes):
-    assert answer(node, handshake(**changes))[0] == 426
+    assert answer(node.address, handshake(**changes))[0] == 426
 
 
 @pytest.mark.parametrize("version", ["8", "12", "14", "thirteen", "", None])
 def test_another_version_needs_version_13(node, version):
-    status, headers, _ = answer(node, handshake(Sec_WebSocket_Version=version))
+    status, headers, _ = answer(node.address, handshake(Sec_WebSocket_Version=version))
     assert (status, headers["sec-websocket-version"]) == (426, "13")
 
 
 @pytest.mark.parametrize("key", [None, "", "short", KEY[:-4], KEY + "AAAA", "!" * 22 + "=="])
 def test_a_bad_key_is_a_bad_request(node, key):
-    assert answer(node, handshake(Sec_WebSocket_Key=key))[0] == 400
+    assert answer(node.address, handshake(Sec_WebSocket_Key=key))[0] == 400
 
 
 def test_header_names_and_tokens_may_be_in_any_case(node):
@@ -225,7 +220,7 @@ def test_silent_strangers_on_the_public_port_do_not_keep_probes_out_of_the_admin
 def test_more_clients_than_allowed_are_told_503(start):
     node = start("limits.max_connections = 2")
     with node.connect(), node.connect() as second:
-        status, headers, _ = answer(node, handshake())
+        status, headers, _ = answer(node.address, handshake())
         assert (status, headers["retry-after"].isdigit()) == (503, True)
         second.close()
         eventually(lambda: node.metric("gatecast_connections") == 1)
@@ -235,9 +230,9 @@ def test_more_clients_than_allowed_are_told_503(start):
 
 def test_refusals_are_counted_by_reason(start):
     node = start('auth.allowed_origins = ["https://good.example"]')
-    assert answer(node, handshake("/prod"))[0] == 403
-    assert answer(node, handshake(Sec_WebSocket_Key=None))[0] == 400
-    assert answer(node, handshake(Origin="https://evil.example"))[0] == 403
+    assert answer(node.address, handshake("/prod"))[0] == 403
+    assert answer(node.address, handshake(Sec_WebSocket_Key=None))[0] == 400
+    assert answer(node.address, handshake(Origin="https://evil.example"))[0] == 403
     with Socket(node.address).upgrade(Origin="https://good.example"):
         counts = {s.labels["reason"]: s.value for s in node.samples() if s.name == "gatecast_handshakes_rejected_total"}
     assert counts == {"path": 1, "malformed": 1, "origin": 1, "connect": 0, "capacity": 0, "draining": 0, "unavailable": 0,

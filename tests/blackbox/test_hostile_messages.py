@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from test_routes import BAD_BODY, FORBIDDEN, ask
+from conftest import ask
+from test_routes import BAD_BODY, FORBIDDEN
 
 DEPTH_MAX = 128
 # Under limits.message_bytes.

@@ -31,17 +31,6 @@ def cut(node, state, cause):
     return node.metric("gatecast_http_connections_cut_total", state=state, cause=cause)
 
 
-def is_ended(client, within):
-    """Whether the server ends the connection in time, and what it says before."""
-    began, said = time.monotonic(), b""
-    client.raw.settimeout(within)
-    with contextlib.suppress(ConnectionResetError):
-        while data := client.raw.recv(1 << 16):
-            said += data
-    assert time.monotonic() - began < within
-    return said
-
-
 # The deadlines
 
 
@@ -50,7 +39,7 @@ def is_ended(client, within):
 def test_half_a_head_is_told_that_its_time_is_up(short, port, half):
     before = cut(short, "head", "timeout")
     with Socket(getattr(short, port)) as client:
-        said = is_ended(client.send(half), 5)
+        said = client.send(half).rest(5)
     assert said.startswith(b"HTTP/1.1 408 ") and b'"message"' in said
     assert cut(short, "head", "timeout") == before + 1
 
@@ -84,7 +73,7 @@ BODIES = {
 def test_half_a_body_is_told_that_its_time_is_up(short, body):
     before = cut(short, "body", "timeout")
     with Socket(short.address) as client:
-        said = is_ended(client.send(POST + body), 5)
+        said = client.send(POST + body).rest(5)
     assert b"HTTP/1.1 408 " in said and b"connection: close" in said
     assert cut(short, "body", "timeout") == before + 1
 
@@ -104,7 +93,7 @@ def test_trailers_without_end_end(short):
         with contextlib.suppress(OSError):
             for number in range(20_000):
                 client.send(b"X-%d: y\r\n" % number)
-        is_ended(client, 5)
+        client.rest(5)
 
 
 @pytest.mark.parametrize("port", PORTS)
@@ -130,7 +119,7 @@ def test_an_idle_connection_is_kept_for_as_long_as_it_was_told(start):
             client.raw.recv(1)
         client.raw.settimeout(10)
         assert client.send(get("/live")).response()[0] == 200, "longer than a head may take"
-        assert is_ended(client, 10) == b""
+        assert client.rest(10) == b""
         assert time.monotonic() - began > 3
     assert cut(node, "idle", "timeout") == 1
 
@@ -145,7 +134,7 @@ def test_a_last_answer_says_so(short):
         with Socket(short.admin_address) as client:
             _, headers, _ = client.send(data).response()
             assert "keep-alive" not in headers
-            assert is_ended(client, 5) == b""
+            assert client.rest(5) == b""
 
 
 # Half-closed connections, and what comes behind
@@ -157,7 +146,7 @@ def test_who_has_said_everything_is_answered(short, port):
         client.send(get("/beta/@counts"))
         client.raw.shutdown(socket.SHUT_WR)
         assert client.response()[0] == 200
-        assert is_ended(client, 5) == b""
+        assert client.rest(5) == b""
 
 
 def test_who_stops_in_the_middle_of_a_body_is_told(short):
@@ -181,7 +170,7 @@ def test_an_answer_comes_before_what_is_wrong_behind_it(short):
         status, headers, body = client.response()
         assert (status, headers["connection"]) == (400, "close")
         assert "HTTP" in json.loads(body)["message"]
-        assert is_ended(client, 5) == b""
+        assert client.rest(5) == b""
 
 
 # Those who wait come in
@@ -285,5 +274,5 @@ def test_a_node_that_drains_says_that_answers_are_the_last(start):
         client.send(get("/beta/@counts") * 2)
         status, headers, _ = client.response()
         assert (status, headers["connection"]) == (200, "close")
-        assert is_ended(client, 5) == b""
+        assert client.rest(5) == b""
         node.signal(15)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from conftest import connection_id, request
-from wire import Socket, handshake
+from wire import Socket, answer, handshake
 
 RFC_KEY, RFC_ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 PORTS = ["address", "admin_address"]
@@ -22,19 +22,13 @@ def serves_on(node):
     node.serves()
 
 
-def ask(address, data, head=False):
-    """One answer: status, headers, body; the connection is HTTP as it stands."""
-    with Socket(address) as client:
-        return client.send(data).response(has_body=not head)
-
-
 def lines(first, *fields):
     return "\r\n".join([first, *fields, "", ""]).encode("latin-1")
 
 
 def refused(address, data, status, *parts):
     """Asserts that a request is refused with JSON whose message has these parts."""
-    got, headers, body = ask(address, data)
+    got, headers, body = answer(address, data)
     assert (got, headers["content-type"]) == (status, "application/json"), (got, headers, body)
     assert headers["x-amzn-errortype"]
     message = json.loads(body)["message"]
@@ -54,7 +48,7 @@ TARGETS = ["a:443", "beta", "*", "@broadcast:80", "@connections", "localhost", "
 def test_a_target_that_names_no_path_is_a_bad_request_whatever_the_method(node, port, target):
     for method in METHODS:
         data = lines(f"{method} {target} HTTP/1.1", "Host: localhost", "Connection: close")
-        status, headers, body = ask(getattr(node, port), data, head=method == "HEAD")
+        status, headers, body = answer(getattr(node, port), data, has_body=method != "HEAD")
         assert status == 400, (method, status, body)
         if method != "HEAD":
             assert headers["content-type"] == "application/json"
@@ -83,9 +77,9 @@ def test_a_target_in_absolute_form_is_the_path_and_the_host_that_it_names(node):
             assert client.send(data).response(has_body=False)[0] == 101, "the header does not count"
     # Who asks for another host is no program of this one.
     refused(node.address, handshake("http://elsewhere.example/beta"), 403)
-    assert ask(node.admin_address, lines("GET http://localhost/live HTTP/1.1", "Host: localhost"))[0] == 200
+    assert answer(node.admin_address, lines("GET http://localhost/live HTTP/1.1", "Host: localhost"))[0] == 200
     data = lines(f"GET http://{host}:{port}/beta/@counts HTTP/1.1", f"Host: {host}:{port}")
-    assert ask(node.address, data)[0] == 200
+    assert answer(node.address, data)[0] == 200
 
 
 HOSTS = {"none": (), "two": ("Host: localhost", "Host: localhost"), "two that differ": ("Host: a", "Host: b"),
@@ -106,7 +100,7 @@ def test_a_handshake_has_exactly_one_host(node, hosts):
 
 
 def test_an_old_client_needs_no_host(node):
-    assert ask(node.admin_address, lines("GET /live HTTP/1.0"))[0] == 200
+    assert answer(node.admin_address, lines("GET /live HTTP/1.0"))[0] == 200
 
 
 @pytest.mark.parametrize(

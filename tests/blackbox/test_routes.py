@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from conftest import connection_id, request
+from conftest import ask, connection_id, request
 
 FORBIDDEN = r'\{"message": "Forbidden", "connectionId":"([\w-]{15}=)", "requestId":"([\w-]{15}=)"\}'
 BAD_BODY = r'\{"message" : "Bad request body", "connectionId": "([\w-]{15}=)", "messageId": "([\w-]{15}=)"\}'
@@ -14,11 +14,6 @@ BAD_BODY = r'\{"message" : "Bad request body", "connectionId": "([\w-]{15}=)", "
 
 def say(client, **message):
     client.send(json.dumps(message))
-
-
-def ask(client, text):
-    client.send(text)
-    return client.recv(timeout=10)
 
 
 def is_silent(client):

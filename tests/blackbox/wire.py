@@ -1,6 +1,7 @@
 """A WebSocket client that does as it is told: bad frames, silence, half a handshake."""
 
 import base64
+import contextlib
 import os
 import re
 import socket
@@ -49,6 +50,12 @@ def mask(payload, masked=True):
 
 def close_payload(code, reason=b""):
     return struct.pack("!H", code) + reason
+
+
+def answer(address, data, has_body=True):
+    """One answer to bytes on a connection of their own: status, headers, body."""
+    with Socket(address) as client:
+        return client.send(data).response(has_body)
 
 
 class Socket:
@@ -128,13 +135,19 @@ class Socket:
         (code,) = struct.unpack("!H", got[1][:2])
         return code, got[1][2:].decode(), texts
 
+    def rest(self, within=10):
+        """What the server says until it ends the connection, which it has to do in time."""
+        began, said = time.monotonic(), self.pending
+        self.raw.settimeout(within)
+        with contextlib.suppress(ConnectionResetError):
+            while data := self.raw.recv(1 << 16):
+                said += data
+        assert time.monotonic() - began < within
+        return said
+
     def is_ended_by_server(self):
         """Waits until the server has closed the TCP connection; what it sends meanwhile is dropped."""
-        try:
-            while self.raw.recv(1 << 16):
-                pass
-        except ConnectionResetError:
-            pass
+        self.rest(self.raw.gettimeout())
         return True
 
     def reset(self):
