@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -130,9 +131,18 @@ class HaProxy(Balancer):
         assert response.status == 200
         return [one for family in text_string_to_metric_families(body.decode()) for one in family.samples]
 
+    def master(self, command):
+        """What the master answers. It does so once it takes signals; one that comes earlier, while its worker serves already, is lost."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(f"{self.run_folder.name}/master.sock")
+            client.sendall(f"{command}\n".encode())
+            client.shutdown(socket.SHUT_WR)
+            return client.makefile().read()
+
     def is_up(self):
         try:
-            return self.samples()
+            return self.master("show proc") and self.samples()
         except OSError:
             return False
 

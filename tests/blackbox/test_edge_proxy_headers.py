@@ -2,6 +2,7 @@
 
 import struct
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -93,6 +94,21 @@ def test_a_header_may_come_a_byte_at_a_time(node, name):
         for byte in header:
             client.send(bytes([byte]))
         assert source_ip(node, client.upgrade().connection_id()) == expected
+
+
+@pytest.mark.parametrize("name", ["v1", "v2"])
+def test_header_and_handshake_in_any_two_pieces_are_answered_all_at_once(start, name):
+    node = start(**PROXY_PROTOCOL, GATECAST_LIMITS_HANDSHAKE_RATE_PER_ADDRESS="off")
+    header, expected = GOOD[name]
+    data = header + handshake()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Socket(node.address)) for _ in data[1:]]
+        for pieces in (lambda at: data[:at], lambda at: data[at:]):
+            for at, client in enumerate(clients, 1):
+                client.send(pieces(at))
+        for client in clients:
+            assert client.response(has_body=False)[0] == 101
+        assert source_ip(node, clients[-1].connection_id()) == expected
 
 
 def test_requests_on_a_connection_have_one_header_for_all(node):
