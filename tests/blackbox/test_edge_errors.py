@@ -179,6 +179,20 @@ def test_nginx_says_in_json_what_it_refuses(nginx, sent, status):
     assert request(nginx.address, "GET", "/beta")[0].status == 426, "it serves on"
 
 
+def test_haproxy_says_in_json_what_it_answers_itself(balanced):
+    kinds = {400: "BadRequestException", 403: "ForbiddenException", 405: "BadRequestException", 408: "RequestTimeoutException",
+             413: "PayloadTooLargeException", 429: "TooManyRequestsException", 500: "InternalServerErrorException",
+             501: "NotImplementedException"} | dict.fromkeys([502, 503, 504], "ServiceUnavailableException")
+    balancer = balanced(HaProxy)
+    rules = "".join(f"    http-request deny deny_status {status} if {{ path /{status} }}\n" for status in kinds)
+    balancer.edit("haproxy.cfg", r"^    # A node's word to HAProxy", rules + "    # A node's word to HAProxy")
+    balancer.reload()
+    for status, kind in kinds.items():
+        response, body = request(balancer.address, "GET", f"/{status}")
+        assert told(response, body) == (status, kind)
+        assert (response.headers["retry-after"] == "5") == (status in (429, 502, 503, 504))
+
+
 def test_a_head_that_is_too_long_for_a_node_is_refused_by_it_behind_haproxy(balanced):
     balancer = balanced(HaProxy)
     long_field, long_target = ask("GET /beta HTTP/1.1", f"X: {'y' * 20_000}"), ask(f"GET /beta?{'x' * 20_000} HTTP/1.1")
