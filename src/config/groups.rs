@@ -38,6 +38,16 @@ impl Groups {
         let rule = self.0.iter().find(|rule| rule.pattern.matches(name));
         rule.is_none_or(|rule| rule.replay == Replay::On)
     }
+
+    /// Returns whether it is certain that of the groups whose names a pattern matches none is counted and kept.
+    pub(super) fn keep_none(&self, names: &str) -> bool {
+        let names = Pattern(names.into());
+        let decides = |rule: &&GroupRule| match rule.replay {
+            Replay::On => rule.pattern.may_meet(&names),
+            Replay::Off => rule.pattern.covers(&names),
+        };
+        self.0.iter().find(decides).is_some_and(|rule| rule.replay == Replay::Off)
+    }
 }
 
 impl Pattern {
@@ -45,6 +55,19 @@ impl Pattern {
     /// for any text.
     fn covers(&self, other: &Self) -> bool {
         self.matches(&other.0.replace('*', "\0"))
+    }
+
+    /// Returns false if no name is matched by both.
+    fn may_meet(&self, other: &Self) -> bool {
+        match (self.0.split_once('*'), other.0.split_once('*')) {
+            (_, None) => self.matches(&other.0),
+            (None, _) => other.matches(&self.0),
+            (Some((start, rest)), Some((other_start, other_rest))) => {
+                let (end, other_end) = (last(rest), last(other_rest));
+                (start.starts_with(other_start) || other_start.starts_with(start))
+                    && (end.ends_with(other_end) || other_end.ends_with(end))
+            }
+        }
     }
 
     fn matches(&self, name: &str) -> bool {
@@ -58,6 +81,11 @@ impl Pattern {
         }
         name.ends_with(end)
     }
+}
+
+/// Returns what is behind the last `*`.
+fn last(text: &str) -> &str {
+    text.rsplit_once('*').map_or(text, |(_, last)| last)
 }
 
 impl Setting for Pattern {
@@ -171,6 +199,21 @@ mod tests {
     }
 
     proptest! {
+        /// Each rule is right about each name.
+        #[test]
+        fn where_none_is_kept_no_name_is(
+            rules in prop::collection::vec(("[ab*]{1,4}", any::<bool>()), 0..4), names in "[ab*]{1,4}", name in "[ab]{1,6}",
+        ) {
+            let rule = |(pattern, is_on): (String, bool)| GroupRule {
+                pattern: Pattern(pattern.into()),
+                replay: if is_on { Replay::On } else { Replay::Off },
+            };
+            let groups = Groups(rules.into_iter().map(rule).collect());
+            if groups.keep_none(&names) && matches(&names, &name) {
+                prop_assert!(!groups.keeps(&name));
+            }
+        }
+
         #[test]
         fn what_a_covered_pattern_matches_is_matched(
             pattern in "[ab*]{1,6}", other in "[ab*]{1,6}", name in "[ab]{1,8}",

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use super::reader::Reader;
-use super::{Config, Limits, OnOutage, RedisSettings, RedisTopology};
+use super::{Config, Drain, Limits, OnOutage, RedisSettings, RedisTopology};
+use crate::route::{Integration, Route};
 
 /// Fewest heartbeats in a lease, lest one that is late makes others take the node for dead.
 const HEARTBEATS: u32 = 3;
@@ -16,6 +17,12 @@ pub(super) fn check(reader: &mut Reader<'_>, config: &Config) {
         reader.contradiction(&["admin_listen", "listen"], &message);
     }
     limits(reader, &config.limits);
+    drain(reader, &config.drain, &config.limits);
+    for route in config.routes.iter().filter(|route| is_refused_for_its_key(route, config)) {
+        let message = "the groups that it sends to have replay = \"off\", where a key cannot be found again, so every message \
+                       with one is refused; remove it, or write replay = \"on\" in their rule";
+        reader.contradiction(&[&format!("routes.{}.idempotency_key", route.key)], message);
+    }
     if config.routes.iter().any(|route| &*route.key == "$binary") && !config.limits.allow_binary {
         let message = "binary messages are refused, so none gets there; set limits.allow_binary = true, or remove the route";
         reader.contradiction(&["routes.$binary"], message);
@@ -32,6 +39,27 @@ fn is_one_port(first: SocketAddr, second: SocketAddr) -> bool {
     first.port() == second.port()
         && first.port() != 0
         && (one == other || [first, second].iter().any(|address| address.ip().is_unspecified()))
+}
+
+fn is_refused_for_its_key(route: &Route, config: &Config) -> bool {
+    let Integration::SendGroup { group, .. } = &route.integration else { return false };
+    route.idempotency_key.is_some() && config.groups.keep_none(&group.pattern())
+}
+
+/// Whoever shortens only the one may mean it: the shutdown of a test, say.
+fn drain(reader: &mut Reader<'_>, drain: &Drain, limits: &Limits) {
+    let (grace, close) = (drain.grace, limits.close_timeout);
+    if grace >= close {
+        return;
+    }
+    let message = format!(
+        "clients that are closed last have {grace:?} to answer, and not limits.close_timeout, {close:?}; write drain.grace = \"{close:?}\" or more"
+    );
+    if reader.is_given("drain.grace") && reader.is_given("limits.close_timeout") {
+        reader.contradiction(&["drain.grace"], &message);
+    } else {
+        reader.warn(format!("drain.grace: {message}"));
+    }
 }
 
 fn limits(reader: &mut Reader<'_>, limits: &Limits) {

@@ -415,7 +415,32 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ("[limits]\noutbox_bytes = 2048", "2: limits.outbox_bytes", "no client could be sent it"),
     ("[limits]\nframe_bytes = 262144", "2: limits.frame_bytes", "longer than limits.message_bytes"),
     ("[limits]\nmax_connections = 1e3", "2: limits.max_connections", "\"1e3\" is not a whole number"),
+    (
+        "[limits]\nkeep_alive_timeout = \"999ms\"",
+        "2: limits.keep_alive_timeout",
+        "999ms is not within 1s to 3600s",
+    ),
+    ("[limits]\nkeep_alive_timeout = \"61m\"", "2: limits.keep_alive_timeout", "is not within 1s to 3600s"),
+    ("[limits]\nkeep_alive_timeout = \"off\"", "2: limits.keep_alive_timeout", "is not a duration"),
     ("[drain]\nwindow = \"2h\"", "2: drain.window", "is not within 0ns to 3600s"),
+    (
+        "drain.grace = \"4999ms\"\nlimits.close_timeout = \"5s\"",
+        "1: drain.grace",
+        "write drain.grace = \"5s\" or more",
+    ),
+    (
+        "[routes.a]\nintegration = \"send_group\"\ngroup = \"ticks\"\ndata = \"x\"\n\
+         idempotency_key = \"$request.body.id\"\n[[groups]]\npattern = \"t*\"\nreplay = \"off\"",
+        "5: routes.a.idempotency_key",
+        "write replay = \"on\" in their rule",
+    ),
+    (
+        "[routes.a]\nintegration = \"send_group\"\ngroup = \"${request.body.g}-ticks\"\ndata = \"x\"\n\
+         idempotency_key = \"$request.body.id\"\n[[groups]]\npattern = \"moon-*-slow\"\n\
+         [[groups]]\npattern = \"*-ticks\"\nreplay = \"off\"",
+        "5: routes.a.idempotency_key",
+        "is refused; remove it",
+    ),
     ("[auth]\nallowed_origins = []", "2: auth.allowed_origins", "\"*\" for all, or leave it out"),
     ("[auth]\nallowed_origins = [\"a.example\"]", "2: auth.allowed_origins", "write \"https://a.example\""),
     ("[auth]\nallowed_origins = \"*\"", "2: auth.allowed_origins", "expected a list of texts"),
@@ -557,6 +582,13 @@ fn what_is_unusual_and_works_is_valid() {
         "[[groups]]\npattern = \"a-b*\"\n[[groups]]\npattern = \"a-*\"\n[[groups]]\npattern = \"*\"",
         "limits.allow_binary = true\n[routes.\"$binary\"]\nintegration = \"broadcast\"\ndata = \"$request.body\"",
         "route_selection_expression = \"${request.body.a}/${request.body.b}\"\n[routes.\"a/b\"]\nintegration = \"mock\"",
+        "drain.grace = \"5s\"\nlimits.close_timeout = \"5s\"",
+        // Some of the groups that it may name are kept.
+        "[routes.a]\nintegration = \"send_group\"\ngroup = \"$request.body.g\"\ndata = \"x\"\n\
+         idempotency_key = \"$request.body.id\"\n[[groups]]\npattern = \"ticks-*\"\nreplay = \"off\"",
+        "[routes.a]\nintegration = \"send_group\"\ngroup = \"ticks-${request.body.g}\"\ndata = \"x\"\n\
+         idempotency_key = \"$request.body.id\"\n[[groups]]\npattern = \"*-slow\"\n\
+         [[groups]]\npattern = \"*\"\nreplay = \"off\"",
     ] {
         assert!(load(text, &[]).is_ok(), "{text}\n{:#?}", load(text, &[]).err());
     }
@@ -571,6 +603,8 @@ fn what_has_no_effect_is_told() {
         ("[redis]\nurl = \"redis://a\"\nbuffer_age = \"1s\"", "redis.buffer_age has no effect"),
         ("[limits]\nping_interval = \"off\"\npong_timeout = \"1s\"", "limits.pong_timeout has no effect"),
         ("trusted_proxies = [\"0.0.0.0/0\"]", "trusted_proxies has 0.0.0.0/0"),
+        ("[drain]\ngrace = \"1s\"", "drain.grace: clients that are closed last have 1s to answer"),
+        ("[limits]\nclose_timeout = \"11s\"", "write drain.grace = \"11s\" or more"),
         (
             "route_selection_expression = \"ping\"\n[routes.pong]\nintegration = \"mock\"",
             "routes.pong is for no message",

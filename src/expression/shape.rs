@@ -15,6 +15,16 @@ impl Expression {
         }
     }
 
+    /// Returns all that it may give, with `*` for each part that a message or a connection decides.
+    pub(crate) fn pattern(&self) -> String {
+        let Form::Composite(parts) = &self.0 else { return "*".to_owned() };
+        let piece = |part: &Part| match part {
+            Part::Literal(text) => text.clone(),
+            Part::Variable(_) => "*".to_owned(),
+        };
+        parts.iter().map(piece).collect()
+    }
+
     /// Returns whether it takes anything of the message.
     pub(crate) fn takes_body(&self) -> bool {
         self.variables().any(|variable| !matches!(variable, Variable::Context(_)))
