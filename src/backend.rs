@@ -65,7 +65,7 @@ impl Backend {
             let registry = Arc::new(MemoryRegistry::default());
             return Ok(Self { broker, registry, shared: None, tenure: Tenure::unlimited(), fenced });
         };
-        let store = Store::new(settings, Arc::clone(metrics))?;
+        let store = Store::new(settings, config.limits.message_bytes, Arc::clone(metrics))?;
         // Who serves its own members all the same is to be sent clients all the same.
         let grace = (settings.on_outage != OnOutage::Local).then_some(settings.lease * GRACE_LEASES);
         let health = Arc::new(Health::new(grace, settings.heartbeat, Arc::clone(metrics)));

@@ -19,6 +19,7 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::codec::SENT_HEADER_MAX;
 use crate::config::{Config, Groups};
 use crate::id::{ConnectionId, RequestId};
 use crate::store::refusal::{Class, Trouble};
@@ -175,6 +176,11 @@ impl Terms {
     pub(crate) fn new(config: &Config) -> Self {
         let (groups, limits) = (config.groups.clone(), &config.limits);
         Self { groups, message_bytes: limits.message_bytes, idempotency_age: limits.idempotency_age }
+    }
+
+    /// Returns whether a message is no longer than any client may be sent; other nodes, too, check what they read from Redis.
+    pub(crate) fn allows(&self, frame: &[u8]) -> bool {
+        frame.len() <= self.message_bytes + SENT_HEADER_MAX
     }
 
     /// Returns whether the messages of a channel are counted, and kept for repairs.

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! # Invariants
-//! - *Invariant:* only `store`, `peers`, `broker::redis` and `registry` know Redis, through `deadpool_redis`.
+//! - *Invariant:* only `store`, `peers`, `broker::redis` and `registry` know Redis, through the driver `redis`.
 //! - *Invariant:* only `http` knows warp; only `cli` reads the environment; only `metrics` spells a metric name; only `close`
 //!   spells a close code.
 //! - *Invariant:* nobody who delivers waits for a client. Every queue has a bound, a policy when full, and a counter.

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use deadpool_redis::redis::Cmd;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
+use redis::Cmd;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 

@@ -2,19 +2,18 @@
 //!
 //! Rule: everything of one channel, and everything of one node, shares a hash tag, so that a script touches one slot; every
 //! name starts with the prefix, so that clusters can share a Redis. Only `store`, `broker::redis`, `peers` and
-//! `registry::redis` know Redis, through `deadpool_redis`, so that two versions of the driver cannot part.
+//! `registry::redis` know Redis, through the driver `redis`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::PoolError;
-use deadpool_redis::redis::{ErrorKind, ParsingError, RedisError, Value, cmd};
 use rand::RngExt as _;
+use redis::{ErrorKind, FromRedisValue, ParsingError, RedisError, Value, cmd};
 
 pub(crate) use self::calls::{Call, Outcome, Script};
 use self::refusal::Class;
 use self::refusals::Refusals;
-use self::server::Server;
+pub(crate) use self::resp::Breach;
 use self::topology::Topology;
 use crate::broker::Channel;
 use crate::config::RedisSettings;
@@ -22,12 +21,15 @@ use crate::id::NodeTag;
 use crate::metrics::Metrics;
 
 mod calls;
+pub(crate) mod connection;
 mod greeting;
 pub(crate) mod refusal;
 mod refusals;
+mod resp;
 pub(crate) mod server;
 mod slots;
 pub(crate) mod topology;
+mod wire;
 
 /// Longest wait for a connection, its making included. Redis is on the same network, or it is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -61,19 +63,25 @@ pub(crate) enum StoreError {
     #[error("the server is a replica (role:slave)")]
     Replica,
     /// The server lacks commands that are needed.
-    #[error("the server's version is {0}")]
-    TooOld(String),
+    #[error("the server's version is {version}, and {}.{} or later is needed", .needed.0, .needed.1)]
+    TooOld { version: String, needed: (u32, u32) },
+    /// What came cannot be an answer of Redis to what was asked.
+    #[error("{0}")]
+    Broken(Breach),
     /// It is not known where Redis is.
     #[error("{0}")]
     NotFound(&'static str),
+    /// The Cluster is there, and not whole.
+    #[error("{0}")]
+    Unserved(&'static str),
     /// The settings cannot be meant.
     #[error("{0}")]
     Settings(String),
 }
 
-impl From<PoolError> for StoreError {
-    fn from(error: PoolError) -> Self {
-        Self::Connect(None, error.to_string())
+impl From<std::io::Error> for StoreError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Command(error.into())
     }
 }
 
@@ -87,13 +95,26 @@ impl StoreError {
     /// Returns whether nothing was carried out: the server was not reached, or has said no.
     pub(crate) fn is_certain(&self) -> bool {
         match self {
-            Self::Connect(..) | Self::Replica | Self::TooOld(_) | Self::NotFound(_) | Self::Settings(_) => {
-                true
-            }
+            Self::Connect(..)
+            | Self::Replica
+            | Self::TooOld { .. }
+            | Self::NotFound(_)
+            | Self::Unserved(_)
+            | Self::Settings(_) => true,
             // A script may have done a part before a command that the user has no right to.
             Self::Command(error) if Class::is_halfway(error) => false,
             Self::Command(error) => matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension),
-            Self::Closed | Self::Timeout => false,
+            Self::Broken(_) | Self::Closed | Self::Timeout => false,
+        }
+    }
+
+    /// Returns it as what keeps a connection from being made, so that nothing was asked over it.
+    fn before_it_began(self) -> Self {
+        match self {
+            Self::Command(_) | Self::Broken(_) | Self::Closed | Self::Timeout => {
+                Self::Connect(self.class(), self.to_string())
+            }
+            certain => certain,
         }
     }
 
@@ -103,7 +124,9 @@ impl StoreError {
             Self::Connect(class, _) => *class,
             Self::Command(error) => Class::of(error),
             Self::Replica => Some(Class::ReadOnly),
-            Self::TooOld(_) => Some(Class::Unknown),
+            Self::TooOld { .. } => Some(Class::TooOld),
+            Self::Broken(_) => Some(Class::Broken),
+            Self::Unserved(_) => Some(Class::ClusterDown),
             Self::Closed | Self::Timeout | Self::NotFound(_) | Self::Settings(_) => None,
         }
     }
@@ -113,8 +136,8 @@ impl StoreError {
         let is_moved_on = self.class().is_some_and(Class::is_moved_on);
         match self {
             Self::Command(error) => error.is_unrecoverable_error() || is_moved_on,
-            Self::Connect(..) | Self::Closed | Self::Timeout | Self::Replica => true,
-            Self::TooOld(_) | Self::NotFound(_) | Self::Settings(_) => false,
+            Self::Connect(..) | Self::Broken(_) | Self::Closed | Self::Timeout | Self::Replica => true,
+            Self::TooOld { .. } | Self::NotFound(_) | Self::Unserved(_) | Self::Settings(_) => false,
         }
     }
 }
@@ -124,8 +147,12 @@ impl Store {
     ///
     /// # Errors
     /// What is set for TLS is wrong.
-    pub(crate) fn new(settings: &RedisSettings, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
-        let topology = Arc::new(Topology::new(settings, Refusals::new(metrics))?);
+    pub(crate) fn new(
+        settings: &RedisSettings,
+        message_bytes: usize,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StoreError> {
+        let topology = Arc::new(Topology::new(settings, message_bytes, &Arc::new(Refusals::new(metrics)))?);
         Ok(Self { topology, prefix: settings.prefix.as_str().into() })
     }
 
@@ -139,11 +166,14 @@ impl Store {
         &self.topology
     }
 
-    fn server_of(&self, name: &str) -> Result<Arc<Server>, StoreError> {
-        let server = self.topology.map().server_of(name).cloned();
-        server.ok_or_else(|| {
-            self.topology.suspect();
-            StoreError::NotFound("it is not known yet which server of Redis to ask")
+    /// Reads the answer to a call on `name`; what cannot be read is counted, and told, as what is refused is.
+    pub(crate) fn read<T: FromRedisValue>(&self, name: &str, answer: Value) -> Result<T, StoreError> {
+        T::from_redis_value(answer).map_err(|error| {
+            let error = StoreError::from(error);
+            if let Ok(server) = self.topology.server_of(name) {
+                self.refusals().on_error(&server.address, &error);
+            }
+            error
         })
     }
 
@@ -239,14 +269,6 @@ pub(crate) fn new_epoch() -> String {
 /// Returns whether a text names an epoch.
 pub(crate) fn is_epoch(text: &str) -> bool {
     text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// Waits for an answer, but not for ever.
-pub(crate) async fn answered<T>(
-    answer: impl Future<Output = Result<T, RedisError>>,
-) -> Result<T, StoreError> {
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
-    Ok(answer.map_err(|_| StoreError::Timeout)??)
 }
 
 /// An error that the server has answered with is an error.

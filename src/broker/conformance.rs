@@ -33,6 +33,7 @@ suite!(
     offsets_grow,
     a_key_is_published_once_on_each_channel,
     a_group_without_replay_is_delivered_and_not_counted,
+    a_message_that_is_too_long_is_refused,
     all_shards_see_one_order,
     refused_messages_reach_nobody_and_their_senders_know,
     every_receipt_is_answered,
@@ -83,6 +84,16 @@ fn a_group_without_replay_is_delivered_and_not_counted(bench: &Bench) {
     assert_eq!(bench.publish_named(1, &ticks, "two", Some("key")), Err(PublishError::KeyUnkept));
     bench.until("it comes", |heard| !heard[1].messages.is_empty());
     assert_eq!(bench.take_inboxes()[1].messages, [(ticks, "one".to_owned())]);
+}
+
+fn a_message_that_is_too_long_is_refused(bench: &Bench) {
+    let moon = group("moon");
+    bench.join(1, &moon);
+    let most = 128 << 10;
+    assert_eq!(bench.publish_named(0, &moon, &"x".repeat(most + 1), Some("key")), Err(PublishError::TooLong));
+    let first = bench.publish_named(0, &moon, "one", Some("key"));
+    assert!(matches!(first, Ok(Accepted::At(_))), "what was refused has left no key: {first:?}");
+    assert_eq!(bench.heard(&moon, &[1]), ["one"]);
 }
 
 fn all_shards_see_one_order(bench: &Bench) {

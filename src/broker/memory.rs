@@ -52,6 +52,9 @@ impl MemoryBroker {
     /// Takes a message, unless its key says that it was taken before.
     fn take(&self, state: &mut State, key: Option<&Arc<str>>, delivery: &mut Delivery) -> PublishResult {
         let (channel, now) = (&delivery.channel, delivery.accepted_at);
+        if !self.terms.allows(&delivery.frame) {
+            return Err(PublishError::TooLong);
+        }
         if !self.terms.keeps(channel) {
             let result =
                 if key.is_some() { Err(PublishError::KeyUnkept) } else { self.accept(state, delivery) };

@@ -20,7 +20,6 @@ use self::reader::Reader;
 use self::subscriber::{Command, Parts, Subscriber};
 use super::{Broker, Channel, History, Offset, Publication, PublishError, Standing, Terms};
 use crate::budget::{Gauge, Kind};
-use crate::codec::SENT_HEADER_MAX;
 use crate::config::{OnOutage, RedisSettings};
 use crate::hub::Hub;
 use crate::lifecycle::Lifecycle;
@@ -134,8 +133,7 @@ impl Broker for RedisBroker {
                 self.hub.answer(publication.receipt, Err(PublishError::KeyUnkept));
                 continue;
             }
-            if publication.frame.len() > self.terms.message_bytes + SENT_HEADER_MAX {
-                // Other nodes, too, check what they read from Redis.
+            if !self.terms.allows(&publication.frame) {
                 self.hub.answer(publication.receipt, Err(PublishError::TooLong));
                 continue;
             }

@@ -229,8 +229,10 @@ pub(crate) enum RedisRefusal {
     Busy,
     /// It has as many clients as it may.
     MaxClients,
-    /// It does not know a command: it is too old, or the command was renamed.
+    /// It does not know a command: it is no Redis in full, or the command was renamed.
     Unknown,
+    /// Its version is older than the oldest that will do.
+    TooOld,
     /// The reply is not what was asked for, or not one of Redis at all.
     Broken,
     Other,
@@ -312,7 +314,7 @@ labels! {
     RedisRefusal {
         ReadOnly => "readonly", Loading => "loading", ClusterDown => "cluster_down", Auth => "auth", Oom => "oom",
         NoPerm => "noperm", Misconf => "misconf", Replicas => "replicas", WrongType => "wrongtype", Busy => "busy",
-        MaxClients => "max_clients", Unknown => "unknown_command", Broken => "broken", Other => "other",
+        MaxClients => "max_clients", Unknown => "unknown_command", TooOld => "too_old", Broken => "broken", Other => "other",
     }
     CostFault {
         Unanswered => "unanswered", Credentials => "credentials", Unreachable => "unreachable", Tls => "tls",

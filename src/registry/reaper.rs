@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_redis::redis::{Cmd, cmd};
+use redis::{Cmd, cmd};
 
 use super::Record;
 use super::tenure::Tenure;

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::redis::{
-    Cmd, ErrorKind, FromRedisValue, RedisError, Script as Hash, ServerErrorKind, Value, cmd,
-};
 use futures_util::future::join_all;
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, Script as Hash, ServerErrorKind, Value, cmd};
 
 use super::refusal::Class;
 use super::server::{Answers, Command, Server};
@@ -121,7 +119,7 @@ impl Store {
         for outcome in self.run_all(script, &calls).await {
             last = outcome.result?;
         }
-        Ok(T::from_redis_value(last)?)
+        self.read(name, last)
     }
 
     /// Carries out calls, in one round trip to each server; those on one name are carried out in their order. `script` is
@@ -130,7 +128,7 @@ impl Store {
         let mut outcomes: Vec<Option<Outcome>> = calls.iter().map(|_| None).collect();
         let mut open = Vec::new();
         for (index, call) in calls.iter().enumerate() {
-            match self.server_of(&call.name) {
+            match self.topology().server_of(&call.name) {
                 Ok(server) => open.push(Routed { index, call, server, asking: false, connection: 0 }),
                 Err(error) => {
                     let outcome = Outcome { result: Err(error), is_ahead: false };
@@ -189,7 +187,7 @@ impl Store {
                 let (host, port) = address.rsplit_once(':')?;
                 // A server that does not know its own name means "at the same host".
                 let host = if host.is_empty() { &routed.server.host } else { host };
-                let server = self.topology().server(host, port.parse().ok()?).ok()?;
+                let server = self.topology().server(host, port.parse().ok()?);
                 if kind == ServerErrorKind::Ask {
                     return Some(Redirect::Ask(server));
                 }
@@ -214,7 +212,7 @@ impl Store {
         match redirect {
             Redirect::Moved(server) => Routed { server, asking: false, ..routed },
             Redirect::Ask(server) => Routed { server, asking: true, ..routed },
-            Redirect::Again => match self.server_of(&routed.call.name) {
+            Redirect::Again => match self.topology().server_of(&routed.call.name) {
                 Ok(server) => Routed { server, asking: false, ..routed },
                 Err(_) => routed,
             },

@@ -4,7 +4,7 @@
 //! and a new connection may reach who does it. All others are refused, which no repetition changes. An error without a class
 //! is none of Redis: nobody was reached, or nobody answered.
 
-use deadpool_redis::redis::{ErrorKind, RedisError, ServerErrorKind};
+use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::StoreError;
 pub(crate) use crate::metrics::RedisRefusal as Class;
@@ -46,7 +46,7 @@ const CODES: &[(&str, Class)] = &[
     ("NOREPLICAS", Class::Replicas),
     ("WRONGTYPE", Class::WrongType),
     ("BUSY", Class::Busy),
-    ("NOPROTO", Class::Unknown),
+    ("NOPROTO", Class::TooOld),
     // Loaded and asked again by who runs scripts; what comes so far was evicted between the two, again and again.
     ("NOSCRIPT", Class::Other),
 ];
@@ -55,6 +55,8 @@ const CODES: &[(&str, Class)] = &[
 const TEXTS: &[(&str, Class)] = &[
     ("max number of clients", Class::MaxClients),
     ("The user executing the script can't", Class::NoPerm),
+    // Whatever somebody else has added to a stream is in the way of what comes.
+    ("The ID specified in XADD", Class::WrongType),
     ("unknown command", Class::Unknown),
     ("unknown subcommand", Class::Unknown),
     ("Unknown Redis command called from script", Class::Unknown),
@@ -73,7 +75,7 @@ impl Class {
                 Some(error.code().and_then(Self::of_code).unwrap_or(Self::Other))
             }
             ErrorKind::AuthenticationFailed => Some(Self::of_login(error.detail().unwrap_or_default())),
-            ErrorKind::RESP3NotSupported => Some(Self::Unknown),
+            ErrorKind::RESP3NotSupported => Some(Self::TooOld),
             ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Some(Self::Broken),
             _ => None,
         }
@@ -108,6 +110,11 @@ impl Class {
         matches!(self, Self::ReadOnly | Self::Loading | Self::ClusterDown | Self::Auth)
     }
 
+    /// Returns whether it concerns one key, and neither the server nor what is asked of other keys.
+    pub(crate) fn is_confined(self) -> bool {
+        self == Self::WrongType
+    }
+
     /// Returns what has come to pass, as people say it.
     pub(crate) fn text(self) -> &'static str {
         match self {
@@ -123,6 +130,7 @@ impl Class {
             Self::Busy => "a script keeps it busy",
             Self::MaxClients => "it has too many clients",
             Self::Unknown => "it does not know a command",
+            Self::TooOld => "it is too old",
             Self::Broken => "its reply cannot be read",
             Self::Other => "it says so",
         }
@@ -146,7 +154,8 @@ impl Class {
             }
             Self::Busy => "end the script (SCRIPT KILL), or give Gatecast a Redis of its own",
             Self::MaxClients => "raise maxclients, or find out who holds the connections (CLIENT LIST)",
-            Self::Unknown => "use Redis 6.2 or later, with no command of the README's list renamed",
+            Self::Unknown => "let the server have all commands of the README's list, none renamed",
+            Self::TooOld => "use Redis 6.2 or later; for a Cluster 7.0 or later",
             Self::Broken => "see what answers at this address; it does not speak as Redis does",
             Self::Other => "look up the error in the documentation of Redis",
         }
@@ -155,7 +164,7 @@ impl Class {
 
 #[cfg(test)]
 mod tests {
-    use deadpool_redis::redis::{Value, parse_redis_value};
+    use redis::{Value, parse_redis_value};
 
     use super::*;
 
@@ -210,12 +219,16 @@ mod tests {
             ),
             ("NOREPLICAS Not enough good replicas to write.", Class::Replicas),
             ("WRONGTYPE Operation against a key holding the wrong kind of value", Class::WrongType),
+            (
+                "ERR The ID specified in XADD is equal or smaller than the target stream top item script: a2",
+                Class::WrongType,
+            ),
             ("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN", Class::Busy),
             ("ERR max number of clients reached", Class::MaxClients),
             ("ERR unknown command 'EVALSHA', with args beginning with: ", Class::Unknown),
             ("ERR unknown subcommand 'foo'. Try SCRIPT HELP.", Class::Unknown),
             ("ERR Unknown Redis command called from script script: cc78, on @user_script:1.", Class::Unknown),
-            ("NOPROTO unsupported protocol version", Class::Unknown),
+            ("NOPROTO unsupported protocol version", Class::TooOld),
             ("ERR value is not an integer or out of range", Class::Other),
             ("EXECABORT Transaction discarded because of previous errors.", Class::Other),
             ("SOMETHING new", Class::Other),

@@ -3,33 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_redis::redis::aio::{ConnectionLike as _, MultiplexedConnection};
-use deadpool_redis::redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue as _,
-    IntoConnectionInfo as _, Pipeline, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError,
-    ServerErrorKind, TlsCertificates, Value, cmd,
-};
-use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime, Timeouts};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use redis::{Cmd, FromRedisValue as _, Pipeline, PushInfo, PushKind, ServerErrorKind, Value, cmd};
+use tokio::sync::{Notify, Semaphore};
 
-use super::refusal::Class;
-use super::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, Script, StoreError, answered, greeting};
-use crate::config::{RedisSettings, RedisTls, Secret};
+use super::connection::{Access, Connection};
+use super::{Script, StoreError, greeting};
 
-/// Connections that may be made at a time, when all who want one find it gone.
-const POOL_SIZE: usize = 4;
 /// Shortest time between two connections that are given up for new ones because their server says that it is not the right one
 /// any more: what stays wrong costs two connections a second.
 const RENEW_AFTER: Duration = Duration::from_millis(500);
-/// How servers are connected to, whichever they are.
-#[derive(Clone, Debug)]
-pub(super) struct Access {
-    tls: Option<TlsCertificates>,
-    login: RedisConnectionInfo,
-    /// Whether who answers has to be a master, and not too old.
-    needs_master: bool,
-}
+/// Pause before a connection is made anew after the second in a row that came to nothing, and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -38,12 +23,11 @@ pub(crate) struct Server {
     pub(crate) address: String,
     /// The host alone, for what a Cluster says of servers "at the same host".
     pub(super) host: String,
-    client: Client,
-    pool: Pool,
-    session: Arc<Mutex<Session>>,
     port: u16,
-    is_plain: bool,
-    needs_master: bool,
+    access: Access,
+    session: Arc<Mutex<Session>>,
+    /// Held by who makes a connection.
+    making: Semaphore,
     /// Told when a connection is given up because its server is a replica now.
     moved: Notify,
 }
@@ -52,9 +36,11 @@ pub(crate) struct Server {
 /// next may be another, or have forgotten.
 #[derive(Default)]
 struct Session {
-    connection: Option<MultiplexedConnection>,
+    connection: Option<Connection>,
     /// Counts connections.
     number: u64,
+    /// What became of the last ones, if it was nothing.
+    failure: Option<Failure>,
     /// When a connection was given up for a new one last.
     renewed: Option<Instant>,
     /// What tells a server from itself after a restart, and from the replica that takes over (`master_replid`); scripts
@@ -70,62 +56,53 @@ impl std::fmt::Debug for Session {
     }
 }
 
+/// Connections in a row that came to nothing.
+#[derive(Clone, Debug)]
+struct Failure {
+    /// Why the last did.
+    error: StoreError,
+    at: Instant,
+    /// Until when none is made.
+    pause: Duration,
+}
+
 impl Session {
+    /// The connection is not used any more.
     fn end(&mut self) {
-        *self = Self { number: self.number, renewed: self.renewed, ..Self::default() };
-    }
-}
-
-impl Access {
-    /// To the servers that hold the data.
-    ///
-    /// # Errors
-    /// A file with a certificate or key cannot be read.
-    pub(super) fn to_data(settings: &RedisSettings) -> Result<Self, StoreError> {
-        let url = &settings.url;
-        let tls = url.tls.then(|| certificates(&settings.tls)).transpose()?;
-        let login = login(url.user.as_deref(), url.password.as_ref()).set_db(i64::from(url.database));
-        Ok(Self { tls, login, needs_master: true })
+        let (number, renewed, failure) = (self.number, self.renewed, self.failure.take());
+        *self = Self { number, renewed, failure, ..Self::default() };
     }
 
-    /// To servers of which it is only asked where the data is.
-    pub(super) fn to_guides(&self) -> Self {
-        Self { needs_master: false, ..self.clone() }
+    /// A connection has ended by itself; returns what the server has said if it cannot be Redis.
+    fn on_end(&mut self, number: u64) -> Option<StoreError> {
+        let ended = self.connection.take_if(|_| self.number == number)?.why_ended();
+        if matches!(ended, StoreError::Broken(_)) {
+            self.fail(&ended);
+            return Some(ended);
+        }
+        self.end();
+        None
     }
 
-    /// To Sentinels, which have a login of their own.
-    pub(super) fn to_sentinels(&self, settings: &RedisSettings) -> Self {
-        let login = login(settings.sentinel_user.as_deref(), settings.sentinel_password.as_ref());
-        Self { tls: self.tls.clone(), login, needs_master: false }
-    }
-}
-
-fn login(user: Option<&str>, password: Option<&Secret>) -> RedisConnectionInfo {
-    let mut login = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
-    if let Some(user) = user {
-        login = login.set_username(user);
-    }
-    if let Some(password) = password {
-        login = login.set_password(password.expose());
-    }
-    login
-}
-
-/// Reads the files.
-fn certificates(files: &RedisTls) -> Result<TlsCertificates, StoreError> {
-    let read = |path: &Option<String>| {
-        let read = |path: &String| {
-            std::fs::read(path).map_err(|error| StoreError::Settings(format!("{path}: {error}")))
+    fn fail(&mut self, error: &StoreError) {
+        self.end();
+        let pause = match &self.failure {
+            None => Duration::ZERO,
+            Some(last) => (last.pause * 2).clamp(BACKOFF.0, BACKOFF.1),
         };
-        path.as_ref().map(read).transpose()
-    };
-    let client_tls = match (read(&files.cert_file)?, read(&files.key_file)?) {
-        (Some(client_cert), Some(client_key)) => Some(ClientTlsConfig { client_cert, client_key }),
-        _ => None,
-    };
-    // Whoever came first has chosen the same.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    Ok(TlsCertificates { client_tls, root_cert: read(&files.ca_file)? })
+        let error = error.clone().before_it_began();
+        self.failure = Some(Failure { error, at: Instant::now(), pause });
+    }
+
+    /// Returns why no connection is made for who came at a time: one has just come to nothing.
+    fn hopeless(&self, came: Instant) -> Option<StoreError> {
+        let last = self.failure.as_ref()?;
+        (last.at > came || last.at.elapsed() < last.pause).then(|| last.error.clone())
+    }
+
+    fn present(&self) -> Option<(Connection, u64)> {
+        Some((self.connection.clone()?, self.number))
+    }
 }
 
 /// What a server answered, one for each command, over the connection of this number.
@@ -145,77 +122,29 @@ pub(super) struct Command<'c> {
 
 impl Server {
     /// Makes a handle; connects to nothing yet.
-    ///
-    /// # Errors
-    /// The certificates are none.
-    pub(super) fn new(host: &str, port: u16, access: &Access) -> Result<Arc<Self>, StoreError> {
-        let info = connection_info(host, port, access)?;
-        let session = Arc::<Mutex<Session>>::default();
-        let ending = Arc::clone(&session);
-        let on_push = move |push: PushInfo| {
-            if push.kind == PushKind::Disconnection {
-                ending.lock().end();
-            }
-            Ok::<_, ()>(())
-        };
-        let config = config().set_push_sender(on_push);
-        let timeouts = Timeouts {
-            wait: Some(CONNECT_TIMEOUT),
-            create: Some(CONNECT_TIMEOUT),
-            recycle: Some(CONNECT_TIMEOUT),
-        };
-        let manager = Manager::new_with_config(info.clone(), config)?;
-        let pool = Pool::builder(manager)
-            .max_size(POOL_SIZE)
-            .timeouts(timeouts)
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| StoreError::Settings(error.to_string()))?;
-        let address = format!("{host}:{port}");
-        Ok(Arc::new(Self {
-            address,
+    pub(super) fn new(host: &str, port: u16, access: &Access) -> Arc<Self> {
+        Arc::new(Self {
+            address: format!("{host}:{port}"),
             host: host.to_owned(),
             port,
-            is_plain: access.tls.is_none(),
-            client: Client::open(info)?,
-            pool,
-            session,
-            needs_master: access.needs_master,
+            access: access.clone(),
+            session: Arc::default(),
+            making: Semaphore::new(1),
             moved: Notify::new(),
-        }))
+        })
     }
 
     /// Opens a connection for subscriptions, of its own; `on_push` must not wait.
     pub(crate) async fn subscriber(
         &self,
         on_push: impl Fn(PushInfo) + Send + Sync + 'static,
-    ) -> Result<MultiplexedConnection, StoreError> {
-        let on_push = move |push| {
-            on_push(push);
-            Ok::<_, ()>(())
-        };
-        let config = config().set_push_sender(on_push);
-        match answered(self.client.get_multiplexed_async_connection_with_config(&config)).await {
-            Err(StoreError::Command(error)) => Err(self.turned_away(error).await),
-            result => result,
-        }
-    }
-
-    /// Returns why no connection could be made. A server that lets nobody in (too many clients, protected mode) says so at once
-    /// and closes, which is lost when our greeting is answered with a reset: so somebody who says nothing listens.
-    async fn turned_away(&self, error: RedisError) -> StoreError {
-        let said = if error.is_connection_dropped() && self.is_plain {
-            greeting::first_words(&self.host, self.port).await
-        } else {
-            None
-        };
-        let error = said.unwrap_or(error);
-        StoreError::Connect(Class::of(&error), error.to_string())
+    ) -> Result<Connection, StoreError> {
+        self.access.connect((&self.host, self.port), true, on_push).await
     }
 
     /// Carries out calls in one round trip; each has its own answer, which may be an error of the server. All share one
-    /// connection, since the server takes one command at a time anyway; it is taken from the pool, which knows how to make
-    /// one, and kept while it is well. `script` is loaded before them unless it is there.
+    /// connection, since the server takes one command at a time anyway; it is kept while it is well. `script` is loaded before
+    /// them unless it is there.
     pub(super) async fn run(
         &self,
         script: Option<&Script>,
@@ -224,7 +153,7 @@ impl Server {
         let (mut connection, number) = self.connection().await?;
         let pipeline = self.pipeline(number, script, commands);
         let skipped = pipeline.len() - commands.len();
-        let answers = answered(connection.req_packed_commands(&pipeline, 0, pipeline.len())).await;
+        let answers = connection.ask(&pipeline).await;
         let mut session = self.session.lock();
         let is_same = session.number == number;
         let is_loaded;
@@ -237,12 +166,13 @@ impl Server {
             }
             Err(error) => {
                 if is_same {
-                    session.end();
+                    session.fail(&error);
                 }
                 return Err(error);
             }
         };
         if is_same {
+            session.failure = None;
             session.scripts.extend(script.filter(|_| is_loaded).map(|script| script.hash.clone()));
             if commands.last().is_some_and(|last| last.needs_id)
                 && let Some(Value::Array(answer)) = answers.last()
@@ -285,7 +215,7 @@ impl Server {
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
         let question = cmd("INFO").arg("replication").to_owned();
         let answers = self.run(None, &[Command { command: &question, needs_id: false }]).await?;
-        let result = greeting::examine(&answers.values);
+        let result = self.access.oldest.map_or(Ok(()), |oldest| greeting::examine(&answers.values, oldest));
         if result.is_err() {
             self.renew(answers.connection, true);
         }
@@ -315,28 +245,58 @@ impl Server {
         self.session.lock().scripts.clear();
     }
 
-    /// Returns the connection and its number.
-    async fn connection(&self) -> Result<(MultiplexedConnection, u64), StoreError> {
-        let present = |session: &Session| Some((session.connection.clone()?, session.number));
-        if let Some(present) = present(&self.session.lock()) {
+    /// Returns the connection and its number. Of all who find it gone one makes another, and what comes of it concerns all.
+    async fn connection(&self) -> Result<(Connection, u64), StoreError> {
+        if let Some(present) = self.session.lock().present() {
             return Ok(present);
         }
-        let mut connection = match self.pool.get().await {
-            Ok(connection) => Connection::take(connection),
-            Err(PoolError::Backend(error)) => return Err(self.turned_away(error).await),
-            Err(error) => return Err(error.into()),
+        let came = Instant::now();
+        let _making = self.making.acquire().await.map_err(|_| StoreError::Closed)?;
+        let number = {
+            let mut session = self.session.lock();
+            if let Some(present) = session.present() {
+                return Ok(present);
+            }
+            if let Some(error) = session.hopeless(came) {
+                return Err(error);
+            }
+            session.number += 1;
+            session.number
         };
-        if self.needs_master {
-            let pipeline = greeting::questions();
-            let answers = connection.req_packed_commands(&pipeline, 0, pipeline.len());
-            let answers = tokio::time::timeout(CONNECT_TIMEOUT, answers).await;
-            greeting::examine(&answers.map_err(|_| StoreError::Timeout)??)?;
-        }
+        let result = self.connect(number).await;
         let mut session = self.session.lock();
-        session.end();
-        session.number += 1;
-        session.connection = Some(connection.clone());
-        Ok((connection, session.number))
+        match result {
+            Ok(connection) => {
+                session.end();
+                session.connection = Some(connection.clone());
+                Ok((connection, number))
+            }
+            Err(error) => {
+                session.fail(&error);
+                Err(error)
+            }
+        }
+    }
+
+    async fn connect(&self, number: u64) -> Result<Connection, StoreError> {
+        let (ending, address) = (Arc::downgrade(&self.session), self.address.clone());
+        let refusals = Arc::clone(&self.access.refusals);
+        let on_push = move |push: PushInfo| {
+            if push.kind == PushKind::Disconnection
+                && let Some(session) = ending.upgrade()
+            {
+                let ended = session.lock().on_end(number);
+                // Perhaps nobody waits for an answer.
+                ended.into_iter().for_each(|error| refusals.on_error(&address, &error));
+            }
+        };
+        let mut connection = self.access.connect((&self.host, self.port), false, on_push).await?;
+        if let Some(oldest) = self.access.oldest {
+            let answers =
+                connection.ask(&greeting::questions()).await.map_err(StoreError::before_it_began)?;
+            greeting::examine(&answers, oldest)?;
+        }
+        Ok(connection)
     }
 }
 
@@ -346,23 +306,4 @@ fn blame(loaded: Option<&Value>, answers: Vec<Value>) -> Vec<Value> {
     let is_lacking = |answer: &Value| matches!(answer, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript));
     let blamed = |answer| if is_lacking(&answer) { Value::ServerError(reason.clone()) } else { answer };
     answers.into_iter().map(blamed).collect()
-}
-
-fn config() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(Some(ANSWER_TIMEOUT))
-}
-
-fn connection_info(host: &str, port: u16, access: &Access) -> Result<ConnectionInfo, StoreError> {
-    let info = match &access.tls {
-        None => ConnectionAddr::Tcp(host.to_owned(), port).into_connection_info()?,
-        Some(certificates) => {
-            let address =
-                ConnectionAddr::TcpTls { host: host.to_owned(), port, insecure: false, tls_params: None };
-            let client = Client::build_with_tls(address, certificates.clone())?;
-            client.get_connection_info().clone()
-        }
-    };
-    Ok(info.set_redis_settings(access.login.clone()))
 }

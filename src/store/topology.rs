@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_redis::redis::{Cmd, FromRedisValue as _, Value, cmd};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
+use redis::{Cmd, FromRedisValue as _, Value, cmd};
 use tokio::sync::{Notify, watch};
 
+use super::connection::Access;
 use super::refusals::Refusals;
-use super::server::{Access, Command, Server};
+use super::server::{Command, Server};
 use super::{StoreError, refused_or, slots};
 use crate::config::{RedisSettings, RedisTopology};
 
@@ -37,9 +38,11 @@ pub(crate) struct Topology {
     known: Mutex<HashMap<String, Arc<Server>>>,
     map: watch::Sender<Arc<Map>>,
     suspected: Notify,
+    /// Why the last look has found nothing, if it has not.
+    missed: Mutex<Option<StoreError>>,
     /// The newest epoch of a view, and when it was last told.
     newest: Mutex<Option<(u64, Instant)>>,
-    refusals: Refusals,
+    refusals: Arc<Refusals>,
 }
 
 /// A map, and the epoch (of Sentinels, or of the Cluster) in which it is right.
@@ -47,6 +50,9 @@ struct View {
     epoch: u64,
     map: Map,
 }
+
+/// What a server answered to some questions.
+type Said = (Arc<Server>, Result<Vec<Value>, StoreError>);
 
 /// Which server has what. Empty until one has been drawn.
 #[derive(Debug, Default)]
@@ -57,6 +63,7 @@ pub(crate) struct Map {
 }
 
 const NOWHERE: u16 = u16::MAX;
+const UNSERVED: &str = "no server of the Cluster has the slot";
 
 impl Map {
     /// Returns the servers that have something.
@@ -102,16 +109,20 @@ impl Topology {
     ///
     /// # Errors
     /// What is set for TLS is wrong.
-    pub(super) fn new(settings: &RedisSettings, refusals: Refusals) -> Result<Self, StoreError> {
+    pub(super) fn new(
+        settings: &RedisSettings,
+        message_bytes: usize,
+        refusals: &Arc<Refusals>,
+    ) -> Result<Self, StoreError> {
         let url = &settings.url;
-        let access = Access::to_data(settings)?;
+        let access = Access::to_data(settings, message_bytes, refusals)?;
         let to_seeds = match url.topology {
             RedisTopology::Sentinel(_) => access.to_sentinels(settings),
             RedisTopology::Cluster => access.to_guides(),
             RedisTopology::Single => access.clone(),
         };
         let seed = |(host, port): &(String, u16)| Server::new(host, *port, &to_seeds);
-        let seeds = url.hosts.iter().map(seed).collect::<Result<Vec<_>, _>>()?;
+        let seeds: Vec<_> = url.hosts.iter().map(seed).collect();
         let first = match url.topology {
             RedisTopology::Single => Map { servers: seeds.clone(), slots: Vec::new() },
             RedisTopology::Sentinel(_) | RedisTopology::Cluster => Map::default(),
@@ -123,8 +134,9 @@ impl Topology {
             known: Mutex::default(),
             map: watch::Sender::new(Arc::new(first)),
             suspected: Notify::new(),
+            missed: Mutex::default(),
             newest: Mutex::default(),
-            refusals,
+            refusals: Arc::clone(refusals),
         })
     }
 
@@ -141,6 +153,21 @@ impl Topology {
     /// Returns the present map.
     pub(crate) fn map(&self) -> Arc<Map> {
         Arc::clone(&self.map.borrow())
+    }
+
+    /// Returns the server that has a key or channel.
+    ///
+    /// # Errors
+    /// It is not known; then a new map is asked for.
+    pub(super) fn server_of(&self, name: &str) -> Result<Arc<Server>, StoreError> {
+        let map = self.map();
+        if let Some(server) = map.server_of(name) {
+            return Ok(Arc::clone(server));
+        }
+        self.suspect();
+        let unserved = (!map.servers.is_empty()).then_some(StoreError::Unserved(UNSERVED));
+        let missed = unserved.or_else(|| self.missed.lock().clone());
+        Err(missed.unwrap_or(StoreError::NotFound("it is not known yet which server of Redis to ask")))
     }
 
     /// Returns a way to wait for other maps.
@@ -162,16 +189,22 @@ impl Topology {
         };
         let mut is_known = true;
         loop {
-            match self.draw().await {
+            let drawn = self.draw().await;
+            *self.missed.lock() = drawn.as_ref().err().cloned();
+            match drawn {
                 Ok(view) => {
                     is_known = true;
                     self.believe(view);
                 }
-                Err(error) if is_known => {
+                Err(error) => {
+                    if matches!(error, StoreError::Unserved(_)) {
+                        let asked: Vec<_> = self.seeds.iter().map(|seed| seed.address.as_str()).collect();
+                        self.refusals.on_error(&asked.join(","), &error);
+                    } else if is_known {
+                        tracing::warn!(%error, "where Redis is cannot be found out");
+                    }
                     is_known = false;
-                    tracing::warn!(%error, "where Redis is cannot be found out");
                 }
-                Err(error) => tracing::debug!(%error, "where Redis is cannot be found out"),
             }
             tokio::time::sleep(LOOK_PAUSE).await;
             let wait = if is_known { every } else { every.min(RETRY_EVERY) };
@@ -220,16 +253,18 @@ impl Topology {
     async fn ask_sentinels(&self, name: &str) -> Result<View, StoreError> {
         let question = cmd("SENTINEL").arg("MASTER").arg(name).to_owned();
         let answers = self.ask_all(&self.seeds, &[question]).await;
-        let views = answers.into_iter().filter_map(|(_, values)| {
-            let fields = HashMap::<String, String>::from_redis_value(values.into_iter().next()?).ok()?;
+        let views = answers.iter().filter_map(|(_, answer)| {
+            let fields =
+                HashMap::<String, String>::from_redis_value_ref(answer.as_ref().ok()?.first()?).ok()?;
             let epoch: u64 = fields.get("config-epoch")?.parse().ok()?;
             Some((epoch, fields.get("ip")?.clone(), fields.get("port")?.parse::<u16>().ok()?))
         });
         let newest = views.max_by_key(|(epoch, ..)| *epoch);
         let Some((epoch, host, port)) = newest else {
-            return Err(StoreError::NotFound("no Sentinel knows the master of this name"));
+            let unknown = StoreError::NotFound("no Sentinel knows the master of this name");
+            return Err(refused(&answers).unwrap_or(unknown));
         };
-        Ok(View { epoch, map: Map { servers: vec![self.server(&host, port)?], slots: Vec::new() } })
+        Ok(View { epoch, map: Map { servers: vec![self.server(&host, port)], slots: Vec::new() } })
     }
 
     /// Asks all servers of the Cluster; the one whose view is the newest is right.
@@ -239,18 +274,21 @@ impl Topology {
         let question = |word| cmd("CLUSTER").arg(word).to_owned();
         let questions = [question("INFO"), question("SLOTS")];
         let answers = self.ask_all(&servers, &questions).await;
-        let views = answers.into_iter().filter_map(|(server, values)| {
-            let [info, slots] = <[Value; 2]>::try_from(values).ok()?;
-            let info = String::from_redis_value(info).ok()?;
+        let views = answers.iter().filter_map(|(server, answer)| {
+            let [info, slots] = answer.as_ref().ok()?.as_slice() else { return None };
+            let info = String::from_redis_value_ref(info).ok()?;
             let field = |name| info.lines().find_map(|line| line.trim().strip_prefix(name));
             let epoch: u64 = field("cluster_current_epoch:")?.parse().ok()?;
             (field("cluster_state:") == Some("ok")).then_some((epoch, server, slots))
         });
         let newest = views.max_by_key(|(epoch, ..)| *epoch);
         let Some((epoch, asked, slots)) = newest else {
-            return Err(StoreError::NotFound("no server of the Cluster says that it is well"));
+            let text = "no server of the Cluster says that it is well";
+            let is_there = answers.iter().any(|(_, answer)| answer.is_ok());
+            let unwell = if is_there { StoreError::Unserved(text) } else { StoreError::NotFound(text) };
+            return Err(refused(&answers).unwrap_or(unwell));
         };
-        Ok(View { epoch, map: self.read_slots(&asked, slots)? })
+        Ok(View { epoch, map: self.read_slots(asked, slots.clone())? })
     }
 
     /// Reads what `CLUSTER SLOTS` answers: ranges, each with its master first.
@@ -266,7 +304,7 @@ impl Topology {
             let Some(Ok(port)) = master.get(1).map(u16::from_redis_value_ref) else { continue };
             let host =
                 host.filter(|host| !host.is_empty() && host != "?").unwrap_or_else(|| asked.host.clone());
-            let server = self.server(&host, port)?;
+            let server = self.server(&host, port);
             let known = map.servers.iter().position(|other| other.address == server.address);
             let index = known.unwrap_or_else(|| {
                 map.servers.push(server);
@@ -281,23 +319,20 @@ impl Topology {
     }
 
     /// Returns the server of an address, which another has named.
-    pub(super) fn server(&self, host: &str, port: u16) -> Result<Arc<Server>, StoreError> {
-        let address = format!("{host}:{port}");
-        if let Some(known) = self.known.lock().get(&address) {
-            return Ok(Arc::clone(known));
-        }
-        let server = Server::new(host, port, &self.access)?;
-        Ok(Arc::clone(self.known.lock().entry(address).or_insert(server)))
+    pub(super) fn server(&self, host: &str, port: u16) -> Arc<Server> {
+        let mut known = self.known.lock();
+        let server = known.entry(format!("{host}:{port}"));
+        Arc::clone(server.or_insert_with(|| Server::new(host, port, &self.access)))
     }
 
     /// Asks every server that has something; leaves out who does not answer.
     pub(crate) async fn ask_each(&self, question: Cmd) -> Vec<Value> {
         let answers = self.ask_all(self.map().servers(), &[question]).await;
-        answers.into_iter().flat_map(|(_, values)| values).collect()
+        answers.into_iter().filter_map(|(_, answer)| answer.ok()).flatten().collect()
     }
 
-    /// Asks all at once; leaves out who does not answer, or with an error.
-    async fn ask_all(&self, servers: &[Arc<Server>], questions: &[Cmd]) -> Vec<(Arc<Server>, Vec<Value>)> {
+    /// Asks all at once; who answers one question with an error has answered none.
+    async fn ask_all(&self, servers: &[Arc<Server>], questions: &[Cmd]) -> Vec<Said> {
         let command = |command| Command { command, needs_id: false };
         let commands: Vec<_> = questions.iter().map(command).collect();
         let ask = async |server: &Arc<Server>| {
@@ -308,8 +343,14 @@ impl Topology {
                 self.refusals.on_error(&server.address, error);
                 tracing::debug!(server = server.address, %error, "asking where Redis is");
             }
-            Some((Arc::clone(server), answer.ok()?))
+            (Arc::clone(server), answer)
         };
-        join_all(servers.iter().map(ask)).await.into_iter().flatten().collect()
+        join_all(servers.iter().map(ask)).await
     }
+}
+
+/// Returns why somebody who was there did not answer.
+fn refused(answers: &[Said]) -> Option<StoreError> {
+    let mut errors = answers.iter().filter_map(|(_, answer)| answer.as_ref().err());
+    errors.find(|error| error.class().is_some()).cloned()
 }

@@ -56,6 +56,33 @@ def test_a_spoilt_channel_is_an_error_of_its_own_and_heals(redis, nodes, command
         assert [client.recv(timeout=10) for client in clients] == ["well again"] * 2
 
 
+# What is in the way of a message: found before, or only while it is added.
+SPOILT_FOR_SENDING = {"meta": ("SET", META, "x"), "a_later_entry": ("XADD", STREAM, "999-0", "f", "x"), "stream": ("SET", STREAM, "x")}
+
+
+@pytest.mark.parametrize("on_outage", ["buffer", "local"])
+@pytest.mark.parametrize("words", SPOILT_FOR_SENDING.values(), ids=SPOILT_FOR_SENDING)
+def test_a_spoilt_channel_is_no_outage(redis, start_on, on_outage, words):
+    """It is refused at once, and neither waits nor stays on this node; all others go on."""
+    nodes = start_on(redis, 2, GATECAST_REDIS_ON_OUTAGE=on_outage, GATECAST_REDIS_BUFFER_AGE="60s")
+    with clients_of(nodes) as clients:
+        assert [ask(client, JOIN % "moon") for client in clients] == ["joined moon"] * 2
+        assert publish(nodes[0], "@groups/moon", "before") == (200, 1)
+        assert [client.recv(timeout=10) for client in clients] == ["before"] * 2
+        redis.ask("DEL", words[1])
+        redis.ask(*words)
+        for _ in range(3):
+            assert publish(nodes[0], "@groups/moon", "refused")[0] == 503
+            assert is_internal_error(ask(clients[0], '{"action":"sendToGroup","group":"moon","data":"x"}'))
+            others_go_on(nodes, clients)
+        assert metric(nodes[0], "gatecast_redis_refusals_total", **{"class": "wrongtype"}) >= 6
+        assert metric(nodes[0], "gatecast_messages_published_local_total") == 0
+        assert metric(nodes[0], "gatecast_redis_up") == 1
+        redis.ask("DEL", META, STREAM)
+        assert publish(nodes[0], "@groups/moon", "after")[0] == 200
+        assert [client.recv(timeout=10) for client in clients] == ["after"] * 2
+
+
 def test_a_channel_that_is_spoilt_while_it_is_used_is_confined_too(redis, nodes):
     with clients_of(nodes) as clients:
         assert [ask(client, JOIN % "moon") for client in clients] == ["joined moon"] * 2

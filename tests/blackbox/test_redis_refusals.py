@@ -12,8 +12,10 @@ import pytest
 from cluster import (LEASE, LONG_LEASE, ask, clients_of, is_internal_error, metric, publish, redis, start_on, start_redis,
                      throughout)
 from conftest import eventually, request
+from impostor import commands_in, impostor, impostors
+from ports import free_port
 from test_cluster_partitions import Proxy, proxy
-from topologies import Server
+from topologies import Server, cluster_info
 from wire import Socket, handshake
 
 
@@ -121,6 +123,10 @@ IN_DOUBT = {"no_publishing"}
 MESSAGES_GO_ON = {"no_writes", "replica_that_writes"}
 
 
+# Most of the time of these tests is that a node stays ready for three leases, and that Redis is well for two heartbeats.
+SHORT_LEASE = {"GATECAST_REDIS_LEASE": "600ms", "GATECAST_REDIS_HEARTBEAT": "100ms"}
+
+
 def refusals(node, kind):
     return metric(node, "gatecast_redis_refusals_total", **{"class": kind})
 
@@ -143,7 +149,7 @@ def warnings(node, text):
 def test_a_refusal_is_told_counted_and_over_when_it_is_mended(redis, start_on, name):
     ail, kind, said = AILMENTS[name]
     # One: of several whose leases could not be renewed for so long, the first to renew its own takes the others for dead.
-    nodes = [node] = start_on(redis, 1)
+    nodes = [node] = start_on(redis, 1, **SHORT_LEASE)
     with clients_of(nodes, each=2) as (near, far):
         assert metric(node, "gatecast_redis_up") == 1 and refusals(node, kind) == 0
         assert publish(node, "@broadcast", "before")[0] == 200
@@ -240,6 +246,86 @@ def test_a_replica_is_no_place_to_start(serve, start):
 @pytest.mark.parametrize("word", ["EVALSHA", "PSETEX", "SUBSCRIBE"])
 def test_a_server_without_a_command_is_none_to_start_with(serve, start, word):
     waits(start, serve("--rename-command", word, ""), "unknown command", "unknown_command")
+
+
+def too_old(node, address, said, reason="it is too old"):
+    """A node that waits for a newer server says which will do."""
+    eventually(lambda: refusals(node, "too_old") > 0)
+    assert ready(node)[0] == 503 and reason in ready(node)[1]["reason"] and node.page("/live")[0] == 200
+    [line] = warnings(node, "Redis refuses what it is asked")
+    assert address in line and said in line and "use Redis 6.2 or later; for a Cluster 7.0 or later" in line
+
+
+def saying(version):
+    """Edits what a server says of its version."""
+    return lambda data: re.sub(rb"redis_version:[\d.]+", lambda found: b"redis_version:" + version.ljust(len(found[0]) - 14, b"0"), data)
+
+
+def test_a_server_of_an_old_version_is_told_which_is_needed(redis, impostors, start):
+    impostor = impostors(redis.port, saying(b"6.0.16"))
+    node = start(GATECAST_REDIS_URL=impostor.url, **LEASE)
+    too_old(node, impostor.address, "the server's version is 6.0.16, and 6.2 or later is needed")
+    impostor.edit = saying(b"6.2.1")
+    eventually(lambda: ready(node)[0] == 200)
+    node.serves()
+
+
+@pytest.mark.parametrize("said", ["-ERR unknown command `HELLO`, with args beginning with: `3`, ", "-NOPROTO unsupported protocol version"])
+def test_a_server_that_does_not_speak_the_newer_protocol_is_told_which_is_needed(impostor, redis, start, said):
+    impostor.turn(lambda data: [f"{said}\r\n".encode() * commands_in(data)])
+    node = start(GATECAST_REDIS_URL=impostor.url, **LEASE)
+    too_old(node, impostor.address, "6" if "HELLO" in said else "NOPROTO")
+    impostor.mend(redis.port)
+    eventually(lambda: ready(node)[0] == 200)
+
+
+def small_cluster(serve, port, *options):
+    """A Cluster of one server, which is whole once it has all slots."""
+    server = serve("--cluster-enabled", "yes", "--cluster-port", free_port(), "--cluster-announce-port", port, *options)
+    assert server.ask("CLUSTER", "ADDSLOTSRANGE", 0, 16_383) == "OK"
+    eventually(lambda: cluster_info(server, "cluster_state") == "ok")
+    return server
+
+
+def test_a_cluster_needs_a_newer_version_than_a_server_alone(serve, impostors, start):
+    impostor = impostors(None, saying(b"6.2.14"))
+    impostor.redis = small_cluster(serve, impostor.address.split(":")[1]).port
+    node = start(GATECAST_REDIS_URL=f"redis+cluster://{impostor.address}", **LEASE)
+    too_old(node, impostor.address, "the server's version is 6.2.14, and 7.0 or later is needed")
+    impostor.edit = bytes
+    eventually(lambda: ready(node)[0] == 200)
+    node.serves()
+
+
+@pytest.mark.parametrize("coverage", ["yes", "no"])
+def test_a_cluster_that_is_not_whole_is_named(serve, start, coverage):
+    server = small_cluster(serve, 0, "--cluster-require-full-coverage", coverage)
+    assert server.ask("CLUSTER", "DELSLOTSRANGE", 0, 16_383) == "OK"
+    eventually(lambda: cluster_info(server, "cluster_slots_assigned") == "0")
+    node = start(GATECAST_REDIS_URL=f"redis+cluster://{server.address}", **LEASE)
+
+    def is_named(status):
+        eventually(lambda: ready(node)[0] == status and "the Cluster is not whole" in ready(node)[1]["reason"])
+        assert handshake_status(node) == 503 and node.page("/live")[0] == 200
+        response, body = request(node.address, "POST", "/beta/@broadcast", b"hello")
+        assert response.status == 503 and b"the Cluster is not whole" in body, body
+
+    eventually(lambda: ready(node)[1].get("reason"))
+    is_named(503)
+    assert server.ask("CLUSTER", "ADDSLOTSRANGE", 0, 16_383) == "OK"
+    eventually(lambda: ready(node) == (200, {"status": "ready"}), within=20)
+    node.serves()
+    with clients_of([node]) as (client,):
+        assert server.ask("CLUSTER", "DELSLOTSRANGE", 0, 16_383) == "OK"
+        eventually(lambda: metric(node, "gatecast_redis_up") == 0 and refusals(node, "cluster_down") > 0)
+        is_named(503)
+        assert is_internal_error(ask(client, "hello"))
+        assert node.post(client.id, b"near") == 200 and client.recv(timeout=10) == "near"
+        assert [line for line in warnings(node, "Redis refuses what it is asked: the Cluster is not whole") if server.address in line]
+        assert server.ask("CLUSTER", "ADDSLOTSRANGE", 0, 16_383) == "OK"
+        eventually(lambda: ready(node) == (200, {"status": "ready"}), within=20)
+        eventually(lambda: publish(node, "@broadcast", "after")[0] == 200)
+        assert client.recv(timeout=10) == "after"
 
 
 def test_a_server_that_reads_its_data_is_waited_for(serve, start):

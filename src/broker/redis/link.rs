@@ -10,9 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use deadpool_redis::redis::aio::{ConnectionLike as _, MultiplexedConnection};
-use deadpool_redis::redis::{Cmd, Pipeline, PushInfo, PushKind, Value, cmd};
 use parking_lot::Mutex;
+use redis::{Cmd, Pipeline, PushInfo, PushKind, Value, cmd};
 use tokio::sync::{Notify, mpsc};
 
 use super::channels::{Channels, UNKEPT};
@@ -23,9 +22,10 @@ use crate::codec;
 use crate::connection::jittered;
 use crate::metrics::{Foreign, Metrics};
 use crate::peers::Peers;
+use crate::store::connection::Connection;
 use crate::store::refusal::Class;
 use crate::store::server::Server;
-use crate::store::{ANSWER_TIMEOUT, StoreError, answered, is_epoch};
+use crate::store::{ANSWER_TIMEOUT, Breach, StoreError, is_epoch};
 
 /// Subscriptions in one round trip.
 const BATCH: usize = 512;
@@ -109,7 +109,7 @@ impl Beats {
 
     /// A heartbeat was written, or not. No answer says nothing yet.
     fn wrote(&self, address: &str, error: Option<&StoreError>) {
-        let refused = error.filter(|error| error.is_certain());
+        let refused = error.filter(|error| error.is_certain() || error.class().is_some());
         if let Some(sign) = self.signs.lock().get_mut(address)
             && (refused.is_some() || error.is_none())
         {
@@ -184,6 +184,7 @@ impl Link {
             Ok(connection) => connection,
             Err(error) => return error,
         };
+        let ended = connection.clone();
         let mut names = vec![ears.beat.clone()];
         names.extend(map.is_at(&own, &address).then_some(own));
         names.extend(channels.suspect_all(|name| map.is_at(name, &address)));
@@ -192,7 +193,7 @@ impl Link {
             error = follow(&self.parts, &ears, &mut connection, commands, &mut self.commands) => error,
             error = beat(&self.parts, &self.server, &ears) => error,
             () = self.server.moved() => StoreError::Replica,
-            () = ears.ended.notified() => StoreError::Closed,
+            () = ears.ended.notified() => ended.why_ended(),
         }
     }
 }
@@ -258,7 +259,7 @@ fn parse(payload: &[u8], message_bytes: usize) -> Option<(&str, u64, &[u8])> {
 async fn follow(
     parts: &Parts,
     ears: &Ears,
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
     first: Vec<Command>,
     commands: &mut mpsc::Receiver<Command>,
 ) -> StoreError {
@@ -289,7 +290,7 @@ async fn follow(
 async fn carry_out(
     parts: &Parts,
     ears: &Ears,
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
     commands: &[Command],
 ) -> Result<Vec<Command>, StoreError> {
     let (subscribe, unsubscribe) = parts.store.subscribe_commands();
@@ -299,7 +300,7 @@ async fn carry_out(
         let word = if command.is_subscribe() { subscribe } else { unsubscribe };
         pipeline.add_command(cmd(word).arg(command.name()).to_owned());
     }
-    let answers = answered(connection.req_packed_commands(&pipeline, 0, commands.len())).await?;
+    let answers = connection.ask(&pipeline).await?;
     let (mut confirmed, mut refused) = (Vec::new(), Vec::new());
     for (command, answer) in commands.iter().zip(answers) {
         match answer {
@@ -331,7 +332,8 @@ async fn carry_out(
             }
             Value::ServerError(_) => {}
             // A slot was given away meanwhile: the answers cannot be told apart any more.
-            _ => return Err(StoreError::Closed),
+            Value::Push { .. } => return Err(StoreError::Closed),
+            _ => return Err(StoreError::Broken(Breach::Unfit("SUBSCRIBE"))),
         }
     }
     parts.channels.confirm(&confirmed);
@@ -375,7 +377,15 @@ async fn beat(parts: &Parts, server: &Server, ears: &Ears) -> StoreError {
 async fn write(parts: &Parts, ears: &Ears) -> Result<(), StoreError> {
     let kept = u64::try_from((parts.heartbeat * KEPT_BEATS).as_millis()).unwrap_or(u64::MAX);
     let command = Cmd::pset_ex(&ears.beat, "1", kept);
-    let result = parts.store.run(&ears.beat, vec![command]).await;
+    let result = match parts.store.ask::<Value>(&ears.beat, command).await {
+        Ok(Value::Okay) => Ok(()),
+        Ok(_) => {
+            let error = StoreError::Broken(Breach::Unfit("PSETEX"));
+            parts.store.refusals().on_error(&ears.address, &error);
+            Err(error)
+        }
+        Err(error) => Err(error),
+    };
     ears.beats.wrote(&ears.address, result.as_ref().err());
     result
 }

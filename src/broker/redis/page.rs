@@ -1,7 +1,7 @@
 //! A page of a channel, as Redis keeps it: asked for, read and checked here alone, since others may write to Redis too.
 
 use bytes::Bytes;
-use deadpool_redis::redis::{Cmd, FromRedisValue as _, Value};
+use redis::{Cmd, FromRedisValue as _, Value};
 
 use super::track::{Position, Reading};
 use crate::codec;

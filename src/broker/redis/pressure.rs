@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use deadpool_redis::redis::{FromRedisValue as _, Value, cmd};
+use redis::{FromRedisValue as _, Value, cmd};
 
 use crate::config::RedisSettings;
 use crate::metrics::{Metrics, as_i64};

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_redis::redis::{FromRedisValue as _, Value, cmd};
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use redis::{Value, cmd};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -130,12 +130,13 @@ impl Publisher {
         }
     }
 
-    /// Answers what was taken, and does with the rest what was asked for; returns whether there is none.
+    /// Answers what was taken, and does with the rest what was asked for; returns whether there is none that says anything of
+    /// Redis itself.
     fn settle(&self, batch: Vec<Waiting>, fates: Option<Vec<Fate>>, queue: &mut Queue) -> bool {
         let fates = fates.unwrap_or_else(|| vec![Fate::InDoubt; batch.len()]);
         let may_wait = |channel: &_| self.buffers() && self.terms.keeps(channel);
         let Parted { taken, again, failed } = part(batch, fates.into_iter(), may_wait);
-        let is_done = again.is_empty() && failed.is_empty();
+        let is_done = again.is_empty() && failed.iter().all(|(_, fate)| fate.is_confined());
         for (waiting, accepted) in taken {
             let accepted = waiting.answer(accepted);
             match accepted {
@@ -147,7 +148,9 @@ impl Publisher {
         for (waiting, fate) in failed {
             let is_local = self.settings.on_outage == OnOutage::Local && self.health.has_been_up();
             match fate {
-                Fate::Untaken | Fate::Refused(_) if is_local => self.deliver_here(waiting),
+                Fate::Untaken | Fate::Refused(_) if is_local && !fate.is_confined() => {
+                    self.deliver_here(waiting);
+                }
                 Fate::Refused(class) => {
                     self.metrics.count_dropped(DropReason::Unavailable, 1);
                     self.hub.answer(waiting.publication.receipt, Err(PublishError::Refused(class)));
@@ -227,7 +230,8 @@ impl Publisher {
                     tracing::debug!(%error, "publishing");
                     failed += 1;
                     match error.class() {
-                        Some(class) if error.is_certain() => Fate::Refused(class),
+                        // The script meets a key of somebody else before it writes anything.
+                        Some(class) if class.is_confined() || error.is_certain() => Fate::Refused(class),
                         None if error.is_certain() => Fate::Untaken,
                         _ => Fate::InDoubt,
                     }
@@ -298,7 +302,8 @@ impl Publisher {
         let mut trace = None;
         let value = outcome.result?;
         let (payload, accepted) = if self.terms.keeps(channel) {
-            let (epoch, offset, is_duplicate, _) = <(String, u64, bool, Value)>::from_redis_value(value)?;
+            let (epoch, offset, is_duplicate, _): (String, u64, bool, Value) =
+                self.store.read(name, value)?;
             if is_duplicate {
                 return Ok(Accepted::Duplicate(Offset(offset)));
             }

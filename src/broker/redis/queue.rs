@@ -56,6 +56,13 @@ pub(super) enum Fate {
     InDoubt,
 }
 
+impl Fate {
+    /// Returns whether it concerns the publication's channel alone, and would be the same again.
+    pub(super) fn is_confined(self) -> bool {
+        matches!(self, Self::Refused(class) if class.is_confined())
+    }
+}
+
 impl Queue {
     pub(super) fn new(max_bytes: usize, max_age: Duration) -> Self {
         Self { waiting: VecDeque::new(), bytes: 0, max_bytes, max_age, is_stuck: false, next: 0 }
@@ -175,7 +182,9 @@ pub(super) fn part(
                 passed.insert(channel.clone());
                 taken.push((waiting, accepted));
             }
-            fate if passed.contains(channel) || !may_wait(channel) => failed.push((waiting, fate)),
+            fate if fate.is_confined() || passed.contains(channel) || !may_wait(channel) => {
+                failed.push((waiting, fate));
+            }
             fate => {
                 waiting.is_doubtful |= fate == Fate::InDoubt;
                 again.push(waiting);
@@ -290,6 +299,18 @@ mod tests {
         assert_eq!(queue.deadline(), Some(now + AGE));
         assert_eq!(numbers(&queue.take_old(now + AGE + Duration::from_secs(2))), [1, 2]);
         assert_eq!((queue.len(), queue.bytes()), (1, 1 + WEIGHT));
+    }
+
+    #[test]
+    fn what_is_refused_for_its_channel_does_not_wait() {
+        let (mut queue, now) = (Queue::new(1 << 20, AGE), Instant::now());
+        for channel in [0, 1, 0] {
+            assert!(queue.push(publication(channel, "x"), now).is_ok());
+        }
+        let fates =
+            [Fate::Refused(Class::WrongType), Fate::Refused(Class::Oom), Fate::Refused(Class::WrongType)];
+        let Parted { again, failed, .. } = part(queue.take(3), fates.into_iter(), |_| true);
+        assert_eq!((numbers(&again), failed.len()), (vec![2], 2));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use deadpool_redis::redis::{Cmd, cmd};
+use redis::{Cmd, cmd};
 use tokio::sync::mpsc;
 
 use super::{BATCH, Keeper, Write};
