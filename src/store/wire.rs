@@ -167,3 +167,60 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MESSAGE: usize = 100;
+
+    fn reply(weight: usize) -> Passed {
+        Passed { weight, push: None }
+    }
+
+    fn push(kind: &str) -> Passed {
+        Passed { weight: 1, push: Some(kind.into()) }
+    }
+
+    fn ledger(is_pushed_to: bool, pipelines: &[u64]) -> Ledger {
+        let mut ledger = Ledger { message: MESSAGE, is_pushed_to, ..Ledger::default() };
+        for count in pipelines {
+            ledger.asked += count;
+            ledger.flushed();
+        }
+        ledger
+    }
+
+    #[test]
+    fn what_the_replies_to_one_pipeline_may_weigh_is_bounded_together() {
+        let mut ledger = ledger(false, &[3, 1]);
+        assert_eq!(ledger.allowance(), MESSAGE + SPARE);
+        assert_eq!(ledger.came(&reply(MESSAGE + 7)), Ok(()));
+        assert_eq!(ledger.came(&reply(MESSAGE)), Ok(()), "as long as a message costs nothing");
+        assert_eq!(ledger.allowance(), MESSAGE + SPARE - 7);
+        assert_eq!(ledger.came(&reply(ledger.allowance())), Ok(()));
+        assert_eq!(ledger.allowance(), MESSAGE + SPARE, "the next pipeline has its own");
+        assert_eq!(ledger.came(&reply(1)), Ok(()));
+        assert_eq!(ledger.came(&reply(1)), Err(Breach::Unasked));
+    }
+
+    #[test]
+    fn only_who_listens_is_pushed_to_and_only_what_was_asked_is_confirmed() {
+        assert_eq!(ledger(false, &[1]).came(&push("message")), Err(Breach::Unasked));
+        let mut ledger = ledger(true, &[1]);
+        assert_eq!(ledger.came(&push("message")), Ok(()));
+        assert_eq!(ledger.came(&push("subscribe")), Ok(()));
+        assert_eq!(ledger.came(&push("smessage")), Ok(()));
+        assert_eq!(ledger.came(&push("ssubscribe")), Err(Breach::Unasked));
+    }
+
+    #[test]
+    fn a_slot_that_is_given_away_while_something_is_asked_breaks_nothing() {
+        let mut ledger = ledger(true, &[1]);
+        assert_eq!(ledger.came(&push("sunsubscribe")), Ok(()), "or it was the answer");
+        assert_eq!(ledger.came(&push("ssubscribe")), Ok(()), "then this is");
+        assert_eq!(ledger.came(&push("sunsubscribe")), Ok(()));
+        assert_eq!(ledger.came(&reply(1)), Ok(()));
+        assert_eq!(ledger.came(&reply(1)), Err(Breach::Unasked));
+    }
+}
