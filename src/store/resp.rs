@@ -331,7 +331,7 @@ mod tests {
         let foreign = |said: &str| Err(Breach::Foreign(said.to_owned()));
         assert_eq!(
             passed(b"HTTP/1.1 400 Bad Request\r\n\r\n", 100),
-            foreign("HTTP/1.1 400 Bad Request\\r\\n")
+            foreign("HTTP/1.1 400 Bad Request\\r\\n\\r\\n")
         );
         for said in [
             ":x\r\n",
