@@ -1,8 +1,9 @@
 //! Who may come in, and what is owed to everybody who did.
 //!
 //! [`Admission::admit`] counts a place, asks who the client is, runs `$connect` and registers. The [`Ticket`] it gives out
-//! goes wherever the connection goes; when it ends, however it ends, the registration is removed, `$disconnect` runs and the
-//! place is free. So `$disconnect` runs exactly once for each connection that was let in.
+//! goes wherever the connection goes; when it ends, however it ends, the connection is gone for callers, `$disconnect` runs and
+//! the place is free. The record goes once what `$disconnect` publishes was accepted ([`ends`]), so exactly once for each
+//! connection that was let in.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,9 +14,8 @@ use http::header::ORIGIN;
 use http::{HeaderMap, HeaderName, StatusCode};
 use jiff::Timestamp;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
-use crate::broker::{Broker, Publication, Receipt, Recipient};
+use crate::broker::{Broker, Key, Publication, Receipt, Recipient};
 use crate::budget::Budget;
 use crate::close::Close;
 use crate::config::{Auth, Origins};
@@ -27,10 +27,13 @@ use crate::store::refusal::Trouble;
 
 pub(crate) mod addresses;
 mod agent;
+mod end;
+pub(crate) mod ends;
 pub(crate) mod names;
 pub(crate) mod rate;
 
 use self::addresses::{Addresses, Guest};
+use self::ends::Ends;
 pub(crate) use self::rate::Rate;
 
 /// See the head of this file.
@@ -47,8 +50,7 @@ pub(crate) struct Admission {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) places: Arc<Places>,
     pub(crate) budget: Arc<Budget>,
-    /// Others have taken this node for dead, and run `$disconnect` in its name.
-    pub(crate) fenced: CancellationToken,
+    pub(crate) ends: Arc<Ends>,
 }
 
 /// Counts connections, from before `$connect` to after `$disconnect`.
@@ -153,12 +155,6 @@ impl Admission {
         Ok(Ticket { record, admission, close: Close::Lost, _open: open, place })
     }
 
-    /// Runs `$disconnect` for a connection of a node that is dead.
-    pub(crate) fn end_lost(&self, record: &Record) {
-        self.metrics.reaped.inc();
-        self.perform(self.gateway.on_disconnect(record));
-    }
-
     fn take_place(&self, source_ip: IpAddr) -> Result<Place, Refused> {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         if self.places.closed.load(Ordering::SeqCst) {
@@ -198,10 +194,10 @@ impl Admission {
         }
     }
 
-    /// Carries out what `$connect` or `$disconnect` asks for.
+    /// Carries out what `$connect` asks for.
     fn perform(&self, action: Option<Action>) {
         if let Some(Action::Publish { channel, frame, key }) = action {
-            let receipt = Receipt::new(Recipient::Nobody);
+            let (key, receipt) = (key.map(Key::Given), Receipt::new(Recipient::Nobody));
             self.broker.publish(&mut vec![Publication { channel, frame, key, receipt }]);
         }
     }
@@ -262,11 +258,8 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let admission = &self.admission;
-        admission.registry.remove(&self.record.id);
         admission.metrics.count_closed(&self.close);
-        if !admission.fenced.is_cancelled() {
-            admission.perform(admission.gateway.on_disconnect(&self.record));
-        }
+        admission.ends.begin(&self.record);
         tracing::debug!(conn.id = %self.record.id, code = self.close.code(), reason = self.close.label(), "disconnected");
     }
 }

@@ -93,7 +93,7 @@ impl Backend {
             Arc::clone(hub),
             Arc::clone(&peers),
             Arc::clone(&health),
-            (lifecycle, Arc::clone(metrics)),
+            (lifecycle, tenure.clone(), Arc::clone(metrics)),
         );
         let shared = Some(Shared { store, settings: settings.clone(), peers, health });
         Ok(Self { broker: Arc::new(broker), registry, shared, tenure, fenced })

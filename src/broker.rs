@@ -6,7 +6,9 @@
 //!   that says so. At most once into the socket.
 //! - *Answer*: every publication's [`Receipt`] is answered, with what became of it or an error; never silence.
 //! - *Once*: a publication whose key its channel has seen within [`Terms::idempotency_age`] is answered with the offset of
-//!   the first, and not handed out again. A group without replay counts and keeps nothing, so it takes no keys.
+//!   the first, and not handed out again. A group without replay counts and keeps nothing, so it takes no keys of callers. What
+//!   `$disconnect` publishes is named by its connection ([`Key::End`]), on every channel; where an answer can be lost, the name
+//!   is remembered for a day, or until [`crate::registry::Registry::remove`] says that nobody will use it again.
 //! - *Interest*: a message costs only shards that have members; [`Broker::subscribe`] is done when the first member is added.
 //! - *Never block*: no call waits for a client, or for a full queue; what cannot be taken is refused and counted.
 
@@ -59,9 +61,24 @@ pub(crate) struct Publication {
     pub(crate) channel: Channel,
     /// The frame as every member gets it, built once.
     pub(crate) frame: Bytes,
-    /// Names the message among those of its channel, so that it is published once; see [`is_key`].
-    pub(crate) key: Option<Arc<str>>,
+    pub(crate) key: Option<Key>,
     pub(crate) receipt: Receipt,
+}
+
+/// Names a message among those of its channel, so that it is published once. No two kinds name the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// As whoever sent it has chosen; see [`is_key`].
+    Given(Arc<str>),
+    /// What `$disconnect` publishes for a connection. `in_doubt`: it may have been accepted before.
+    End { id: ConnectionId, in_doubt: bool },
+}
+
+impl Publication {
+    /// Returns whether it is the end of a connection. That is tried until it is accepted, so a failure is no loss.
+    pub(crate) fn is_end(&self) -> bool {
+        matches!(self.key, Some(Key::End { .. }))
+    }
 }
 
 /// Asks what became of a publication.
@@ -76,12 +93,19 @@ pub(crate) struct Receipt {
 /// Who is told.
 #[derive(Debug)]
 pub(crate) enum Recipient {
-    /// Nobody is left to be told: `$disconnect`.
+    /// Nobody is there to be told: `$connect`.
     Nobody,
     /// The connection that sent the message; it gets an error frame if the broker refused.
     Sender(ConnectionId, RequestId),
     /// A caller of the management API.
     Caller(oneshot::Sender<PublishResult>),
+    /// Who acts on it at once.
+    Told(Box<dyn Answered>),
+}
+
+/// Acts on what became of a publication. Must not wait, nor publish.
+pub(crate) trait Answered: fmt::Debug + Send + Sync {
+    fn answered(self: Box<Self>, result: PublishResult);
 }
 
 impl Receipt {

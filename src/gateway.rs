@@ -107,21 +107,23 @@ impl Gateway {
     /// Runs `$connect`; returns the handshake's status: 200 lets the client in.
     pub(crate) fn on_connect(&self, record: &Record) -> (u16, Option<Action>) {
         let Some(route) = self.table.connect() else { return (200, None) };
-        let action = self.lifecycle_action(route, record);
+        let action = self.lifecycle_action(route, record, false);
         (route.status, action)
     }
 
-    /// Runs `$disconnect`.
-    pub(crate) fn on_disconnect(&self, record: &Record) -> Option<Action> {
-        self.table.disconnect().and_then(|route| self.lifecycle_action(route, record))
+    /// Runs `$disconnect`; a repetition is not counted again.
+    pub(crate) fn on_disconnect(&self, record: &Record, is_repeat: bool) -> Option<Action> {
+        self.table.disconnect().and_then(|route| self.lifecycle_action(route, record, is_repeat))
     }
 
     /// The action of `$connect` or `$disconnect`; there is no body and nobody to reply to.
-    fn lifecycle_action(&self, route: &Route, record: &Record) -> Option<Action> {
+    fn lifecycle_action(&self, route: &Route, record: &Record, is_repeat: bool) -> Option<Action> {
         let run = Run { record, stage: &self.stage, request: RequestId::mint() };
         let outcome = run.outcome(route, Payload::Text(""), &Body::new(""));
-        let counted = if outcome.is_ok() { RouteOutcome::Ok } else { RouteOutcome::BadBody };
-        self.metrics.count_route(&route.key, counted);
+        if !is_repeat {
+            let counted = if outcome.is_ok() { RouteOutcome::Ok } else { RouteOutcome::BadBody };
+            self.metrics.count_route(&route.key, counted);
+        }
         outcome.ok().and_then(|outcome| outcome.action)
     }
 }

@@ -76,6 +76,7 @@ impl Hub {
                 self.inbox_of(&id).push(Event::PublishFailed { id, request });
             }
             (Recipient::Caller(caller), result) => answer(caller, result),
+            (Recipient::Told(who), result) => who.answered(result),
         }
     }
 
@@ -84,7 +85,8 @@ impl Hub {
         if publications.is_empty() {
             return;
         }
-        self.metrics.count_dropped(DropReason::Memory, publications.len());
+        let lost = publications.iter().filter(|publication| !publication.is_end()).count();
+        self.metrics.count_dropped(DropReason::Memory, lost);
         for Publication { receipt, .. } in publications.drain(..) {
             self.answer(receipt, Err(PublishError::Overload));
         }

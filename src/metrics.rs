@@ -19,8 +19,9 @@ use crate::trace::Tracer;
 
 pub(crate) use self::http::HttpMetrics;
 pub(crate) use self::labels::{
-    CostFault, CutCause, DropReason, Farewell, Foreign, HttpState, LagStage, NameLimit, ProxyRefusal,
-    PublishOutcome, Reconciled, Recovery, RedisRefusal, Refusal, RequestRefusal, RouteOutcome, SendLimit,
+    CostFault, CutCause, DropReason, Farewell, Foreign, GivenUp, HttpState, LagStage, NameLimit,
+    ProxyRefusal, PublishOutcome, Reconciled, Recovery, RedisRefusal, Refusal, RequestRefusal, RouteOutcome,
+    SendLimit,
 };
 #[cfg(feature = "otlp")]
 pub(crate) use self::spans::{SpanCounters, SpanDropReason};
@@ -191,6 +192,10 @@ metrics! {
     reconciled: IntCounterVec("gatecast_registry_reconciled_total", ["result"]);
     /// Connections of dead nodes that this node has ended.
     reaped: IntCounter("gatecast_connections_reaped_total");
+    /// Runs of $disconnect that were published again, since Redis did not take them or did not say so.
+    disconnects_retried: IntCounter("gatecast_disconnects_retried_total");
+    /// Runs of $disconnect that will never be published.
+    disconnects_given_up: IntCounterVec("gatecast_disconnects_given_up_total", ["reason"]);
     /// 1 while the node is shutting down.
     draining: IntGauge("gatecast_draining");
     /// Connections that a shutdown has still to close.
@@ -242,6 +247,9 @@ impl Metrics {
             .for_each(|by| drop(metrics.new_channels_refused.with_label_values(&[by.label()])));
         Foreign::ALL.iter().for_each(|kind| metrics.count_foreign(*kind, 0));
         DropReason::ALL.iter().for_each(|reason| drop(metrics.dropped.with_label_values(&[reason.label()])));
+        GivenUp::ALL
+            .iter()
+            .for_each(|reason| drop(metrics.disconnects_given_up.with_label_values(&[reason.label()])));
         ProxyRefusal::ALL
             .iter()
             .for_each(|refusal| drop(metrics.proxy_headers_refused.with_label_values(&[refusal.label()])));
@@ -316,6 +324,10 @@ impl Metrics {
 
     pub(crate) fn count_reconciled(&self, what: Reconciled, count: usize) {
         self.reconciled.with_label_values(&[what.label()]).inc_by(count as u64);
+    }
+
+    pub(crate) fn count_given_up(&self, reason: GivenUp) {
+        self.disconnects_given_up.with_label_values(&[reason.label()]).inc();
     }
 
     /// Makes the counters of a route.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::addresses::Addresses;
+use crate::admission::ends::Ends;
 use crate::admission::names::Names;
 use crate::admission::{Admission, Places, Rate};
 use crate::backend::Backend;
@@ -31,7 +32,6 @@ use crate::id::NodeTag;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::{DropReason, Metrics, as_i64};
 use crate::pressure;
-use crate::registry::Record;
 use crate::registry::reaper::Reaper;
 use crate::shard::{Door, Parts, Shard};
 use crate::store::StoreError;
@@ -43,6 +43,9 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A node that has lost a part closes what it can within this.
 const FAILED_GRACE: Duration = Duration::from_secs(2);
+
+/// Longest wait for what `$disconnect` publishes to be accepted, once all connections are closed.
+const ENDS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest wait for the registry to know that this node ends.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -59,6 +62,7 @@ pub struct Node {
     pub admin: SocketAddr,
     lifecycle: Lifecycle,
     places: Arc<Places>,
+    ends: Arc<Ends>,
     hub: Arc<Hub>,
     backend: Backend,
     metrics: Arc<Metrics>,
@@ -132,10 +136,16 @@ impl Node {
         let places = Arc::new(Places::default());
         let backend = Backend::start(config, tag, (&hub, &places), (&lifecycle, &metrics))?;
         let gateway = Gateway::new(config.routes.clone(), &config.stage, tag, Arc::clone(&metrics));
+        let gateway = Arc::new(gateway);
+        let carriers = (Arc::clone(&gateway), Arc::clone(&backend.broker), Arc::clone(&backend.registry));
+        let fenced = backend.fenced.clone();
+        let ends = Ends::new(carriers, Arc::clone(&metrics), fenced, config.limits.max_connections);
+        let ends = Arc::new(ends);
+        lifecycle.spawn_until_end("ends of connections", Arc::clone(&ends).run());
         let parts = Parts {
             hub: Arc::clone(&hub),
             broker: Arc::clone(&backend.broker),
-            gateway: Arc::new(gateway),
+            gateway,
             metrics: Arc::clone(&metrics),
             limits: config.limits,
             names: Arc::new(Names::new(&config.limits, config.proxies.trusted.clone())),
@@ -143,7 +153,8 @@ impl Node {
         let shards = start_shards(doors, &parts, &lifecycle)?;
         let (drain, vitals) = (config.drain, watch_shards(&hub));
         lifecycle.spawn_until_end("watch over the parts", Arc::clone(&vitals).run());
-        let node = Self { public, admin, lifecycle, backend, places, hub, metrics, drain, vitals, shards };
+        let node =
+            Self { public, admin, lifecycle, backend, places, ends, hub, metrics, drain, vitals, shards };
         node.serve(config, &parts, tag, [public_listener, admin_listener]);
         let watch = pressure::watch(Arc::clone(&node.hub), Arc::clone(&node.metrics));
         node.lifecycle.spawn_until_end("watch over memory", watch);
@@ -203,9 +214,9 @@ impl Node {
             metrics: Arc::clone(&parts.metrics),
             places: Arc::clone(&self.places),
             budget: Arc::clone(parts.hub.budget()),
-            fenced: self.backend.fenced.clone(),
+            ends: Arc::clone(&self.ends),
         });
-        self.look_after_others(tag, &admission);
+        self.look_after_others(tag);
         admission
     }
 
@@ -232,9 +243,8 @@ impl Node {
     }
 
     /// Starts to end the connections of nodes that die.
-    fn look_after_others(&self, tag: NodeTag, admission: &Arc<Admission>) {
+    fn look_after_others(&self, tag: NodeTag) {
         let Some(shared) = &self.backend.shared else { return };
-        let admission = Arc::clone(admission);
         let reaper = Reaper {
             store: shared.store.clone(),
             tag: tag.to_string(),
@@ -242,7 +252,7 @@ impl Node {
             tenure: self.backend.tenure.clone(),
             metrics: Arc::clone(&self.metrics),
             peers: Arc::clone(&shared.peers),
-            on_lost: move |record: &Arc<Record>| admission.end_lost(record),
+            ends: Arc::clone(&self.ends),
         };
         self.lifecycle.spawn_until_end("reaper", reaper.run());
         let (ending, peers, health) =
@@ -300,6 +310,8 @@ impl Node {
         }
         self.lifecycle.enter(Phase::Draining);
         self.metrics.draining.set(1);
+        tokio::pin!(hurry);
+        let deadline = tokio::time::Instant::now() + notice + window + grace;
         let cut_before = self.metrics.dropped_by(DropReason::Cut);
         let drainer = self.drainer();
         let close_all = async {
@@ -309,13 +321,15 @@ impl Node {
             drainer.run(window).await;
         };
         let closed = tokio::select! {
-            done = tokio::time::timeout(notice + window + grace, close_all) => done.is_ok(),
-            () = hurry => false,
+            done = tokio::time::timeout_at(deadline, close_all) => done.is_ok(),
+            () = &mut hurry => false,
         };
         let connections = self.places.cut() + if closed { 0 } else { self.places.taken() };
-        let leave = self.backend.registry.leave();
-        if closed && tokio::time::timeout(LEAVE_TIMEOUT, leave).await.is_err() {
-            tracing::warn!("Redis is away: other nodes wait for the lease to end");
+        if closed {
+            tokio::select! {
+                () = self.leave(deadline) => {}
+                () = &mut hurry => {}
+            }
         }
         self.lifecycle.finish().await;
         self.hub.stop();
@@ -328,6 +342,18 @@ impl Node {
             tracing::error!("a shard does not end");
         }
         Losses { connections, messages: self.metrics.dropped_by(DropReason::Cut) - cut_before }
+    }
+
+    /// Gives up the lease, unless others have to find what is not done: then they wait for the lease to end.
+    async fn leave(&self, deadline: tokio::time::Instant) {
+        let deadline = deadline.min(tokio::time::Instant::now() + ENDS_TIMEOUT);
+        if tokio::time::timeout_at(deadline, self.ends.settled()).await.is_err() {
+            tracing::warn!(
+                "Redis has not taken every $disconnect: another node runs the rest when the lease ends"
+            );
+        } else if tokio::time::timeout(LEAVE_TIMEOUT, self.backend.registry.leave()).await.is_err() {
+            tracing::warn!("Redis is away: other nodes wait for the lease to end");
+        }
     }
 
     fn drainer(&self) -> Drainer {

@@ -1,8 +1,8 @@
 //! Who is connected where.
 //!
-//! Contract: a record is there from the end of `$connect` to the start of `$disconnect`. A node's registry has the records of
+//! Contract: a record is found from the end of `$connect` to the start of `$disconnect`. A node's registry has the records of
 //! its own connections; whoever wants another node's asks that node. `insert` is done when the record would survive the
-//! node, so that its `$disconnect` can be run by another.
+//! node, so that its `$disconnect` can be run by another; for that it is kept after `end`, until `remove`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::broker::Channel;
 use crate::id::ConnectionId;
 use crate::lifecycle::Phase;
 use crate::store::refusal::Trouble;
@@ -55,8 +56,11 @@ pub(crate) trait Registry: fmt::Debug + Send + Sync {
     /// Adds a record.
     fn insert(&self, record: Arc<Record>) -> BoxFuture<'_, Result<(), Unavailable>>;
 
-    /// Removes a record.
-    fn remove(&self, id: &ConnectionId);
+    /// The connection has ended: its record is not found any more, and is kept.
+    fn end(&self, id: &ConnectionId);
+
+    /// Removes a record; then the name of what `$disconnect` has published, where nobody will use it again, from the channel.
+    fn remove(&self, id: &ConnectionId, name: Option<Channel>);
 
     /// Says that this node ends and has no connections left; nobody needs to wait for its lease to end.
     fn leave(&self) -> BoxFuture<'_, ()>;

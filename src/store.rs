@@ -17,7 +17,7 @@ pub(crate) use self::resp::Breach;
 use self::topology::Topology;
 use crate::broker::Channel;
 use crate::config::RedisSettings;
-use crate::id::NodeTag;
+use crate::id::{ConnectionId, NodeTag};
 use crate::metrics::Metrics;
 
 mod calls;
@@ -222,6 +222,12 @@ impl Store {
     /// without, so that no group's name and key together are those of another group.
     pub(crate) fn key(name: &str, key: &str) -> String {
         format!("{name}:key:{}", key.replace('%', "%25").replace('}', "%7D"))
+    }
+
+    /// Returns the key that says that the end of a connection was published; the id is there without its padding. No
+    /// idempotency key gives it.
+    pub(crate) fn end(name: &str, id: &ConnectionId) -> String {
+        format!("{name}:end:{}", id.as_str().trim_end_matches('='))
     }
 
     /// Returns the name of a node's own channel.

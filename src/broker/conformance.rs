@@ -34,6 +34,7 @@ suite!(
     a_key_is_published_once_on_each_channel,
     a_group_without_replay_is_delivered_and_not_counted,
     a_message_that_is_too_long_is_refused,
+    ends_are_taken_on_every_channel_beside_keys_of_the_same_text,
     all_shards_see_one_order,
     refused_messages_reach_nobody_and_their_senders_know,
     every_receipt_is_answered,
@@ -94,6 +95,51 @@ fn a_message_that_is_too_long_is_refused(bench: &Bench) {
     let first = bench.publish_named(0, &moon, "one", Some("key"));
     assert!(matches!(first, Ok(Accepted::At(_))), "what was refused has left no key: {first:?}");
     assert_eq!(bench.heard(&moon, &[1]), ["one"]);
+}
+
+fn ends_are_taken_on_every_channel_beside_keys_of_the_same_text(bench: &Bench) {
+    let id = ConnectionId::mint(NodeTag::random());
+    let (moon, ticks) = (group("moon"), group("ticks-eur"));
+    for channel in [&moon, &ticks] {
+        bench.join(1, channel);
+    }
+    for key in [id.as_str(), &format!("end:{id}"), &format!("}}:end:{id}")] {
+        let result = bench.publish_named(0, &moon, "key", Some(key));
+        assert!(matches!(result, Ok(Accepted::At(_))), "{key}: {result:?}");
+    }
+    let result = bench.publish_end(1, &moon, "end", id);
+    assert!(matches!(result, Ok(Accepted::At(_))), "{result:?}");
+    assert_eq!(bench.publish_end(0, &ticks, "end", id), Ok(Accepted::Unkept));
+    bench.until("both come", |heard| heard[1].messages.len() == 5);
+    let heard = bench.take_inboxes()[1].messages.split_off(0);
+    let of = |channel: &Channel| heard.iter().filter(|(other, _)| other == channel).count();
+    assert_eq!((of(&moon), of(&ticks)), (4, 1), "{heard:?}");
+}
+
+/// Where an answer can be lost: nothing else tells who asks again what has become of the first try.
+#[test]
+fn redis_broker_takes_an_end_once_whichever_node_sends_it() {
+    let bench = Bench::redis();
+    let id = ConnectionId::mint(NodeTag::random());
+    let (moon, ticks) = (group("moon"), group("ticks-eur"));
+    for channel in [&Channel::Broadcast, &moon] {
+        let Ok(Accepted::At(first)) = bench.publish_end(0, channel, "end", id) else { panic!("refused") };
+        for node in 0..2 {
+            assert_eq!(bench.publish_end(node, channel, "again", id), Ok(Accepted::Duplicate(first)));
+        }
+    }
+    bench.join(1, &ticks);
+    assert_eq!(bench.publish_end(0, &ticks, "end", id), Ok(Accepted::Unkept));
+    for node in 0..2 {
+        let result = bench.publish_end(node, &ticks, "again", id);
+        assert!(matches!(result, Ok(Accepted::Duplicate(_))), "{result:?}");
+    }
+    assert_eq!(bench.publish_named(1, &ticks, "last", None), Ok(Accepted::Unkept));
+    bench.until("the last comes", |heard| heard[1].messages.iter().any(|(_, text)| text == "last"));
+    let heard = bench.take_inboxes()[1].messages.split_off(0);
+    let texts: Vec<_> =
+        heard.into_iter().filter(|(channel, _)| *channel == ticks).map(|(_, text)| text).collect();
+    assert_eq!(texts, ["end", "last"]);
 }
 
 fn all_shards_see_one_order(bench: &Bench) {

@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use self::keys::Keys;
 use super::{
-    Accepted, Broker, Channel, Delivery, History, Offset, Publication, PublishError, PublishResult, Standing,
-    Terms,
+    Accepted, Broker, Channel, Delivery, History, Key, Offset, Publication, PublishError, PublishResult,
+    Standing, Terms,
 };
 use crate::hub::Hub;
 use crate::inbox::Event;
@@ -50,11 +50,16 @@ impl MemoryBroker {
     }
 
     /// Takes a message, unless its key says that it was taken before.
-    fn take(&self, state: &mut State, key: Option<&Arc<str>>, delivery: &mut Delivery) -> PublishResult {
+    fn take(&self, state: &mut State, key: Option<&Key>, delivery: &mut Delivery) -> PublishResult {
         let (channel, now) = (&delivery.channel, delivery.accepted_at);
         if !self.terms.allows(&delivery.frame) {
             return Err(PublishError::TooLong);
         }
+        let key = match key {
+            Some(Key::Given(key)) => Some(key),
+            // No answer is lost here, so what was accepted is not sent again.
+            Some(Key::End { .. }) | None => None,
+        };
         if !self.terms.keeps(channel) {
             let result =
                 if key.is_some() { Err(PublishError::KeyUnkept) } else { self.accept(state, delivery) };
@@ -100,7 +105,9 @@ impl Broker for MemoryBroker {
             return self.hub.refuse_for_memory(publications);
         }
         let mut state = self.state.lock();
-        for Publication { channel, frame, key, receipt } in publications.drain(..) {
+        for publication in publications.drain(..) {
+            let is_end = publication.is_end();
+            let Publication { channel, frame, key, receipt } = publication;
             let mut delivery = Delivery { channel, frame, accepted_at, trace: None };
             let result = self.take(&mut state, key.as_ref(), &mut delivery);
             if result.is_ok() {
@@ -110,7 +117,7 @@ impl Broker for MemoryBroker {
             match result {
                 Ok(Accepted::Duplicate(_)) => repeated += 1,
                 Ok(_) => accepted += 1,
-                Err(PublishError::Overload) => refused += 1,
+                Err(PublishError::Overload) => refused += usize::from(!is_end),
                 Err(_) => {}
             }
             self.hub.answer(receipt, result);

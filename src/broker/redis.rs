@@ -25,6 +25,7 @@ use crate::hub::Hub;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{DropReason, Metrics};
 use crate::peers::Peers;
+use crate::registry::tenure::Tenure;
 use crate::store::{Store, milliseconds};
 
 mod channels;
@@ -69,7 +70,7 @@ impl RedisBroker {
         hub: Arc<Hub>,
         peers: Arc<Peers>,
         health: Arc<Health>,
-        (lifecycle, metrics): (&Lifecycle, Arc<Metrics>),
+        (lifecycle, tenure, metrics): (&Lifecycle, Tenure, Arc<Metrics>),
     ) -> Self {
         let is_local = settings.on_outage == OnOutage::Local;
         let channels = Arc::new(Channels::new(Arc::clone(&hub), Arc::clone(&metrics), is_local));
@@ -99,6 +100,7 @@ impl RedisBroker {
             hub: Arc::clone(&hub),
             channels: Arc::clone(&channels),
             health,
+            tenure,
             metrics: Arc::clone(&metrics),
             instance: Uuid::new_v4().simple().to_string(),
             ending: lifecycle.ending(),
@@ -129,7 +131,8 @@ impl Broker for RedisBroker {
         let most = self.hub.budget().queue_bytes(1);
         let mut refused = 0;
         for publication in publications.drain(..) {
-            if publication.key.is_some() && !self.terms.keeps(&publication.channel) {
+            let is_end = publication.is_end();
+            if publication.key.is_some() && !is_end && !self.terms.keeps(&publication.channel) {
                 self.hub.answer(publication.receipt, Err(PublishError::KeyUnkept));
                 continue;
             }
@@ -146,7 +149,7 @@ impl Broker for RedisBroker {
                 None => Some(publication),
             };
             if let Some(publication) = refusal {
-                refused += 1;
+                refused += usize::from(!is_end);
                 self.hub.answer(publication.receipt, Err(PublishError::Overload));
             }
         }

@@ -76,10 +76,16 @@ fn route<'d>(reader: &mut Reader<'d>, key: &str, at: usize, mut section: Section
             format!("{name:?} is not done, since status refuses every client; take mock, or remove status");
         reader.fault_at(at, &section.dotted("integration"), &fix);
     }
-    let route =
+    let mut route =
         integration.map(|integration| Route { key: key.into(), integration, idempotency_key, reply, status });
     for (name, fix) in route.iter().flat_map(in_vain) {
         reader.fault_at(at, &section.dotted(name), &fix);
+    }
+    if key == "$disconnect" && route.as_mut().is_some_and(|route| route.idempotency_key.take().is_some()) {
+        let path = section.dotted("idempotency_key");
+        reader.warn(format!(
+            "{path} has no effect: what $disconnect publishes is published once for each connection"
+        ));
     }
     reader.finish(section);
     route

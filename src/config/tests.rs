@@ -610,6 +610,11 @@ fn what_has_no_effect_is_told() {
             "routes.pong is for no message",
         ),
         (
+            "[routes.\"$disconnect\"]\nintegration = \"broadcast\"\ndata = \"x\"\nidempotency_key = \
+             \"${context.sourceIp}\"",
+            "idempotency_key has no effect",
+        ),
+        (
             "access_key_id = \"A\"\nsecret_access_key = \"long enough\"\nmanagement.auth = \"none\"",
             "keys of the management API are not asked for",
         ),

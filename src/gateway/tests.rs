@@ -172,7 +172,7 @@ fn connect_and_disconnect_run_with_the_context() {
         panic!("{action:?}")
     };
     assert_eq!(text_of(&frame), format!("{} came to beta from 192.0.2.1", record.id));
-    let Some(Action::Publish { channel, frame, .. }) = gateway.on_disconnect(&record) else {
+    let Some(Action::Publish { channel, frame, .. }) = gateway.on_disconnect(&record, false) else {
         panic!("nothing")
     };
     assert_eq!(channel, Channel::Group("lobby".into()));

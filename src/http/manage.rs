@@ -22,7 +22,7 @@ use super::local::{self, Foreign};
 use super::slots::{Busy, Class};
 use super::{Caller, bad_request, busy, closing, error_reply, json_reply, method_not_allowed, unavailable};
 use crate::broker::{
-    Accepted, Broker, Channel, Offset, Publication, PublishError, Receipt, Recipient, is_key,
+    Accepted, Broker, Channel, Key, Offset, Publication, PublishError, Receipt, Recipient, is_key,
 };
 use crate::codec::{Opcode, encode};
 use crate::config::{Management, ManagementAuth};
@@ -309,7 +309,7 @@ impl Manage {
         };
         let (caller, answer) = oneshot::channel();
         let receipt = Receipt { trace: call.trace, ..Receipt::new(Recipient::Caller(caller)) };
-        let publication = Publication { channel, frame: frame(body), key, receipt };
+        let publication = Publication { channel, frame: frame(body), key: key.map(Key::Given), receipt };
         self.broker.publish(&mut vec![publication]);
         match answer.await {
             Ok(Ok(accepted)) => published(accepted),

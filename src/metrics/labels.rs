@@ -186,6 +186,15 @@ pub(crate) enum PublishOutcome {
     TooLong,
 }
 
+/// Why a run of `$disconnect` will never be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GivenUp {
+    /// It is longer than any client may be sent.
+    TooLong,
+    /// Too many wait to be tried again.
+    QueueFull,
+}
+
 /// Whose bucket had no new channel left.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum NameLimit {
@@ -301,6 +310,7 @@ labels! {
     Farewell {
         Answered => "answered", Gone => "gone", Timeout => "timeout", Stuck => "stuck", Flood => "flood", Cut => "cut",
     }
+    GivenUp { TooLong => "too_long", QueueFull => "queue_full" }
     NameLimit { Connection => "connection", Address => "address" }
     Foreign { Message => "message", Entry => "entry", Letter => "letter" }
     SendLimit {

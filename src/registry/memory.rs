@@ -8,26 +8,36 @@ use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
 
 use super::{Lease, Record, Registry, Unavailable};
+use crate::broker::Channel;
 use crate::id::ConnectionId;
 
 /// Records of this node.
 #[derive(Debug, Default)]
-pub(crate) struct MemoryRegistry(RwLock<HashMap<ConnectionId, Arc<Record>>>);
+pub(crate) struct MemoryRegistry(RwLock<Records>);
+
+#[derive(Debug, Default)]
+struct Records {
+    open: HashMap<ConnectionId, Arc<Record>>,
+    /// Of connections that have ended and whose `$disconnect` is not over.
+    ending: HashMap<ConnectionId, Arc<Record>>,
+}
 
 impl MemoryRegistry {
     /// Adds a record; never waits.
     pub(crate) fn put(&self, record: Arc<Record>) {
-        self.0.write().insert(record.id, record);
+        self.0.write().open.insert(record.id, record);
     }
 
     /// Returns how many records there are.
     pub(crate) fn len(&self) -> usize {
-        self.0.read().len()
+        let records = self.0.read();
+        records.open.len() + records.ending.len()
     }
 
     /// Returns all records.
     pub(crate) fn all(&self) -> Vec<Arc<Record>> {
-        self.0.read().values().cloned().collect()
+        let records = self.0.read();
+        records.open.values().chain(records.ending.values()).cloned().collect()
     }
 }
 
@@ -37,8 +47,16 @@ impl Registry for MemoryRegistry {
         Box::pin(ready(Ok(())))
     }
 
-    fn remove(&self, id: &ConnectionId) {
-        self.0.write().remove(id);
+    fn end(&self, id: &ConnectionId) {
+        let Records { open, ending } = &mut *self.0.write();
+        ending.extend(open.remove_entry(id));
+    }
+
+    fn remove(&self, id: &ConnectionId, _name: Option<Channel>) {
+        let Records { open, ending } = &mut *self.0.write();
+        if ending.remove(id).is_none() {
+            open.remove(id);
+        }
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {
@@ -50,6 +68,6 @@ impl Registry for MemoryRegistry {
     }
 
     fn get(&self, id: &ConnectionId) -> Option<Arc<Record>> {
-        self.0.read().get(id).cloned()
+        self.0.read().open.get(id).cloned()
     }
 }

@@ -10,6 +10,8 @@ use redis::{Cmd, cmd};
 
 use super::Record;
 use super::tenure::Tenure;
+use crate::admission::ends::Ends;
+use crate::id::ConnectionId;
 use crate::metrics::{Metrics, as_i64};
 use crate::peers::Peers;
 use crate::store::refusal::Class;
@@ -17,11 +19,13 @@ use crate::store::{Script, Store, StoreError, milliseconds};
 
 /// Records read at a time.
 const BATCH: usize = 128;
+/// Pause while Redis takes no `$disconnect`.
+const PAUSE: Duration = Duration::from_millis(200);
 /// How long a reaped node stays fenced.
 const FENCE: Duration = Duration::from_secs(24 * 3_600);
 
 /// See the head of this file.
-pub(crate) struct Reaper<F> {
+pub(crate) struct Reaper {
     pub(crate) store: Store,
     /// This node's tag.
     pub(crate) tag: String,
@@ -31,8 +35,7 @@ pub(crate) struct Reaper<F> {
     pub(crate) metrics: Arc<Metrics>,
     /// Told which nodes there are.
     pub(crate) peers: Arc<Peers>,
-    /// Runs `$disconnect` for a record.
-    pub(crate) on_lost: F,
+    pub(crate) ends: Arc<Ends>,
 }
 
 enum Life {
@@ -40,7 +43,7 @@ enum Life {
     Dead,
 }
 
-impl<F: Fn(&Arc<Record>) + Send + Sync> Reaper<F> {
+impl Reaper {
     /// Runs for ever.
     pub(crate) async fn run(self) {
         let mut ticks = tokio::time::interval(self.lease / 3);
@@ -122,16 +125,12 @@ impl<F: Fn(&Arc<Record>) + Send + Sync> Reaper<F> {
             if fields.is_empty() {
                 break;
             }
-            for (id, text) in fields {
-                let taken: u64 = self.store.ask(&key, Cmd::hdel(&key, &id)).await?;
-                match Record::from_json(&text) {
-                    Some(record) if taken == 1 => {
-                        (self.on_lost)(&Arc::new(record));
-                        count += 1;
-                    }
-                    Some(_) => {}
-                    None => tracing::warn!(conn.id = id, "a record of another node cannot be read"),
-                }
+            let over = self.end(fields).await;
+            count += over.len();
+            if over.is_empty() {
+                tokio::time::sleep(PAUSE).await;
+            } else {
+                self.store.run(&key, vec![Cmd::hdel(&key, over)]).await?;
             }
             // Still at it: nobody else needs to go on, and the node stays fenced.
             self.store.run(&mark, vec![Cmd::pexpire(&mark, milliseconds(self.lease * 3))]).await?;
@@ -144,5 +143,21 @@ impl<F: Fn(&Arc<Record>) + Send + Sync> Reaper<F> {
             "a node is dead; its connections are ended in its name"
         );
         Ok(())
+    }
+
+    /// Tries to end connections of a dead node; returns the fields of those whose records may go.
+    async fn end(&self, fields: Vec<(String, String)>) -> Vec<String> {
+        let (mut over, mut records) = (Vec::new(), Vec::new());
+        for (id, text) in fields {
+            match Record::from_json(&text) {
+                Some(record) if record.id.as_str() == id => records.push(record),
+                _ => {
+                    tracing::warn!(conn.id = id, "a record of another node cannot be read");
+                    over.push(id);
+                }
+            }
+        }
+        over.extend(self.ends.end_lost(records).await.iter().map(ConnectionId::to_string));
+        over
     }
 }

@@ -18,6 +18,7 @@ use super::memory::MemoryRegistry;
 use super::tenure::Tenure;
 use super::{Lease, Record, Registry, Unavailable};
 use crate::admission::Places;
+use crate::broker::Channel;
 use crate::broker::redis::health::Health;
 use crate::config::{Limits, OnOutage, RedisSettings};
 use crate::id::{ConnectionId, NodeTag};
@@ -64,7 +65,8 @@ type Waiting = oneshot::Sender<Result<(), Unavailable>>;
 #[derive(Debug)]
 enum Write {
     Insert(Arc<Record>, Waiting),
-    Remove(ConnectionId),
+    /// And then, from a channel, the name of the connection's end.
+    Remove(ConnectionId, Option<Channel>),
     /// Once all before it is written, compare all records.
     Reconcile,
     /// Once all before it is written, give up the lease.
@@ -132,9 +134,13 @@ impl Registry for RedisRegistry {
         })
     }
 
-    fn remove(&self, id: &ConnectionId) {
-        self.local.remove(id);
-        if self.writes.try_send(Write::Remove(*id)).is_err() {
+    fn end(&self, id: &ConnectionId) {
+        self.local.end(id);
+    }
+
+    fn remove(&self, id: &ConnectionId, name: Option<Channel>) {
+        self.local.remove(id, None);
+        if self.writes.try_send(Write::Remove(*id, name)).is_err() {
             tracing::warn!("a record stays behind until all are compared");
         }
     }
@@ -172,7 +178,7 @@ struct Insertion<'a> {
 impl Drop for Insertion<'_> {
     fn drop(&mut self) {
         if !self.is_done {
-            self.registry.remove(&self.id);
+            self.registry.remove(&self.id, None);
         }
     }
 }
@@ -215,6 +221,7 @@ impl Keeper {
         let mut batch = Vec::new();
         let mut insertions = HashMap::new();
         let mut removals: Vec<ConnectionId> = Vec::new();
+        let mut names: Vec<(Channel, ConnectionId)> = Vec::new();
         let (mut leaving, mut compare, mut is_away) = (None, false, false);
         loop {
             let is_done = insertions.is_empty() && removals.is_empty() && leaving.is_none();
@@ -231,9 +238,10 @@ impl Keeper {
                         insertions.insert(record.id, record);
                         waiting.push(done);
                     }
-                    Write::Remove(id) => {
+                    Write::Remove(id, name) => {
                         insertions.remove(&id);
                         removals.push(id);
+                        names.extend(name.map(|channel| (channel, id)));
                     }
                     Write::Reconcile => compare = true,
                     Write::Leave(done) => leaving = Some(done),
@@ -248,6 +256,9 @@ impl Keeper {
                 tracing::debug!(%error, "writing records");
             } else {
                 removals.clear();
+                if !names.is_empty() {
+                    self.forget_names(std::mem::take(&mut names)).await;
+                }
                 if let Some(done) = leaving.take() {
                     return self.leave(done).await;
                 }
@@ -291,6 +302,22 @@ impl Keeper {
             commands.push(Cmd::hdel(&key, ids));
         }
         self.store.run(&key, commands).await
+    }
+
+    /// Removes names that nobody will use again; what stays is gone in a day.
+    async fn forget_names(&self, names: Vec<(Channel, ConnectionId)>) {
+        let mut keys: HashMap<String, Vec<String>> = HashMap::new();
+        for (channel, id) in &names {
+            let name = self.store.channel(channel);
+            let key = Store::end(&name, id);
+            keys.entry(name).or_default().push(key);
+        }
+        let calls: Vec<_> = keys.into_iter().map(|(name, keys)| Call::new(name, Cmd::del(keys))).collect();
+        for outcome in self.store.run_all(None, &calls).await {
+            if let Err(error) = outcome.result {
+                tracing::debug!(%error, "removing names");
+            }
+        }
     }
 
     /// Gives up the lease; the mark keeps a renewal that is under way from taking it again.

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Door, Parts, Shard};
 use crate::admission::addresses::Addresses;
+use crate::admission::ends::Ends;
 use crate::admission::names::Names;
 use crate::admission::{Admission, Places, Rate, Ticket};
 use crate::broker::memory::MemoryBroker;
@@ -188,6 +189,9 @@ impl Bench {
 }
 
 fn admission(config: &Config, parts: &Parts, tag: NodeTag) -> Admission {
+    let registry = Arc::new(MemoryRegistry::default());
+    let carriers = (Arc::clone(&parts.gateway), Arc::clone(&parts.broker), registry.clone() as _);
+    let ends = Ends::new(carriers, Arc::clone(&parts.metrics), CancellationToken::new(), MEMBERS);
     Admission {
         auth: config.auth.clone(),
         max_connections: MEMBERS,
@@ -196,11 +200,11 @@ fn admission(config: &Config, parts: &Parts, tag: NodeTag) -> Admission {
         tag,
         gateway: Arc::clone(&parts.gateway),
         broker: Arc::clone(&parts.broker),
-        registry: Arc::new(MemoryRegistry::default()),
+        registry,
         metrics: Arc::clone(&parts.metrics),
         places: Arc::new(Places::default()),
         budget: Arc::clone(parts.hub.budget()),
-        fenced: CancellationToken::new(),
+        ends: Arc::new(ends),
     }
 }
 

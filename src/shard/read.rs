@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{AskedBy, Joining, Shard};
-use crate::broker::{Channel, Publication, PublishError, Receipt, Recipient, Standing};
+use crate::broker::{Channel, Key, Publication, PublishError, Receipt, Recipient, Standing};
 use crate::close::Close;
 use crate::codec::Message;
 use crate::connection::Reading;
@@ -197,6 +197,7 @@ impl Shard {
                 self.used.fanout_bytes += (frame.len() * self.local_members(&channel)) as u64;
                 let receipt = Receipt::new(Recipient::Sender(id, request));
                 self.publishing += frame.len() + PUBLICATION;
+                let key = key.map(Key::Given);
                 self.publications.push(Publication { channel, frame, key, receipt });
                 if self.publishing > PUBLISH_BYTES {
                     self.publish();

@@ -83,6 +83,20 @@ def test_a_connection_that_comes_alone_costs_one_write_and_one_when_it_goes(redi
     assert cost.all - cost.upkeep == 40 and cost.upkeep <= 10
 
 
+def test_an_end_that_is_published_costs_its_name_more_than_a_publish(redis, start_on, costs):
+    config, count = '[routes."$disconnect"]\nintegration = "broadcast"\ndata = "somebody left"\n', 200
+    nodes = start_on(redis, 2, config, **QUIET)
+    assert publish(nodes[0], "@broadcast", "the first begins an epoch")[0] == 200
+    crowd = crowd_of(nodes, count // 2)
+    crowd.__enter__()
+    with costs("$disconnect that publishes, 200 at once", count) as cost:
+        crowd.__exit__(None, None, None)
+    assert cost["xadd"] == cost["set"] == count
+    assert cost["del"] <= count / 2, "names go in batches"
+    assert "get" not in cost and cost.all - cost.upkeep <= 9 * count, "a publish of 7 and its name, and a share of two removals"
+    assert ":end:" not in redis.ask("KEYS", "*")
+
+
 def test_a_publish_is_one_script(redis, start_on, costs):
     nodes = start_on(redis, **QUIET)
     with clients_of(nodes) as clients:

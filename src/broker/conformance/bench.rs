@@ -20,7 +20,7 @@ use crate::admission::Places;
 use crate::backend::Backend;
 use crate::broker::memory::MemoryBroker;
 use crate::broker::{
-    Accepted, Broker, Channel, Offset, Publication, PublishError, PublishResult, Receipt, Recipient,
+    Accepted, Broker, Channel, Key, Offset, Publication, PublishError, PublishResult, Receipt, Recipient,
     Standing, Terms,
 };
 use crate::budget::Budget;
@@ -141,8 +141,22 @@ impl Bench {
         text: &str,
         key: Option<&str>,
     ) -> PublishResult {
+        self.publish_as(node, channel, text, key.map(|key| Key::Given(key.into())))
+    }
+
+    /// The same, as the end of a connection.
+    pub(super) fn publish_end(
+        &self,
+        node: usize,
+        channel: &Channel,
+        text: &str,
+        id: ConnectionId,
+    ) -> PublishResult {
+        self.publish_as(node, channel, text, Some(Key::End { id, in_doubt: false }))
+    }
+
+    fn publish_as(&self, node: usize, channel: &Channel, text: &str, key: Option<Key>) -> PublishResult {
         let (caller, answer) = oneshot::channel();
-        let key = key.map(Into::into);
         self.send(node, Publication { key, ..publication(channel, text, Recipient::Caller(caller)) });
         self.answer(answer)
     }

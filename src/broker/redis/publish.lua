@@ -1,9 +1,10 @@
 -- Accepts a message for a channel: next offset, append to the stream, publish. Atomic, so that order is one for all.
--- KEYS: meta, stream, and, for a message that must not be accepted twice, where its offset is remembered.
+-- KEYS: meta, stream, and, for a message that must not be accepted twice, where its offset is remembered. On a channel that
+-- counts and keeps nothing there is the last alone.
 -- ARGV: channel, frame, PUBLISH or SPUBLISH, epoch to begin if need be; of what the stream keeps the most entries, bytes and
 -- milliseconds; milliseconds for which the offset is kept while somebody listens; milliseconds for which the message's own
--- offset is remembered; the caller's clock, for a user who may not ask Redis for its own; the replication id that the caller
--- believes this server to have.
+-- offset is remembered; the caller's clock, for a user who may not ask Redis for its own; whether the message is the end of a
+-- connection, of which nobody asks where it is; the replication id that the caller believes this server to have.
 -- Answers epoch, offset, whether it had been accepted before, the true id.
 -- The first write is one that Redis refuses when its memory is full: after a write it lets all others of a script pass.
 
@@ -14,9 +15,15 @@ local PARTS = 4
 -- Numbers up to here are written as they are.
 local MOST = 1e14
 
-local call, match, frame, epoch, server = redis.call, string.match, ARGV[2], ARGV[4], ARGV[11]
+local call, match, frame, epoch, server = redis.call, string.match, ARGV[2], ARGV[4], ARGV[12]
+local is_end = ARGV[11] == '1'
 local function foreign(key) return redis.error_reply('WRONGTYPE ' .. key .. ' holds what no node has written') end
-if KEYS[3] then
+if not KEYS[2] then
+  if not call('SET', KEYS[1], 0, 'NX', 'PX', ARGV[9]) then return {'', 0, 1, server} end
+  call(ARGV[3], ARGV[1], frame)
+  return {'', 0, 0, server}
+end
+if KEYS[3] and not is_end then
   local first = call('GET', KEYS[3])
   if first then
     first = tonumber(first)
@@ -42,6 +49,13 @@ offset = offset + 1
 -- The bytes that were counted until now; when the last part began, and the bytes counted then.
 local bytes, since, before = tonumber(meta[4]), tonumber(meta[5]), tonumber(meta[6])
 local time, stream, age, most, cut = redis.pcall('TIME'), KEYS[2], ARGV[7], ARGV[6], nil
+-- An end takes its name with the first write, and gives it back if the stream refuses it.
+local function is_taken() return is_end and not call('SET', KEYS[3], offset, 'NX', 'PX', ARGV[9]) end
+local function append(...)
+  local added = redis.pcall('XADD', stream, ...)
+  if is_end and added.err then call('DEL', KEYS[3]) end
+  return added.err and added
+end
 local now = time.err and ARGV[10] + 0 or time[1] * 1000 + math.floor(time[2] / 1000)
 if is_new or not (bytes and since and before) or bytes > MOST then bytes, since = 0, nil end
 local id, counted = offset .. '-0', bytes + #frame + ENTRY
@@ -64,8 +78,10 @@ if begins then
     -- replica that took over. What it holds is the truth from here on; where that began, nodes read in the list of epochs.
     epochs = string.sub(epochs .. epoch .. '@' .. (offset - 1) .. ' ', -200)
   end
+  if is_taken() then return {'', 0, 1, server} end
   -- In this order, since what the stream refuses must not have been counted; but a new channel's stream is nobody's yet.
-  if not is_new then call('XADD', stream, 'MINID', '=', (cut or 0) .. '-0', id, 'f', frame) end
+  local refusal = not is_new and append('MINID', '=', (cut or 0) .. '-0', id, 'f', frame)
+  if refusal then return refusal end
   call('HSET', KEYS[1], 'epoch', epoch, 'server', server, 'epochs', epochs, 'offset', offset, 'bytes', counted,
     'part_since', now, 'part_bytes', bytes, 'marks', marks)
   if is_new then
@@ -73,7 +89,9 @@ if begins then
     call('XADD', stream, id, 'f', frame)
   end
 else
-  call('XADD', stream, 'MAXLEN', '~', ARGV[5], id, 'f', frame)
+  if is_taken() then return {'', 0, 1, server} end
+  local refusal = append('MAXLEN', '~', ARGV[5], id, 'f', frame)
+  if refusal then return refusal end
   call('HSET', KEYS[1], 'offset', offset, 'bytes', counted)
 end
 local heard = call(ARGV[3], ARGV[1], payload) > 0 and '1' or '0'
@@ -83,5 +101,5 @@ if begins or heard ~= meta[7] then
   if heard ~= meta[7] then call('HSET', KEYS[1], 'heard', heard) end
   call('PEXPIRE', KEYS[1], heard == '1' and ARGV[8] or math.ceil(age * (1 + 1 / PARTS)))
 end
-if KEYS[3] then call('SET', KEYS[3], offset, 'PX', ARGV[9]) end
+if KEYS[3] and not is_end then call('SET', KEYS[3], offset, 'PX', ARGV[9]) end
 return {epoch, offset, 0, server}

@@ -17,10 +17,11 @@ use super::channels::{Channels, UNKEPT};
 use super::health::Health;
 use super::pressure::Pressure;
 use super::queue::{Coming, Fate, Parted, Queue, Waiting, part};
-use crate::broker::{Accepted, Offset, Publication, PublishError, Terms};
+use crate::broker::{Accepted, Key, Offset, Publication, PublishError, Terms};
 use crate::config::{OnOutage, RedisSettings};
 use crate::hub::Hub;
 use crate::metrics::{DropReason, Metrics, as_i64};
+use crate::registry::tenure::{Lapsed, Tenure};
 use crate::store::{Call, Outcome, Script, Store, StoreError, milliseconds, new_epoch};
 
 /// Publications in one pipeline; at 256 short ones Redis is busy for some 2 ms.
@@ -31,6 +32,8 @@ const BATCH_BYTES: usize = 1 << 20;
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long Redis remembers what may be sent again: longer than it may be held up between two tries.
 const MEMORY: Duration = Duration::from_secs(60);
+/// How long it remembers the end of a connection, which another node may publish once its own is taken for dead.
+const MEMORY_OF_END: Duration = Duration::from_secs(24 * 3_600);
 /// Times the stream's age for which a channel that somebody listens to keeps its offset.
 const OFFSET_AGES: u32 = 1_440;
 /// Between two warnings of one outage.
@@ -47,6 +50,7 @@ pub(super) struct Publisher {
     pub(super) hub: Arc<Hub>,
     pub(super) channels: Arc<Channels>,
     pub(super) health: Arc<Health>,
+    pub(super) tenure: Tenure,
     pub(super) metrics: Arc<Metrics>,
     /// Names this node's publications, together with their numbers.
     pub(super) instance: String,
@@ -122,9 +126,10 @@ impl Publisher {
 
     fn push(&self, come: Vec<Coming>, queue: &mut Queue) {
         let now = Instant::now();
-        for publication in come {
-            if let Err(receipt) = queue.push(publication, now) {
-                self.metrics.count_dropped(DropReason::BufferFull, 1);
+        for coming in come {
+            let is_end = coming.publication.is_end();
+            if let Err(receipt) = queue.push(coming, now) {
+                self.metrics.count_dropped(DropReason::BufferFull, usize::from(!is_end));
                 self.hub.answer(receipt, Err(PublishError::Unavailable));
             }
         }
@@ -134,7 +139,10 @@ impl Publisher {
     /// Redis itself.
     fn settle(&self, batch: Vec<Waiting>, fates: Option<Vec<Fate>>, queue: &mut Queue) -> bool {
         let fates = fates.unwrap_or_else(|| vec![Fate::InDoubt; batch.len()]);
-        let may_wait = |channel: &_| self.buffers() && self.terms.keeps(channel);
+        // An end waits where it comes from.
+        let may_wait = |publication: &Publication| {
+            self.buffers() && self.terms.keeps(&publication.channel) && !publication.is_end()
+        };
         let Parted { taken, again, failed } = part(batch, fates.into_iter(), may_wait);
         let is_done = again.is_empty() && failed.iter().all(|(_, fate)| fate.is_confined());
         for (waiting, accepted) in taken {
@@ -152,8 +160,7 @@ impl Publisher {
                     self.deliver_here(waiting);
                 }
                 Fate::Refused(class) => {
-                    self.metrics.count_dropped(DropReason::Unavailable, 1);
-                    self.hub.answer(waiting.publication.receipt, Err(PublishError::Refused(class)));
+                    self.fail(waiting, DropReason::Unavailable, PublishError::Refused(class));
                 }
                 _ => self.refuse([waiting], DropReason::Unavailable),
             }
@@ -166,13 +173,20 @@ impl Publisher {
 
     fn refuse(&self, refused: impl IntoIterator<Item = Waiting>, reason: DropReason) {
         for waiting in refused {
-            self.metrics.count_dropped(reason, 1);
-            self.hub.answer(waiting.publication.receipt, Err(PublishError::Unavailable));
+            self.fail(waiting, reason, PublishError::Unavailable);
         }
     }
 
-    /// Hands a message to the members on this node alone.
+    fn fail(&self, Waiting { publication, .. }: Waiting, reason: DropReason, error: PublishError) {
+        self.metrics.count_dropped(reason, usize::from(!publication.is_end()));
+        self.hub.answer(publication.receipt, Err(error));
+    }
+
+    /// Hands a message to the members on this node alone; but not the end of a connection that Redis may have accepted.
     fn deliver_here(&self, waiting: Waiting) {
+        if matches!(waiting.publication.key, Some(Key::End { in_doubt: true, .. })) {
+            return self.refuse([waiting], DropReason::Unavailable);
+        }
         let Publication { channel, frame, receipt, .. } = waiting.publication;
         let result = self.channels.deliver_here(&self.store.channel(&channel), &frame);
         match result {
@@ -218,8 +232,14 @@ impl Publisher {
         self.show(&queue);
     }
 
-    /// Sends publications to Redis; returns what became of each.
+    /// Sends publications to Redis; returns what became of each. Others may speak for this node's connections once its
+    /// tenure has lapsed: nothing is sent then.
     async fn publish(&self, script: &Script, batch: &[Waiting]) -> Vec<Fate> {
+        if let Err(lapsed) = self.tenure.held().await {
+            tracing::debug!(%lapsed, "publishing");
+            self.warn(batch.len() as u64);
+            return vec![if lapsed == Lapsed::Fenced { Fate::Never } else { Fate::Untaken }; batch.len()];
+        }
         let calls = self.calls(script, batch);
         let outcomes = self.store.run_all(Some(script), &calls).await;
         let (mut fates, mut failed) = (Vec::with_capacity(batch.len()), 0);
@@ -260,20 +280,25 @@ impl Publisher {
         let age = milliseconds(age);
         let memory_of_offset = milliseconds(self.settings.stream_age * OFFSET_AGES);
         let call = |waiting: &Waiting| {
-            let Publication { channel, frame, .. } = &waiting.publication;
+            let Publication { channel, frame, key, .. } = &waiting.publication;
             let name = self.store.channel(channel);
-            if !self.terms.keeps(channel) {
-                let command = cmd(self.store.publish_command()).arg(&name).arg(unkept(frame)).to_owned();
-                return Call::new(name, command);
-            }
             let (meta, stream) = (Store::meta(&name), Store::stream(&name));
+            let (mut keys, mut payload) = (vec![meta.as_str(), &stream], frame.clone());
+            if !self.terms.keeps(channel) {
+                payload = unkept(frame).into();
+                if key.is_none() {
+                    let command = cmd(self.store.publish_command()).arg(&name).arg(&payload[..]).to_owned();
+                    return Call::new(name, command);
+                }
+                keys.clear();
+            }
             let memory = self.memory(&name, waiting);
-            let mut keys = vec![meta.as_str(), &stream];
             keys.extend(memory.as_ref().map(|(key, _)| key.as_str()));
             let mut command = script.command(&keys);
-            command.arg(&name).arg(&frame[..]).arg(self.store.publish_command()).arg(&epoch);
+            command.arg(&name).arg(&payload[..]).arg(self.store.publish_command()).arg(&epoch);
             command.arg(self.settings.stream_entries).arg(bytes).arg(age).arg(memory_of_offset);
             command.arg(memory.as_ref().map_or(0, |(_, age)| milliseconds(*age))).arg(clock);
+            command.arg(waiting.publication.is_end());
             Call::of_server(name, command)
         };
         batch.iter().map(call).collect()
@@ -282,7 +307,8 @@ impl Publisher {
     /// Returns where Redis remembers a message, and for how long, if it must not be accepted twice.
     fn memory(&self, name: &str, waiting: &Waiting) -> Option<(String, Duration)> {
         match &waiting.publication.key {
-            Some(key) => Some((Store::key(name, key), self.terms.idempotency_age)),
+            Some(Key::Given(key)) => Some((Store::key(name, key), self.terms.idempotency_age)),
+            Some(Key::End { id, .. }) => Some((Store::end(name, id), MEMORY_OF_END)),
             None if self.buffers() => {
                 let own = format!("{}-{}", self.instance, waiting.number);
                 Some((Store::key(name, &own), MEMORY))
@@ -298,20 +324,21 @@ impl Publisher {
         name: &str,
         outcome: Outcome,
     ) -> Result<Accepted, StoreError> {
-        let Publication { channel, frame, receipt, .. } = publication;
-        let mut trace = None;
-        let value = outcome.result?;
-        let (payload, accepted) = if self.terms.keeps(channel) {
+        let Publication { channel, frame, key, receipt } = publication;
+        let (mut payload, mut accepted, mut trace) = (unkept(frame), Accepted::Unkept, None);
+        let (value, is_kept) = (outcome.result?, self.terms.keeps(channel));
+        if is_kept || key.is_some() {
             let (epoch, offset, is_duplicate, _): (String, u64, bool, Value) =
-                self.store.read(name, value)?;
+                 self.store.read(name, value)?;
             if is_duplicate {
                 return Ok(Accepted::Duplicate(Offset(offset)));
             }
-            trace = self.metrics.tracer.message(name, &epoch, offset);
-            ([format!("{epoch} {offset} ").as_bytes(), frame].concat(), Accepted::At(Offset(offset)))
-        } else {
-            (unkept(frame), Accepted::Unkept)
-        };
+            if is_kept {
+                trace = self.metrics.tracer.message(name, &epoch, offset);
+                payload = [format!("{epoch} {offset} ").as_bytes(), frame].concat();
+                accepted = Accepted::At(Offset(offset));
+            }
+        }
         self.metrics.tracer.published(trace, receipt.trace, channel.kind(), receipt.since);
         if outcome.is_ahead {
             // The slot is moving: the subscribers are still where it comes from. What is missed here is read once it has moved.

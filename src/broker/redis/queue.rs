@@ -6,7 +6,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::broker::{Accepted, Channel, Publication, Receipt};
+use crate::broker::{Accepted, Publication, Receipt};
 use crate::budget::Held;
 use crate::store::refusal::Class;
 
@@ -54,6 +54,8 @@ pub(super) enum Fate {
     Refused(Class),
     /// No answer: Redis may have accepted it.
     InDoubt,
+    /// This node may not publish any more.
+    Never,
 }
 
 impl Fate {
@@ -171,7 +173,7 @@ pub(super) struct Parted {
 pub(super) fn part(
     batch: Vec<Waiting>,
     fates: impl DoubleEndedIterator<Item = Fate> + ExactSizeIterator,
-    may_wait: impl Fn(&Channel) -> bool,
+    may_wait: impl Fn(&Publication) -> bool,
 ) -> Parted {
     let Parted { mut taken, mut again, mut failed } = Parted::default();
     let mut passed = HashSet::new();
@@ -182,7 +184,12 @@ pub(super) fn part(
                 passed.insert(channel.clone());
                 taken.push((waiting, accepted));
             }
-            fate if fate.is_confined() || passed.contains(channel) || !may_wait(channel) => {
+            fate
+                if fate == Fate::Never
+                    || fate.is_confined()
+                    || passed.contains(channel)
+                    || !may_wait(&waiting.publication) =>
+            {
                 failed.push((waiting, fate));
             }
             fate => {
@@ -207,7 +214,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::broker::{Offset, Recipient};
+    use crate::broker::{Channel, Offset, Recipient};
     use crate::budget::Gauge;
 
     const AGE: Duration = Duration::from_secs(10);

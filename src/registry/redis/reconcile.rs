@@ -62,7 +62,7 @@ impl Keeper {
         batch.extend(std::iter::from_fn(|| writes.try_recv().ok()));
         let id_of = |write: &Write| match write {
             Write::Insert(record, _) => Some(record.id),
-            Write::Remove(id) => Some(*id),
+            Write::Remove(id, _) => Some(*id),
             Write::Reconcile | Write::Leave(_) => None,
         };
         let pending = batch.iter().filter_map(id_of).collect();
