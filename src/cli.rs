@@ -235,19 +235,25 @@ async fn run_node(config: &Config) -> Result<ExitCode, StartError> {
         () = node.failed() => EXIT_FAILED,
     };
     let hurry = async {
+        if code == EXIT_FENCED {
+            let signal = signals.next().await;
+            tracing::info!(signal, "shutting down already");
+        }
         let signal = signals.next().await;
         tracing::warn!(signal, "a second signal: exiting at once");
     };
-    Ok(match node.shut_down(hurry).await {
-        Losses { connections: 0, .. } => {
-            tracing::info!("all connections are closed");
-            ExitCode::from(code)
-        }
-        Losses { connections, messages } => {
-            tracing::warn!(connections, messages, "connections were cut");
-            ExitCode::from(if code == EXIT_FAILED { code } else { EXIT_CUT })
-        }
-    })
+    let Losses { connections, messages, is_fenced } = node.shut_down(hurry).await;
+    if connections == 0 {
+        tracing::info!("all connections are closed");
+    } else {
+        tracing::warn!(connections, messages, "connections were cut");
+    }
+    Ok(ExitCode::from(match code {
+        EXIT_FAILED => EXIT_FAILED,
+        _ if is_fenced => EXIT_FENCED,
+        _ if connections > 0 => EXIT_CUT,
+        _ => code,
+    }))
 }
 
 fn keep_costs(args: CostArgs) -> ExitCode {

@@ -78,6 +78,8 @@ pub struct Losses {
     pub connections: usize,
     /// Messages that waited for those, or for others that were cut meanwhile.
     pub messages: u64,
+    /// Whether others have taken the node for dead, so that all it has done since counts for nothing.
+    pub is_fenced: bool,
 }
 
 /// Why a node does not start.
@@ -247,7 +249,7 @@ impl Node {
         let Some(shared) = &self.backend.shared else { return };
         let reaper = Reaper {
             store: shared.store.clone(),
-            tag: tag.to_string(),
+            tag,
             lease: shared.settings.lease,
             tenure: self.backend.tenure.clone(),
             metrics: Arc::clone(&self.metrics),
@@ -313,12 +315,14 @@ impl Node {
         tokio::pin!(hurry);
         let deadline = tokio::time::Instant::now() + notice + window + grace;
         let cut_before = self.metrics.dropped_by(DropReason::Cut);
-        let drainer = self.drainer();
+        let (drainer, fenced) = (self.drainer(), &self.backend.fenced);
         let close_all = async {
-            tokio::time::sleep(notice).await;
+            fenced.run_until_cancelled(tokio::time::sleep(notice)).await;
             self.lifecycle.stop_accepting();
             self.places.close();
-            drainer.run(window).await;
+            if fenced.run_until_cancelled(drainer.run(window)).await.is_none() {
+                drainer.run(Duration::ZERO).await;
+            }
         };
         let closed = tokio::select! {
             done = tokio::time::timeout_at(deadline, close_all) => done.is_ok(),
@@ -341,7 +345,8 @@ impl Node {
         if tokio::time::timeout(JOIN_TIMEOUT, ended).await.is_err() {
             tracing::error!("a shard does not end");
         }
-        Losses { connections, messages: self.metrics.dropped_by(DropReason::Cut) - cut_before }
+        let messages = self.metrics.dropped_by(DropReason::Cut) - cut_before;
+        Losses { connections, messages, is_fenced: self.backend.fenced.is_cancelled() }
     }
 
     /// Gives up the lease, unless others have to find what is not done: then they wait for the lease to end.

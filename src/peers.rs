@@ -1,8 +1,8 @@
 //! Asks the node that holds a connection to do something with it.
 //!
 //! A connection's id names its node, so nothing is looked up: the request goes to that node's own channel, and the answer
-//! comes back on ours. Who does not listen and holds no lease is gone, unless Redis may have forgotten the lease ([`known`]);
-//! who does not answer in time may be alive, and the caller is told just that.
+//! comes back on ours. Who does not listen and is marked as gone, or of whom there is nothing though Redis has not forgotten it
+//! ([`known`]), is gone; who does not answer in time may be alive, and the caller is told just that.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -52,6 +52,7 @@ pub(crate) struct Peers {
     registry: Arc<dyn Registry>,
     lifecycle: Lifecycle,
     metrics: Arc<Metrics>,
+    lease: Duration,
     /// Longest message, in bytes.
     message_bytes: usize,
     next_call: AtomicU64,
@@ -123,7 +124,20 @@ impl Peers {
     ) -> Self {
         let known = Mutex::new(Known::new(lease));
         let (next_call, calls, lanes) = (AtomicU64::new(0), Mutex::default(), Mutex::default());
-        Self { store, tag, hub, registry, lifecycle, metrics, message_bytes, next_call, calls, lanes, known }
+        Self {
+            store,
+            tag,
+            hub,
+            registry,
+            lifecycle,
+            metrics,
+            lease,
+            message_bytes,
+            next_call,
+            calls,
+            lanes,
+            known,
+        }
     }
 
     /// Returns this node's tag.
@@ -238,21 +252,21 @@ impl Peers {
         }
     }
 
-    /// A node does not answer: its connections are gone if its lease has ended, else it may be about to come back. Where Redis
-    /// may have forgotten the lease, only the mark of a node that has left or was reaped is certain.
+    /// A node does not answer: its connections are gone if it has left or others end them, which its mark says; else it may be
+    /// about to come back. A node of which there is nothing was never there, or long ago, unless Redis has forgotten it: who
+    /// knows it waits for the mark, and nobody can tell before all have had the time to say that they are there.
     async fn judge(&self, node: NodeTag, otherwise: PeerError) -> Result<Answer, PeerError> {
         let tag = node.to_string();
         let (lease, mark) = (self.store.lease(&tag), self.store.reaped(&tag));
-        let holds_lease: bool = self.store.ask(&lease, Cmd::exists(&lease)).await?;
-        if holds_lease {
-            return Err(otherwise);
+        let is_marked: bool = self.store.ask(&mark, Cmd::exists(&mark)).await?;
+        if is_marked {
+            return Ok(Answer::Gone);
         }
+        let holds_lease: bool = self.store.ask(&lease, Cmd::exists(&lease)).await?;
         self.nodes().await?;
-        if self.known.lock().misses(node) {
-            let is_marked: bool = self.store.ask(&mark, Cmd::exists(&mark)).await?;
-            if !is_marked {
-                return Err(otherwise);
-            }
+        let is_known = self.known.lock().knows(node);
+        if holds_lease || is_known || self.store.steady_time(&lease) < self.lease {
+            return Err(otherwise);
         }
         Ok(Answer::Gone)
     }

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -23,6 +23,10 @@ pub(crate) mod memory;
 pub(crate) mod reaper;
 pub(crate) mod redis;
 pub(crate) mod tenure;
+pub(crate) mod watch;
+
+/// How long the mark of a node that has left, or was taken for dead, stays. Who sleeps for longer finds nothing of it any more.
+pub(crate) const MARK_KEPT: Duration = Duration::from_secs(24 * 3_600);
 
 /// What is known of a connection from its handshake on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,6 +48,10 @@ pub(crate) struct Lease {
     /// Handshakes that it lets in a second.
     pub(crate) handshake_rate: usize,
     pub(crate) phase: Phase,
+    /// Counts renewals, so that no two leases of a node are the same; `None` if it is of an earlier version, whose leases end by
+    /// the clock of Redis.
+    #[serde(default)]
+    pub(crate) renewals: Option<u64>,
 }
 
 /// The registry cannot be reached, or does not do what it is asked.

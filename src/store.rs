@@ -28,6 +28,7 @@ mod refusals;
 mod resp;
 pub(crate) mod server;
 mod slots;
+mod steady;
 pub(crate) mod topology;
 mod wire;
 
@@ -175,6 +176,11 @@ impl Store {
             }
             error
         })
+    }
+
+    /// Returns for how long the server of a key has served this node steadily.
+    pub(crate) fn steady_time(&self, name: &str) -> Duration {
+        self.topology.map().server_of(name).map_or(Duration::ZERO, |server| server.steady_time())
     }
 
     /// Publishes; returns how many listen.

@@ -7,7 +7,8 @@ use super::*;
 const RENEWAL: Duration = Duration::from_secs(3);
 
 fn ready(connections: usize, max_connections: usize, handshake_rate: usize) -> Lease {
-    Lease { name: "one".to_owned(), connections, max_connections, handshake_rate, phase: Phase::Ready }
+    let (name, phase, renewals) = ("one".to_owned(), Phase::Ready, None);
+    Lease { name, connections, max_connections, handshake_rate, phase, renewals }
 }
 
 fn draining(connections: usize) -> Lease {

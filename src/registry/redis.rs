@@ -1,8 +1,8 @@
 //! The registry of many nodes: a hash of records for each node, and a lease that says the node lives.
 //!
 //! One write renews the lease for all connections of a node; nothing is refreshed for each. It also says how the node is, so
-//! that a node that drains knows what the others can take. When a lease ends, one survivor ends the dead node's connections
-//! in its name ([`super::reaper`]); a node that was taken for dead must not go on.
+//! that a node that drains knows what the others can take. When it is renewed no more, one survivor ends the dead node's
+//! connections in its name ([`super::reaper`]); a node that was taken for dead must not go on.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,6 @@ use redis::{Cmd, FromRedisValue as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use self::reconcile::Suspicion;
 use super::memory::MemoryRegistry;
 use super::tenure::Tenure;
 use super::{Lease, Record, Registry, Unavailable};
@@ -23,16 +22,15 @@ use crate::broker::redis::health::Health;
 use crate::config::{Limits, OnOutage, RedisSettings};
 use crate::id::{ConnectionId, NodeTag};
 use crate::lifecycle::Lifecycle;
-use crate::metrics::{Metrics, as_i64};
+use crate::metrics::Metrics;
 use crate::store::refusal::{Class, Trouble};
-use crate::store::{ANSWER_TIMEOUT, Call, Script, Store, StoreError, milliseconds};
+use crate::store::{ANSWER_TIMEOUT, Call, Store, StoreError};
 
 mod reconcile;
+mod renewal;
 
 /// Writes in one pipeline: a connect storm costs one round trip for so many.
 const BATCH: usize = 512;
-/// How long a node that has left is marked, far longer than any renewal is under way.
-const MARK_MILLISECONDS: u64 = 3_600_000;
 /// Pause before removals, or a renewal, that failed are tried again.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -204,13 +202,14 @@ impl RedisRegistry {
 }
 
 impl Presence {
-    fn lease(&self) -> Lease {
+    fn lease(&self, renewals: u64) -> Lease {
         Lease {
             name: self.name.clone(),
             connections: self.places.taken(),
             max_connections: self.limits.max_connections,
             handshake_rate: self.limits.handshake_rate,
             phase: self.lifecycle.phase(),
+            renewals: Some(renewals),
         }
     }
 }
@@ -318,82 +317,5 @@ impl Keeper {
                 tracing::debug!(%error, "removing names");
             }
         }
-    }
-
-    /// Gives up the lease; the mark keeps a renewal that is under way from taking it again.
-    async fn leave(&self, done: oneshot::Sender<()>) {
-        self.left.cancel();
-        match self.give_up().await {
-            Ok(()) => crate::inbox::answer(done, ()),
-            Err(error) => tracing::debug!(%error, "giving up the lease"),
-        }
-    }
-
-    async fn give_up(&self) -> Result<(), StoreError> {
-        let (lease, mark) = (self.store.lease(&self.tag), self.store.reaped(&self.tag));
-        let commands = vec![Cmd::pset_ex(&mark, "left", MARK_MILLISECONDS), Cmd::del(&lease)];
-        self.store.run(&lease, commands).await?;
-        let nodes = self.store.nodes();
-        self.store.run(&nodes, vec![Cmd::srem(&nodes, &self.tag)]).await
-    }
-
-    /// Keeps the lease.
-    async fn renew(self, writes: mpsc::Sender<Write>) {
-        let left = self.left.clone();
-        left.run_until_cancelled(async {
-            self.renew_until_fenced(writes).await;
-            std::future::pending::<()>().await;
-        })
-        .await;
-    }
-
-    async fn renew_until_fenced(&self, writes: mpsc::Sender<Write>) {
-        let mut suspicion = Suspicion::default();
-        let mut ticks = tokio::time::interval(self.lease / 3);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut phases = self.presence.lifecycle.phases();
-        loop {
-            // The others need not wait to learn that this node is there for their clients, or not any more.
-            tokio::select! {
-                _ = ticks.tick() => {}
-                _ = phases.changed() => {}
-                () = self.tenure.wanted() => {}
-            }
-            let sent = self.tenure.begin();
-            let renewed = self.renew_once().await;
-            self.presence.health.on_renewal(renewed.as_ref().err());
-            match renewed {
-                Ok(count) if count < 0 => {
-                    tracing::error!(
-                        "others have taken this node for dead; it closes its connections and ends"
-                    );
-                    return self.tenure.fence();
-                }
-                Ok(count) => {
-                    self.tenure.renewed(sent);
-                    let is_wrong = suspicion.on_counts(as_i64(self.local.len()), count);
-                    if is_wrong && writes.try_send(Write::Reconcile).is_err() {
-                        tracing::debug!("too many writes under way to compare records");
-                    }
-                }
-                Err(error) => {
-                    self.tenure.failed(Trouble::from(&error));
-                    tracing::debug!(%error, "renewing the lease");
-                    ticks.reset_after(PAUSE);
-                }
-            }
-        }
-    }
-
-    async fn renew_once(&self) -> Result<i64, StoreError> {
-        let script = Script::new(include_str!("renew.lua"));
-        let (lease, nodes) = (self.store.lease(&self.tag), self.store.nodes());
-        let (mark, records) = (self.store.reaped(&self.tag), self.store.records(&self.tag));
-        let mut renewal = script.command(&[&lease, &mark, &records]);
-        renewal.arg(self.presence.lease().to_json()).arg(milliseconds(self.lease));
-        let count = self.store.ask_script(&script, &lease, renewal).await?;
-        self.store.run(&nodes, vec![Cmd::sadd(&nodes, &self.tag)]).await?;
-        self.known.cancel();
-        Ok(count)
     }
 }

@@ -84,7 +84,8 @@ impl Tenure {
 
     /// Others have taken this node for dead.
     pub(crate) fn fence(&self) {
-        if let Some(shared) = &self.0 {
+        if let Some(shared) = self.0.as_ref().filter(|shared| !shared.fenced.is_cancelled()) {
+            tracing::error!("others have taken this node for dead; it closes its connections and ends");
             shared.fenced.cancel();
         }
     }

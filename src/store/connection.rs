@@ -1,6 +1,7 @@
 //! A connection to one server: TCP, TLS where that is asked for, the watch over what the server says, and the driver.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{
@@ -12,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -33,6 +35,9 @@ pub(super) struct Access {
     pub(super) oldest: Option<(u32, u32)>,
     /// Longest message.
     message_bytes: usize,
+    pub(super) lease: Duration,
+    /// Told of every new connection for commands to a server that holds the data.
+    joined: Arc<Notify>,
     pub(super) refusals: Arc<Refusals>,
 }
 
@@ -68,7 +73,21 @@ impl Access {
             RedisTopology::Single | RedisTopology::Sentinel(_) => greeting::OLDEST,
             RedisTopology::Cluster => greeting::OLDEST_OF_CLUSTER,
         };
-        Ok(Self { tls, login, oldest: Some(oldest), message_bytes, refusals: Arc::clone(refusals) })
+        let (lease, joined) = (settings.lease, Arc::default());
+        let refusals = Arc::clone(refusals);
+        Ok(Self { tls, login, oldest: Some(oldest), message_bytes, lease, joined, refusals })
+    }
+
+    /// Waits for a new connection for commands to a server that holds the data. *Cancel safe.*
+    pub(super) async fn joined(&self) {
+        self.joined.notified().await;
+    }
+
+    /// A connection for commands was made.
+    pub(super) fn tell_joined(&self) {
+        if self.oldest.is_some() {
+            self.joined.notify_one();
+        }
     }
 
     /// To servers of which it is only asked where the data is.

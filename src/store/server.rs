@@ -8,6 +8,7 @@ use redis::{Cmd, FromRedisValue as _, Pipeline, PushInfo, PushKind, ServerErrorK
 use tokio::sync::{Notify, Semaphore};
 
 use super::connection::{Access, Connection};
+use super::steady::Steady;
 use super::{Script, StoreError, greeting};
 
 /// Shortest time between two connections that are given up for new ones because their server says that it is not the right one
@@ -34,9 +35,9 @@ pub(crate) struct Server {
 
 /// The connection for commands, and what is known of the server for as long as it lasts: whoever is at the other end of the
 /// next may be another, or have forgotten.
-#[derive(Default)]
 struct Session {
     connection: Option<Connection>,
+    steady: Steady,
     /// Counts connections.
     number: u64,
     /// What became of the last ones, if it was nothing.
@@ -67,10 +68,23 @@ struct Failure {
 }
 
 impl Session {
+    fn new(steady: Steady) -> Self {
+        Self {
+            connection: None,
+            steady,
+            number: 0,
+            failure: None,
+            renewed: None,
+            replication_id: String::new(),
+            scripts: Vec::new(),
+        }
+    }
+
     /// The connection is not used any more.
     fn end(&mut self) {
+        self.steady.lost();
         let (number, renewed, failure) = (self.number, self.renewed, self.failure.take());
-        *self = Self { number, renewed, failure, ..Self::default() };
+        *self = Self { number, renewed, failure, ..Self::new(self.steady) };
     }
 
     /// A connection has ended by itself; returns what the server has said if it cannot be Redis.
@@ -121,14 +135,14 @@ pub(super) struct Command<'c> {
 }
 
 impl Server {
-    /// Makes a handle; connects to nothing yet.
-    pub(super) fn new(host: &str, port: u16, access: &Access) -> Arc<Self> {
+    /// Makes a handle; connects to nothing yet. `is_first`: whether the node finds the server when it starts.
+    pub(super) fn new(host: &str, port: u16, access: &Access, is_first: bool) -> Arc<Self> {
         Arc::new(Self {
             address: format!("{host}:{port}"),
             host: host.to_owned(),
             port,
             access: access.clone(),
-            session: Arc::default(),
+            session: Arc::new(Mutex::new(Session::new(Steady::new(access.lease, is_first)))),
             making: Semaphore::new(1),
             moved: Notify::new(),
         })
@@ -152,7 +166,7 @@ impl Server {
     ) -> Result<Answers, StoreError> {
         let (mut connection, number) = self.connection().await?;
         let pipeline = self.pipeline(number, script, commands);
-        let skipped = pipeline.len() - commands.len();
+        let (skipped, sent) = (pipeline.len() - commands.len(), Instant::now());
         let answers = connection.ask(&pipeline).await;
         let mut session = self.session.lock();
         let is_same = session.number == number;
@@ -173,6 +187,7 @@ impl Server {
         };
         if is_same {
             session.failure = None;
+            session.steady.answered(sent, Instant::now());
             session.scripts.extend(script.filter(|_| is_loaded).map(|script| script.hash.clone()));
             if commands.last().is_some_and(|last| last.needs_id)
                 && let Some(Value::Array(answer)) = answers.last()
@@ -201,6 +216,11 @@ impl Server {
             self.moved.notify_waiters();
         }
         true
+    }
+
+    /// Returns for how long the server has done at once what it was asked.
+    pub(super) fn steady_time(&self) -> Duration {
+        self.session.lock().steady.time(Instant::now())
     }
 
     /// Waits until the server turns out to be a replica, whoever asks. *Cancel safe.*
@@ -269,6 +289,8 @@ impl Server {
             Ok(connection) => {
                 session.end();
                 session.connection = Some(connection.clone());
+                session.steady.connected(Instant::now());
+                self.access.tell_joined();
                 Ok((connection, number))
             }
             Err(error) => {

@@ -210,6 +210,6 @@ def test_an_idle_node_costs_the_same_however_many_there_are(redis, start_on, not
     eventually(lambda: counted(redis).get("publish", 0) + counted(redis).get("spublish", 0) >= beats)
     commands = sum(counted(redis).values())
     note(f"costs: idle, {count} nodes: {commands / beats:.2f} commands a heartbeat and node")
-    # 5 heartbeats of 2 commands, and now and then a third, and 3 renewals of the lease and looks at the next node, a second: 5
-    # and 2 commands each.
+    # 5 heartbeats of 2 commands, and now and then a third, and 3 renewals of the lease and looks at the next node, a second: 4
+    # commands each.
     assert commands / beats <= 8

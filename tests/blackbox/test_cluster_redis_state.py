@@ -112,7 +112,10 @@ def test_no_script_writes_more_into_a_redis_that_is_full(redis, path):
                     ("channel", "x" * 1000, "PUBLISH", "deadbeef", "1000", "1000000", "60000", "600000", "60000", "1", "")),
         "read": (("meta", "stream"), ("0", "100", "100000", "1000")),
         "leave": (("meta",), ("channel", "NUMSUB", "1000")),
-        "claim": (("lease", "reaped"), ("survivor", "1000")),
+        "claim": (("lease", "reaped"), ("", "", "survivor:1", "1000")),
+        "look": (("lease", "reaped"), ("1000",)),
+        "reap": (("lease", "reaped", "records"), ("survivor:1", "survivor:2", "1000", "id")),
+        "give_up": (("lease", "reaped"), ("1000",)),
         "renew": (("lease", "reaped", "records"), ("lease", "1000")),
     }
     names, values = arguments[path.stem]
@@ -125,7 +128,7 @@ def test_no_script_writes_more_into_a_redis_that_is_full(redis, path):
     dirty = re.search(r"rdb_changes_since_last_save:(\d+)", redis.ask("INFO", "persistence"))[1]
     for prefix in ("before:", "after:"):
         answer = run(prefix)
-        assert "OOM" in answer or path.stem in ("read", "leave", "claim") or path.stem == "renew" and prefix == "before:", answer
+        assert "OOM" in answer or path.stem in ("read", "leave", "claim", "look", "reap") or path.stem in ("renew", "give_up") and prefix == "before:", answer
     assert "after:" not in redis.ask("KEYS", "*")
     now = redis.ask("DBSIZE"), redis.ask("XLEN", "before:stream"), redis.ask("HGET", "before:meta", "offset")
     assert now[1:] == before[1:]

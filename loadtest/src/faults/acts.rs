@@ -14,7 +14,7 @@ use super::scene::Scene;
 const PROXIED: usize = 0;
 /// A node that drains, or finds itself dead, ends in this time.
 const EXIT_LIMIT: Duration = Duration::from_secs(15);
-/// Beyond its lease, a dead node's connections are ended in this time.
+/// Beyond two leases, in which it is found, a dead node's connections are ended in this time.
 const REAPED: Duration = Duration::from_secs(3);
 const EXIT_FENCED: i32 = 75;
 
@@ -25,7 +25,7 @@ pub(super) fn none(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-/// A node is killed; another takes its place. Its connections must be gone for all others soon after its lease.
+/// A node is killed; another takes its place. Its connections must be gone for all others once it is found dead.
 pub(super) fn kill_node(scene: &mut Scene) -> Result<()> {
     let (began, doomed_before, victim) = (scene.crowd.clock.now(), scene.doomed, scene.fullest());
     scene.doom(victim)?.kill()?;
@@ -35,7 +35,7 @@ pub(super) fn kill_node(scene: &mut Scene) -> Result<()> {
         (scene.crowd.ended_since(began).len() as u64 >= doomed).then_some(())
     })?;
     let ids = scene.crowd.ended_since(began);
-    scene.wait_gone(victim, &ids, scene.lease + REAPED)?;
+    scene.wait_gone(victim, &ids, scene.lease * 2 + REAPED)?;
     scene.restart(victim)
 }
 
@@ -52,7 +52,7 @@ pub(super) fn stop_node(scene: &mut Scene) -> Result<()> {
 pub(super) fn pause_node(scene: &mut Scene) -> Result<()> {
     let victim = scene.fullest();
     scene.doom(victim)?.signal(Signal::STOP)?;
-    scene.hold(scene.lease * 2)?;
+    scene.hold(scene.lease * 3)?;
     scene.nodes.get_mut(victim).map_or(Ok(()), |node| node.signal(Signal::CONT))?;
     scene.over();
     scene.wait_exit(victim, EXIT_FENCED, EXIT_LIMIT)?;

@@ -71,7 +71,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "pause_node",
-        about: "a node is frozen for two leases, and goes on",
+        about: "a node is frozen for three leases, and goes on",
         lease: SHORT,
         freezes: true,
         act: acts::pause_node,

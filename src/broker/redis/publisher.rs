@@ -329,7 +329,7 @@ impl Publisher {
         let (value, is_kept) = (outcome.result?, self.terms.keeps(channel));
         if is_kept || key.is_some() {
             let (epoch, offset, is_duplicate, _): (String, u64, bool, Value) =
-                 self.store.read(name, value)?;
+                self.store.read(name, value)?;
             if is_duplicate {
                 return Ok(Accepted::Duplicate(Offset(offset)));
             }

@@ -184,11 +184,10 @@ pub(super) fn part(
                 passed.insert(channel.clone());
                 taken.push((waiting, accepted));
             }
-            fate
-                if fate == Fate::Never
-                    || fate.is_confined()
-                    || passed.contains(channel)
-                    || !may_wait(&waiting.publication) =>
+            fate if fate == Fate::Never
+                || fate.is_confined()
+                || passed.contains(channel)
+                || !may_wait(&waiting.publication) =>
             {
                 failed.push((waiting, fate));
             }
