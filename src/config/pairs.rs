@@ -105,6 +105,11 @@ fn redis(reader: &mut Reader<'_>, redis: &RedisSettings, limits: &Limits) {
             "redis.buffer_bytes is less than limits.message_bytes: longer messages are refused while Redis is away".to_owned(),
         );
     }
+    if buffers && redis.buffer_age > limits.idempotency_age {
+        let message = "a message with an idempotency key may wait for Redis longer than its key is known, and would come twice; make \
+                       redis.buffer_age shorter, or limits.idempotency_age longer";
+        reader.contradiction(&["redis.buffer_age", "limits.idempotency_age"], message);
+    }
     for key in ["redis.buffer_bytes", "redis.buffer_age"] {
         if !buffers && reader.is_given(key) {
             reader.warn(format!("{key} has no effect without redis.on_outage = \"buffer\""));

@@ -550,6 +550,11 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
     ("[routes.a]\nintegration = \"join\"\ngroup = \"\"", "1: routes.a.group", "\"\" is not a group's name"),
     (
+        "limits.idempotency_age = \"5s\"\n[redis]\nurl = \"redis://a\"\non_outage = \"buffer\"\nbuffer_age = \"6s\"",
+        "5: redis.buffer_age",
+        "would come twice",
+    ),
+    (
         "[routes.a]\nintegration = \"broadcast\"\ndata = \"x\"\nidempotency_key = \"k\"",
         "1: routes.a.idempotency_key",
         "such as \"$request.body.id\"",

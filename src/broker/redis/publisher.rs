@@ -2,7 +2,7 @@
 //!
 //! A publication is never sent twice blindly. What fails is answered as failed, and its sender decides; or, with
 //! `on_outage = "buffer"`, it waits and is sent again, named so that Redis knows what it has accepted already; or, with
-//! `"local"`, it is handed to the members on this node, if it is certain that Redis has not seen it.
+//! `"local"`, it is handed to the members on this node, if it is certain that Redis has not seen it, and it has no key.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -68,7 +68,9 @@ impl Publisher {
             && (!queue.is_empty() || self.receive(&mut publications, &mut queue).await)
         {
             if self.is_alone_since(failed_at) {
-                queue.take(usize::MAX).into_iter().for_each(|waiting| self.deliver_here(waiting));
+                for waiting in queue.take(usize::MAX) {
+                    self.go_alone(waiting, Fate::Untaken);
+                }
                 continue;
             }
             let batch = queue.take_batch(BATCH, BATCH_BYTES);
@@ -157,12 +159,9 @@ impl Publisher {
             let is_local = self.settings.on_outage == OnOutage::Local && self.health.has_been_up();
             match fate {
                 Fate::Untaken | Fate::Refused(_) if is_local && !fate.is_confined() => {
-                    self.deliver_here(waiting);
+                    self.go_alone(waiting, fate);
                 }
-                Fate::Refused(class) => {
-                    self.fail(waiting, DropReason::Unavailable, PublishError::Refused(class));
-                }
-                _ => self.refuse([waiting], DropReason::Unavailable),
+                fate => self.fail(waiting, DropReason::Unavailable, fate),
             }
         }
         queue.put_back(again);
@@ -171,21 +170,26 @@ impl Publisher {
         is_done
     }
 
-    fn refuse(&self, refused: impl IntoIterator<Item = Waiting>, reason: DropReason) {
-        for waiting in refused {
-            self.fail(waiting, reason, PublishError::Unavailable);
-        }
-    }
-
-    fn fail(&self, Waiting { publication, .. }: Waiting, reason: DropReason, error: PublishError) {
+    fn fail(&self, Waiting { publication, .. }: Waiting, reason: DropReason, fate: Fate) {
+        let error = match fate {
+            Fate::Refused(class) => PublishError::Refused(class),
+            _ => PublishError::Unavailable,
+        };
         self.metrics.count_dropped(reason, usize::from(!publication.is_end()));
         self.hub.answer(publication.receipt, Err(error));
     }
 
-    /// Hands a message to the members on this node alone; but not the end of a connection that Redis may have accepted.
-    fn deliver_here(&self, waiting: Waiting) {
-        if matches!(waiting.publication.key, Some(Key::End { in_doubt: true, .. })) {
-            return self.refuse([waiting], DropReason::Unavailable);
+    fn refuse(&self, refused: impl IntoIterator<Item = Waiting>, reason: DropReason) {
+        for waiting in refused {
+            self.fail(waiting, reason, Fate::InDoubt);
+        }
+    }
+
+    /// Hands a message to the members on this node alone; but not one with a key, which another node may have been given, or
+    /// will be: the members here would have it twice. Nor the end of a connection that Redis may have accepted.
+    fn go_alone(&self, waiting: Waiting, fate: Fate) {
+        if matches!(waiting.publication.key, Some(Key::Given(_) | Key::End { in_doubt: true, .. })) {
+            return self.fail(waiting, DropReason::Unavailable, fate);
         }
         let Publication { channel, frame, receipt, .. } = waiting.publication;
         let result = self.channels.deliver_here(&self.store.channel(&channel), &frame);
