@@ -165,13 +165,17 @@ pub(crate) enum PublishError {
     TooLong,
 }
 
+/// Names a shard's wait for a subscription, so that what comes of one that has ended is not taken for the next one's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wait(pub(crate) u64);
+
 /// How far a subscription is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// Messages come from now on.
     Confirmed,
-    /// The shard is told when they do (the inbox event `Subscribed`).
-    Pending,
+    /// The shard is told when they do (the inbox event `Subscribed`, with the same).
+    Pending(Wait),
     /// They will not come; the shard need not unsubscribe.
     Refused,
 }

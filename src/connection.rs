@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mio::net::TcpStream;
 
+use self::answers::Answers;
 use self::clocks::Clocks;
 use self::closing::Closing;
 use self::meter::Meter;
@@ -36,6 +37,7 @@ use crate::config::Limits;
 use crate::metrics::Farewell;
 use crate::outbox::{Outbox, Written};
 
+pub(crate) mod answers;
 mod clocks;
 mod closing;
 pub(crate) mod meter;
@@ -71,8 +73,7 @@ pub(crate) struct Connection {
     pub(crate) writes_watched: bool,
     /// Whether the client has shut down its side; seen with an event, before the last bytes are read.
     pub(crate) hung_up: bool,
-    /// Joins it has asked for whose channels' subscriptions do not stand yet; a wish repeated counts again.
-    pub(crate) joining: u16,
+    pub(crate) answers: Answers,
     /// What is counted of a message that has not arrived whole.
     pub(crate) partial_bytes: u32,
     /// When the shard's timer for this connection fires; others for it are stale.
@@ -117,7 +118,7 @@ impl Connection {
             dirty: false,
             writes_watched: false,
             hung_up: false,
-            joining: 0,
+            answers: Answers::default(),
             partial_bytes: 0,
             timer_at: now,
             clocks: Clocks::new(now, limits),

@@ -141,12 +141,7 @@ impl Hub {
     pub(crate) async fn join(&self, id: ConnectionId, group: Arc<str>) -> JoinOutcome {
         let (done, outcome) = oneshot::channel();
         self.inbox_of(&id).push(Event::Join { id, group, done });
-        match outcome.await {
-            Ok(outcome) => outcome,
-            // It has left, or ended, before its membership stood.
-            Err(_) if self.last_active(id).await.is_some() => JoinOutcome::Refused,
-            Err(_) => JoinOutcome::Gone,
-        }
+        outcome.await.unwrap_or(JoinOutcome::Gone)
     }
 
     /// Ends a connection's membership in a group; returns false if the connection is gone.

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::admission::Ticket;
-use crate::broker::{Channel, Delivery, PublishError};
+use crate::broker::{Channel, Delivery, PublishError, Wait};
 use crate::budget::{Gauge, Held};
 use crate::close::Close;
 use crate::connection::NewSocket;
@@ -34,7 +34,7 @@ pub(crate) enum Event {
     /// Hand a message to the members of its channel.
     Deliver(Delivery),
     /// A subscription stands, or will not.
-    Subscribed { channel: Channel, result: Result<(), PublishError> },
+    Subscribed { channel: Channel, wait: Wait, result: Result<(), PublishError> },
     /// Tell a sender that its message was refused.
     PublishFailed { id: ConnectionId, request: RequestId },
     /// Send a frame to one connection.

@@ -46,7 +46,7 @@ impl Batch {
     }
 
     /// Returns what an outbox holds with it, `sent` bytes of which have left already.
-    fn load(&self, sent: usize) -> Load {
+    pub(crate) fn load(&self, sent: usize) -> Load {
         let all = self.wire.len() + sent + ENTRY;
         Load { all, own: if self.is_shared { ENTRY } else { all } }
     }

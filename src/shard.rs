@@ -12,7 +12,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use mio::event::Event as Readiness;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
@@ -24,19 +23,21 @@ use self::tally::Tally;
 use self::timers::Timers;
 use crate::admission::Ticket;
 use crate::admission::names::Names;
-use crate::broker::{Broker, Channel, Publication};
+use crate::broker::{Broker, Channel, Publication, Wait};
 use crate::budget::{Budget, Kind};
 use crate::close::Close;
 use crate::codec::{self, encode_close};
 use crate::config::Limits;
+use crate::connection::answers::Joined;
 use crate::connection::meter::{Paces, Used};
 use crate::connection::{Connection, NewSocket, Reading};
 use crate::gateway::Gateway;
 use crate::hub::Hub;
-use crate::id::{ConnectionId, RequestId};
+use crate::id::ConnectionId;
 use crate::inbox::{Event, Inbox, JoinOutcome};
 use crate::metrics::{DropReason, Farewell, Metrics};
 
+mod answer;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod deliver;
@@ -102,8 +103,9 @@ pub(crate) struct Shard {
     dirty: Vec<usize>,
     /// Connections to read from without waiting for an event.
     unread: Vec<usize>,
-    /// Channels whose subscription does not stand yet, and who is to be told.
-    joining: HashMap<Channel, Vec<Joining>>,
+    /// Channels whose subscription does not stand yet, and what the broker calls it; the members' connections know who is to be
+    /// told.
+    joining: HashMap<Channel, Wait>,
     /// The members of the channel that is being served: a write that fails changes the channel's own list.
     audience: Vec<usize>,
     /// What this turn's messages send to channels.
@@ -121,22 +123,6 @@ pub(crate) struct Shard {
     /// When to look again for connections whose end would give memory back: there were none.
     relief_at: Option<Instant>,
     stopped: bool,
-}
-
-/// A member whose channel's subscription does not stand yet.
-#[derive(Debug)]
-struct Joining {
-    id: ConnectionId,
-    asked_by: AskedBy,
-}
-
-/// Who is told once it does.
-#[derive(Debug)]
-enum AskedBy {
-    /// The connection itself, with this reply.
-    Client { request: RequestId, reply: Option<Bytes> },
-    /// A caller of the management API.
-    Caller(oneshot::Sender<JoinOutcome>),
 }
 
 impl Door {
@@ -288,7 +274,7 @@ impl Shard {
         self.by_id.insert(id, key);
         self.schedule(key);
         if let (Some(user), Some(done)) = (user, done) {
-            self.join_and_tell((key, id), Channel::User(user), done);
+            self.join_and_tell(key, Channel::User(user), done);
         }
         if let Some(draining) = &mut self.draining {
             draining.add(id);
@@ -313,9 +299,12 @@ impl Shard {
 
     /// Starts to close a connection: our close frame goes behind whatever waits for it.
     fn close(&mut self, key: usize, close: Close) {
-        let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.is_open()) else {
+        if !self.connections.get(key).is_some_and(Connection::is_open) {
             return;
-        };
+        }
+        // What was asked before is answered before.
+        self.settle_all(key, Joined::Yes);
+        let Some(connection) = self.connections.get_mut(key) else { return };
         let frame = match &close {
             Close::Client { code, .. } => encode_close(*code, ""),
             close => encode_close(close.code(), close.reason()),
@@ -358,10 +347,11 @@ impl Shard {
             emptied.push(channel.clone());
         });
         for channel in emptied {
-            self.take_joining(&channel);
+            self.joining.remove(&channel);
         }
         self.tally.left(left);
         self.tally.unqueued(connection.outbox.load());
+        self.tally.unqueued(connection.answers.load());
         self.tally.partial(connection.partial_bytes, 0);
         let (ticket, close, by_client) = connection.into_end();
         if let Some(farewell) = farewell.or(by_client) {

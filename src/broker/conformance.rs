@@ -308,13 +308,13 @@ fn interest_is_what_subscriptions_say(bench: &Bench) {
     let result = runner.run(&steps, |steps| {
         case.set(case.get() + 1);
         let channel = |number: u8| group(&format!("{} {number}", case.get()));
-        let (mut model, mut pending) = (BTreeSet::new(), BTreeSet::new());
+        let (mut model, mut pending) = (BTreeSet::new(), BTreeMap::new());
         for (subscribe, seat, number) in steps {
             pending.remove(&(seat, number));
             if subscribe {
                 match bench.subscribe(seat, &channel(number)) {
                     Standing::Confirmed => {}
-                    Standing::Pending => drop(pending.insert((seat, number))),
+                    Standing::Pending(wait) => drop(pending.insert((seat, number), wait)),
                     Standing::Refused => panic!("refused"),
                 }
                 model.insert((seat, number));
@@ -323,8 +323,8 @@ fn interest_is_what_subscriptions_say(bench: &Bench) {
                 model.remove(&(seat, number));
             }
         }
-        for (seat, number) in pending {
-            assert_eq!(bench.subscribed(seat, &channel(number)), Ok(()));
+        for ((seat, _), wait) in pending {
+            assert_eq!(bench.subscribed(seat, wait), Ok(()));
         }
         for number in 0..3 {
             bench.publish(usize::from(number), &channel(number), "x").expect("accepted");
@@ -450,8 +450,8 @@ fn redis_broker_says_when_a_subscription_will_not_stand() {
     for seat in bench.seats() {
         match bench.subscribe(seat, &group("moon")) {
             Standing::Refused => {}
-            Standing::Pending => {
-                assert_eq!(bench.subscribed(seat, &group("moon")), Err(PublishError::Unavailable));
+            Standing::Pending(wait) => {
+                assert_eq!(bench.subscribed(seat, wait), Err(PublishError::Unavailable));
                 bench.unsubscribe(seat, &group("moon"));
             }
             Standing::Confirmed => panic!("nobody can have confirmed it"),

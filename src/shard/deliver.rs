@@ -40,10 +40,10 @@ impl Shard {
                         self.remove(key);
                     }
                 }
-                Event::Subscribed { channel, result } => self.on_subscribed(&channel, result),
+                Event::Subscribed { channel, wait, result } => self.on_subscribed(&channel, wait, result),
                 Event::PublishFailed { id, request } => {
                     if let Some(key) = self.key_of(&id) {
-                        self.send(key, frames::internal_server_error(&id, &request));
+                        self.reply(key, frames::internal_server_error(&id, &request));
                     }
                 }
                 Event::Post { id, frame, done } => answer(done, self.post(&id, frame)),

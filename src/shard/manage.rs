@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{AskedBy, Joining, Shard, members};
+use super::{Shard, members};
 use crate::broker::{Channel, Standing};
+use crate::connection::answers::Joined;
 use crate::id::ConnectionId;
 use crate::inbox::{JoinOutcome, answer};
 use crate::listing::{Connections, Counts, Listed, Query, Row, Seat};
@@ -16,8 +17,7 @@ use crate::listing::{Connections, Counts, Listed, Query, Row, Seat};
 impl Shard {
     /// Makes a connection a member of a channel; returns whether messages come from now on.
     pub(super) fn join(&mut self, key: usize, channel: &Channel) -> Standing {
-        let pending =
-            || if self.joining.contains_key(channel) { Standing::Pending } else { Standing::Confirmed };
+        let pending = || self.joining.get(channel).copied().map_or(Standing::Confirmed, Standing::Pending);
         let standing = match self.members.join(channel, key) {
             members::Change::None => return pending(),
             members::Change::Counted => pending(),
@@ -25,8 +25,8 @@ impl Shard {
         };
         match standing {
             Standing::Refused => drop(self.members.leave(channel, key)),
-            Standing::Pending => {
-                self.joining.entry(channel.clone()).or_default();
+            Standing::Pending(wait) => {
+                self.joining.insert(channel.clone(), wait);
                 self.tally.joined();
             }
             Standing::Confirmed => self.tally.joined(),
@@ -34,14 +34,15 @@ impl Shard {
         standing
     }
 
-    /// Ends a membership.
+    /// Ends a membership. Who still waits for its beginning is answered first: nothing was missed in between.
     pub(super) fn leave(&mut self, key: usize, channel: &Channel) {
+        self.settle(key, channel, Joined::Yes);
         match self.members.leave(channel, key) {
             members::Change::None => return,
             members::Change::Counted => {}
             members::Change::Edge => {
                 self.parts.broker.unsubscribe(self.index, channel);
-                self.take_joining(channel);
+                self.joining.remove(channel);
             }
         }
         self.tally.left(1);
@@ -60,22 +61,18 @@ impl Shard {
         if !has_room && !self.members.is_member(&channel, key) {
             return answer(done, JoinOutcome::TooMany);
         }
-        self.join_and_tell((key, *id), channel, done);
+        self.join_and_tell(key, channel, done);
     }
 
     /// Makes a connection a member, and tells when messages come.
-    pub(super) fn join_and_tell(
-        &mut self,
-        (key, id): (usize, ConnectionId),
-        channel: Channel,
-        done: oneshot::Sender<JoinOutcome>,
-    ) {
+    pub(super) fn join_and_tell(&mut self, key: usize, channel: Channel, done: oneshot::Sender<JoinOutcome>) {
         match self.join(key, &channel) {
             Standing::Confirmed => answer(done, JoinOutcome::Joined),
             Standing::Refused => answer(done, JoinOutcome::Refused),
-            Standing::Pending => {
-                let joining = Joining { id, asked_by: AskedBy::Caller(done) };
-                self.joining.entry(channel).or_default().push(joining);
+            Standing::Pending(_) => {
+                if let Some(connection) = self.connections.get_mut(key) {
+                    connection.answers.wait_for_caller(channel, done);
+                }
             }
         }
     }

@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{AskedBy, Joining, Shard};
-use crate::broker::{Channel, Key, Publication, PublishError, Receipt, Recipient, Standing};
+use super::Shard;
+use crate::broker::{Channel, Key, Publication, Receipt, Recipient, Standing};
 use crate::close::Close;
 use crate::codec::Message;
 use crate::connection::Reading;
 use crate::connection::meter::Used;
 use crate::gateway::{Action, Outcome, Payload, frames};
 use crate::id::{ConnectionId, RequestId};
-use crate::inbox::{JoinOutcome, answer};
 use crate::metrics::{Farewell, NameLimit};
 
 /// What is read in one turn goes to the broker in portions of so many bytes, so that the bounds beyond are asked in time.
@@ -53,7 +52,8 @@ impl Shard {
     /// so that they feel it; but not one that is being closed: what it sends is in the way of its close frame.
     pub(super) fn read(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if connection.outbox.bytes() > self.parts.limits.outbox_bytes / 2 && connection.is_open() {
+        let waits = connection.outbox.bytes() + connection.answers.load().all;
+        if waits > self.parts.limits.outbox_bytes / 2 && connection.is_open() {
             connection.reading = Reading::Held;
             return;
         }
@@ -205,8 +205,8 @@ impl Shard {
             }
             (Some(Action::Join(group)), Some(request)) => {
                 let most = self.parts.limits.groups_per_connection;
-                let waits = self.connections.get(key).map_or(0, |connection| connection.joining);
-                reply = if self.members.count(key) < most && usize::from(waits) < most {
+                let waits = self.connections.get(key).map_or(0, |connection| connection.answers.joins());
+                reply = if self.members.count(key) < most && waits < most {
                     self.join_for(key, Channel::Group(group), (id, request, reply))
                 } else {
                     Some(frames::limit_exceeded(&id, &request))
@@ -217,7 +217,7 @@ impl Shard {
             (Some(_) | None, _) => {}
         }
         if let Some(reply) = reply {
-            self.send(key, reply);
+            self.reply(key, reply);
         }
         if close {
             self.close(key, Close::Route);
@@ -270,56 +270,19 @@ impl Shard {
         match self.join(key, &channel) {
             Standing::Confirmed => reply,
             Standing::Refused => Some(frames::internal_server_error(&id, &request)),
-            Standing::Pending => {
-                let asked_by = AskedBy::Client { request, reply };
-                self.joining.entry(channel).or_default().push(Joining { id, asked_by });
+            Standing::Pending(_) => {
                 if let Some(connection) = self.connections.get_mut(key) {
-                    connection.joining = connection.joining.saturating_add(1);
+                    connection.answers.wait(channel, request, reply);
                 }
                 None
             }
         }
     }
 
-    /// Takes out who waits for a channel's subscription.
-    pub(super) fn take_joining(&mut self, channel: &Channel) -> Vec<Joining> {
-        let waiting = self.joining.remove(channel).unwrap_or_default();
-        for Joining { id, asked_by } in &waiting {
-            let key = self.by_id.get(id).copied();
-            if let AskedBy::Client { .. } = asked_by
-                && let Some(connection) = key.and_then(|key| self.connections.get_mut(key))
-            {
-                connection.joining = connection.joining.saturating_sub(1);
-            }
-        }
-        waiting
-    }
-
     /// Hands what was read to the broker.
     pub(super) fn publish(&mut self) {
         self.publishing = 0;
         self.parts.broker.publish(&mut self.publications);
-    }
-
-    /// A subscription stands, or will not: those who wait for it are told, and in the latter case are no members.
-    pub(super) fn on_subscribed(&mut self, channel: &Channel, result: Result<(), PublishError>) {
-        for Joining { id, asked_by } in self.take_joining(channel) {
-            let Some(key) = self.key_of(&id).filter(|key| self.members.is_member(channel, *key)) else {
-                continue;
-            };
-            if result.is_err() {
-                self.leave(key, channel);
-            }
-            match (asked_by, result) {
-                (AskedBy::Client { reply: Some(reply), .. }, Ok(())) => self.send(key, reply),
-                (AskedBy::Client { reply: None, .. }, Ok(())) => {}
-                (AskedBy::Client { request, .. }, Err(_)) => {
-                    self.send(key, frames::internal_server_error(&id, &request));
-                }
-                (AskedBy::Caller(done), Ok(())) => answer(done, JoinOutcome::Joined),
-                (AskedBy::Caller(done), Err(_)) => answer(done, JoinOutcome::Refused),
-            }
-        }
     }
 
     /// The client will send nothing more. It may still read: what it is owed is written first.

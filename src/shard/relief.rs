@@ -58,7 +58,8 @@ impl Shard {
         let count_sockets = sockets.get() > budget.limit() / 8;
         let held = |(key, connection): (usize, &Connection)| {
             let kernel = if count_sockets { in_kernel(connection) } else { 0 };
-            let bytes = connection.outbox.bytes() + connection.partial_bytes as usize + kernel;
+            let waits = connection.outbox.bytes() + connection.answers.load().all;
+            let bytes = waits + connection.partial_bytes as usize + kernel;
             let rank = (!connection.is_open(), connection.is_stalled(self.now), bytes);
             (bytes >= SPARED).then_some((Reverse(rank), key, kernel))
         };
@@ -89,6 +90,7 @@ impl Shard {
         let left = connection.outbox.bytes();
         self.tally.unqueued(before - connection.outbox.load());
         self.count_partial(key);
+        self.forget_answers(key);
         self.parts.metrics.count_dropped(DropReason::Memory, dropped);
         if is_open {
             self.close(key, Close::Memory);

@@ -85,6 +85,12 @@ impl Tally {
         self.queued += load;
     }
 
+    /// Answers that wait for others hold as much now.
+    pub(super) fn held(&mut self, before: Load, after: Load) {
+        self.queued += after;
+        self.unqueued += before;
+    }
+
     /// Bytes went to a socket.
     pub(super) fn written(&mut self, bytes: usize) {
         self.sent_bytes += bytes;

@@ -141,6 +141,7 @@ impl Shard {
         let before = connection.outbox.load();
         let dropped = connection.outbox.discard_unsent();
         self.tally.unqueued(before - connection.outbox.load());
+        self.forget_answers(key);
         self.parts.metrics.count_slow_consumer(dropped);
         self.close(key, Close::SlowConsumer);
     }

@@ -12,10 +12,12 @@ from cluster import (JOIN_MOON, LONG_LEASE, LateNode, Publisher, ask, clients_of
                      metric, paused, publish, received_until_now, redis, start_on, start_redis, throughout)
 from conftest import connection_id, eventually, request
 from doubts import doubtful, hold_up
+from test_cluster_partitions import proxy
 from wire import Socket, handshake
 
 BUFFER = LONG_LEASE | {"GATECAST_REDIS_ON_OUTAGE": "buffer", "GATECAST_REDIS_BUFFER_AGE": "20s"}
 LOCAL = {"GATECAST_REDIS_ON_OUTAGE": "local"}
+JOIN = '{"action":"joinGroup","group":"GROUP"}'
 
 
 def answer_of(node, path, text):
@@ -246,6 +248,78 @@ def test_alone_a_message_in_doubt_is_refused_and_comes_at_most_once(redis, doubt
         assert doubtful.marker is None and dropped(node, "unavailable") == 1
         redis.process.send_signal(signal.SIGCONT)
         assert received_until_now([client], node) == [["doubtful"]]
+
+
+def with_key(node, key, text, path="@broadcast"):
+    return request(node.address, "POST", f"/beta/{path}", text.encode(), {"Idempotency-Key": key})[0].status
+
+
+@pytest.mark.parametrize("way", ["refuse", "silence"])
+def test_alone_what_has_a_key_is_refused_and_comes_once(redis, proxy, start_on, way):
+    """Another node may have been given the same, and its members here would have it twice."""
+    keyed = '[routes.once]\nintegration = "broadcast"\ndata = "$request.body.data"\nidempotency_key = "$request.body.id"\n'
+    (near,) = start_on(redis, 1, keyed, **(LOCAL | LONG_LEASE))
+    (alone,) = start_on(proxy, 1, keyed, **(LOCAL | LONG_LEASE))
+    with clients_of([near, alone]) as clients:
+        getattr(proxy, way)()
+        # What was on the way is in doubt, and may come later.
+        tries = (f"try {number}" for number in itertools.count())
+        taken = eventually(lambda: publish_locally(alone, "@broadcast", text := next(tries)) and text)
+        assert clients[1].recv(timeout=10) == taken
+        assert [with_key(alone, "order", "once") for _ in range(3)] == [503] * 3
+        clients[1].send(json.dumps({"action": "once", "id": "order", "data": "once"}))
+        assert is_internal_error(clients[1].recv(timeout=10))
+        assert with_key(near, "order", "once") == 200
+        proxy.heal()
+        eventually(lambda: metric(alone, "gatecast_redis_up") == 1)
+        eventually(lambda: with_key(alone, "order", "once") == 200)
+        received = received_until_now(clients, near)
+        assert [[text for text in texts if not text.startswith("try ")] for texts in received] == [["once"]] * 2
+
+
+def test_what_waits_with_a_key_comes_once_though_it_came_elsewhere_meanwhile(redis, proxy, start_on):
+    (near,) = start_on(redis, 1, **BUFFER)
+    (alone,) = start_on(proxy, 1, **BUFFER)
+    with clients_of([near, alone]) as clients, ThreadPoolExecutor() as threads:
+        proxy.refuse()
+        waiting = [threads.submit(with_key, alone, "order", "once") for _ in range(3)]
+        eventually(lambda: buffered(alone) == 3)
+        assert with_key(near, "order", "once") == 200
+        proxy.heal()
+        assert [each.result() for each in waiting] == [200] * 3
+        assert received_until_now(clients, near) == [["once"]] * 2
+
+
+def lost(node):
+    return metric(node, "gatecast_recoveries_total", result="lost")
+
+
+def test_who_joins_alone_has_what_was_accepted_since_or_it_is_counted(redis, proxy, start_on):
+    users = 'trusted_proxies = ["127.0.0.1"]\nauth.user_header = "x-user"\n'
+    (near,) = start_on(redis, 1, users, **(LOCAL | LONG_LEASE))
+    (alone,) = start_on(proxy, 1, users, **(LOCAL | LONG_LEASE))
+    paths = ("@groups/known", "@groups/strange", "@users/tom")
+    with clients_of([alone]) as (member,), ExitStack() as stack:
+        assert ask(member, JOIN.replace("GROUP", "known")) == "joined known"
+        for path in paths:
+            assert publish(near, path, "before")[0] == 200
+        assert member.recv(timeout=10) == "before"
+        proxy.refuse()
+        eventually(lambda: publish_locally(alone, "@groups/nobody", "alone"))
+        late = stack.enter_context(alone.connect(additional_headers={"x-user": "tom"}))
+        for group in ("known", "strange", "unused"):
+            assert ask(late, JOIN.replace("GROUP", group)) == f"joined {group}"
+        for path in paths:
+            for number in range(50):
+                assert publish(near, path, f"{path} {number}")[0] == 200
+        counted = lost(alone)
+        proxy.heal()
+        eventually(lambda: metric(alone, "gatecast_redis_up") == 1)
+        # Where nobody knew the channel's place, nobody knows what was missed: once for the group, once for the user.
+        eventually(lambda: lost(alone) == counted + 2)
+        (known,) = received_until_now([late], near, paths)
+        assert [text for text in known if text.startswith("@groups/known")] == [f"@groups/known {number}" for number in range(50)]
+        assert lost(alone) == counted + 2, "and none of a group that was sent nothing"
 
 
 def test_a_node_that_starts_without_redis_never_serves_alone(tmp_path, redis):

@@ -59,7 +59,11 @@ class Proxy:
                 near, _ = self.listener.accept()
             except OSError:
                 return
-            far = socket.create_connection(self.target)
+            try:
+                far = socket.create_connection(self.target)
+            except OSError:
+                close(near)  # Redis is away.
+                continue
             self.sockets += [near, far]
             if self.is_refusing:
                 self.refuse()

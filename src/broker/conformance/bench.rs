@@ -21,7 +21,7 @@ use crate::backend::Backend;
 use crate::broker::memory::MemoryBroker;
 use crate::broker::{
     Accepted, Broker, Channel, Key, Offset, Publication, PublishError, PublishResult, Receipt, Recipient,
-    Standing, Terms,
+    Standing, Terms, Wait,
 };
 use crate::budget::Budget;
 use crate::codec::{Opcode, encode, payload_of};
@@ -66,7 +66,7 @@ struct Node {
 #[derive(Default)]
 pub(super) struct Heard {
     pub(super) messages: Vec<(Channel, String)>,
-    pub(super) subscribed: Vec<(Channel, Result<(), PublishError>)>,
+    pub(super) subscribed: Vec<(Wait, Result<(), PublishError>)>,
     pub(super) failed: Vec<(ConnectionId, RequestId)>,
 }
 
@@ -184,9 +184,8 @@ impl Bench {
         result.expect("it was waited for")
     }
 
-    /// Subscribes without waiting; whatever was told of the channel before is forgotten.
+    /// Subscribes without waiting.
     pub(super) fn subscribe(&self, seat: usize, channel: &Channel) -> Standing {
-        self.take_inboxes()[seat].subscribed.retain(|(other, _)| other != channel);
         self.broker(seat).subscribe(seat % SHARDS, channel)
     }
 
@@ -198,17 +197,17 @@ impl Bench {
     pub(super) fn join(&self, seat: usize, channel: &Channel) {
         match self.subscribe(seat, channel) {
             Standing::Confirmed => {}
-            Standing::Pending => assert_eq!(self.subscribed(seat, channel), Ok(())),
+            Standing::Pending(wait) => assert_eq!(self.subscribed(seat, wait), Ok(())),
             Standing::Refused => panic!("{channel:?} was refused"),
         }
     }
 
     /// Waits until a seat is told what became of a subscription.
-    pub(super) fn subscribed(&self, seat: usize, channel: &Channel) -> Result<(), PublishError> {
+    pub(super) fn subscribed(&self, seat: usize, wait: Wait) -> Result<(), PublishError> {
         let mut result = None;
         self.until("a subscription is answered", |heard| {
             result =
-                heard[seat].subscribed.iter().find(|(other, _)| other == channel).map(|(_, result)| *result);
+                heard[seat].subscribed.iter().find(|(other, _)| *other == wait).map(|(_, result)| *result);
             result.is_some()
         });
         result.expect("it was waited for")
@@ -277,7 +276,7 @@ impl Bench {
                         let text = String::from_utf8(text.to_vec()).expect("text");
                         heard.messages.push((delivery.channel, text));
                     }
-                    Event::Subscribed { channel, result } => heard.subscribed.push((channel, result)),
+                    Event::Subscribed { wait, result, .. } => heard.subscribed.push((wait, result)),
                     Event::PublishFailed { id, request } => heard.failed.push((id, request)),
                     other => panic!("{other:?}"),
                 }

@@ -5,18 +5,19 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use self::entry::Entry;
 use super::track::{Reading, Step, Track, Verdict};
-use crate::broker::{Accepted, Channel, Delivery, PublishError, PublishResult, Standing};
+use crate::broker::{Accepted, Channel, PublishError, PublishResult, Standing, Wait};
 use crate::hub::Hub;
-use crate::inbox::Event;
 use crate::metrics::{DropReason, Foreign, GaugeGuard, Metrics, Recovery};
-use crate::trace::Context;
+
+mod entry;
 
 /// In place of an epoch: the message is neither counted nor kept, and is delivered as it comes.
 pub(super) const UNKEPT: &str = "-";
@@ -49,21 +50,8 @@ struct State {
     is_away: bool,
     /// Whether Redis has ever confirmed a subscription.
     has_stood: bool,
-}
-
-#[derive(Debug)]
-struct Entry {
-    channel: Channel,
-    /// Whether its messages are counted and kept.
-    is_kept: bool,
-    shards: Vec<usize>,
-    /// Shards to be told once the subscription stands.
-    waiting: Vec<usize>,
-    track: Track,
-    /// Whether it waits to be read.
-    is_unread: bool,
-    /// Broadcasts are nothing to be a member of.
-    _counted: Option<GaugeGuard>,
+    /// How often somebody has waited.
+    waits: u64,
 }
 
 /// What a channel is read for.
@@ -100,13 +88,16 @@ impl Channels {
     ) -> (Standing, bool) {
         let mut state = self.state.lock();
         let is_alone = self.is_local && state.is_away && state.has_stood;
-        let is_new = !state.entries.contains_key(name);
-        let entry = state.entries.entry(name.to_owned()).or_insert_with(|| Entry {
+        state.waits += 1;
+        let State { entries, waits, .. } = &mut *state;
+        let is_new = !entries.contains_key(name);
+        let entry = entries.entry(name.to_owned()).or_insert_with(|| Entry {
             channel: channel.clone(),
             is_kept,
             shards: Vec::new(),
             waiting: Vec::new(),
             track: Track::default(),
+            is_promised: false,
             is_unread: false,
             _counted: (*channel != Channel::Broadcast).then(|| GaugeGuard::new(&self.metrics.channels)),
         });
@@ -114,10 +105,11 @@ impl Channels {
             entry.shards.push(shard);
         }
         let standing = if entry.track.has_begun() || is_alone {
+            entry.is_promised |= is_alone;
             Standing::Confirmed
         } else {
-            entry.waiting.push(shard);
-            Standing::Pending
+            entry.waiting.push((shard, Wait(*waits)));
+            Standing::Pending(Wait(*waits))
         };
         (standing, is_new)
     }
@@ -133,6 +125,7 @@ impl Channels {
         let mut state = self.state.lock();
         let entry = state.entries.get_mut(name)?;
         entry.shards.retain(|other| *other != shard);
+        entry.waiting.retain(|(other, _)| *other != shard);
         let is_last = entry.shards.is_empty();
         is_last.then(|| state.entries.remove(name).is_some_and(|entry| entry.track.is_used()))
     }
@@ -231,6 +224,7 @@ impl Channels {
         let is_alone = self.is_local && state.has_stood;
         let result = if is_alone { Ok(()) } else { Err(PublishError::Unavailable) };
         for (_, entry) in state.entries.iter_mut().filter(|(name, _)| is_lost(name)) {
+            entry.is_promised |= is_alone && !entry.waiting.is_empty();
             entry.tell_waiting(&self.hub, result);
         }
     }
@@ -261,7 +255,7 @@ impl Channels {
             let missed = entry.pass(&self.hub, frame);
             return self.metrics.count_dropped(DropReason::InboxFull, missed);
         }
-        let is_missing = match entry.track.on_message(epoch, offset) {
+        let is_missing = match entry.track.on_message(epoch, offset, clock) {
             Verdict::Ignore => false,
             Verdict::Repair => true,
             Verdict::Deliver => {
@@ -323,14 +317,23 @@ impl Channels {
         let foreign = reading.messages.iter().filter(|(_, frame)| frame.is_none()).count();
         self.metrics.count_foreign(Foreign::Entry, foreign);
         let had_begun = entry.track.has_begun();
+        if !had_begun && std::mem::take(&mut entry.is_promised) && !reading.now.epoch.is_empty() {
+            // Nobody knows how much was accepted since then.
+            self.metrics.count_recovery(Recovery::Lost, 0, 0);
+            tracing::warn!(
+                channel = name,
+                "members joined without Redis, and have perhaps missed messages since"
+            );
+        }
         match entry.track.on_reading(reading) {
-            Step::Restart { forgotten: 0 } => Next::Again,
-            Step::Restart { forgotten } => {
-                self.metrics.count_recovery(Recovery::Lost, 0, 0);
+            Step::Restart { forgotten: 0, late: 0 } => Next::Again,
+            Step::Restart { forgotten, late } => {
+                self.metrics.count_recovery(Recovery::Lost, 0, late);
                 tracing::warn!(
                     channel = name,
                     forgotten,
-                    "Redis has forgotten messages that it had accepted"
+                    late,
+                    "Redis has forgotten messages that it had accepted, or has them again too late"
                 );
                 Next::Again
             }
@@ -354,53 +357,16 @@ impl Channels {
     }
 }
 
-impl Entry {
-    /// Hands a message to all shards, or, if one is full, to none.
-    fn deliver(&self, hub: &Hub, frame: &Bytes, trace: Option<Context>) -> bool {
-        if self.shards.iter().any(|shard| hub.inbox(*shard).is_full()) {
-            return false;
-        }
-        self.push(hub, frame, trace);
-        true
-    }
-
-    /// Hands a message to those shards that have room; returns how many have none.
-    fn pass(&self, hub: &Hub, frame: &Bytes) -> usize {
-        let delivery = self.delivery(frame, None);
-        let mut missed = 0;
-        for inbox in self.shards.iter().map(|shard| hub.inbox(*shard)) {
-            if inbox.is_full() {
-                missed += 1;
-            } else {
-                inbox.push(Event::Deliver(delivery.clone()));
-            }
-        }
-        missed
-    }
-
-    fn tell_waiting(&mut self, hub: &Hub, result: Result<(), PublishError>) {
-        for shard in self.waiting.drain(..) {
-            hub.inbox(shard).push(Event::Subscribed { channel: self.channel.clone(), result });
-        }
-    }
-
-    fn delivery(&self, frame: &Bytes, trace: Option<Context>) -> Delivery {
-        let (channel, frame) = (self.channel.clone(), frame.clone());
-        Delivery { channel, frame, accepted_at: Instant::now(), trace }
-    }
-
-    fn push(&self, hub: &Hub, frame: &Bytes, trace: Option<Context>) {
-        let delivery = self.delivery(frame, trace);
-        for shard in &self.shards {
-            hub.inbox(*shard).push(Event::Deliver(delivery.clone()));
-        }
-    }
+/// Milliseconds since 1970.
+fn clock() -> u64 {
+    u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::budget::Budget;
+    use crate::inbox::Event;
     use crate::shard::Door;
 
     struct Bench {
@@ -421,7 +387,8 @@ mod tests {
         let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect(), Arc::clone(&metrics), budget));
         let channels = Channels::new(Arc::clone(&hub), Arc::clone(&metrics), is_local);
         for shard in 0..2 {
-            assert_eq!(channels.add(NAME, (&group(), is_kept), shard), (Standing::Pending, shard == 0));
+            let (standing, is_new) = channels.add(NAME, (&group(), is_kept), shard);
+            assert!(matches!(standing, Standing::Pending(_)) && is_new == (shard == 0));
         }
         Bench { channels, hub, metrics, _doors: doors }
     }
@@ -480,9 +447,10 @@ mod tests {
             let expected = if is_local { Ok(()) } else { Err(PublishError::Unavailable) };
             assert_eq!(answers(&hub, 0), [expected]);
             let (standing, _) = channels.add("late", (&group(), true), 1);
-            assert_eq!(standing, if is_local { Standing::Confirmed } else { Standing::Pending });
+            assert_eq!(standing == Standing::Confirmed, is_local);
             channels.suspect_all(|_| true);
-            assert_eq!(channels.add("later", (&group(), true), 1).0, Standing::Pending, "Redis is back");
+            let (standing, _) = channels.add("later", (&group(), true), 1);
+            assert_ne!(standing, Standing::Confirmed, "Redis is back");
         }
     }
 

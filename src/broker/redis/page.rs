@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use redis::{Cmd, FromRedisValue as _, Value};
 
-use super::track::{Position, Reading};
+use super::track::{Epoch, Position, Reading};
 use crate::codec;
-use crate::store::{Script, Store, StoreError};
+use crate::store::{Script, Store, StoreError, is_epoch};
 
 /// How much is wanted.
 #[derive(Clone, Copy, Debug)]
@@ -50,10 +50,20 @@ impl Pages {
         });
         let now =
             Position { offset: epoch.as_ref().and(offset).unwrap_or(0), epoch: epoch.unwrap_or_default() };
-        let epochs = epochs.as_deref().unwrap_or_default().split(' ').filter_map(|text| {
-            let (epoch, offset) = text.split_once('@')?;
-            Some(Position { epoch: epoch.to_owned(), offset: offset.parse().ok()? })
-        });
-        Ok(Reading { now, epochs: epochs.collect(), messages: messages.collect(), is_cut })
+        let epochs = epochs.as_deref().unwrap_or_default();
+        Ok(Reading {
+            now,
+            epochs: epochs.split(' ').filter_map(read_epoch).collect(),
+            messages: messages.collect(),
+            is_cut,
+        })
     }
+}
+
+/// Reads `EPOCH@OFFSET@TIME`, or without a time, as it was once written; `None` for what is cut off.
+fn read_epoch(text: &str) -> Option<Epoch> {
+    let mut parts = text.split('@');
+    let name = parts.next().filter(|name| is_epoch(name))?.to_owned();
+    let mut number = || parts.next()?.parse().ok();
+    Some(Epoch { name, after: number()?, since: number().unwrap_or(0) })
 }

@@ -76,7 +76,10 @@ if begins then
   if is_another then
     -- The channel is new, or this server is not the one that has counted so far, or not whole: it was started again, or was a
     -- replica that took over. What it holds is the truth from here on; where that began, nodes read in the list of epochs.
-    epochs = string.sub(epochs .. epoch .. '@' .. (offset - 1) .. ' ', -200)
+    -- Each is younger than the one before, whatever the clock says: by their age nodes order what belongs to histories that parted.
+    local last = tonumber(match(epochs, '@(%d+) $')) or 0
+    local began = last < MOST and math.max(now, last + 1) or now
+    epochs = string.sub(epochs .. epoch .. '@' .. (offset - 1) .. '@' .. began .. ' ', -320)
   end
   if is_taken() then return {'', 0, 1, server} end
   -- In this order, since what the stream refuses must not have been counted; but a new channel's stream is nobody's yet.

@@ -1,0 +1,73 @@
+//! One channel this node subscribes to.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::broker::redis::track::Track;
+use crate::broker::{Channel, Delivery, PublishError, Wait};
+use crate::hub::Hub;
+use crate::inbox::Event;
+use crate::metrics::GaugeGuard;
+use crate::trace::Context;
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) channel: Channel,
+    /// Whether its messages are counted and kept.
+    pub(super) is_kept: bool,
+    pub(super) shards: Vec<usize>,
+    /// Shards to be told once the subscription stands.
+    pub(super) waiting: Vec<(usize, Wait)>,
+    pub(super) track: Track,
+    /// Whether members have been told that messages come although nobody knew from which place on.
+    pub(super) is_promised: bool,
+    /// Whether it waits to be read.
+    pub(super) is_unread: bool,
+    /// Broadcasts are nothing to be a member of.
+    pub(super) _counted: Option<GaugeGuard>,
+}
+
+impl Entry {
+    /// Hands a message to all shards, or, if one is full, to none.
+    pub(super) fn deliver(&self, hub: &Hub, frame: &Bytes, trace: Option<Context>) -> bool {
+        if self.shards.iter().any(|shard| hub.inbox(*shard).is_full()) {
+            return false;
+        }
+        self.push(hub, frame, trace);
+        true
+    }
+
+    /// Hands a message to those shards that have room; returns how many have none.
+    pub(super) fn pass(&self, hub: &Hub, frame: &Bytes) -> usize {
+        let delivery = self.delivery(frame, None);
+        let mut missed = 0;
+        for inbox in self.shards.iter().map(|shard| hub.inbox(*shard)) {
+            if inbox.is_full() {
+                missed += 1;
+            } else {
+                inbox.push(Event::Deliver(delivery.clone()));
+            }
+        }
+        missed
+    }
+
+    pub(super) fn tell_waiting(&mut self, hub: &Hub, result: Result<(), PublishError>) {
+        for (shard, wait) in self.waiting.drain(..) {
+            hub.inbox(shard).push(Event::Subscribed { channel: self.channel.clone(), wait, result });
+        }
+    }
+
+    fn delivery(&self, frame: &Bytes, trace: Option<Context>) -> Delivery {
+        let (channel, frame) = (self.channel.clone(), frame.clone());
+        Delivery { channel, frame, accepted_at: Instant::now(), trace }
+    }
+
+    pub(super) fn push(&self, hub: &Hub, frame: &Bytes, trace: Option<Context>) {
+        let delivery = self.delivery(frame, trace);
+        for shard in &self.shards {
+            hub.inbox(*shard).push(Event::Deliver(delivery.clone()));
+        }
+    }
+}
