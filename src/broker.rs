@@ -196,6 +196,8 @@ pub(crate) struct Terms {
     pub(crate) groups: Groups,
     /// Longest message, in bytes.
     pub(crate) message_bytes: usize,
+    /// Most that may wait for a member, in bytes.
+    pub(crate) outbox_bytes: usize,
     /// How long a key is remembered.
     pub(crate) idempotency_age: Duration,
 }
@@ -203,7 +205,12 @@ pub(crate) struct Terms {
 impl Terms {
     pub(crate) fn new(config: &Config) -> Self {
         let (groups, limits) = (config.groups.clone(), &config.limits);
-        Self { groups, message_bytes: limits.message_bytes, idempotency_age: limits.idempotency_age }
+        Self {
+            groups,
+            message_bytes: limits.message_bytes,
+            outbox_bytes: limits.outbox_bytes,
+            idempotency_age: limits.idempotency_age,
+        }
     }
 
     /// Returns whether a message is no longer than any client may be sent; other nodes, too, check what they read from Redis.

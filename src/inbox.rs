@@ -49,6 +49,8 @@ pub(crate) enum Event {
     Leave { id: ConnectionId, group: Arc<str>, done: oneshot::Sender<()> },
     /// Tell the groups of a connection; no answer if it is gone.
     Groups { id: ConnectionId, done: oneshot::Sender<Vec<Arc<str>>> },
+    /// Tell whether all members of a channel have room for so many bytes more.
+    Room { channel: Channel, bytes: usize, done: oneshot::Sender<bool> },
     /// Tell a page of what there is.
     List { query: Query, done: oneshot::Sender<Listed> },
     /// Look for connections to close, since memory runs out.
@@ -189,6 +191,7 @@ impl Event {
                 | Self::Join { .. }
                 | Self::Leave { .. }
                 | Self::Groups { .. }
+                | Self::Room { .. }
                 | Self::List { .. }
                 | Self::Relieve
                 | Self::Drain { .. }

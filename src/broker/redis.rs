@@ -33,6 +33,7 @@ pub(crate) mod health;
 mod history;
 mod leaver;
 mod link;
+mod pace;
 mod page;
 mod pressure;
 mod publisher;
@@ -110,7 +111,8 @@ impl RedisBroker {
         lifecycle.spawn_vital("publisher", lifecycle.ending(), publisher.run(to_publish));
         for errand in [Errand::Beginning, Errand::Repair] {
             let (store, channels, pages) = (store.clone(), Arc::clone(&channels), pages.clone());
-            lifecycle.spawn_until_end("reader of streams", Reader { store, channels, pages, errand }.run());
+            let reader = Reader { store, channels, pages, errand, outbox_bytes: terms.outbox_bytes };
+            lifecycle.spawn_until_end("reader of streams", reader.run());
         }
         lifecycle.spawn_until_end("leaver of channels", leaver.run(to_leave));
         lifecycle.spawn_until_end("subscriber", subscriber.run());

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::Shard;
 use crate::broker::{Channel, Delivery};
+use crate::connection::Connection;
 use crate::gateway::frames;
 use crate::id::ConnectionId;
 use crate::inbox::{Event, PostOutcome, answer};
@@ -72,6 +73,7 @@ impl Shard {
                         answer(done, self.members.groups_of(key));
                     }
                 }
+                Event::Room { channel, bytes, done } => answer(done, self.has_room(&channel, bytes)),
                 Event::List { query, done } => answer(done, self.list(&query)),
                 Event::Relieve => self.relieve(),
                 Event::Drain { within } => self.drain(within),
@@ -153,6 +155,17 @@ impl Shard {
         match stay {
             Stay::UntilFlush => self.write_soon(key),
             Stay::No => self.write(key),
+        }
+    }
+
+    /// Returns whether every member of a channel could be handed so many bytes.
+    fn has_room(&self, channel: &Channel, bytes: usize) -> bool {
+        let limit = self.parts.limits.outbox_bytes;
+        let fits =
+            |connection: &Connection| !connection.is_open() || connection.outbox.has_room(bytes, limit);
+        match channel {
+            Channel::Broadcast => self.connections.iter().all(|(_, connection)| fits(connection)),
+            channel => self.members.of(channel).iter().filter_map(|key| self.connections.get(*key)).all(fits),
         }
     }
 

@@ -193,8 +193,7 @@ def test_a_join_beside_a_big_channel_reads_nothing_of_it(redis, start_on):
 
 
 def test_a_big_repair_is_read_in_pages_and_joins_do_not_wait_for_it(redis, start_on):
-    # A repair comes at once, and the client is no faster than this machine lets it be: it is about pages, not about slow clients.
-    nodes = start_on(redis, 2, GATECAST_LIMITS_OUTBOX_BYTES="8388608")
+    nodes = start_on(redis, 2)
     with clients_of(nodes) as clients:
         assert ask(clients[1], JOIN % "big") == "joined big"
         seen = []

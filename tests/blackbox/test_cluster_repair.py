@@ -1,11 +1,14 @@
 """Faults in the middle of a stream of messages: every accepted one arrives, in order, once, and nobody is closed."""
 
+import time
+
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from cluster import (BROADCAST_AND_MOON, JOIN_MOON, LONG_LEASE, Publisher, ask, clients_of, metric, paused, publish,
                      received_until_now, redis, start_on, start_redis, throughout)
 from conftest import eventually
+from wire import TEXT, Socket, frame
 
 
 class Faults:
@@ -123,3 +126,62 @@ def test_metrics_of_redis_are_there_and_count_what_happens(redis, start_on):
         assert redis.cut_subscribers() >= 1
         eventually(lambda: metric(node, "gatecast_redis_reconnects_total") > before)
         eventually(lambda: metric(node, "gatecast_redis_up") == 1)
+
+
+LARGE = "x" * 100_000
+
+
+def missed(redis, nodes, groups, count):
+    """Has the second node miss `count` large messages in each of so many groups: six times what an outbox holds."""
+    with paused(nodes[1].process):
+        redis.cut_subscribers()
+        for number in range(count):
+            for group in range(groups):
+                # Its own subscription is gone, too: until that is back the first may refuse.
+                eventually(lambda: publish(nodes[0], f"@groups/big-{group}", f"{group} {number} {LARGE}")[0] == 200)
+
+
+def member(node, groups, **options):
+    client = Socket(node.address, **options).upgrade()
+    for group in range(groups):
+        client.send(frame(TEXT, b'{"action":"joinGroup","group":"big-%d"}' % group))
+        assert client.receive() == (TEXT, b"joined big-%d" % group)
+    return client
+
+
+def hear(client, groups, count, pause=0.0):
+    """Takes what was missed, each message after a pause; all of a group in its order."""
+    heard = {f"{group}": [] for group in range(groups)}
+    for _ in range(groups * count):
+        opcode, text = client.receive()
+        assert opcode == TEXT, text
+        group, number, _ = text.decode().split()
+        heard[group].append(int(number))
+        time.sleep(pause)
+    assert all(numbers == list(range(count)) for numbers in heard.values())
+
+
+@pytest.mark.parametrize("groups, count", [(1, 60), (12, 5)], ids=["one channel", "many channels"])
+def test_who_was_behind_gets_a_big_repair_as_fast_as_it_reads(redis, start_on, groups, count):
+    nodes = start_on(redis, 2, **LONG_LEASE)
+    # 10 MB/s at most, with little room on the way.
+    with member(nodes[1], groups, receive_buffer=64 << 10) as client:
+        missed(redis, nodes, groups, count)
+        hear(client, groups, count, pause=0.01)
+        assert publish(nodes[0], "@groups/big-0", f"0 0 {LARGE}")[0] == 200
+        hear(client, 1, 1)
+    assert metric(nodes[1], "gatecast_messages_repaired_total") >= groups * count
+    assert not metric(nodes[1], "gatecast_slow_consumer_disconnects_total")
+    assert not metric(nodes[1], "gatecast_messages_lost_total")
+
+
+def test_who_does_not_read_holds_a_repair_up_for_a_short_time_only(redis, start_on):
+    nodes = start_on(redis, 2, **LONG_LEASE)
+    with member(nodes[1], 1, receive_buffer=2_048), member(nodes[1], 1) as reader:
+        missed(redis, nodes, 1, 60)
+        began = time.monotonic()
+        hear(reader, 1, 60)
+        assert time.monotonic() - began < 6, "2 s for who does not read, and what a busy machine needs"
+        eventually(lambda: metric(nodes[1], "gatecast_slow_consumer_disconnects_total") == 1)
+        assert publish(nodes[0], "@groups/big-0", f"0 0 {LARGE}")[0] == 200
+        hear(reader, 1, 1)

@@ -28,7 +28,7 @@ use crate::codec::{Opcode, encode, payload_of};
 use crate::config::{Config, Sources};
 use crate::hub::Hub;
 use crate::id::{ConnectionId, NodeTag, RequestId};
-use crate::inbox::Event;
+use crate::inbox::{Event, answer};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::shard::Door;
@@ -277,6 +277,8 @@ impl Bench {
                         heard.messages.push((delivery.channel, text));
                     }
                     Event::Subscribed { wait, result, .. } => heard.subscribed.push((wait, result)),
+                    // Whoever is asked takes what it is told at once.
+                    Event::Room { done, .. } => answer(done, true),
                     Event::PublishFailed { id, request } => heard.failed.push((id, request)),
                     other => panic!("{other:?}"),
                 }

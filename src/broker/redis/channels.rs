@@ -5,13 +5,17 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use self::entry::Entry;
+use super::pace::Pace;
 use super::track::{Reading, Step, Track, Verdict};
 use crate::broker::{Accepted, Channel, PublishError, PublishResult, Standing, Wait};
 use crate::hub::Hub;
@@ -23,6 +27,8 @@ mod entry;
 pub(super) const UNKEPT: &str = "-";
 /// Names of channels that are gone which may wait to be read.
 const QUEUE_SLACK: usize = 1_024;
+/// How long a shard has to answer. One that does not has members without room.
+const ANSWER_TIME: Duration = Duration::from_millis(50);
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -99,6 +105,7 @@ impl Channels {
             track: Track::default(),
             is_promised: false,
             is_unread: false,
+            pace: Pace::default(),
             _counted: (*channel != Channel::Broadcast).then(|| GaugeGuard::new(&self.metrics.channels)),
         });
         if !entry.shards.contains(&shard) {
@@ -294,6 +301,24 @@ impl Channels {
         self.read_soon(&mut self.state.lock(), name);
     }
 
+    /// Returns whether the members of a channel have room for so many bytes more, or have been waited for long enough.
+    pub(super) async fn has_room(&self, name: &str, bytes: usize) -> bool {
+        let asked = {
+            let state = self.state.lock();
+            let Some(entry) = state.entries.get(name) else { return true };
+            if entry.pace.is_over(Instant::now()) {
+                return true;
+            }
+            entry.ask_for_room(&self.hub, bytes)
+        };
+        let answers = timeout(ANSWER_TIME, join_all(asked)).await;
+        let has_room = answers.is_ok_and(|answers| !answers.contains(&Ok(false)));
+        if !has_room && let Some(entry) = self.state.lock().entries.get_mut(name) {
+            entry.pace.hold_up(Instant::now());
+        }
+        has_room
+    }
+
     /// Notes that Redis refuses to read a channel: who waits for it is told, and other channels go on.
     pub(super) fn on_refused(&self, name: &str) {
         if let Some(entry) = self.state.lock().entries.get_mut(name) {
@@ -351,7 +376,12 @@ impl Channels {
                     self.metrics.count_recovery(recovery, messages.len(), lost);
                 }
                 entry.tell_waiting(&self.hub, Ok(()));
-                if done { Next::Done } else { Next::Again }
+                entry.pace.go_on(Instant::now());
+                if done {
+                    entry.pace = Pace::default();
+                    return Next::Done;
+                }
+                Next::Again
             }
         }
     }

@@ -3,8 +3,11 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
+use crate::broker::redis::pace::Pace;
 use crate::broker::redis::track::Track;
+
 use crate::broker::{Channel, Delivery, PublishError, Wait};
 use crate::hub::Hub;
 use crate::inbox::Event;
@@ -25,6 +28,8 @@ pub(super) struct Entry {
     pub(super) is_promised: bool,
     /// Whether it waits to be read.
     pub(super) is_unread: bool,
+    /// Of its repair.
+    pub(super) pace: Pace,
     /// Broadcasts are nothing to be a member of.
     pub(super) _counted: Option<GaugeGuard>,
 }
@@ -69,5 +74,15 @@ impl Entry {
         for shard in &self.shards {
             hub.inbox(*shard).push(Event::Deliver(delivery.clone()));
         }
+    }
+
+    /// Asks all shards whether the members have room for so many bytes more, behind what they were handed before.
+    pub(super) fn ask_for_room(&self, hub: &Hub, bytes: usize) -> Vec<oneshot::Receiver<bool>> {
+        let ask = |shard: &usize| {
+            let (done, answer) = oneshot::channel();
+            hub.inbox(*shard).push(Event::Room { channel: self.channel.clone(), bytes, done });
+            answer
+        };
+        self.shards.iter().map(ask).collect()
     }
 }
