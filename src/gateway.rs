@@ -12,7 +12,7 @@ use crate::broker::{Channel, is_key};
 use crate::codec::{Opcode, encode};
 use crate::expression::{Body, Context, ContextKey, Expression};
 use crate::id::{NodeTag, RequestId};
-use crate::metrics::{Metrics, RouteOutcome};
+use crate::metrics::{Metrics, RouteOutcome, Runs};
 use crate::registry::Record;
 use crate::route::{Integration, Route, RouteTable};
 
@@ -27,9 +27,12 @@ pub(crate) const GROUP_NAME_MAX: usize = 128;
 #[derive(Debug)]
 pub(crate) struct Gateway {
     table: RouteTable,
+    /// Of each route, by its number, what counts its runs.
+    runs: Vec<Runs>,
+    /// Counts messages that no route matched.
+    unmatched: Runs,
     stage: Box<str>,
     tag: NodeTag,
-    metrics: Arc<Metrics>,
 }
 
 /// What a message leads to.
@@ -67,9 +70,11 @@ pub(crate) enum Payload<'a> {
 struct BadBody;
 
 impl Gateway {
-    pub(crate) fn new(table: RouteTable, stage: &str, tag: NodeTag, metrics: Arc<Metrics>) -> Self {
-        table.iter().for_each(|route| metrics.know_route(&route.key));
-        Self { table, stage: stage.into(), tag, metrics }
+    pub(crate) fn new(table: RouteTable, stage: &str, tag: NodeTag, metrics: &Metrics) -> Self {
+        let mut routes: Vec<_> = table.iter().collect();
+        routes.sort_by_key(|route| route.number);
+        let runs = routes.iter().map(|route| metrics.runs_of(&route.key)).collect();
+        Self { table, runs, unmatched: metrics.runs_of("none"), stage: stage.into(), tag }
     }
 
     /// Routes one message of a client.
@@ -86,21 +91,27 @@ impl Gateway {
             Payload::Binary(_) => self.table.for_binary(),
         };
         let Some(route) = route else {
-            self.metrics.count_route("none", RouteOutcome::Forbidden);
+            self.unmatched.count(RouteOutcome::Forbidden);
             let reply = Some(frames::forbidden(&record.id, &request));
             return Outcome { reply, ..Outcome::default() };
         };
         match run.outcome(route, payload, &body) {
             Ok(outcome) => {
-                self.metrics.count_route(&route.key, RouteOutcome::Ok);
+                self.count(route, RouteOutcome::Ok);
                 outcome
             }
             Err(BadBody) => {
-                self.metrics.count_route(&route.key, RouteOutcome::BadBody);
+                self.count(route, RouteOutcome::BadBody);
                 let message = RequestId::mint_message(self.tag);
                 let reply = Some(frames::bad_request_body(&record.id, &message));
                 Outcome { reply, ..Outcome::default() }
             }
+        }
+    }
+
+    fn count(&self, route: &Route, outcome: RouteOutcome) {
+        if let Some(runs) = self.runs.get(route.number) {
+            runs.count(outcome);
         }
     }
 
@@ -122,7 +133,7 @@ impl Gateway {
         let outcome = run.outcome(route, Payload::Text(""), &Body::new(""));
         if !is_repeat {
             let counted = if outcome.is_ok() { RouteOutcome::Ok } else { RouteOutcome::BadBody };
-            self.metrics.count_route(&route.key, counted);
+            self.count(route, counted);
         }
         outcome.ok().and_then(|outcome| outcome.action)
     }
@@ -139,7 +150,7 @@ impl Context for Run<'_> {
     fn get(&self, key: ContextKey) -> Cow<'_, str> {
         match key {
             ContextKey::ConnectionId => self.record.id.as_str().into(),
-            ContextKey::RequestId => self.request.as_str().into(),
+            ContextKey::RequestId => self.request.to_string().into(),
             ContextKey::Stage => self.stage.into(),
             ContextKey::SourceIp => self.record.source_ip.to_string().into(),
         }

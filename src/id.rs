@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 const TEXT_LEN: usize = 16;
 const RANDOM_LEN: usize = 8;
 const TAG_LEN: usize = 3;
+const RAW_LEN: usize = RANDOM_LEN + TAG_LEN;
 
 /// Marks which node minted an id; drawn at random when a node starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,15 +48,15 @@ impl fmt::Display for NodeTag {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConnectionId([u8; TEXT_LEN]);
 
-/// Names one request (a route's run) or one message.
+/// Names one request (a route's run) or one message. Most are never written, so the text is made when it is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct RequestId([u8; TEXT_LEN]);
+pub struct RequestId([u8; RAW_LEN]);
 
 impl ConnectionId {
     /// Draws an id of the node with `tag`.
     #[must_use]
     pub fn mint(tag: NodeTag) -> Self {
-        Self(text_with_tag(tag))
+        Self(text(raw_with_tag(tag)))
     }
 
     /// Reads an id that a caller sent; `None` if it is not of the form of an id (16 characters: 15 of base64url and `=`).
@@ -77,7 +78,7 @@ impl ConnectionId {
     /// Returns the tag of the node that holds this connection; `None` if no node has minted it.
     #[must_use]
     pub fn node(&self) -> Option<NodeTag> {
-        let mut raw = [0; RANDOM_LEN + TAG_LEN + 1];
+        let mut raw = [0; RAW_LEN + 1];
         let len = URL_SAFE.decode_slice(self.0, &mut raw).ok()?;
         raw.get(RANDOM_LEN..len)?.try_into().ok().map(NodeTag)
     }
@@ -95,19 +96,15 @@ impl RequestId {
     /// Draws the id of a request.
     #[must_use]
     pub fn mint() -> Self {
-        Self(text_with_tag(NodeTag::random()))
+        let mut raw = [0; RAW_LEN];
+        rand::rng().fill(&mut raw);
+        Self(raw)
     }
 
     /// Draws the id of a message received by the node with `tag`.
     #[must_use]
     pub fn mint_message(tag: NodeTag) -> Self {
-        Self(text_with_tag(tag))
-    }
-
-    /// Returns the text form.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        ascii(&self.0)
+        Self(raw_with_tag(tag))
     }
 }
 
@@ -138,21 +135,24 @@ impl fmt::Debug for ConnectionId {
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(ascii(&text(self.0)))
     }
 }
 
 impl fmt::Debug for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        fmt::Display::fmt(self, f)
     }
 }
 
-fn text_with_tag(tag: NodeTag) -> [u8; TEXT_LEN] {
-    let random: [u8; RANDOM_LEN] = rand::rng().random();
-    let mut raw = [0; RANDOM_LEN + TAG_LEN];
-    raw[..RANDOM_LEN].copy_from_slice(&random);
+fn raw_with_tag(tag: NodeTag) -> [u8; RAW_LEN] {
+    let mut raw = [0; RAW_LEN];
+    rand::rng().fill(&mut raw[..RANDOM_LEN]);
     raw[RANDOM_LEN..].copy_from_slice(&tag.0);
+    raw
+}
+
+fn text(raw: [u8; RAW_LEN]) -> [u8; TEXT_LEN] {
     let mut text = [b'='; TEXT_LEN];
     #[expect(clippy::expect_used, reason = "11 bytes are 16 characters of base64, always")]
     URL_SAFE.encode_slice(raw, &mut text).expect("16 characters");
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(id.node(), Some(tag));
         assert_eq!(NodeTag::parse(&tag.to_string()), Some(tag));
         let message = RequestId::mint_message(tag);
-        assert_eq!(id.0[11..], message.0[11..], "ids of one node end alike");
+        assert_eq!(id.0[11..], message.to_string().as_bytes()[11..], "ids of one node end alike");
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(crate) use self::labels::{
     ProxyRefusal, PublishOutcome, Reconciled, Recovery, RedisRefusal, Refusal, RequestRefusal, RouteOutcome,
     SendLimit,
 };
+pub(crate) use self::runs::Runs;
 #[cfg(feature = "otlp")]
 pub(crate) use self::spans::{SpanCounters, SpanDropReason};
 
@@ -31,6 +32,7 @@ pub mod http;
 mod labels;
 pub(crate) mod memory;
 pub(crate) mod process;
+mod runs;
 pub mod spans;
 
 /// From a loopback round trip to a stuck client.
@@ -312,10 +314,6 @@ impl Metrics {
         self.proxy_headers_refused.with_label_values(&[refusal.label()]).inc();
     }
 
-    pub(crate) fn count_route(&self, key: &str, outcome: RouteOutcome) {
-        self.routes.with_label_values(&[key, outcome.label()]).inc();
-    }
-
     pub(crate) fn count_recovery(&self, recovery: Recovery, repaired: usize, lost: u64) {
         self.recoveries.with_label_values(&[recovery.label()]).inc();
         self.repaired.inc_by(repaired as u64);
@@ -330,11 +328,9 @@ impl Metrics {
         self.disconnects_given_up.with_label_values(&[reason.label()]).inc();
     }
 
-    /// Makes the counters of a route.
-    pub(crate) fn know_route(&self, key: &str) {
-        RouteOutcome::ALL
-            .iter()
-            .for_each(|outcome| drop(self.routes.with_label_values(&[key, outcome.label()])));
+    /// Returns what counts the runs of a route.
+    pub(crate) fn runs_of(&self, key: &str) -> Runs {
+        Runs::of(&self.routes, key)
     }
 
     /// Counts a connection that did not keep up, and the messages it did not get.

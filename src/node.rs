@@ -137,7 +137,7 @@ impl Node {
         let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect(), Arc::clone(&metrics), budget));
         let places = Arc::new(Places::default());
         let backend = Backend::start(config, tag, (&hub, &places), (&lifecycle, &metrics))?;
-        let gateway = Gateway::new(config.routes.clone(), &config.stage, tag, Arc::clone(&metrics));
+        let gateway = Gateway::new(config.routes.clone(), &config.stage, tag, &metrics);
         let gateway = Arc::new(gateway);
         let carriers = (Arc::clone(&gateway), Arc::clone(&backend.broker), Arc::clone(&backend.registry));
         let fenced = backend.fenced.clone();

@@ -21,6 +21,8 @@ pub struct Route {
     pub reply: Option<Expression>,
     /// `$connect` only: the handshake's status, 200 to let the client in.
     pub status: u16,
+    /// Its place among the routes of its table.
+    pub number: usize,
 }
 
 /// What a route does.
@@ -71,7 +73,8 @@ impl RouteTable {
     /// Puts a table together.
     #[must_use]
     pub fn new(selection: Expression, routes: Vec<Route>) -> Self {
-        let routes = routes.into_iter().map(|route| (route.key.clone(), route)).collect();
+        let numbered = routes.into_iter().enumerate().map(|(number, route)| Route { number, ..route });
+        let routes = numbered.map(|route| (route.key.clone(), route)).collect();
         Self { selection, routes }
     }
 

@@ -76,8 +76,14 @@ fn route<'d>(reader: &mut Reader<'d>, key: &str, at: usize, mut section: Section
             format!("{name:?} is not done, since status refuses every client; take mock, or remove status");
         reader.fault_at(at, &section.dotted("integration"), &fix);
     }
-    let mut route =
-        integration.map(|integration| Route { key: key.into(), integration, idempotency_key, reply, status });
+    let mut route = integration.map(|integration| Route {
+        key: key.into(),
+        integration,
+        idempotency_key,
+        reply,
+        status,
+        number: 0,
+    });
     for (name, fix) in route.iter().flat_map(in_vain) {
         reader.fault_at(at, &section.dotted(name), &fix);
     }

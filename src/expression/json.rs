@@ -32,6 +32,8 @@ struct Node {
     end: u32,
     /// The index behind all that is inside.
     after: u32,
+    /// Whether it is a string with escapes.
+    is_escaped: bool,
 }
 
 /// Why a text has no values.
@@ -75,7 +77,7 @@ impl<'a> Json<'a> {
         let mut children = self.children(at);
         let mut found = None;
         while let (Some(own), Some(value)) = (children.next(), children.next()) {
-            if is_named(self.inside(own), name) {
+            if self.is_text(own, name) {
                 found = Some(value);
             }
         }
@@ -105,7 +107,17 @@ impl<'a> Json<'a> {
 
     /// Returns the text of a string value.
     pub(super) fn string(&self, at: usize) -> Cow<'a, str> {
-        unescape(self.inside(at))
+        if self.is_escaped(at) { unescape(self.inside(at)) } else { Cow::Borrowed(self.inside(at)) }
+    }
+
+    /// Returns whether a string value stands for a text, which is never longer than what was typed.
+    fn is_text(&self, at: usize, text: &str) -> bool {
+        let typed = self.inside(at);
+        if self.is_escaped(at) { typed.len() > text.len() && unescape(typed) == text } else { typed == text }
+    }
+
+    fn is_escaped(&self, at: usize) -> bool {
+        self.nodes.get(at).is_some_and(|node| node.is_escaped)
     }
 
     /// The text of a string without its quotes.
@@ -123,14 +135,6 @@ impl<'a> Json<'a> {
             next = behind(child);
             Some(child)
         })
-    }
-}
-
-/// Returns whether a member has this name. A text is never shorter with escapes than without.
-fn is_named(typed: &str, name: &str) -> bool {
-    match typed.len() - typed.len().min(name.len()) {
-        0 => typed == name && !name.contains('\\'),
-        _ => typed.contains('\\') && unescape(typed) == name,
     }
 }
 
@@ -244,7 +248,7 @@ impl Scanner<'_> {
         }
         self.depth += 1;
         let (index, around) = (count(self.nodes.len()), self.around);
-        self.nodes.push(Node { start: count(self.at), end: around, after: NONE });
+        self.nodes.push(Node { start: count(self.at), end: around, after: NONE, is_escaped: false });
         self.around = index;
         self.at += 1;
         Ok(())
@@ -261,24 +265,28 @@ impl Scanner<'_> {
     }
 
     /// Adds what has no values inside.
-    fn leaf(&mut self, start: usize) {
+    fn leaf(&mut self, start: usize, is_escaped: bool) {
         let after = count(self.nodes.len() + 1);
-        self.nodes.push(Node { start: count(start), end: count(self.at), after });
+        self.nodes.push(Node { start: count(start), end: count(self.at), after, is_escaped });
     }
 
     fn string(&mut self) -> Result<(), Fault> {
         let start = self.at;
+        let mut is_escaped = false;
         self.at += 1;
         loop {
             self.at += plain(self.bytes.get(self.at..).unwrap_or_default());
             match self.bytes.get(self.at) {
                 Some(b'"') => break,
-                Some(b'\\') => self.escape()?,
+                Some(b'\\') => {
+                    is_escaped = true;
+                    self.escape()?;
+                }
                 _ => return Err(Fault::Grammar),
             }
         }
         self.at += 1;
-        self.leaf(start);
+        self.leaf(start, is_escaped);
         Ok(())
     }
 
@@ -305,7 +313,7 @@ impl Scanner<'_> {
             self.skip(b"+-");
             self.digits()?;
         }
-        self.leaf(start);
+        self.leaf(start, false);
         Ok(())
     }
 
@@ -331,7 +339,7 @@ impl Scanner<'_> {
             return Err(Fault::Grammar);
         }
         self.at += word.len();
-        self.leaf(start);
+        self.leaf(start, false);
         Ok(())
     }
 

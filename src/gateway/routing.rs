@@ -1,7 +1,5 @@
 //! Routing for `tests/fuzz`; in no build that is shipped (the feature `fuzz`).
 
-use std::sync::Arc;
-
 use anyhow::anyhow;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -42,7 +40,7 @@ impl Routing {
         let config =
             Config::load(&Sources { file, ..Sources::default() }).map_err(|faults| anyhow!("{faults:?}"))?;
         let tag = NodeTag::random();
-        let gateway = Gateway::new(config.routes, &config.stage, tag, Arc::new(Metrics::new()?));
+        let gateway = Gateway::new(config.routes, &config.stage, tag, &Metrics::new()?);
         let record = Record {
             id: ConnectionId::mint(tag),
             source_ip: [192, 0, 2, 1].into(),

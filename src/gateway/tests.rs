@@ -9,7 +9,7 @@ use crate::id::ConnectionId;
 fn gateway(routes: &str) -> Gateway {
     let file = Some(("test.toml".to_owned(), routes.to_owned()));
     let config = Config::load(&Sources { file, ..Sources::default() }).expect("valid routes");
-    Gateway::new(config.routes, "beta", NodeTag::random(), Arc::new(Metrics::new().expect("metrics")))
+    Gateway::new(config.routes, "beta", NodeTag::random(), &Metrics::new().expect("metrics"))
 }
 
 fn record() -> Record {

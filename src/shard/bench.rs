@@ -100,7 +100,7 @@ impl Bench {
         let hub = Arc::new(Hub::new(vec![door.inbox()], Arc::clone(&metrics), budget));
         let terms = Terms::new(&config);
         let broker = Arc::new(MemoryBroker::new(Arc::clone(&hub), Arc::clone(&metrics), terms));
-        let gateway = Gateway::new(config.routes.clone(), &config.stage, tag, Arc::clone(&metrics));
+        let gateway = Gateway::new(config.routes.clone(), &config.stage, tag, &metrics);
         let names = Arc::new(Names::new(&config.limits, Vec::new()));
         let parts = Parts { hub, broker, gateway: Arc::new(gateway), metrics, limits: config.limits, names };
         let admission = Arc::new(admission(&config, &parts, tag));

@@ -7,7 +7,6 @@ use tokio::sync::oneshot;
 
 use crate::broker::redis::pace::Pace;
 use crate::broker::redis::track::Track;
-
 use crate::broker::{Channel, Delivery, PublishError, Wait};
 use crate::hub::Hub;
 use crate::inbox::Event;
