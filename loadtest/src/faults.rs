@@ -1,18 +1,23 @@
 //! `faults`: whether the promises hold while nodes and Redis fail.
 //!
 //! Reading order: `table` (the faults) → `round` (one round) → `scene` (what runs in it), `acts` (what goes wrong) →
-//! `crowd`, `publisher`, `subscriber` (the clients), `log` (what they note) → `judge`, `order` (what it means) → `report`.
+//! `crowd`, `publisher`, `subscriber`, `member`, `poster` (the clients), `log` (what they note) → `judge`, `order` (what it means)
+//! → `report`. Several faults at a time: `chaos`.
 
 mod acts;
 mod balancer;
+pub(crate) mod chaos;
 mod cluster;
 mod crowd;
+mod faketime;
 pub(crate) mod http;
 mod judge;
 mod log;
+mod member;
 pub(crate) mod node;
 mod order;
 pub(crate) mod ports;
+mod poster;
 mod proxy;
 mod publisher;
 pub(crate) mod redis;
@@ -48,6 +53,9 @@ use crate::progress;
 /// # Errors
 /// Nothing could be run, or the user wants to stop.
 pub(crate) fn faults(args: &FaultsArgs, output: &OutputArgs) -> Result<bool> {
+    if args.random || !args.plan.is_empty() {
+        return chaos::chaos(args, output);
+    }
     let faults = chosen(args)?;
     let setup = setup(args)?;
     let mut report = Report::new(vec![
@@ -140,6 +148,7 @@ fn setup(args: &FaultsArgs) -> Result<Setup> {
             groups: args.groups,
             rate: args.rate,
             seed: args.seed,
+            members: 0,
         },
         environment,
         interrupt: Interrupt::on_signals().context("cannot listen for signals")?,

@@ -64,6 +64,32 @@ fn a_fault_that_cannot_be_run_is_a_failure() {
 }
 
 #[test]
+fn a_plan_that_breaks_a_promise_is_shown_shorter_and_with_how_to_see_it_again() {
+    // A message is noted twice in every run, so that nothing of the plan is needed; one event is always left.
+    let plan = "kill_subscriptions@0.2s redis_restart@0.5s+0.2s";
+    let (output, text) = faults(&["--plan", plan, "--sabotage", "repeat", "--seed", "5"]);
+    assert!(!output.status.success(), "{text}");
+    assert!(text.contains("doubled (1): subscriber"), "{text}");
+    assert!(text.contains("--seed 5 --plan 'redis=durable outage=reject lease=2s"), "{text}");
+    assert!(
+        text.contains("shorter: `redis=durable outage=reject lease=2s kill_subscriptions@0.2s`"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_plan_that_is_kept_passes_and_one_that_is_none_says_what_there_is() {
+    let (output, text) = faults(&["--plan", "redis_cut@0.5s+0.3s/1 kill_subscriptions@0.6s"]);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("1 runs") && text.contains("All promises were kept."), "{text}");
+    let output = command(&["--gatecast", "/bin/false", "--plan", "no_such@1s"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("there are kill_node, stop_node"));
+    let output = command(&["--gatecast", "/bin/false", "--random"]).output().unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stdout).contains("NOT RUN: "));
+}
+
+#[test]
 fn ctrl_c_ends_every_process_and_removes_every_file() {
     let directory = tempfile::tempdir().unwrap();
     let mut child = command(&["--fault", "none", "--fault", "redis_pause", "--gatecast"])

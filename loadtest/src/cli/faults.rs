@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::{rounds, within};
+use crate::faults::chaos::plan::Plan;
 use crate::faults::sabotage::Sabotage;
 
 /// Subscribers of a short run of faults.
@@ -18,6 +19,21 @@ pub(crate) struct FaultsArgs {
     /// Faults to make; may be given more than once, all if not given
     #[arg(long, value_name = "NAME")]
     pub(crate) fault: Vec<String>,
+    /// Plans of several faults at a time, drawn by lot: one for each round, the first from `--seed`, the next from the number after
+    #[arg(long, conflicts_with_all = ["fault", "short", "repeat"])]
+    pub(crate) random: bool,
+    /// A plan to run instead, such as `outage=local redis_cut@1s+5s/0 kill_node@3s/1`; may be given more than once
+    #[arg(long, value_name = "PLAN", conflicts_with_all = ["fault", "short", "repeat"])]
+    pub(crate) plan: Vec<Plan>,
+    /// Plans for so long, instead of rounds
+    #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(1..=1440))]
+    pub(crate) minutes: Option<u32>,
+    /// Go on after a plan that broke a promise, and count violations by kind
+    #[arg(long)]
+    pub(crate) keep_going: bool,
+    /// A kind of violation that is known, and does not count; may be given more than once
+    #[arg(long, value_name = "KIND")]
+    pub(crate) forgive: Vec<String>,
     /// One round of few faults with few clients, for a quick check
     #[arg(long)]
     pub(crate) short: bool,

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use super::proxy::Mode;
 use super::scene::Scene;
 
-/// The node behind the proxy.
+/// The node whose proxy it is.
 const PROXIED: usize = 0;
 /// A node that drains, or finds itself dead, ends in this time.
 const EXIT_LIMIT: Duration = Duration::from_secs(15);
@@ -184,9 +184,9 @@ fn restart_from_snapshot(scene: &mut Scene, age: Duration) -> Result<()> {
 }
 
 fn through_proxy(scene: &mut Scene, mode: Mode, time: Duration) -> Result<()> {
-    scene.backend.proxy()?.set(mode);
+    scene.backend.proxy(PROXIED)?.set(mode);
     scene.hold(time)?;
-    scene.backend.proxy()?.set(Mode::Pass);
+    scene.backend.proxy(PROXIED)?.set(Mode::Pass);
     scene.over();
     Ok(())
 }

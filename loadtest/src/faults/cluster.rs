@@ -81,6 +81,14 @@ impl Cluster {
         Ok(busiest.port)
     }
 
+    /// Starts again what was killed; it becomes the replica of whoever has taken over.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) fn revive(&mut self) -> Result<()> {
+        self.servers.iter_mut().filter(|server| !server.is_running()).try_for_each(Redis::restart)
+    }
+
     /// Waits until all slots are served without the server at `dead`.
     ///
     /// # Errors
@@ -193,7 +201,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut ports = Ports::new(seed);
         let interrupt = Interrupt::default();
-        let mut ground = Ground { directory: directory.path(), ports: &mut ports, interrupt: &interrupt };
+        let mut ground = Ground {
+            directory: directory.path(),
+            ports: &mut ports,
+            interrupt: &interrupt,
+            nodes: 0,
+            clock: false,
+        };
         let cluster = Cluster::start(replicas, &mut ground).unwrap();
         ((directory, ports), cluster)
     }

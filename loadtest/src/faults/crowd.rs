@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::log::{Clock, Connection, Log};
+use super::member::Member;
+use super::poster::{Poster, Posts};
 use super::publisher::{Publications, Publisher};
 use super::subscriber::{Connections, Subscriber};
 use super::wait::Stop;
@@ -15,6 +17,10 @@ use crate::target::Target;
 
 /// Between two messages of a client that sends.
 const SEND_PERIOD: Duration = Duration::from_millis(100);
+
+/// Between two messages with a name.
+const NAMED_PERIOD: Duration = Duration::from_millis(100);
+const POSTERS: u64 = 3;
 
 /// How many clients, and how busy.
 #[derive(Clone, Debug)]
@@ -27,6 +33,9 @@ pub(crate) struct Size {
     /// Messages a second, all publishers together.
     pub(crate) rate: u32,
     pub(crate) seed: u64,
+    /// Clients that come and go, choosing their nodes themselves; with them come posts to single connections, and names that are
+    /// used again.
+    pub(crate) members: usize,
 }
 
 /// Ports at which the gateway is to be reached.
@@ -43,11 +52,14 @@ pub(crate) struct Crowd {
     channels: usize,
     publications: Publications,
     connections: Vec<Connections>,
+    members: Vec<Connections>,
+    posts: Posts,
     /// Posts for the harness itself.
     probe: Publisher,
     /// Ends publishing.
     quiet: Stop,
     stop: Stop,
+    /// Whoever ends with publishing.
     publishers: Vec<JoinHandle<()>>,
     subscribers: Vec<JoinHandle<()>>,
 }
@@ -67,8 +79,8 @@ impl Crowd {
             Publisher::new(name, doors.of_publisher(name), channels, notes.clone())
                 .start(period, quiet.clone())
         });
-        let publishers = publishers.collect();
-        let targets = doors.targets()?;
+        let mut publishers: Vec<JoinHandle<()>> = publishers.collect();
+        let targets = doors.targets(size.members > 0)?;
         let connections: Vec<Connections> = (0..size.subscribers).map(|_| Arc::default()).collect();
         let subscribers = connections.iter().enumerate().map(|(number, connections)| {
             let subscriber = Subscriber {
@@ -86,8 +98,51 @@ impl Crowd {
             subscriber.start()
         });
         let subscribers = subscribers.collect();
+        let members: Vec<Connections> = (0..size.members).map(|_| Arc::default()).collect();
+        let posts = Posts::default();
+        for (number, connections) in members.iter().enumerate() {
+            let number = size.subscribers + number;
+            let member = Member {
+                number,
+                targets: targets.clone(),
+                channels,
+                clock,
+                random: Random::new(size.seed.wrapping_mul(1000) ^ number as u64),
+                connections: Arc::clone(connections),
+                quiet: quiet.clone(),
+            };
+            publishers.push(member.start());
+        }
+        if size.members > 0 {
+            let named = size.publishers + 1 + size.subscribers;
+            let named = Publisher::new(named, doors.nodes.clone(), channels, notes.clone());
+            publishers.push(named.start_named(NAMED_PERIOD, quiet.clone()));
+            publishers.extend((0..POSTERS).map(|number| {
+                let poster = Poster {
+                    doors: doors.nodes.clone(),
+                    to: connections.iter().chain(&members).cloned().collect(),
+                    clock,
+                    random: Random::new(size.seed.wrapping_add(number)),
+                    posts: posts.clone(),
+                    quiet: quiet.clone(),
+                };
+                poster.start()
+            }));
+        }
         let probe = Publisher::new(size.publishers, doors.of_publisher(0), channels, notes);
-        Ok(Self { clock, channels, publications, connections, probe, quiet, stop, publishers, subscribers })
+        Ok(Self {
+            clock,
+            channels,
+            publications,
+            connections,
+            members,
+            posts,
+            probe,
+            quiet,
+            stop,
+            publishers,
+            subscribers,
+        })
     }
 
     /// Posts a message on every channel; waits for each answer only so long.
@@ -131,8 +186,9 @@ impl Crowd {
 
     /// Returns what was noted until now.
     pub(crate) fn log(&self) -> Log {
-        let connections = self.connections.iter().flat_map(|connections| connections.lock().clone());
-        Log { publications: self.publications.all(), connections: connections.collect() }
+        let all = self.connections.iter().chain(&self.members);
+        let connections = all.flat_map(|connections| connections.lock().clone()).collect();
+        Log { publications: self.publications.all(), connections, posts: self.posts.all() }
     }
 
     pub(crate) fn n_subscribers(&self) -> usize {
@@ -159,8 +215,10 @@ impl Doors {
         }
     }
 
-    fn targets(&self) -> Result<Vec<Target>> {
-        let ports = self.balancer.map_or_else(|| self.nodes.clone(), |port| vec![port]);
+    /// Where clients connect: through the balancer if there is one, unless they are to choose.
+    fn targets(&self, direct: bool) -> Result<Vec<Target>> {
+        let balancer = self.balancer.filter(|_| !direct);
+        let ports = balancer.map_or_else(|| self.nodes.clone(), |port| vec![port]);
         ports.iter().map(|port| Target::parse(&format!("ws://127.0.0.1:{port}/beta"), false)).collect()
     }
 }

@@ -37,11 +37,25 @@ pub(crate) fn request(
     body: &str,
     limit: Duration,
 ) -> Result<Answer, Failure> {
+    request_with(port, (method, path), "", body, limit)
+}
+
+/// As [`request`], with further lines in the head, each with its end.
+///
+/// # Errors
+/// See [`Failure`].
+pub(crate) fn request_with(
+    port: u16,
+    (method, path): (&str, &str),
+    headers: &str,
+    body: &str,
+    limit: Duration,
+) -> Result<Answer, Failure> {
     let until = Instant::now() + limit;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, limit).map_err(|_| Failure::NotSent)?;
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n{body}",
         body.len()
     );
     stream.write_all(request.as_bytes()).map_err(|_| Failure::NoAnswer)?;

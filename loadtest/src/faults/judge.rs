@@ -23,6 +23,10 @@ pub(crate) struct Terms {
     pub(crate) recount: Option<(Duration, Duration)>,
     /// Nodes were frozen: their connections may miss all of the freeze before they are closed.
     pub(crate) frozen: bool,
+    /// Nodes send again what is in doubt: a Redis that has forgotten the name takes it twice.
+    pub(crate) resent: bool,
+    /// Who joins in this window may be told before Redis is: what other nodes accept in it may pass such a member by.
+    pub(crate) unheard: Option<(Duration, Duration)>,
 }
 
 /// What a round showed.
@@ -138,7 +142,7 @@ impl<'a> Channeled<'a> {
                     id.text()
                 ));
             }
-            if !once.insert(*id) {
+            if !once.insert(*id) && !self.may_repeat(*id) {
                 findings.duplicated += 1;
                 findings.example(format!(
                     "subscriber {} got `{}` again at {:.3} s",
@@ -150,13 +154,27 @@ impl<'a> Channeled<'a> {
         }
     }
 
+    /// Returns whether Redis may have forgotten the name under which a message was sent again.
+    fn may_repeat(&self, id: Id) -> bool {
+        let Some(window) = self.terms.forgetful else { return false };
+        self.by_id.get(&id).is_some_and(|each| (each.named || self.terms.resent) && each.touches(window))
+    }
+
+    /// Returns whether a connection became a member so late that it may not have heard of a publication.
+    fn is_unheard(&self, connection: &Connection, publication: &Publication) -> bool {
+        self.terms.unheard.is_some_and(|(from, to)| {
+            let joined = connection.member_since(self.channel);
+            joined.is_some_and(|joined| (from..=to).contains(&joined)) && publication.posted <= to
+        })
+    }
+
     /// Looks at what did not come.
     fn judge_owed(&self, connection: &Connection, seen: &[Id], findings: &mut Findings) {
         let last = seen.iter().filter_map(|id| self.order.place(*id)).max();
         let seen: HashSet<Id> = seen.iter().copied().collect();
         for publication in self.publications.iter().filter(|publication| connection.is_owed(publication)) {
             findings.owed += 1;
-            if seen.contains(&publication.id) {
+            if seen.contains(&publication.id) || self.is_unheard(connection, publication) {
                 continue;
             }
             if self.is_cut(connection, publication, last) {

@@ -33,6 +33,28 @@ pub(crate) struct Publication {
     pub(crate) posted: Duration,
     pub(crate) answered: Duration,
     pub(crate) answer: Answer,
+    /// It was sent more than once, by one name: an `Idempotency-Key`.
+    pub(crate) named: bool,
+}
+
+/// One attempt to send to a connection by its id.
+#[derive(Clone, Debug)]
+pub(crate) struct Post {
+    pub(crate) number: u32,
+    pub(crate) to: String,
+    pub(crate) posted: Duration,
+    pub(crate) answered: Duration,
+    /// None without an answer.
+    pub(crate) status: Option<u16>,
+}
+
+/// A client's wish, and what it was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    /// The answer if all is well.
+    pub(crate) reply: String,
+    pub(crate) sent: Duration,
+    pub(crate) answer: Option<(String, Duration)>,
 }
 
 /// One connection of a subscriber, from its 101 to its end.
@@ -49,6 +71,16 @@ pub(crate) struct Connection {
     pub(crate) received: Vec<(Id, Duration)>,
     /// Messages that nobody published, or that came changed.
     pub(crate) foreign: u64,
+    /// The node it is at, where the client has chosen one.
+    pub(crate) door: Option<usize>,
+    /// It was the client that ended it.
+    pub(crate) by_client: bool,
+    /// Connections of whose end it was told, by `$disconnect`.
+    pub(crate) farewells: Vec<(String, Duration)>,
+    /// What was sent to it alone.
+    pub(crate) posts: Vec<u32>,
+    /// Joins and leaves, in the order in which they were sent.
+    pub(crate) requests: Vec<Request>,
 }
 
 /// Everything noted in a round.
@@ -56,6 +88,7 @@ pub(crate) struct Connection {
 pub(crate) struct Log {
     pub(crate) publications: Vec<Publication>,
     pub(crate) connections: Vec<Connection>,
+    pub(crate) posts: Vec<Post>,
 }
 
 /// The time since a round began.
@@ -115,6 +148,21 @@ impl Connection {
             && self.member_since(publication.id.channel).is_some_and(|since| since <= publication.posted)
             && self.ended.is_none_or(|(end, _)| publication.answered <= end)
     }
+}
+
+/// The text of a message to one connection.
+pub(crate) fn post_text(number: u32) -> String {
+    format!("p {number}")
+}
+
+/// Reads the text of a message to one connection.
+pub(crate) fn parse_post(text: &str) -> Option<u32> {
+    text.strip_prefix("p ")?.parse().ok()
+}
+
+/// Reads what `$disconnect` says: whose connection has ended.
+pub(crate) fn parse_farewell(text: &str) -> Option<&str> {
+    text.strip_suffix(" left").filter(|id| !id.is_empty() && !id.contains([' ', '"']))
 }
 
 /// Returns the name of a channel's group.

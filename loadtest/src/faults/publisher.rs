@@ -16,6 +16,10 @@ use super::wait::Stop;
 /// Somewhat longer than a node waits for Redis, so that its own answer comes first.
 const PATIENCE: Duration = Duration::from_millis(2500);
 
+/// A message with a name is sent so often at most, with pauses between.
+const REPEATS: usize = 4;
+const REPEAT_PAUSE: Duration = Duration::from_millis(20);
+
 /// Publications of all publishers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Publications(Arc<Mutex<Vec<Publication>>>);
@@ -34,9 +38,10 @@ pub(crate) struct Publisher {
 
 impl Publications {
     /// Notes a publication that begins, in doubt until told otherwise; returns its place.
-    pub(crate) fn begin(&self, id: Id, now: Duration) -> usize {
+    pub(crate) fn begin(&self, id: Id, now: Duration, named: bool) -> usize {
         let mut all = self.0.lock();
-        all.push(Publication { id, posted: now, answered: Duration::MAX, answer: Answer::InDoubt });
+        let answer = Answer::InDoubt;
+        all.push(Publication { id, posted: now, answered: Duration::MAX, answer, named });
         all.len() - 1
     }
 
@@ -81,13 +86,45 @@ impl Publisher {
         })
     }
 
+    /// Posts messages under names all the time, each several times in a row and each time through another door.
+    pub(crate) fn start_named(mut self, period: Duration, stop: Stop) -> JoinHandle<()> {
+        thread::spawn(move || {
+            while stop.sleep(period) {
+                self.post_named(self.posted as usize % self.channels, &stop);
+            }
+        })
+    }
+
+    /// Posts one message under a name: the first 200 counts, and whatever leaves it open before that.
+    fn post_named(&mut self, channel: Channel, stop: &Stop) {
+        let id = Id { channel, publisher: self.name, number: self.posted };
+        self.posted += 1;
+        let place = self.publications.begin(id, self.clock.now(), true);
+        let key = format!("Idempotency-Key: k{}-{}\r\n", id.publisher, id.number);
+        let mut whole = Answer::Refused;
+        for attempt in 0..REPEATS.min(2 + id.number as usize % REPEATS) {
+            if attempt > 0 && !stop.sleep(REPEAT_PAUSE) {
+                break;
+            }
+            let door = self.doors.get((id.number as usize + attempt) % self.doors.len().max(1));
+            let door = door.copied().unwrap_or_default();
+            let sent = http::request_with(door, ("POST", &path(channel)), &key, &id.text(), PATIENCE);
+            whole = match (whole, read(sent)) {
+                (Answer::Accepted(offset), _) | (_, Answer::Accepted(offset)) => Answer::Accepted(offset),
+                (Answer::InDoubt, _) | (_, Answer::InDoubt) => Answer::InDoubt,
+                (Answer::Refused, Answer::Refused) => Answer::Refused,
+            };
+            self.publications.end(place, whole, self.clock.now());
+        }
+    }
+
     /// Posts one message.
     pub(crate) fn post(&mut self, channel: Channel, patience: Duration) {
         let id = Id { channel, publisher: self.name, number: self.posted };
         let door =
             self.doors.get(self.posted as usize % self.doors.len().max(1)).copied().unwrap_or_default();
         self.posted += 1;
-        let place = self.publications.begin(id, self.clock.now());
+        let place = self.publications.begin(id, self.clock.now(), false);
         let answer = read(http::request(door, ("POST", &path(channel)), &id.text(), patience));
         self.publications.end(place, answer, self.clock.now());
     }
@@ -103,6 +140,8 @@ fn read(answer: Result<http::Answer, Failure>) -> Answer {
     let is_from_gatecast = answer.head.to_ascii_lowercase().contains("x-amzn-requestid");
     match answer.status {
         200 => Answer::Accepted(offset(&answer.body)),
+        // For the members of one node alone.
+        202 => Answer::InDoubt,
         // The balancer's own: it found no node to take the request to.
         503 if !is_from_gatecast => Answer::Refused,
         500..=599 => Answer::InDoubt,
@@ -126,6 +165,7 @@ mod tests {
         assert_eq!(answer(200, "", "{\"offset\":12}"), Answer::Accepted(Some(12)));
         assert_eq!(answer(503, "cache-control: no-cache", "<html>"), Answer::Refused);
         assert_eq!(answer(503, "X-Amzn-RequestId: 1", "{}"), Answer::InDoubt);
+        assert_eq!(answer(202, "", "{\"offset\":null,\"scope\":\"node\"}"), Answer::InDoubt);
         assert_eq!(answer(504, "", ""), Answer::InDoubt);
         assert_eq!(answer(429, "", ""), Answer::Refused);
         assert_eq!(read(Err(Failure::NotSent)), Answer::Refused);

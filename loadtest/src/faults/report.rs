@@ -88,7 +88,7 @@ impl Report {
     }
 
     pub(crate) fn print(&self) {
-        println!("{}", self.markdown());
+        say(&self.markdown());
     }
 
     /// Writes the table to a file.
@@ -162,6 +162,11 @@ impl Row {
     }
 }
 
+/// Shows a result.
+pub(super) fn say(text: &str) {
+    println!("{text}");
+}
+
 fn times(seconds: impl Iterator<Item = Option<f64>>) -> String {
     let seconds: Vec<f64> = seconds.flatten().collect();
     if seconds.is_empty() {
@@ -171,7 +176,7 @@ fn times(seconds: impl Iterator<Item = Option<f64>>) -> String {
     format!("{:.2} ({longest:.2})", median(&seconds))
 }
 
-fn put(text: &mut String, line: &str) {
+pub(super) fn put(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');
 }

@@ -10,7 +10,7 @@ use super::judge::{Findings, Terms, judge};
 use super::log::Log;
 use super::node::Counters;
 use super::sabotage::Sabotage;
-use super::scene::{Scene, Setup};
+use super::scene::{Scene, Setup, Stage};
 use super::table::{Fault, Loss};
 
 /// Traffic before the fault, and after the repair.
@@ -68,7 +68,7 @@ pub(crate) fn run(
     directory: &Path,
 ) -> Result<Outcome> {
     let started = Instant::now();
-    let mut scene = Scene::start(setup, fault, directory)?;
+    let mut scene = Scene::start(setup, &Stage::of(fault), directory)?;
     let opened = scene.crowd.clock.now();
     scene.wait_fresh(opened, OPEN_LIMIT).context("before the fault")?;
     scene.hold(BEFORE)?;
@@ -92,7 +92,7 @@ pub(crate) fn run(
         Loss::BeforeIsOver => (Some((from, over)), Some((from, healed))),
         Loss::BeforeIsHealed => (Some((from, healed)), Some((from, healed))),
     };
-    let terms = Terms { forgetful, recount, frozen: fault.freezes };
+    let terms = Terms { forgetful, recount, frozen: fault.freezes, ..Terms::default() };
     let log = settle(&scene, &terms, sabotage)?;
     let metrics = Metrics::of(&scene.counters());
     let findings = judge(&log, &terms);
@@ -115,7 +115,7 @@ pub(crate) fn run(
 }
 
 /// Waits until nothing is missing any more, and a little longer for what comes too often; returns what was noted.
-fn settle(scene: &Scene, terms: &Terms, sabotage: Option<Sabotage>) -> Result<Log> {
+pub(super) fn settle(scene: &Scene, terms: &Terms, sabotage: Option<Sabotage>) -> Result<Log> {
     let until = Instant::now() + ARRIVE_LIMIT;
     while Instant::now() < until && judge(&scene.crowd.log(), terms).lost > 0 {
         scene.hold(SETTLE)?;
@@ -185,7 +185,7 @@ impl Outcome {
 }
 
 impl Metrics {
-    fn of(counters: &Counters) -> Self {
+    pub(super) fn of(counters: &Counters) -> Self {
         Self {
             recoveries_repaired: counters.sum("gatecast_recoveries_total{result=\"repaired\"}"),
             recoveries_lost: counters.sum("gatecast_recoveries_total{result=\"lost\"}"),
@@ -216,8 +216,9 @@ mod tests {
             posted: at(millis - 10),
             answered: at(*millis),
             answer: Answer::Accepted(None),
+            named: false,
         });
-        Log { publications: publications.collect(), connections: Vec::new() }
+        Log { publications: publications.collect(), ..Log::default() }
     }
 
     fn received(subscriber: usize, messages: &[(u32, u64)]) -> Connection {

@@ -14,7 +14,7 @@ use super::http;
 use super::node::{Counters, Node};
 use super::ports::Ports;
 use super::table::Fault;
-use super::topology::{Backend, Ground};
+use super::topology::{Backend, Ground, Topology};
 use super::wait::Interrupt;
 
 /// What all rounds have in common.
@@ -29,6 +29,23 @@ pub(crate) struct Setup {
     /// Further settings for the nodes.
     pub(crate) environment: BTreeMap<String, String>,
     pub(crate) interrupt: Interrupt,
+}
+
+/// What one round needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Stage {
+    pub(crate) topology: Topology,
+    pub(crate) lease: Duration,
+    /// Whether Redis has a clock that can be stepped.
+    pub(crate) clock: bool,
+    /// Further routes, in the form of a configuration.
+    pub(crate) routes: Option<&'static str>,
+}
+
+impl Stage {
+    pub(crate) fn of(fault: &Fault) -> Self {
+        Self { topology: fault.topology, lease: fault.lease, clock: false, routes: None }
+    }
 }
 
 /// See the head of this file. Clients end first, then what they talk to.
@@ -59,18 +76,24 @@ const PROBE_LIMIT: Duration = Duration::from_millis(400);
 const HEARTBEAT: &str = "200ms";
 
 impl Scene {
-    /// Starts everything, for a fault, in `directory`.
+    /// Starts everything, in `directory`.
     ///
     /// # Errors
     /// Something does not start.
-    pub(crate) fn start(setup: &Setup, fault: &Fault, directory: &Path) -> Result<Self> {
+    pub(crate) fn start(setup: &Setup, stage: &Stage, directory: &Path) -> Result<Self> {
         let interrupt = &setup.interrupt;
         let mut ports = Ports::new(setup.size.seed);
-        let mut ground = Ground { directory, ports: &mut ports, interrupt };
-        let backend = fault.topology.start(&mut ground).context("starting Redis")?;
+        let mut ground =
+            Ground { directory, ports: &mut ports, interrupt, nodes: setup.nodes, clock: stage.clock };
+        let backend = stage.topology.start(&mut ground).context("starting Redis")?;
+        let routes = directory.join("gatecast.toml");
+        std::fs::write(&routes, stage.routes.unwrap_or_default())?;
         let mut nodes = Vec::new();
         for number in 0..setup.nodes {
-            let environment = environment(setup, fault, backend.url(number), number);
+            let mut environment = environment(setup, stage.lease, backend.url(number), number);
+            if stage.routes.is_some() {
+                environment.insert("GATECAST_CONFIG".to_owned(), routes.display().to_string());
+            }
             let log = directory.join(format!("node{number}.log"));
             let mut node = Node::new(&setup.program, (ports.draw()?, ports.draw()?), environment, log);
             node.start()?;
@@ -95,7 +118,7 @@ impl Scene {
             _ports: ports,
             backend,
             interrupt: interrupt.clone(),
-            lease: fault.lease,
+            lease: stage.lease,
             over: None,
             doomed: 0,
             broken: Vec::new(),
@@ -145,6 +168,13 @@ impl Scene {
         self.doomed += counters.sum("gatecast_connections");
         self.gone.add(&counters);
         Ok(node)
+    }
+
+    /// Keeps what a node has counted, which may end soon, if it still says so.
+    pub(crate) fn forget(&mut self, number: usize) {
+        if let Some(counters) = self.nodes.get(number).and_then(Node::counters) {
+            self.gone.add(&counters);
+        }
     }
 
     /// Starts a node again that has ended, and waits until it takes clients.
@@ -210,10 +240,10 @@ impl Scene {
     }
 }
 
-fn environment(setup: &Setup, fault: &Fault, url: String, number: usize) -> BTreeMap<String, String> {
+fn environment(setup: &Setup, lease: Duration, url: String, number: usize) -> BTreeMap<String, String> {
     let mut all = BTreeMap::from([
         ("GATECAST_REDIS_URL".to_owned(), url),
-        ("GATECAST_REDIS_LEASE".to_owned(), format!("{}ms", fault.lease.as_millis())),
+        ("GATECAST_REDIS_LEASE".to_owned(), format!("{}ms", lease.as_millis())),
         ("GATECAST_REDIS_HEARTBEAT".to_owned(), HEARTBEAT.to_owned()),
         ("GATECAST_NODE_NAME".to_owned(), format!("node{number}")),
         // What crosses from shard to shard has to survive too, however few the cores.

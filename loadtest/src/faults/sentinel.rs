@@ -67,6 +67,30 @@ impl Sentinels {
         })
     }
 
+    /// Asks a Sentinel to promote a replica; returns whether it will.
+    pub(crate) fn ask_to_fail_over(&self) -> bool {
+        self.watcher().and_then(|watcher| ask::<String>(watcher, &["SENTINEL", "FAILOVER", NAME])).is_ok()
+    }
+
+    /// Waits until there is one master and no more: after a failover the old one takes writes until it is told to follow.
+    ///
+    /// # Errors
+    /// There are more, or none, for too long.
+    pub(crate) fn wait_settled(&self) -> Result<()> {
+        self.interrupt.eventually("one master and no more", FORM_LIMIT, || {
+            let masters = self.servers.iter().filter(|server| server.is_running() && is_master(server.port));
+            (masters.count() == 1).then_some(())
+        })
+    }
+
+    /// Starts again what was killed; Sentinels make it a replica.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) fn revive(&mut self) -> Result<()> {
+        self.servers.iter_mut().filter(|server| !server.is_running()).try_for_each(Redis::restart)
+    }
+
     /// Kills the master; the Sentinels find out by themselves. Returns its port.
     ///
     /// # Errors
@@ -143,7 +167,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let interrupt = Interrupt::default();
         let mut ports = Ports::new(1);
-        let mut ground = Ground { directory: directory.path(), ports: &mut ports, interrupt: &interrupt };
+        let mut ground = Ground {
+            directory: directory.path(),
+            ports: &mut ports,
+            interrupt: &interrupt,
+            nodes: 0,
+            clock: false,
+        };
         let mut sentinels = Sentinels::start(&mut ground).unwrap();
         let first = sentinels.master().unwrap();
         sentinels.fail_over().unwrap();

@@ -15,6 +15,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 pub(crate) const LOST: u16 = 1006;
 /// The code of a close frame that has none.
 const NO_CODE: u16 = 1005;
+/// The code of a close that is meant.
+pub(crate) const NORMAL: u16 = 1000;
 
 /// An open socket.
 #[derive(Debug)]
@@ -83,6 +85,21 @@ impl Socket {
     /// Sends a text; a broken socket is found out by reading.
     pub(crate) fn send(&mut self, text: &str) {
         self.write(Opcode::Text, text.as_bytes());
+    }
+
+    /// Sends several texts at once, so that they are read at once.
+    pub(crate) fn send_all(&mut self, texts: &[String]) {
+        let mut wire = Vec::new();
+        for text in texts {
+            frame::encode_client(&mut wire, Opcode::Text, text.as_bytes());
+        }
+        drop(self.stream.write_all(&wire));
+    }
+
+    /// Sends a close frame, and waits a little for the answer.
+    pub(crate) fn close(mut self, limit: Duration) {
+        self.write(Opcode::Close, &NORMAL.to_be_bytes());
+        while matches!(self.next(limit), Incoming::Text(_)) {}
     }
 
     fn on_frame(&mut self, opcode: Opcode, payload: &[u8]) -> Option<Incoming> {

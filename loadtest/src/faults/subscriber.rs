@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::log::{Answer, Channel, Clock, Connection, Id, group_name};
+use super::log::{Answer, Channel, Clock, Connection, Id, group_name, parse_farewell, parse_post};
 use super::publisher::Publications;
 use super::socket::{Incoming, Socket};
 use super::wait::Stop;
@@ -22,7 +22,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_m
 /// A client that sends waits so long for its message to come back.
 const PATIENCE: Duration = Duration::from_millis(2500);
 /// A frame that no route takes; the answer to it names the connection.
-const WHO_AM_I: &str = r#"{"action":"whoAmI"}"#;
+pub(crate) const WHO_AM_I: &str = r#"{"action":"whoAmI"}"#;
 
 /// The connections of one subscriber, the present one last.
 pub(crate) type Connections = Arc<Mutex<Vec<Connection>>>;
@@ -45,6 +45,20 @@ pub(crate) struct Subscriber {
     pub(crate) stop: Stop,
 }
 
+/// Notes what is no message of a channel's publishers: a farewell, or what was sent to this connection alone.
+pub(crate) fn note_aside(connections: &Connections, text: &str, now: Duration) -> bool {
+    let mut connections = connections.lock();
+    let Some(connection) = connections.last_mut() else { return false };
+    if let Some(id) = parse_farewell(text) {
+        connection.farewells.push((id.to_owned(), now));
+    } else if let Some(number) = parse_post(text) {
+        connection.posts.push(number);
+    } else {
+        return false;
+    }
+    true
+}
+
 /// What a client that sends has under way.
 #[derive(Debug, Default)]
 struct Sending {
@@ -60,9 +74,10 @@ impl Subscriber {
             let mut sending = Sending::default();
             let mut attempt = self.number;
             while !self.stop.is_set() {
-                let target = self.targets.get(attempt % self.targets.len().max(1)).cloned();
+                let door = attempt % self.targets.len().max(1);
+                let target = self.targets.get(door).cloned();
                 if let Some(Ok(socket)) = target.map(|target| Socket::open(&target)) {
-                    self.hold(socket, &mut sending);
+                    self.hold(socket, door, &mut sending);
                 }
                 attempt += 1;
                 let more = self.random.below(1000);
@@ -74,9 +89,14 @@ impl Subscriber {
     }
 
     /// Holds one connection to its end.
-    fn hold(&self, mut socket: Socket, sending: &mut Sending) {
-        let connection =
-            Connection { subscriber: self.number, opened: self.clock.now(), ..Connection::default() };
+    fn hold(&self, mut socket: Socket, door: usize, sending: &mut Sending) {
+        let connection = Connection {
+            subscriber: self.number,
+            opened: self.clock.now(),
+            // Behind a balancer nobody knows.
+            door: (self.targets.len() > 1).then_some(door),
+            ..Connection::default()
+        };
         self.connections.lock().push(connection);
         socket.send(WHO_AM_I);
         if let Some(group) = self.group {
@@ -104,6 +124,9 @@ impl Subscriber {
             if sending.under_way.is_some_and(|(own, ..)| own == id) {
                 self.settle(sending, Answer::Accepted(None));
             }
+            return;
+        }
+        if note_aside(&self.connections, text, now) {
             return;
         }
         if let Some(group) = self.group.filter(|group| text == format!("joined {}", group_name(*group))) {
@@ -139,7 +162,7 @@ impl Subscriber {
             return;
         }
         let id = Id { channel: 0, publisher, number: sending.sent };
-        let place = self.publications.begin(id, now);
+        let place = self.publications.begin(id, now, false);
         (sending.sent, sending.next_at) = (sending.sent + 1, now + period);
         sending.under_way = Some((id, place, now));
         socket.send(&format!(r#"{{"action":"sendMessage","data":"{}"}}"#, id.text()));

@@ -19,8 +19,10 @@ pub(crate) enum Topology {
     Durable,
     /// One server, which keeps nothing.
     Forgetful,
-    /// A durable server, to which the first node comes through a proxy.
+    /// A durable server, to which each node comes through a proxy of its own.
     Proxied,
+    /// The same, with a server that keeps nothing.
+    ProxiedForgetful,
     /// One master, two replicas, three Sentinels.
     Sentinel,
     /// Three masters, each with so many replicas.
@@ -30,7 +32,8 @@ pub(crate) enum Topology {
 /// A running Redis.
 #[derive(Debug)]
 pub(crate) enum Backend {
-    Single(Redis, Option<Proxy>),
+    /// With the nodes' proxies, if they have any.
+    Single(Redis, Vec<Proxy>),
     Sentinels(Sentinels),
     Cluster(Cluster),
 }
@@ -40,6 +43,9 @@ pub(crate) struct Ground<'a> {
     pub(crate) directory: &'a Path,
     pub(crate) ports: &'a mut Ports,
     pub(crate) interrupt: &'a Interrupt,
+    pub(crate) nodes: usize,
+    /// Whether a single Redis has a clock that can be stepped.
+    pub(crate) clock: bool,
 }
 
 /// A Redis is made in this time, its parts having found each other.
@@ -56,15 +62,18 @@ impl Topology {
     /// A server does not start, or they do not find each other.
     pub(crate) fn start(self, ground: &mut Ground<'_>) -> Result<Backend> {
         match self {
-            Self::Durable | Self::Proxied => {
-                let args: Vec<&str> = DURABLE.into_iter().chain(EXACT).collect();
-                let redis = Redis::start(ground.ports.draw()?, ground.directory, &args, ground.interrupt)?;
-                let proxy = (self == Self::Proxied).then(|| Proxy::start(redis.port)).transpose()?;
-                Ok(Backend::Single(redis, proxy))
-            }
-            Self::Forgetful => {
-                let redis = Redis::start(ground.ports.draw()?, ground.directory, &EXACT, ground.interrupt)?;
-                Ok(Backend::Single(redis, None))
+            Self::Durable | Self::Proxied | Self::Forgetful | Self::ProxiedForgetful => {
+                let is_durable = matches!(self, Self::Durable | Self::Proxied);
+                let durable = DURABLE.into_iter().filter(|_| is_durable);
+                let args: Vec<&str> = durable.chain(EXACT).collect();
+                let Ground { directory, interrupt, clock, .. } = *ground;
+                let redis =
+                    Redis::start_with_clock(ground.ports.draw()?, directory, &args, interrupt, clock)?;
+                let is_proxied = matches!(self, Self::Proxied | Self::ProxiedForgetful);
+                let proxies =
+                    (0..if is_proxied { ground.nodes } else { 0 }).map(|_| Proxy::start(redis.port));
+                let proxies = proxies.collect::<Result<_>>()?;
+                Ok(Backend::Single(redis, proxies))
             }
             Self::Sentinel => Sentinels::start(ground).map(Backend::Sentinels),
             Self::Cluster(replicas) => Cluster::start(replicas, ground).map(Backend::Cluster),
@@ -76,8 +85,10 @@ impl Backend {
     /// Returns the URL for a node.
     pub(crate) fn url(&self, node: usize) -> String {
         match self {
-            Self::Single(_, Some(proxy)) if node == 0 => format!("redis://127.0.0.1:{}", proxy.port),
-            Self::Single(redis, _) => format!("redis://127.0.0.1:{}", redis.port),
+            Self::Single(redis, proxies) => {
+                let port = proxies.get(node).map_or(redis.port, |proxy| proxy.port);
+                format!("redis://127.0.0.1:{port}")
+            }
             Self::Sentinels(sentinels) => sentinels.url(),
             Self::Cluster(cluster) => cluster.url(),
         }
@@ -90,9 +101,9 @@ impl Backend {
         }
     }
 
-    pub(crate) fn proxy(&self) -> Result<&Proxy> {
+    pub(crate) fn proxy(&self, node: usize) -> Result<&Proxy> {
         match self {
-            Self::Single(_, proxy) => proxy.as_ref().context("this fault needs a proxy"),
+            Self::Single(_, proxies) => proxies.get(node).context("this fault needs a proxy"),
             Self::Sentinels(_) | Self::Cluster(_) => anyhow::bail!("this fault needs a proxy"),
         }
     }

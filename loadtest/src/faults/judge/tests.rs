@@ -19,6 +19,7 @@ fn published(answers: &[Answer]) -> Vec<Publication> {
             posted: at(u64::from(number) * 1000),
             answered: at(u64::from(number) * 1000 + 10),
             answer: *answer,
+            named: false,
         })
         .collect()
 }
@@ -35,7 +36,7 @@ fn connection(numbers: &[u32]) -> Connection {
 }
 
 fn judged(publications: Vec<Publication>, connections: Vec<Connection>) -> Findings {
-    judge(&Log { publications, connections }, &Terms::default())
+    judge(&Log { publications, connections, ..Log::default() }, &Terms::default())
 }
 
 /// (owed, lost, duplicated, reordered, phantom)
@@ -131,7 +132,7 @@ fn a_close_excuses_the_last_moment_only_and_never_a_gap() {
     let gap = judged(accepted(5), vec![ended(&[1, 2, 4]), connection(&[1, 2, 3, 4, 5])]);
     assert_eq!((gap.lost, gap.cut), (1, 0));
     let terms = Terms { frozen: true, ..Terms::default() };
-    let log = Log { publications: accepted(5), connections: vec![ended(&[1])] };
+    let log = Log { publications: accepted(5), connections: vec![ended(&[1])], ..Log::default() };
     assert_eq!((judge(&log, &terms).lost, judge(&log, &terms).cut), (0, 3));
 }
 
@@ -142,9 +143,10 @@ fn a_forgetful_redis_is_excused_around_the_fault_and_may_count_anew() {
         publication.answer = Answer::Accepted(Some(offset));
     }
     let window = Some((at(2500), at(4500)));
-    let terms = Terms { forgetful: window, recount: window, frozen: false };
+    let terms = Terms { forgetful: window, recount: window, ..Terms::default() };
     let judged = |numbers: &[u32]| {
-        judge(&Log { publications: publications.clone(), connections: vec![connection(numbers)] }, &terms)
+        let publications = publications.clone();
+        judge(&Log { publications, connections: vec![connection(numbers)], ..Log::default() }, &terms)
     };
     let findings = judged(&[1, 2, 5, 6]);
     assert_eq!((findings.forgotten, counts(&findings)), (2, (6, 0, 0, 0, 0)));

@@ -1,0 +1,205 @@
+//! `faults --random` and `--plan`: several faults at a time, drawn by lot or given, and every promise judged.
+//!
+//! Reading order: `moves` (what can go wrong) → `plan` (when) → `run` (one run) → `keeper` (does it) → `verdict` (what it means)
+//! → `shrink` (what of it is needed).
+
+mod keeper;
+mod moves;
+pub(crate) mod plan;
+mod run;
+mod shrink;
+mod verdict;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use self::plan::{Event, Plan};
+use self::run::Outcome;
+use super::report::{put, say};
+use super::scene::Setup;
+use super::{keep_logs, setup};
+use crate::cli::{FaultsArgs, OutputArgs};
+use crate::progress;
+
+/// Runs that make a plan shorter, at most, and what they may take together.
+const SHRINK_TRIES: usize = 12;
+const SHRINK_LIMIT: Duration = Duration::from_secs(300);
+/// Members that come and go in a run.
+const MEMBERS: usize = 12;
+/// More subscribers would find nothing more, and be slow to judge.
+const MOST_SUBSCRIBERS: usize = 12;
+
+/// All runs.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    runs: Vec<Run>,
+}
+
+/// One plan, and what it showed.
+#[derive(Debug, Serialize)]
+struct Run {
+    seed: u64,
+    plan: String,
+    outcome: Option<Outcome>,
+    /// Why there is none.
+    not_run: Option<String>,
+    /// What is needed of the plan to break a promise of the same kind.
+    short: Option<String>,
+}
+
+/// Runs plans until one breaks a promise, or as many as there are to be; returns whether all promises were kept.
+///
+/// # Errors
+/// The user wants to stop, or a result cannot be written.
+pub(crate) fn chaos(args: &FaultsArgs, output: &OutputArgs) -> Result<bool> {
+    let mut setup = setup(args)?;
+    setup.size.subscribers = setup.size.subscribers.min(MOST_SUBSCRIBERS);
+    setup.size.senders = setup.size.senders.min(setup.size.subscribers);
+    setup.size.members = MEMBERS;
+    let until = args.minutes.map(|minutes| Instant::now() + Duration::from_secs(60) * minutes);
+    let mut report = Report::default();
+    for (seed, number) in (args.seed..).zip(0_usize..) {
+        let plan = match args.plan.is_empty() {
+            true => Plan::draw(seed, setup.nodes),
+            false => args.plan.get(number % args.plan.len()).context("no plan")?.clone(),
+        };
+        let run = Run::of(&setup, &plan, seed, args)?;
+        let is_good = run.is_good();
+        report.runs.push(run);
+        if let Some(path) = &output.json {
+            let json = serde_json::to_string_pretty(&report)? + "\n";
+            std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        if let Some(path) = &output.markdown {
+            let text = report.markdown(args);
+            std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        let is_last = match until {
+            Some(until) => Instant::now() >= until,
+            None => number + 1 >= args.rounds() * args.plan.len().max(1),
+        };
+        if is_last || !(is_good || args.keep_going) {
+            break;
+        }
+    }
+    say(&report.markdown(args));
+    Ok(report.runs.iter().all(Run::is_good))
+}
+
+impl Run {
+    /// Runs a plan, and those parts of it that show what of it is needed.
+    fn of(setup: &Setup, plan: &Plan, seed: u64, args: &FaultsArgs) -> Result<Self> {
+        progress::say(format!("seed {seed}: {plan}"));
+        let outcome = attempt(setup, plan, seed, args);
+        setup.interrupt.check()?;
+        let (outcome, not_run) = match outcome {
+            Ok(outcome) => (Some(outcome), None),
+            Err(err) => (None, Some(format!("{err:#}"))),
+        };
+        let mut run = Self { seed, plan: plan.to_string(), outcome, not_run, short: None };
+        progress::say(format!("seed {seed}: {}", run.verdict()));
+        let kinds = run.kinds();
+        if !kinds.is_empty() && !args.keep_going {
+            let until = Instant::now() + SHRINK_LIMIT;
+            let short = shrink::shrink(plan, SHRINK_TRIES, |shorter| {
+                if Instant::now() > until || setup.interrupt.check().is_err() {
+                    return false;
+                }
+                let found = attempt(setup, shorter, seed, args);
+                let fails =
+                    found.is_ok_and(|found| found.violations.iter().any(|each| kinds.contains(&each.kind)));
+                progress::say(format!("{}: {shorter}", if fails { "still broken" } else { "not broken" }));
+                fails
+            });
+            run.short = Some(short.to_string());
+        }
+        Ok(run)
+    }
+
+    /// Returns what goes wrong in it, or in what is needed of it.
+    fn events(&self) -> Vec<Event> {
+        let plan: Option<Plan> = self.short.as_ref().unwrap_or(&self.plan).parse().ok();
+        plan.map(|plan| plan.events).unwrap_or_default()
+    }
+
+    fn is_good(&self) -> bool {
+        self.outcome.as_ref().is_some_and(|outcome| outcome.violations.is_empty())
+    }
+
+    fn kinds(&self) -> Vec<&'static str> {
+        let violations = self.outcome.iter().flat_map(|outcome| &outcome.violations);
+        violations.map(|violation| violation.kind).collect()
+    }
+
+    fn verdict(&self) -> String {
+        let Some(outcome) = &self.outcome else {
+            return format!("NOT RUN: {}", self.not_run.as_deref().unwrap_or_default());
+        };
+        if outcome.violations.is_empty() {
+            return format!("kept, {:.1} s", outcome.took_seconds);
+        }
+        let each = outcome
+            .violations
+            .iter()
+            .map(|each| format!("{} ({}): {}", each.kind, each.count, each.examples.join(", ")));
+        format!("BROKEN: {}", each.collect::<Vec<_>>().join("; "))
+    }
+}
+
+impl Report {
+    /// Returns what was found: a line for each run that was not good, with how to see it again, and counts of each kind.
+    fn markdown(&self, args: &FaultsArgs) -> String {
+        let mut text = format!("## loadtest faults --random\n\n{} runs\n\n", self.runs.len());
+        let mut kinds: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        for run in self.runs.iter().filter(|run| !run.is_good()) {
+            put(&mut text, &format!("- seed {}: `{}`", run.seed, run.plan));
+            put(&mut text, &format!("  - {}", run.verdict()));
+            if let Some(short) = &run.short {
+                put(&mut text, &format!("  - shorter: `{short}`"));
+            }
+            for event in run.events() {
+                put(&mut text, &format!("  - {event}: {}", event.what.about));
+            }
+            let (plan, program) = (run.short.as_ref().unwrap_or(&run.plan), args.gatecast.display());
+            put(
+                &mut text,
+                &format!(
+                    "  - again: `loadtest faults --gatecast {program} --seed {} --plan '{plan}'`",
+                    run.seed
+                ),
+            );
+            for violation in run.outcome.iter().flat_map(|outcome| &outcome.violations) {
+                let (runs, count) = kinds.entry(violation.kind).or_default();
+                (*runs, *count) = (*runs + 1, *count + violation.count);
+            }
+        }
+        if !kinds.is_empty() {
+            put(&mut text, "\n| violation | runs | times |\n|---|---:|---:|");
+        }
+        for (kind, (runs, count)) in kinds {
+            put(&mut text, &format!("| {kind} | {runs} | {count} |"));
+        }
+        let is_good = self.runs.iter().all(Run::is_good);
+        put(&mut text, if is_good { "All promises were kept." } else { "\nNot all promises were kept." });
+        text
+    }
+}
+
+/// Runs a plan once, in a directory that is removed afterwards.
+fn attempt(setup: &Setup, plan: &Plan, seed: u64, args: &FaultsArgs) -> Result<Outcome> {
+    let directory = tempfile::tempdir().context("no temporary directory")?;
+    let mut setup = setup.clone();
+    setup.size.seed = seed;
+    let outcome = run::run(&setup, plan, args.sabotage, directory.path()).map(|mut outcome| {
+        outcome.violations.retain(|violation| !args.forgive.iter().any(|kind| kind == violation.kind));
+        outcome
+    });
+    let is_bad = outcome.as_ref().map_or(true, |outcome| !outcome.violations.is_empty());
+    if let Some(keep) = args.keep_logs.as_ref().filter(|_| is_bad) {
+        keep_logs(directory.path(), &keep.join(format!("seed-{seed}")))?;
+    }
+    outcome
+}

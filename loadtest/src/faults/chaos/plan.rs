@@ -1,0 +1,296 @@
+//! A plan: what goes wrong in a run, and when. It is drawn from a seed, or read from its text.
+//!
+//! Text: words `redis=…`, `outage=…`, `lease=…`, and for each event `NAME@AT`, `NAME@AT+LASTS`, either with `/VALUE`; times in seconds.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::moves::{MOVES, Move, Value, find};
+use crate::faults::topology::Topology;
+use crate::random::Random;
+
+/// See the head of this file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) redis: Backing,
+    pub(crate) outage: Outage,
+    pub(crate) lease: Duration,
+    pub(crate) events: Vec<Event>,
+}
+
+/// One thing that goes wrong.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Event {
+    pub(crate) what: &'static Move,
+    /// From the start of the plan.
+    pub(crate) at: Duration,
+    pub(crate) lasts: Duration,
+    /// See [`Value`].
+    pub(crate) value: i64,
+}
+
+/// Which Redis the nodes have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backing {
+    /// One server that keeps everything.
+    Durable,
+    /// One that keeps nothing but what is put back.
+    Forgetful,
+    Sentinel,
+    Cluster,
+}
+
+/// What nodes do without Redis: `redis.on_outage`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outage {
+    Reject,
+    Local,
+    Buffer,
+}
+
+const BACKINGS: [(&str, Backing); 4] = [
+    ("durable", Backing::Durable),
+    ("forgetful", Backing::Forgetful),
+    ("sentinel", Backing::Sentinel),
+    ("cluster", Backing::Cluster),
+];
+const OUTAGES: [(&str, Outage); 3] =
+    [("reject", Outage::Reject), ("local", Outage::Local), ("buffer", Outage::Buffer)];
+/// How often each Redis is drawn, of ten times; those with one server start faster and have more that can go wrong.
+const WEIGHTS: [Backing; 10] = [
+    Backing::Durable,
+    Backing::Durable,
+    Backing::Durable,
+    Backing::Durable,
+    Backing::Forgetful,
+    Backing::Forgetful,
+    Backing::Forgetful,
+    Backing::Forgetful,
+    Backing::Sentinel,
+    Backing::Cluster,
+];
+const LEASE: Duration = Duration::from_secs(2);
+const EVENTS_MIN: usize = 2;
+const EVENTS_MAX: usize = 4;
+/// The next event begins at most so long after the last, in milliseconds: within it, or soon after its end.
+const NEXT: usize = 3000;
+/// Times are multiples of it, in milliseconds.
+const STEP: usize = 100;
+/// No plan goes on for longer.
+const LONGEST: Duration = Duration::from_secs(60);
+/// No plan has more events.
+const EVENTS_LIMIT: usize = 32;
+const LEASES: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
+
+impl Plan {
+    /// Draws a plan; the same for the same seed and number of nodes.
+    pub(crate) fn draw(seed: u64, nodes: usize) -> Self {
+        let mut random = Random::new(seed);
+        // The first numbers of neighbouring seeds are alike.
+        random.below(2);
+        let redis = WEIGHTS.get(random.below(WEIGHTS.len())).copied().unwrap_or(Backing::Durable);
+        let outage = OUTAGES.get(random.below(OUTAGES.len())).map_or(Outage::Reject, |(_, outage)| *outage);
+        let fitting: Vec<&'static Move> = MOVES.iter().filter(|each| each.fits(redis)).collect();
+        let count = EVENTS_MIN + random.below(EVENTS_MAX - EVENTS_MIN + 1);
+        let mut at = 0;
+        let mut events = Vec::new();
+        for _ in 0..count {
+            let Some(what) = fitting.get(random.below(fitting.len())) else { continue };
+            at += steps(&mut random, 0, NEXT);
+            let (least, most) = what.lasts;
+            let lasts = Duration::from_millis(steps(&mut random, least, most) as u64);
+            let value = what.value.draw(&mut random, nodes);
+            events.push(Event { what, at: Duration::from_millis(at as u64), lasts, value });
+        }
+        Self { redis, outage, lease: LEASE, events }
+    }
+
+    /// Returns the plan without one event.
+    pub(crate) fn without(&self, number: usize) -> Self {
+        let mut less = self.clone();
+        less.events.remove(number);
+        less
+    }
+
+    /// Returns what the plan needs of Redis.
+    pub(crate) fn topology(&self) -> Topology {
+        match self.redis {
+            Backing::Durable => Topology::Proxied,
+            Backing::Forgetful => Topology::ProxiedForgetful,
+            Backing::Sentinel => Topology::Sentinel,
+            Backing::Cluster => Topology::Cluster(1),
+        }
+    }
+}
+
+impl Outage {
+    pub(crate) fn name(self) -> &'static str {
+        name_of(&OUTAGES, self)
+    }
+}
+
+impl Value {
+    fn draw(self, random: &mut Random, nodes: usize) -> i64 {
+        let drawn = match self {
+            Self::None => 0,
+            Self::Node => random.below(nodes),
+            Self::Age => steps(random, 200, 5000),
+            Self::Step => return if random.below(2) == 0 { 60 } else { -60 },
+        };
+        i64::try_from(drawn).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let redis = name_of(&BACKINGS, self.redis);
+        write!(f, "redis={redis} outage={} lease={}s", self.outage.name(), self.lease.as_secs_f64())?;
+        self.events.iter().try_for_each(|event| write!(f, " {event}"))
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}s", self.what.name, self.at.as_secs_f64())?;
+        if !self.lasts.is_zero() {
+            write!(f, "+{}s", self.lasts.as_secs_f64())?;
+        }
+        match self.what.value {
+            Value::None => Ok(()),
+            Value::Age => write!(f, "/{}s", Duration::from_millis(self.value.unsigned_abs()).as_secs_f64()),
+            Value::Step => write!(f, "/{}s", self.value),
+            Value::Node => write!(f, "/{}", self.value),
+        }
+    }
+}
+
+impl FromStr for Plan {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut plan =
+            Self { redis: Backing::Durable, outage: Outage::Reject, lease: LEASE, events: Vec::new() };
+        for word in text.split_whitespace() {
+            match word.split_once('=') {
+                Some(("redis", name)) => plan.redis = named(&BACKINGS, name)?,
+                Some(("outage", name)) => plan.outage = named(&OUTAGES, name)?,
+                Some(("lease", time)) => plan.lease = seconds(time)?,
+                Some((name, _)) => bail!("a plan has no `{name}`"),
+                None => plan.events.push(word.parse().with_context(|| format!("in `{word}`"))?),
+            }
+        }
+        ensure!(LEASES.contains(&plan.lease), "a lease is 1 to 30 seconds");
+        ensure!(plan.events.len() <= EVENTS_LIMIT, "a plan has {EVENTS_LIMIT} events at most");
+        for event in &plan.events {
+            ensure!(event.what.fits(plan.redis), "{} needs another Redis", event.what.name);
+        }
+        Ok(plan)
+    }
+}
+
+impl FromStr for Event {
+    type Err = anyhow::Error;
+
+    fn from_str(word: &str) -> Result<Self> {
+        let (word, value) = word.split_once('/').map_or((word, None), |(word, value)| (word, Some(value)));
+        let (name, times) = word.split_once('@').context("an event is NAME@AT+LASTS/VALUE")?;
+        let what = find(name).with_context(|| {
+            let names: Vec<&str> = MOVES.iter().map(|each| each.name).collect();
+            format!("there is no `{name}`; there are {}", names.join(", "))
+        })?;
+        let (at, lasts) = times.split_once('+').unwrap_or((times, "0s"));
+        let (at, lasts) = (seconds(at)?, seconds(lasts)?);
+        ensure!(at + lasts <= LONGEST, "a plan takes {LONGEST:?} at most");
+        let value = match (what.value, value) {
+            (Value::None, Some(_)) => bail!("{name} takes no value"),
+            (Value::None, None) => 0,
+            (Value::Node, value) => {
+                i64::from(value.unwrap_or("0").parse::<u8>().context("no number of a node")?)
+            }
+            (Value::Age, value) => i64::try_from(seconds(value.unwrap_or("3s"))?.as_millis())?,
+            (Value::Step, value) => {
+                let text = value.unwrap_or("60s").trim_end_matches('s');
+                i64::from(text.parse::<i16>().context("no number of seconds")?)
+            }
+        };
+        Ok(Self { what, at, lasts, value })
+    }
+}
+
+impl PartialEq for Event {
+    fn eq(&self, other: &Self) -> bool {
+        (self.what.name, self.at, self.lasts, self.value)
+            == (other.what.name, other.at, other.lasts, other.value)
+    }
+}
+
+impl Eq for Event {}
+
+fn steps(random: &mut Random, least: usize, most: usize) -> usize {
+    least + random.below((most - least) / STEP + 1) * STEP
+}
+
+fn seconds(text: &str) -> Result<Duration> {
+    let count: f64 = text.trim_end_matches('s').parse().with_context(|| format!("`{text}` is no time"))?;
+    ensure!((0.0..=LONGEST.as_secs_f64()).contains(&count), "`{text}` is not from 0 to 60 seconds");
+    // Whole milliseconds, which are what is drawn.
+    Ok(Duration::from_millis(Duration::from_secs_f64(count + 0.0005).as_millis().try_into()?))
+}
+
+fn named<T: Copy>(table: &[(&str, T)], name: &str) -> Result<T> {
+    let names: Vec<&str> = table.iter().map(|(name, _)| *name).collect();
+    let found = table.iter().find(|(each, _)| *each == name);
+    found.map(|(_, value)| *value).with_context(|| format!("`{name}` is none of {}", names.join(", ")))
+}
+
+fn name_of<T: PartialEq>(table: &[(&'static str, T)], value: T) -> &'static str {
+    table.iter().find(|(_, each)| *each == value).map_or("?", |(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_plan_is_read_from_its_own_text_and_drawn_again_from_its_seed() {
+        for seed in 0..500 {
+            let plan = Plan::draw(seed, 3);
+            assert_eq!(plan.to_string().parse::<Plan>().unwrap(), plan, "{plan}");
+            assert_eq!(Plan::draw(seed, 3), plan);
+            assert!((EVENTS_MIN..=EVENTS_MAX).contains(&plan.events.len()));
+        }
+    }
+
+    #[test]
+    fn every_move_redis_and_setting_is_drawn() {
+        let plans: Vec<Plan> = (0..500).map(|seed| Plan::draw(seed, 3)).collect();
+        let moves: HashSet<&str> =
+            plans.iter().flat_map(|plan| &plan.events).map(|event| event.what.name).collect();
+        assert_eq!(moves.len(), MOVES.len());
+        assert!(BACKINGS.iter().all(|(_, redis)| plans.iter().any(|plan| plan.redis == *redis)));
+        assert!(OUTAGES.iter().all(|(_, outage)| plans.iter().any(|plan| plan.outage == *outage)));
+    }
+
+    #[test]
+    fn what_is_no_plan_is_refused_with_what_there_is() {
+        for (text, reason) in [
+            ("redis=none", "`none` is none of durable"),
+            ("kill_node", "NAME@AT"),
+            ("kil_node@1s", "there is no `kil_node`; there are"),
+            ("kill_node@1s/x", "number of a node"),
+            ("redis_pause@1s/4", "takes no value"),
+            ("redis_pause@99s", "not from 0 to 60"),
+            ("redis_restart_older@1s", "needs another Redis"),
+            ("speed=1", "has no `speed`"),
+            ("lease=0s", "1 to 30"),
+        ] {
+            let err = format!("{:#}", text.parse::<Plan>().unwrap_err());
+            assert!(err.contains(reason), "{text}: {err}");
+        }
+    }
+}

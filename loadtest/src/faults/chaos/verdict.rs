@@ -1,0 +1,239 @@
+//! What a run shows beside its messages: ends of connections and of nodes, answers to ids and to wishes.
+//!
+//! Rule: pure. Every excuse is a promise that README or `docs/guarantees.md` does not make.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::keeper::{Apart, Exit};
+use crate::faults::judge::Findings;
+use crate::faults::log::{Connection, Log, Post, Request};
+use crate::faults::member::{ANSWERED, REFUSED};
+
+/// What happened to nodes and Redis.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) lease: Duration,
+    pub(crate) apart: Vec<Apart>,
+    pub(crate) exits: Vec<Exit>,
+    /// Redis may have forgotten what it was told in it.
+    pub(crate) forgetful: Option<(Duration, Duration)>,
+    /// Nodes without Redis are content with their own clients.
+    pub(crate) local: bool,
+    /// When nothing is owed any more.
+    pub(crate) end: Duration,
+}
+
+/// One kind of broken promise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Violation {
+    pub(crate) kind: &'static str,
+    pub(crate) count: u64,
+    /// The first few.
+    pub(crate) examples: Vec<String>,
+}
+
+/// A lease is renewed so long before it would end that a part of it is enough to be taken for dead.
+const PART_OF_LEASE: f64 = 0.6;
+/// What a client has noted is not older than this.
+const NOTED: Duration = Duration::from_secs(1);
+/// A node ends within this time of its first closes.
+const ENDING: Duration = Duration::from_secs(10);
+/// Beyond its lease, a dead node's connections are ended in this time.
+pub(crate) const REAPED: Duration = Duration::from_secs(4);
+const EXIT_FENCED: i32 = 75;
+const EXIT_CUT: i32 = 1;
+
+/// Counts by kind, with examples.
+#[derive(Default)]
+struct Tally(BTreeMap<&'static str, (u64, Vec<String>)>);
+
+/// Examples kept of each kind.
+const EXAMPLES: usize = 3;
+
+/// Judges a run.
+pub(crate) fn violations(log: &Log, facts: &Facts, findings: &Findings) -> Vec<Violation> {
+    let mut tally = Tally::default();
+    let first = findings.examples.first().cloned().unwrap_or_default();
+    for (kind, count) in [
+        ("lost", findings.lost),
+        ("doubled", findings.duplicated),
+        ("reordered", findings.reordered),
+        ("phantom", findings.phantom),
+    ] {
+        tally.add(kind, count, || first.clone());
+    }
+    facts.judge_exits(&mut tally);
+    facts.judge_closes(log, &mut tally);
+    facts.judge_farewells(log, &mut tally);
+    facts.judge_posts(log, &mut tally);
+    for connection in &log.connections {
+        facts.judge_requests(connection, &mut tally);
+    }
+    tally.0.into_iter().map(|(kind, (count, examples))| Violation { kind, count, examples }).collect()
+}
+
+impl Tally {
+    fn add(&mut self, kind: &'static str, count: u64, example: impl FnOnce() -> String) {
+        if count > 0 {
+            let (sum, examples) = self.0.entry(kind).or_default();
+            *sum += count;
+            if examples.len() < EXAMPLES {
+                examples.push(example());
+            }
+        }
+    }
+}
+
+impl Facts {
+    /// Returns whether a node was out of the world, before that moment and since another, for so long that it may be taken for dead.
+    fn may_be_dead(&self, node: usize, since: Duration, now: Duration) -> bool {
+        self.apart.iter().filter(|each| each.node == node).any(|each| {
+            let to = each.to.unwrap_or(now).min(now);
+            to >= since && to.saturating_sub(each.from) >= self.lease.mul_f64(PART_OF_LEASE)
+        })
+    }
+
+    /// Returns whether a node may have done nothing at all for a while in a window.
+    fn was_frozen(&self, node: usize, (from, to): (Duration, Duration)) -> bool {
+        let mut frozen = self.apart.iter().filter(|each| each.node == node && each.frozen);
+        frozen.any(|each| each.from <= to && each.to.is_none_or(|end| end + NOTED >= from))
+    }
+
+    /// Nodes end when they are told to, or killed, or rightly taken for dead.
+    fn judge_exits(&self, tally: &mut Tally) {
+        for (number, exit) in self.exits.iter().enumerate() {
+            let born = self.exits.iter().take(number).filter(|each| each.node == exit.node);
+            let born = born.map(|each| each.at).max().unwrap_or_default();
+            let is_right = exit.killed
+                || match exit.code {
+                    Some(0) => exit.asked > 0,
+                    Some(EXIT_CUT) => exit.asked > 1,
+                    Some(EXIT_FENCED) => self.may_be_dead(exit.node, born, exit.at),
+                    _ => false,
+                };
+            let kind = if exit.code == Some(EXIT_FENCED) { "exit 75" } else { "exit" };
+            tally.add(kind, u64::from(!is_right), || {
+                let seconds = exit.at.as_secs_f64();
+                format!("node {} ended with {:?} at {seconds:.2} s", exit.node, exit.code)
+            });
+        }
+    }
+
+    /// Connections end with their node, or by their client.
+    fn judge_closes(&self, log: &Log, tally: &mut Tally) {
+        for connection in log.connections.iter().filter(|each| !each.by_client) {
+            let (Some(door), Some((at, code))) = (connection.door, connection.ended) else { continue };
+            let is_right = self
+                .exits
+                .iter()
+                .filter(|each| each.node == door)
+                .any(|exit| at <= exit.at + NOTED && exit.at <= at + ENDING);
+            tally.add("closed", u64::from(!is_right), || {
+                format!(
+                    "{} at node {door} was closed with {code} at {:.2} s",
+                    connection.id,
+                    at.as_secs_f64()
+                )
+            });
+        }
+    }
+
+    /// Every end is told once.
+    fn judge_farewells(&self, log: &Log, tally: &mut Tally) {
+        let mut most: HashMap<&str, usize> = HashMap::new();
+        for watcher in &log.connections {
+            let mut counts: HashMap<&str, usize> = HashMap::new();
+            for (id, _) in &watcher.farewells {
+                *counts.entry(id.as_str()).or_default() += 1;
+            }
+            for (id, count) in counts {
+                let most = most.entry(id).or_default();
+                *most = count.max(*most);
+            }
+        }
+        for connection in log.connections.iter().filter(|each| !each.id.is_empty()) {
+            let told = most.get(connection.id.as_str()).copied().unwrap_or_default();
+            let Some((at, _)) = connection.ended else {
+                tally.add("$disconnect of an open connection", u64::from(told > 0), || connection.id.clone());
+                continue;
+            };
+            if self.may_be_forgotten(at) {
+                continue;
+            }
+            let of = || {
+                let door = connection.door.unwrap_or_default();
+                format!("{} of node {door}, which ended at {:.2} s", connection.id, at.as_secs_f64())
+            };
+            tally.add("$disconnect twice", u64::from(told > 1), of);
+            tally.add("$disconnect never", u64::from(told == 0 && self.is_watched(log, connection, at)), of);
+        }
+    }
+
+    /// Returns whether Redis may have forgotten who was told of an end at that time.
+    fn may_be_forgotten(&self, at: Duration) -> bool {
+        self.forgetful.is_some_and(|(from, to)| at <= to && at + self.lease * 2 + REAPED >= from)
+    }
+
+    /// Returns whether somebody must have been told of an end: who was connected from then on.
+    fn is_watched(&self, log: &Log, connection: &Connection, at: Duration) -> bool {
+        let is_told = |door: Option<usize>| !self.local || door == connection.door;
+        log.connections.iter().any(|each| each.opened <= at && each.ended.is_none() && is_told(each.door))
+    }
+
+    /// A post to an open connection arrives once, and is never told that it is gone.
+    fn judge_posts(&self, log: &Log, tally: &mut Tally) {
+        let by_id: HashMap<&str, &Connection> =
+            log.connections.iter().map(|connection| (connection.id.as_str(), connection)).collect();
+        for post in &log.posts {
+            let Some(connection) = by_id.get(post.to.as_str()) else { continue };
+            let is_open = connection.ended.is_none_or(|(end, _)| end > post.answered + NOTED);
+            let received = connection.posts.iter().filter(|number| **number == post.number).count();
+            let of = || {
+                let door = connection.door.unwrap_or_default();
+                format!("{} of node {door}, posted at {:.2} s", post.to, post.posted.as_secs_f64())
+            };
+            let is_gone = post.status == Some(410) && is_open && !self.may_be_gone(connection, post);
+            tally.add("410 for an open connection", u64::from(is_gone), of);
+            tally.add("post lost", u64::from(post.status == Some(200) && is_open && received == 0), of);
+            tally.add("post doubled", u64::from(received > 1), of);
+        }
+    }
+
+    fn may_be_gone(&self, connection: &Connection, post: &Post) -> bool {
+        connection.door.is_some_and(|door| self.may_be_dead(door, connection.opened, post.answered))
+    }
+
+    /// Every wish is answered once, and in order.
+    fn judge_requests(&self, connection: &Connection, tally: &mut Tally) {
+        let of = |request: &Request| {
+            let Request { reply, answer, sent } = request;
+            let door = connection.door.unwrap_or_default();
+            format!(
+                "{} of node {door} awaited `{reply}` since {:.2} s, got {answer:?}",
+                connection.id,
+                sent.as_secs_f64()
+            )
+        };
+        for (number, request) in connection.requests.iter().enumerate() {
+            let mut later = connection.requests.iter().skip(number + 1);
+            let Some((answer, _)) = &request.answer else {
+                let end = connection.ended.map_or(self.end, |(at, _)| at);
+                let is_late = end.saturating_sub(request.sent) >= ANSWERED.mul_f64(0.9);
+                let is_frozen =
+                    connection.door.is_some_and(|door| self.was_frozen(door, (request.sent, end)));
+                let is_skipped = later.any(|later| later.answer.is_some());
+                tally
+                    .add("join unanswered", u64::from(is_skipped || (is_late && !is_frozen)), || of(request));
+                continue;
+            };
+            let is_right = *answer == request.reply || answer == REFUSED;
+            tally.add("join out of order", u64::from(!is_right), || of(request));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
