@@ -100,34 +100,13 @@ impl Crowd {
         let subscribers = subscribers.collect();
         let members: Vec<Connections> = (0..size.members).map(|_| Arc::default()).collect();
         let posts = Posts::default();
-        for (number, connections) in members.iter().enumerate() {
-            let number = size.subscribers + number;
-            let member = Member {
-                number,
-                targets: targets.clone(),
-                channels,
-                clock,
-                random: Random::new(size.seed.wrapping_mul(1000) ^ number as u64),
-                connections: Arc::clone(connections),
-                quiet: quiet.clone(),
-            };
-            publishers.push(member.start());
-        }
         if size.members > 0 {
+            let to: Vec<Connections> = connections.iter().chain(&members).cloned().collect();
+            publishers.extend(start_members(size, (&targets, channels), &members, clock, &quiet));
+            publishers.extend(start_posters(size, doors, &to, (clock, &posts), &quiet));
             let named = size.publishers + 1 + size.subscribers;
             let named = Publisher::new(named, doors.nodes.clone(), channels, notes.clone());
             publishers.push(named.start_named(NAMED_PERIOD, quiet.clone()));
-            publishers.extend((0..POSTERS).map(|number| {
-                let poster = Poster {
-                    doors: doors.nodes.clone(),
-                    to: connections.iter().chain(&members).cloned().collect(),
-                    clock,
-                    random: Random::new(size.seed.wrapping_add(number)),
-                    posts: posts.clone(),
-                    quiet: quiet.clone(),
-                };
-                poster.start()
-            }));
         }
         let probe = Publisher::new(size.publishers, doors.of_publisher(0), channels, notes);
         Ok(Self {
@@ -194,6 +173,50 @@ impl Crowd {
     pub(crate) fn n_subscribers(&self) -> usize {
         self.connections.len()
     }
+}
+
+fn start_members(
+    size: &Size,
+    (targets, channels): (&[Target], usize),
+    members: &[Connections],
+    clock: Clock,
+    quiet: &Stop,
+) -> Vec<JoinHandle<()>> {
+    let start = |(number, connections): (usize, &Connections)| {
+        let number = size.subscribers + number;
+        let member = Member {
+            number,
+            targets: targets.to_vec(),
+            channels,
+            clock,
+            random: Random::new(size.seed.wrapping_mul(1000) ^ number as u64),
+            connections: Arc::clone(connections),
+            quiet: quiet.clone(),
+        };
+        member.start()
+    };
+    members.iter().enumerate().map(start).collect()
+}
+
+fn start_posters(
+    size: &Size,
+    doors: &Doors,
+    to: &[Connections],
+    (clock, posts): (Clock, &Posts),
+    quiet: &Stop,
+) -> Vec<JoinHandle<()>> {
+    let start = |number| {
+        let poster = Poster {
+            doors: doors.nodes.clone(),
+            to: to.to_vec(),
+            clock,
+            random: Random::new(size.seed.wrapping_add(number)),
+            posts: posts.clone(),
+            quiet: quiet.clone(),
+        };
+        poster.start()
+    };
+    (0..POSTERS).map(start).collect()
 }
 
 impl Drop for Crowd {

@@ -29,6 +29,14 @@ pub(crate) struct Terms {
     pub(crate) unheard: Option<(Duration, Duration)>,
 }
 
+impl Terms {
+    /// Returns whether Redis may have forgotten the name under which a message was sent again.
+    fn allow_again(&self, publication: &Publication) -> bool {
+        let touches = self.forgetful.is_some_and(|window| publication.touches(window));
+        touches && (publication.named || self.resent)
+    }
+}
+
 /// What a round showed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Findings {
@@ -105,9 +113,15 @@ impl<'a> Channeled<'a> {
             .map(|connection| (connection, first_of_each(connection, channel)))
             .collect();
         let ranks = ranks(publications, terms);
+        let by_id: HashMap<Id, &Publication> =
+            publications.iter().map(|publication| (publication.id, *publication)).collect();
+        // What is for one node, or may rightly come again, stands in no place that is the same for all.
+        let has_place = |id: &&Id| {
+            by_id.get(*id).is_none_or(|publication| !publication.local && !terms.allow_again(publication))
+        };
+        let placed = |seen: &[Id]| seen.iter().filter(has_place).copied().collect();
         let witnesses: Vec<Vec<Id>> =
-            ranks.iter().cloned().chain(seen.iter().map(|(_, seen)| seen.clone())).collect();
-        let by_id = publications.iter().map(|publication| (publication.id, *publication)).collect();
+            ranks.iter().map(|rank| placed(rank)).chain(seen.iter().map(|(_, seen)| placed(seen))).collect();
         Self { channel, publications, by_id, seen, ranks, order: Order::of(&witnesses), terms }
     }
 
@@ -142,7 +156,7 @@ impl<'a> Channeled<'a> {
                     id.text()
                 ));
             }
-            if !once.insert(*id) && !self.may_repeat(*id) {
+            if !once.insert(*id) && !self.may_come_again(*id) {
                 findings.duplicated += 1;
                 findings.example(format!(
                     "subscriber {} got `{}` again at {:.3} s",
@@ -154,10 +168,8 @@ impl<'a> Channeled<'a> {
         }
     }
 
-    /// Returns whether Redis may have forgotten the name under which a message was sent again.
-    fn may_repeat(&self, id: Id) -> bool {
-        let Some(window) = self.terms.forgetful else { return false };
-        self.by_id.get(&id).is_some_and(|each| (each.named || self.terms.resent) && each.touches(window))
+    fn may_come_again(&self, id: Id) -> bool {
+        self.by_id.get(&id).is_some_and(|publication| self.terms.allow_again(publication))
     }
 
     /// Returns whether a connection became a member so late that it may not have heard of a publication.
@@ -172,9 +184,12 @@ impl<'a> Channeled<'a> {
     fn judge_owed(&self, connection: &Connection, seen: &[Id], findings: &mut Findings) {
         let last = seen.iter().filter_map(|id| self.order.place(*id)).max();
         let seen: HashSet<Id> = seen.iter().copied().collect();
-        for publication in self.publications.iter().filter(|publication| connection.is_owed(publication)) {
+        let is_owed = |publication: &&&Publication| {
+            connection.is_owed(publication) && !self.is_unheard(connection, publication)
+        };
+        for publication in self.publications.iter().filter(is_owed) {
             findings.owed += 1;
-            if seen.contains(&publication.id) || self.is_unheard(connection, publication) {
+            if seen.contains(&publication.id) {
                 continue;
             }
             if self.is_cut(connection, publication, last) {
@@ -224,7 +239,7 @@ fn ranks(publications: &[&Publication], terms: &Terms) -> Vec<Vec<Id>> {
     let rank = |is_in: &dyn Fn(&Publication) -> bool| {
         let mut offsets: Vec<(u64, Id)> = publications
             .iter()
-            .filter(|publication| is_in(publication))
+            .filter(|publication| is_in(publication) && !publication.local)
             .filter_map(|publication| match publication.answer {
                 Answer::Accepted(offset) => offset.map(|offset| (offset, publication.id)),
                 Answer::Refused | Answer::InDoubt => None,

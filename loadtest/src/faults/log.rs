@@ -35,6 +35,8 @@ pub(crate) struct Publication {
     pub(crate) answer: Answer,
     /// It was sent more than once, by one name: an `Idempotency-Key`.
     pub(crate) named: bool,
+    /// Members of one node may have got it, and nobody else: it has no place in the order of all.
+    pub(crate) local: bool,
 }
 
 /// One attempt to send to a connection by its id.

@@ -16,6 +16,8 @@ use super::wait::Stop;
 /// Somewhat longer than a node waits for Redis, so that its own answer comes first.
 const PATIENCE: Duration = Duration::from_millis(2500);
 
+/// The status of what is for the members of one node alone.
+const LOCAL: u16 = 202;
 /// A message with a name is sent so often at most, with pauses between.
 const REPEATS: usize = 4;
 const REPEAT_PAUSE: Duration = Duration::from_millis(20);
@@ -41,13 +43,20 @@ impl Publications {
     pub(crate) fn begin(&self, id: Id, now: Duration, named: bool) -> usize {
         let mut all = self.0.lock();
         let answer = Answer::InDoubt;
-        all.push(Publication { id, posted: now, answered: Duration::MAX, answer, named });
+        all.push(Publication { id, posted: now, answered: Duration::MAX, answer, named, local: false });
         all.len() - 1
     }
 
     pub(crate) fn end(&self, place: usize, answer: Answer, now: Duration) {
         if let Some(publication) = self.0.lock().get_mut(place) {
             (publication.answer, publication.answered) = (answer, now);
+        }
+    }
+
+    /// Notes that it may be for the members of one node alone.
+    fn note_local(&self, place: usize) {
+        if let Some(publication) = self.0.lock().get_mut(place) {
+            publication.local = true;
         }
     }
 
@@ -109,7 +118,7 @@ impl Publisher {
             let door = self.doors.get((id.number as usize + attempt) % self.doors.len().max(1));
             let door = door.copied().unwrap_or_default();
             let sent = http::request_with(door, ("POST", &path(channel)), &key, &id.text(), PATIENCE);
-            whole = match (whole, read(sent)) {
+            whole = match (whole, self.read(sent, place)) {
                 (Answer::Accepted(offset), _) | (_, Answer::Accepted(offset)) => Answer::Accepted(offset),
                 (Answer::InDoubt, _) | (_, Answer::InDoubt) => Answer::InDoubt,
                 (Answer::Refused, Answer::Refused) => Answer::Refused,
@@ -125,8 +134,16 @@ impl Publisher {
             self.doors.get(self.posted as usize % self.doors.len().max(1)).copied().unwrap_or_default();
         self.posted += 1;
         let place = self.publications.begin(id, self.clock.now(), false);
-        let answer = read(http::request(door, ("POST", &path(channel)), &id.text(), patience));
+        let answer = http::request(door, ("POST", &path(channel)), &id.text(), patience);
+        let answer = self.read(answer, place);
         self.publications.end(place, answer, self.clock.now());
+    }
+
+    fn read(&self, answer: Result<http::Answer, Failure>, place: usize) -> Answer {
+        if answer.as_ref().is_ok_and(|answer| answer.status == LOCAL) {
+            self.publications.note_local(place);
+        }
+        read(answer)
     }
 }
 
@@ -140,8 +157,7 @@ fn read(answer: Result<http::Answer, Failure>) -> Answer {
     let is_from_gatecast = answer.head.to_ascii_lowercase().contains("x-amzn-requestid");
     match answer.status {
         200 => Answer::Accepted(offset(&answer.body)),
-        // For the members of one node alone.
-        202 => Answer::InDoubt,
+        LOCAL => Answer::InDoubt,
         // The balancer's own: it found no node to take the request to.
         503 if !is_from_gatecast => Answer::Refused,
         500..=599 => Answer::InDoubt,

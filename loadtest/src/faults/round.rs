@@ -217,6 +217,7 @@ mod tests {
             answered: at(*millis),
             answer: Answer::Accepted(None),
             named: false,
+            local: false,
         });
         Log { publications: publications.collect(), ..Log::default() }
     }

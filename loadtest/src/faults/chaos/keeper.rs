@@ -15,6 +15,9 @@ use crate::progress;
 /// A Sentinel that is busy with the last failover begins another within this time.
 const FAIL_OVER_LIMIT: Duration = Duration::from_secs(8);
 
+/// A node waits so long for an answer before it finds out that nobody is there.
+const FOUND_OUT: Duration = Duration::from_secs(2);
+
 /// When a node could not reach Redis, or do anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Apart {
@@ -102,7 +105,7 @@ impl Keeper {
             }
             Act::Link(number, mode) => self.link(scene, *number, *mode)?,
             Act::Links(mode) => (0..scene.nodes.len()).try_for_each(|each| self.link(scene, each, *mode))?,
-            Act::Strand(number) => scene.backend.proxy(*number)?.strand(),
+            Act::Strand(number) => self.strand(scene, *number)?,
             Act::FreezeRedis => drop(scene.backend.single()?.signal(Signal::STOP)),
             Act::WakeRedis => drop(scene.backend.single()?.signal(Signal::CONT)),
             Act::KillRedis => {
@@ -157,6 +160,13 @@ impl Keeper {
         if !matches!(mode, Mode::Pass | Mode::Slow) {
             self.apart.push(Apart { node: number, from: now, to: None, frozen: false });
         }
+        Ok(())
+    }
+
+    fn strand(&mut self, scene: &Scene, number: usize) -> Result<()> {
+        let now = scene.crowd.clock.now();
+        scene.backend.proxy(number)?.strand();
+        self.apart.push(Apart { node: number, from: now, to: Some(now + FOUND_OUT), frozen: false });
         Ok(())
     }
 

@@ -246,7 +246,7 @@ fn named<T: Copy>(table: &[(&str, T)], name: &str) -> Result<T> {
     found.map(|(_, value)| *value).with_context(|| format!("`{name}` is none of {}", names.join(", ")))
 }
 
-fn name_of<T: PartialEq>(table: &[(&'static str, T)], value: T) -> &'static str {
+fn name_of<T: Copy + PartialEq>(table: &[(&'static str, T)], value: T) -> &'static str {
     table.iter().find(|(_, each)| *each == value).map_or("?", |(name, _)| name)
 }
 

@@ -10,7 +10,7 @@ use super::keeper::Keeper;
 use super::moves::Act;
 use super::plan::{Backing, Outage, Plan};
 use super::verdict::{Facts, REAPED, Violation, violations};
-use crate::faults::judge::{Findings, Terms};
+use crate::faults::judge::{self, Findings, Terms};
 use crate::faults::log::{Answer, Log, Publication};
 use crate::faults::round::{self, Metrics};
 use crate::faults::sabotage::Sabotage;
@@ -86,60 +86,73 @@ pub(crate) fn run(
     let last = scene.crowd.clock.now();
     let arrived = heal(&mut keeper, &mut scene, last)?;
 
-    let forgetful = forgetful(plan, &timeline).map(|(from, to)| {
+    let mut outcome = judge(&mut keeper, &mut scene, plan, sabotage, (began, healed))?;
+    for example in [repaired.err(), arrived.err()].into_iter().flatten() {
+        let examples = vec![format!("{example:#}")];
+        outcome.violations.push(Violation { kind: "not repaired", count: 1, examples });
+    }
+    Ok(Outcome { took_seconds: started.elapsed().as_secs_f64(), ..outcome })
+}
+
+/// Waits until every end was told, and says what the run showed.
+fn judge(
+    keeper: &mut Keeper,
+    scene: &mut Scene,
+    plan: &Plan,
+    sabotage: Option<Sabotage>,
+    (began, healed): (Duration, Duration),
+) -> Result<Outcome> {
+    let forgetful = forgetful(plan, &timeline(plan)).map(|(from, to)| {
         ((began + from).saturating_sub(UNDER_WAY), to.map_or(healed, |to| began + to + HEARD))
     });
+    let is_local = plan.outage == Outage::Local;
     let terms = Terms {
         forgetful,
         recount: forgetful.map(|(from, to)| (from, to.max(healed))),
         frozen: true,
         resent: plan.outage == Outage::Buffer,
-        unheard: (plan.outage == Outage::Local).then_some((began, healed)),
+        unheard: is_local.then_some((began, healed)),
     };
     let facts = |keeper: &Keeper, scene: &Scene| Facts {
         lease: plan.lease,
         apart: keeper.apart.clone(),
         exits: keeper.exits.clone(),
         forgetful,
-        local: plan.outage == Outage::Local,
+        local: is_local,
         end: scene.crowd.clock.now(),
     };
-    let until = last + plan.lease * 2 + REAPED;
+    let until = scene.crowd.clock.now() + plan.lease * 2 + REAPED;
     loop {
-        keeper.tend(&mut scene)?;
-        let found = violations(&scene.crowd.log(), &facts(&keeper, &scene), &Findings::default());
+        keeper.tend(scene)?;
+        let found = violations(&scene.crowd.log(), &facts(keeper, scene), &Findings::default());
         let is_awaited = found.iter().any(|violation| violation.kind == "$disconnect never");
         if !is_awaited || scene.crowd.clock.now() > until {
             break;
         }
         scene.hold(LOOK * 10)?;
     }
-    let mut log = round::settle(&scene, &terms, sabotage)?;
-    if plan.outage == Outage::Local {
+    let mut log = round::settle(scene, &terms, sabotage)?;
+    if is_local {
         doubt_what_came_back(&mut log);
     }
-    let findings = crate::faults::judge::judge(&log, &terms);
+    let findings = judge::judge(&log, &terms);
     let metrics = Metrics::of(&scene.counters());
-    let mut violations = violations(&log, &facts(&keeper, &scene), &findings);
+    let mut violations = violations(&log, &facts(keeper, scene), &findings);
     let is_known = keeper.exits.iter().all(|exit| exit.asked > 0 || exit.killed);
-    if findings.lost + findings.forgotten > 0
-        && is_known
-        && metrics.messages_lost + metrics.recoveries_lost == 0
-    {
-        let example = format!("{} deliveries are missing", findings.lost + findings.forgotten);
-        violations.push(Violation { kind: "loss not counted", count: 1, examples: vec![example] });
+    let missing = findings.lost + findings.forgotten;
+    if missing > 0 && is_known && metrics.messages_lost + metrics.recoveries_lost == 0 {
+        let examples = vec![format!("{missing} deliveries are missing")];
+        violations.push(Violation { kind: "loss not counted", count: 1, examples });
     }
-    for example in [repaired.err(), arrived.err()].into_iter().flatten() {
-        let examples = vec![format!("{example:#}")];
-        violations.push(Violation { kind: "not repaired", count: 1, examples });
-    }
-    Ok(Outcome { findings, metrics, violations, took_seconds: started.elapsed().as_secs_f64() })
+    Ok(Outcome { findings, metrics, violations, took_seconds: 0.0 })
 }
 
 /// A client whose message comes back does not know whether anybody else than its own node has seen it.
 fn doubt_what_came_back(log: &mut Log) {
     let came_back = |each: &&mut Publication| each.answer == Answer::Accepted(None);
-    log.publications.iter_mut().filter(came_back).for_each(|each| each.answer = Answer::InDoubt);
+    for each in log.publications.iter_mut().filter(came_back) {
+        (each.answer, each.local) = (Answer::InDoubt, true);
+    }
 }
 
 /// Returns what is done, and when.

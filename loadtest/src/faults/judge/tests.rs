@@ -20,6 +20,7 @@ fn published(answers: &[Answer]) -> Vec<Publication> {
             answered: at(u64::from(number) * 1000 + 10),
             answer: *answer,
             named: false,
+            local: false,
         })
         .collect()
 }
@@ -94,6 +95,38 @@ fn what_is_in_doubt_may_come_or_not_but_once_and_in_one_order_for_all() {
     assert_eq!(judged(doubtful(), vec![connection(&[1, 2, 2, 4])]).duplicated, 1);
     let findings = judged(doubtful(), vec![connection(&[1, 2, 3, 4]), connection(&[1, 3, 2, 4])]);
     assert!(findings.reordered >= 1);
+}
+
+#[test]
+fn what_is_for_one_node_alone_has_no_place_in_the_order_of_all() {
+    let mut publications =
+        published(&[Answer::Accepted(Some(1)), Answer::InDoubt, Answer::Accepted(Some(2))]);
+    let witnesses = || vec![connection(&[1, 2, 3]), connection(&[1, 3, 2]), connection(&[2, 1, 3])];
+    assert!(judged(publications.clone(), witnesses()).reordered > 0);
+    publications[1].local = true;
+    assert_eq!(judged(publications, witnesses()).reordered, 0);
+}
+
+#[test]
+fn a_name_may_come_twice_only_where_redis_has_forgotten_it() {
+    let judged = |named, forgetful| {
+        let mut publications = accepted(3);
+        publications[1].named = named;
+        let log = Log { publications, connections: vec![connection(&[1, 2, 2, 3])], ..Log::default() };
+        judge(&log, &Terms { forgetful, ..Terms::default() }).duplicated
+    };
+    assert_eq!(judged(true, None), 1);
+    assert_eq!(judged(true, Some((at(1500), at(2500)))), 0);
+    assert_eq!(judged(true, Some((at(2500), at(3500)))), 1);
+    assert_eq!(judged(false, Some((at(1500), at(2500)))), 1);
+}
+
+#[test]
+fn who_joins_without_redis_is_owed_what_is_accepted_after_it() {
+    let joined = Connection { opened: at(1500), ..connection(&[4]) };
+    let log = Log { publications: accepted(4), connections: vec![joined], ..Log::default() };
+    let terms = Terms { unheard: Some((at(1000), at(2500))), ..Terms::default() };
+    assert_eq!((judge(&log, &terms).owed, judge(&log, &terms).lost), (2, 1), "the third");
 }
 
 #[test]
