@@ -351,6 +351,9 @@ impl Node {
 
     /// Gives up the lease, unless others have to find what is not done: then they wait for the lease to end.
     async fn leave(&self, deadline: tokio::time::Instant) {
+        if self.backend.fenced.is_cancelled() {
+            return;
+        }
         let deadline = deadline.min(tokio::time::Instant::now() + ENDS_TIMEOUT);
         if tokio::time::timeout_at(deadline, self.ends.settled()).await.is_err() {
             tracing::warn!(

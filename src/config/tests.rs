@@ -616,7 +616,7 @@ fn what_has_no_effect_is_told() {
         ),
         (
             "[routes.\"$disconnect\"]\nintegration = \"broadcast\"\ndata = \"x\"\nidempotency_key = \
-             \"${context.sourceIp}\"",
+             \"${context.connectionId}\"",
             "idempotency_key has no effect",
         ),
         (

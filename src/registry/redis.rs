@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use redis::{Cmd, FromRedisValue as _};
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::memory::MemoryRegistry;
-use super::tenure::Tenure;
+use super::tenure::{Lapsed, Tenure};
 use super::{Lease, Record, Registry, Unavailable};
 use crate::admission::Places;
 use crate::broker::Channel;
@@ -251,13 +251,9 @@ impl Keeper {
             }
             let result = self.write_batch(&insertions, &removals).await;
             is_away = result.is_err();
-            if let Err(error) = &result {
-                tracing::debug!(%error, "writing records");
-            } else {
+            if result.is_ok() {
                 removals.clear();
-                if !names.is_empty() {
-                    self.forget_names(std::mem::take(&mut names)).await;
-                }
+                self.forget_names(std::mem::take(&mut names)).await;
                 if let Some(done) = leaving.take() {
                     return self.leave(done).await;
                 }
@@ -265,10 +261,8 @@ impl Keeper {
             if !(is_away && self.may_owe) {
                 insertions.clear();
             }
-            let trouble = result.as_ref().err().filter(|_| !self.may_owe).map(Trouble::from);
-            for done in waiting {
-                crate::inbox::answer(done, trouble.map_or(Ok(()), |trouble| Err(Unavailable(trouble))));
-            }
+            let answer = if self.may_owe { Ok(()) } else { result.map_err(Unavailable) };
+            waiting.into_iter().for_each(|done| crate::inbox::answer(done, answer));
             if std::mem::take(&mut compare)
                 && result.is_ok()
                 && let Err(error) = self.reconcile(&mut writes, &mut batch).await
@@ -278,16 +272,32 @@ impl Keeper {
         }
     }
 
+    /// Nothing is written for a node that others may have taken for dead.
     async fn write_batch(
         &self,
         insertions: &HashMap<ConnectionId, Arc<Record>>,
         removals: &[ConnectionId],
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), Trouble> {
         if insertions.is_empty() && removals.is_empty() {
             return Ok(());
         }
         let known = tokio::time::timeout(ANSWER_TIMEOUT, self.known.cancelled()).await;
-        known.map_err(|_| StoreError::Timeout)?;
+        known.map_err(|_| Trouble::Away)?;
+        self.tenure.held().await.map_err(|lapsed| match lapsed {
+            Lapsed::Unrenewed(trouble) => trouble,
+            Lapsed::Fenced => Trouble::Away,
+        })?;
+        self.write_now(insertions, removals).await.map_err(|error| {
+            tracing::debug!(%error, "writing records");
+            Trouble::from(&error)
+        })
+    }
+
+    async fn write_now(
+        &self,
+        insertions: &HashMap<ConnectionId, Arc<Record>>,
+        removals: &[ConnectionId],
+    ) -> Result<(), StoreError> {
         let key = self.store.records(&self.tag);
         let mut commands = Vec::new();
         for record in insertions.values() {
@@ -303,8 +313,12 @@ impl Keeper {
         self.store.run(&key, commands).await
     }
 
-    /// Removes names that nobody will use again; what stays is gone in a day.
+    /// Removes names of ends whose records have gone. A node that still has its tenure now had it when they went, so no reaper
+    /// has read them, and nobody will use the names again. What stays is gone in a day.
     async fn forget_names(&self, names: Vec<(Channel, ConnectionId)>) {
+        if !self.tenure.is_held(Instant::now()) {
+            return;
+        }
         let mut keys: HashMap<String, Vec<String>> = HashMap::new();
         for (channel, id) in &names {
             let name = self.store.channel(channel);
