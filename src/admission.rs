@@ -27,7 +27,7 @@ use crate::store::refusal::Trouble;
 
 pub(crate) mod addresses;
 mod agent;
-mod end;
+pub(crate) mod end;
 pub(crate) mod ends;
 pub(crate) mod names;
 pub(crate) mod rate;

@@ -20,6 +20,8 @@ use crate::lifecycle::Phase;
 use crate::store::refusal::Trouble;
 
 pub(crate) mod memory;
+#[cfg(test)]
+mod model;
 pub(crate) mod reaper;
 pub(crate) mod redis;
 pub(crate) mod tenure;

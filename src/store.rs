@@ -28,7 +28,7 @@ mod refusals;
 mod resp;
 pub(crate) mod server;
 mod slots;
-mod steady;
+pub(crate) mod steady;
 pub(crate) mod topology;
 mod wire;
 

@@ -180,7 +180,7 @@ mod tests {
                 }
                 Step::OwnerRemoves { dies_before_the_name } => {
                     if let Some(end) = self.owner.filter(|end| end.is_over()) {
-                        // As `write.lua`: who is marked learns so, and is no owner any more.
+                        // Who is marked has lost its tenure.
                         if !self.is_marked {
                             self.has_record = false;
                             if end.forgets_name() && !dies_before_the_name {

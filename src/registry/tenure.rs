@@ -26,20 +26,24 @@ pub(crate) enum Lapsed {
 
 /// When a tenure ends.
 #[derive(Debug)]
-struct Term {
+pub(super) struct Term {
     lease: Duration,
     /// `None` before the first renewal.
     until: Option<Instant>,
 }
 
 impl Term {
+    pub(super) fn new(lease: Duration) -> Self {
+        Self { lease, until: None }
+    }
+
     /// A renewal that was sent then has been accepted.
-    fn renewed(&mut self, sent: Instant) {
+    pub(super) fn renewed(&mut self, sent: Instant) {
         let until = sent + self.lease;
         self.until = Some(self.until.map_or(until, |before| before.max(until)));
     }
 
-    fn is_held(&self, now: Instant) -> bool {
+    pub(super) fn is_held(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now < until)
     }
 }
@@ -69,12 +73,7 @@ impl Tenure {
     /// `fenced` is cancelled when others have taken this node for dead.
     pub(crate) fn new(lease: Duration, fenced: CancellationToken) -> Self {
         let (attempts, wanted) = (watch::Sender::new(Attempts::default()), Notify::new());
-        Self(Some(Arc::new(Shared {
-            term: Mutex::new(Term { lease, until: None }),
-            attempts,
-            wanted,
-            fenced,
-        })))
+        Self(Some(Arc::new(Shared { term: Mutex::new(Term::new(lease)), attempts, wanted, fenced })))
     }
 
     /// That of a node that is alone, which nobody takes for dead.
@@ -195,7 +194,7 @@ mod tests {
             sent in prop::collection::vec(0_u64..60, 0..8),
             now in 0_u64..90,
         ) {
-            let (began, mut term) = (Instant::now(), Term { lease: LEASE, until: None });
+            let (began, mut term) = (Instant::now(), Term::new(LEASE));
             for second in &sent {
                 term.renewed(began + Duration::from_secs(*second));
             }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::admission::addresses::Addresses;
+use crate::admission::ends::Ends;
 use crate::admission::names::Names;
 use crate::admission::{Admission, Places, Rate};
 use crate::broker::{Broker, History, Offset, Publication, Standing};
@@ -90,8 +91,12 @@ impl Bench {
         let door = Door::open(&budget, 0, 1).expect("an event loop");
         let hub = Arc::new(Hub::new(vec![door.inbox()], Arc::clone(&metrics), Arc::clone(&budget)));
         let broker = Arc::new(Slow::default());
-        let gateway = Arc::new(Gateway::new(config.routes, &config.stage, tag, Arc::clone(&metrics)));
+        let gateway = Arc::new(Gateway::new(config.routes, &config.stage, tag, &metrics));
         let names = Arc::new(Names::new(&config.limits, Vec::new()));
+        let registry = Arc::new(MemoryRegistry::default());
+        let carriers =
+            (Arc::clone(&gateway), Arc::<Slow>::clone(&broker) as Arc<dyn Broker>, registry.clone() as _);
+        let ends = Ends::new(carriers, Arc::clone(&metrics), CancellationToken::new(), 1);
         let admission = Arc::new(Admission {
             auth: config.auth,
             max_connections: 1,
@@ -100,11 +105,11 @@ impl Bench {
             tag,
             gateway: Arc::clone(&gateway),
             broker: Arc::<Slow>::clone(&broker),
-            registry: Arc::new(MemoryRegistry::default()),
+            registry,
             metrics: Arc::clone(&metrics),
             places: Arc::new(Places::default()),
             budget,
-            fenced: CancellationToken::new(),
+            ends: Arc::new(ends),
         });
         let admitted = admission.admit(Ipv4Addr::LOCALHOST.into(), &HeaderMap::new()).now_or_never();
         let ticket = admitted.expect("nobody to wait for").expect("let in");
