@@ -23,7 +23,7 @@ pub(crate) struct FaultsArgs {
     #[arg(long, conflicts_with_all = ["fault", "short", "repeat"])]
     pub(crate) random: bool,
     /// A plan to run instead, such as `outage=local redis_cut@1s+5s/0 kill_node@3s/1`; may be given more than once
-    #[arg(long, value_name = "PLAN", conflicts_with_all = ["fault", "short", "repeat"])]
+    #[arg(long, value_name = "PLAN", value_parser = plan, conflicts_with_all = ["fault", "short", "repeat"])]
     pub(crate) plan: Vec<Plan>,
     /// Plans for so long, instead of rounds
     #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(1..=1440))]
@@ -92,6 +92,10 @@ impl FaultsArgs {
     pub(crate) fn rounds(&self) -> usize {
         if self.short { 1 } else { self.rounds }
     }
+}
+
+fn plan(text: &str) -> Result<Plan, String> {
+    text.parse().map_err(|err: anyhow::Error| format!("{err:#}"))
 }
 
 pub(super) fn setting(text: &str) -> Result<(String, String), String> {
