@@ -15,7 +15,7 @@ use super::{Script, StoreError, greeting};
 /// any more: what stays wrong costs two connections a second.
 const RENEW_AFTER: Duration = Duration::from_millis(500);
 /// Pause before a connection is made anew after the second in a row that came to nothing, and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ struct Failure {
     /// Why the last did.
     error: StoreError,
     at: Instant,
-    /// Until when none is made.
+    /// Time from then on before another is made.
     pause: Duration,
 }
 
@@ -108,10 +108,14 @@ impl Session {
         self.failure = Some(Failure { error, at: Instant::now(), pause });
     }
 
-    /// Returns why no connection is made for who came at a time: one has just come to nothing.
-    fn hopeless(&self, came: Instant) -> Option<StoreError> {
-        let last = self.failure.as_ref()?;
-        (last.at > came || last.at.elapsed() < last.pause).then(|| last.error.clone())
+    /// Returns how long who came at a time waits before a connection is made; the error if one has come to nothing meanwhile.
+    fn pause(&self, came: Instant) -> Result<Duration, StoreError> {
+        match &self.failure {
+            Some(last) if last.at > came => Err(last.error.clone()),
+            last => {
+                Ok(last.as_ref().map_or(Duration::ZERO, |last| last.pause.saturating_sub(last.at.elapsed())))
+            }
+        }
     }
 
     fn present(&self) -> Option<(Connection, u64)> {
@@ -272,17 +276,16 @@ impl Server {
         }
         let came = Instant::now();
         let _making = self.making.acquire().await.map_err(|_| StoreError::Closed)?;
-        let number = {
+        let (number, pause) = {
             let mut session = self.session.lock();
             if let Some(present) = session.present() {
                 return Ok(present);
             }
-            if let Some(error) = session.hopeless(came) {
-                return Err(error);
-            }
+            let pause = session.pause(came)?;
             session.number += 1;
-            session.number
+            (session.number, pause)
         };
+        tokio::time::sleep(pause).await;
         let result = self.connect(number).await;
         let mut session = self.session.lock();
         match result {
