@@ -214,7 +214,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(20_000))]
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
 
         #[test]
         fn an_end_is_accepted_once_and_before_its_record_goes(steps in prop::collection::vec(step(), 0..40)) {

@@ -2,7 +2,7 @@
 //!
 //! The nodes decide by the product's own functions ([`Watch`], [`Steady`], [`Term`], [`End`]); the scripts of Redis are written
 //! down in [`Redis::carry_out`]. Time goes in seconds; a lease is six of them. Walks are random and bounded; a walk ends with a
-//! time in which nothing more happens, after which everything owed has to be done. Every mend can be taken out ([`Mends`]), and
+//! time in which nothing more happens, after which everything owed has to be done. Each mend in [`Mends`] can be taken out, and
 //! then a walk that breaks a promise has to be found.
 
 use std::collections::HashSet;
@@ -37,8 +37,6 @@ const CALM: u32 = 60;
 struct Mends {
     /// Nodes judge each other by moving signs and their own clocks, not by a lease that Redis lets end.
     own_clocks: bool,
-    /// Time counts only while Redis serves steadily.
-    steady: bool,
     /// A node that was there is gone only once others have said so.
     grace: bool,
     /// Ends are named.
@@ -47,19 +45,9 @@ struct Mends {
     order: bool,
     /// A node whose lease has run out says nothing.
     tenure: bool,
-    /// The name of an end is forgotten only by a node that has its lease still.
-    forget: bool,
 }
 
-const ALL: Mends = Mends {
-    own_clocks: true,
-    steady: true,
-    grace: true,
-    names: true,
-    order: true,
-    tenure: true,
-    forget: true,
-};
+const ALL: Mends = Mends { own_clocks: true, grace: true, names: true, order: true, tenure: true };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Violation {
@@ -630,7 +618,7 @@ impl World {
             (Request::Publish(of), Reply::Published(answer)) => node.on_published(*of, answer),
             (Request::Publish(of), Reply::Refused) => node.on_published(*of, Answer::NotTaken),
             (Request::Remove, Reply::Done) => {
-                let may_forget = node.term.is_held(answered) || !self.mends.forget;
+                let may_forget = node.term.is_held(answered);
                 if matches!(node.client, Client::Removing(end) if end.forgets_name() && may_forget) {
                     node.ask(Request::Forget, self.now);
                 }
@@ -651,7 +639,7 @@ impl World {
         {
             return;
         }
-        let steady = if mends.steady { node.steady.time(answered) } else { Duration::MAX };
+        let steady = node.steady.time(answered);
         let look = Look { sign: sign.clone(), replication_id: life.to_string(), sent, answered, steady };
         let is_dead =
             if mends.own_clocks { node.watch.saw(tag, look) == Life::Dead } else { sign.lease.is_none() };
@@ -729,11 +717,10 @@ fn event(dice: &mut StdRng, keeps: bool) -> Event {
     }
 }
 
-/// Walks from a seed, `first` before all else; returns what was found, and adds the states that were seen.
+/// Walks from a seed; returns what was found, and adds the states that were seen.
 fn walk(
     seed: u64,
     (mends, keeps): (Mends, bool),
-    first: &[Event],
     seen: &mut HashSet<u64>,
 ) -> Option<(Violation, Vec<Event>)> {
     let (mut dice, mut world) = (StdRng::seed_from_u64(seed), World::new(mends));
@@ -743,7 +730,7 @@ fn walk(
     }
     let drawn = std::iter::repeat_with(|| event(&mut dice, keeps));
     let mut events = Vec::new();
-    for event in first.iter().copied().chain(drawn).take(WALK) {
+    for event in drawn.take(WALK) {
         events.push(event);
         world.take(event);
         world.tick();
@@ -764,7 +751,7 @@ fn find_nothing(keeps: bool) {
         std::env::var("GATECAST_MODEL_WALKS").ok().and_then(|text| text.parse().ok()).unwrap_or(WALKS);
     let mut seen = HashSet::new();
     for seed in 0..walks {
-        let found = walk(seed, (ALL, keeps), &[], &mut seen);
+        let found = walk(seed, (ALL, keeps), &mut seen);
         assert!(found.is_none(), "seed {seed}: {found:?}");
     }
     println!("{walks} walks of {WALK} s, {} states", seen.len());
@@ -783,22 +770,18 @@ fn nobody_who_renews_is_fenced_whatever_redis_forgets() {
 
 #[test]
 fn without_any_one_mend_a_promise_is_broken() {
-    let held_up = [Event::ClientCloses(0), Event::Hold(0)];
-    for (mends, keeps, first, expected) in [
-        (Mends { own_clocks: false, ..ALL }, true, &[][..], Violation::Fenced),
-        (Mends { own_clocks: false, ..ALL }, false, &[], Violation::Fenced),
-        (Mends { steady: false, ..ALL }, true, &[], Violation::Fenced),
-        (Mends { own_clocks: false, grace: false, ..ALL }, true, &[], Violation::Gone),
-        (Mends { grace: false, ..ALL }, false, &[], Violation::Gone),
-        (Mends { names: false, ..ALL }, true, &[], Violation::Twice),
-        (Mends { order: false, ..ALL }, true, &[], Violation::Never),
-        (Mends { tenure: false, ..ALL }, true, &[], Violation::Late),
-        (Mends { forget: false, ..ALL }, true, &held_up, Violation::Twice),
+    for (mends, keeps, expected) in [
+        (Mends { own_clocks: false, ..ALL }, true, Violation::Fenced),
+        (Mends { own_clocks: false, ..ALL }, false, Violation::Fenced),
+        (Mends { own_clocks: false, grace: false, ..ALL }, true, Violation::Gone),
+        (Mends { grace: false, ..ALL }, false, Violation::Gone),
+        (Mends { names: false, ..ALL }, true, Violation::Twice),
+        (Mends { order: false, ..ALL }, true, Violation::Never),
+        (Mends { tenure: false, ..ALL }, true, Violation::Late),
     ] {
         let mut seen = HashSet::new();
-        let mut is_found = |seed: &u64| {
-            walk(*seed, (mends, keeps), first, &mut seen).is_some_and(|(found, _)| found == expected)
-        };
+        let mut is_found =
+            |seed: &u64| walk(*seed, (mends, keeps), &mut seen).is_some_and(|(found, _)| found == expected);
         let seed = (0..4 * WALKS).find(&mut is_found);
         println!("{mends:?}: {expected:?} with seed {seed:?}");
         assert!(seed.is_some(), "{mends:?} keeps {expected:?} from being found");
