@@ -1,8 +1,10 @@
 //! One server of Redis: the connection for commands, and the way to connections for subscriptions.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use deadpool::managed::{Manager, Object, Pool, PoolError, RecycleResult};
+use deadpool_redis::Metrics;
 use parking_lot::Mutex;
 use redis::{Cmd, FromRedisValue as _, Pipeline, PushInfo, PushKind, ServerErrorKind, Value, cmd};
 use tokio::sync::{Notify, Semaphore};
@@ -27,10 +29,20 @@ pub(crate) struct Server {
     port: u16,
     access: Access,
     session: Arc<Mutex<Session>>,
+    pool: Pool<Maker>,
     /// Held by who makes a connection.
     making: Semaphore,
     /// Told when a connection is given up because its server is a replica now.
     moved: Notify,
+}
+
+/// Makes connections for commands. The manager of `deadpool_redis` opens the stream itself, where nobody could watch what comes.
+#[derive(Debug)]
+struct Maker {
+    host: String,
+    port: u16,
+    access: Access,
+    session: Weak<Mutex<Session>>,
 }
 
 /// The connection for commands, and what is known of the server for as long as it lasts: whoever is at the other end of the
@@ -141,12 +153,19 @@ pub(super) struct Command<'c> {
 impl Server {
     /// Makes a handle; connects to nothing yet. `is_first`: whether the node finds the server when it starts.
     pub(super) fn new(host: &str, port: u16, access: &Access, is_first: bool) -> Arc<Self> {
+        let session = Arc::new(Mutex::new(Session::new(Steady::new(access.lease, is_first))));
+        let (host, access) = (host.to_owned(), access.clone());
+        let maker =
+            Maker { host: host.clone(), port, access: access.clone(), session: Arc::downgrade(&session) };
+        #[expect(clippy::expect_used, reason = "what may fail is a pool that has time-outs and no runtime")]
+        let pool = Pool::builder(maker).max_size(1).build().expect("no time-outs");
         Arc::new(Self {
             address: format!("{host}:{port}"),
-            host: host.to_owned(),
+            host,
             port,
-            access: access.clone(),
-            session: Arc::new(Mutex::new(Session::new(Steady::new(access.lease, is_first)))),
+            access,
+            session,
+            pool,
             making: Semaphore::new(1),
             moved: Notify::new(),
         })
@@ -286,7 +305,11 @@ impl Server {
             (session.number, pause)
         };
         tokio::time::sleep(pause).await;
-        let result = self.connect(number).await;
+        let result = match self.pool.get().await {
+            Ok(made) => Ok(Object::take(made)),
+            Err(PoolError::Backend(error)) => Err(error),
+            Err(error) => Err(StoreError::Connect(None, error.to_string())),
+        };
         let mut session = self.session.lock();
         match result {
             Ok(connection) => {
@@ -302,9 +325,15 @@ impl Server {
             }
         }
     }
+}
 
-    async fn connect(&self, number: u64) -> Result<Connection, StoreError> {
-        let (ending, address) = (Arc::downgrade(&self.session), self.address.clone());
+impl Manager for Maker {
+    type Type = Connection;
+    type Error = StoreError;
+
+    async fn create(&self) -> Result<Connection, StoreError> {
+        let (ending, address) = (Weak::clone(&self.session), format!("{}:{}", self.host, self.port));
+        let number = ending.upgrade().map_or(0, |session| session.lock().number);
         let refusals = Arc::clone(&self.access.refusals);
         let on_push = move |push: PushInfo| {
             if push.kind == PushKind::Disconnection
@@ -322,6 +351,11 @@ impl Server {
             greeting::examine(&answers, oldest)?;
         }
         Ok(connection)
+    }
+
+    /// Nothing comes back: a connection is taken out of the pool for as long as it lasts.
+    async fn recycle(&self, _: &mut Connection, _: &Metrics) -> RecycleResult<StoreError> {
+        Ok(())
     }
 }
 
