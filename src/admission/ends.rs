@@ -205,7 +205,7 @@ impl Ends {
             }
         }
         self.broker.publish(&mut publications);
-        join_all(tries.into_iter().map(async |(ending, attempt)| {
+        join_all(tries.into_iter().map(|(ending, attempt)| async move {
             let Some((channel, answer)) = attempt else {
                 return (Ending { end: End::NOTHING, ..ending }, None);
             };

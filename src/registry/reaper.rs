@@ -88,12 +88,13 @@ impl Reaper {
     /// be found dead.
     async fn look_around(&self, watch: &mut Watch, marks: &mut Marks) -> Result<Duration, StoreError> {
         let nodes = self.store.nodes();
-        let named: Vec<String> = self.store.ask(&nodes, Cmd::smembers(&nodes)).await?;
+        let named: Result<Vec<String>, _> = self.store.ask(&nodes, Cmd::smembers(&nodes)).await;
+        let named = named.inspect_err(|_| self.tenure.name_again())?;
         let own = self.tag.to_string();
         // A Redis that has begun anew does not know this one, nor others, dead ones among them.
         self.metrics.nodes.set(1 + as_i64(named.iter().filter(|tag| **tag != own).count()));
-        if !named.contains(&own) && self.tenure.is_held(Instant::now()) {
-            self.store.run(&nodes, vec![Cmd::sadd(&nodes, &own)]).await?;
+        if !named.contains(&own) {
+            self.tenure.name_again();
         }
         let mut known = self.peers.see(&named);
         watch.keep(&known);
@@ -120,7 +121,7 @@ impl Reaper {
         watch: &mut Watch,
         marks: &mut Marks,
     ) -> Result<Found, StoreError> {
-        let look = self.look(node).await?;
+        let look = self.look(node, marks).await?;
         let sign = look.sign.clone();
         let mark = sign.mark.as_deref();
         if sign.lease.as_deref().and_then(Lease::from_json).is_some_and(|lease| lease.renewals.is_none()) {
@@ -149,11 +150,11 @@ impl Reaper {
         Ok(Found::Over)
     }
 
-    async fn look(&self, node: NodeTag) -> Result<Look, StoreError> {
+    async fn look(&self, node: NodeTag, marks: &mut Marks) -> Result<Look, StoreError> {
         let script = Script::new(include_str!("look.lua"));
         let [lease, mark, _] = self.keys(node);
         let mut look = script.command(&[&lease, &mark]);
-        look.arg(milliseconds(MARK_KEPT));
+        look.arg(milliseconds(MARK_KEPT)).arg(format!("?{}", marks.next()));
         let sent = Instant::now();
         let answer: Value = self.store.ask_script(&script, &lease, look).await?;
         let (answered, steady) = (Instant::now(), self.store.steady_time(&lease));

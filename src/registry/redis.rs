@@ -255,7 +255,8 @@ impl Keeper {
                 removals.clear();
                 self.forget_names(std::mem::take(&mut names)).await;
                 if let Some(done) = leaving.take() {
-                    return self.leave(done).await;
+                    self.leave(done).await;
+                    return std::future::pending().await;
                 }
             }
             if !(is_away && self.may_owe) {

@@ -5,6 +5,7 @@
 //! publishes nothing until it has renewed. [`Term`] is pure; [`Tenure`] is what tasks share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -66,14 +67,21 @@ struct Shared {
     term: Mutex<Term>,
     attempts: watch::Sender<Attempts>,
     wanted: Notify,
+    /// Whether the next renewal has to put this node's name among the nodes again.
+    is_unnamed: AtomicBool,
     fenced: CancellationToken,
 }
 
 impl Tenure {
     /// `fenced` is cancelled when others have taken this node for dead.
     pub(crate) fn new(lease: Duration, fenced: CancellationToken) -> Self {
-        let (attempts, wanted) = (watch::Sender::new(Attempts::default()), Notify::new());
-        Self(Some(Arc::new(Shared { term: Mutex::new(Term::new(lease)), attempts, wanted, fenced })))
+        Self(Some(Arc::new(Shared {
+            term: Mutex::new(Term::new(lease)),
+            attempts: watch::Sender::new(Attempts::default()),
+            wanted: Notify::new(),
+            is_unnamed: AtomicBool::new(true),
+            fenced,
+        })))
     }
 
     /// That of a node that is alone, which nobody takes for dead.
@@ -125,6 +133,19 @@ impl Tenure {
             Some(shared) => shared.wanted.notified().await,
             None => std::future::pending().await,
         }
+    }
+
+    /// Asks for a renewal that says again that this node is one: the others cannot find it.
+    pub(crate) fn name_again(&self) {
+        if let Some(shared) = &self.0 {
+            shared.is_unnamed.store(true, Ordering::Relaxed);
+            shared.wanted.notify_one();
+        }
+    }
+
+    /// Returns whether the renewal that begins has to say that this node is one.
+    pub(crate) fn take_unnamed(&self) -> bool {
+        self.0.as_ref().is_some_and(|shared| shared.is_unnamed.swap(false, Ordering::Relaxed))
     }
 
     /// Returns whether the node may speak, and nobody can have taken it for dead.

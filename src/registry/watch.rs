@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::id::NodeTag;
 
-/// What Redis holds of a node: its lease, and what others have said of its end. That there is none is a value too.
+/// What Redis holds of a node: its lease, or the question that a look has left in its place; and what others have said of its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sign {
     pub(crate) lease: Option<String>,

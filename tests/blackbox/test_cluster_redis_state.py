@@ -113,7 +113,7 @@ def test_no_script_writes_more_into_a_redis_that_is_full(redis, path):
         "read": (("meta", "stream"), ("0", "100", "100000", "1000")),
         "leave": (("meta",), ("channel", "NUMSUB", "1000")),
         "claim": (("lease", "reaped"), ("", "", "survivor:1", "1000")),
-        "look": (("lease", "reaped"), ("1000",)),
+        "look": (("lease", "reaped"), ("1000", "?survivor:1")),
         "reap": (("lease", "reaped", "records"), ("survivor:1", "survivor:2", "1000", "id")),
         "give_up": (("lease", "reaped"), ("1000",)),
         "renew": (("lease", "reaped", "records"), ("lease", "1000")),

@@ -57,7 +57,6 @@ impl Keeper {
         let mut ticks = tokio::time::interval(self.lease / 3);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut phases, mut maps) = (self.presence.lifecycle.phases(), self.store.topology().watch());
-        // The set of all nodes is read by every look at the others, which says so if it has forgotten this one.
         let (mut has_failed, mut is_named) = (false, false);
         for number in 1.. {
             tokio::select! {
@@ -69,21 +68,30 @@ impl Keeper {
                 () = self.store.topology().joined(), if !has_failed => is_named = false,
                 _ = maps.changed(), if !has_failed => is_named = false,
             }
+            // Whoever looks at the others reads who they are, and says so if this node is not among them.
+            is_named &= !self.tenure.take_unnamed();
             let sent = self.tenure.begin();
-            let renewed = self.renew_once(number, is_named).await;
+            let renewed = self.renew_once(number).await;
+            match &renewed {
+                Ok(count) if *count < 0 => return self.tenure.fence(),
+                Ok(_) => self.tenure.renewed(sent),
+                Err(error) => self.tenure.failed(Trouble::from(error)),
+            }
+            // The set of all nodes may be at another server, without which this node may speak all the same.
+            let renewed = match renewed {
+                Ok(count) if !is_named => self.name_once().await.map(|()| count),
+                renewed => renewed,
+            };
             self.presence.health.on_renewal(renewed.as_ref().err());
             (has_failed, is_named) = (renewed.is_err(), renewed.is_ok());
             match renewed {
-                Ok(count) if count < 0 => return self.tenure.fence(),
                 Ok(count) => {
-                    self.tenure.renewed(sent);
                     let is_wrong = suspicion.on_counts(as_i64(self.local.len()), count);
                     if is_wrong && writes.try_send(Write::Reconcile).is_err() {
                         tracing::debug!("too many writes under way to compare records");
                     }
                 }
                 Err(error) => {
-                    self.tenure.failed(Trouble::from(&error));
                     tracing::debug!(%error, "renewing the lease");
                     ticks.reset_after(PAUSE);
                 }
@@ -92,17 +100,20 @@ impl Keeper {
     }
 
     /// Returns how many records of this node there are, less than none if others have taken it for dead.
-    async fn renew_once(&self, number: u64, is_named: bool) -> Result<i64, StoreError> {
+    async fn renew_once(&self, number: u64) -> Result<i64, StoreError> {
         let script = Script::new(include_str!("../renew.lua"));
-        let (lease, nodes) = (self.store.lease(&self.tag), self.store.nodes());
+        let lease = self.store.lease(&self.tag);
         let (mark, records) = (self.store.reaped(&self.tag), self.store.records(&self.tag));
         let mut renewal = script.command(&[&lease, &mark, &records]);
         renewal.arg(self.presence.lease(number).to_json()).arg(milliseconds(LEASE_KEPT));
-        let count = self.store.ask_script(&script, &lease, renewal).await?;
-        if !is_named {
-            self.store.run(&nodes, vec![Cmd::sadd(&nodes, &self.tag)]).await?;
-            self.known.cancel();
-        }
-        Ok(count)
+        self.store.ask_script(&script, &lease, renewal).await
+    }
+
+    /// Says that this node is one.
+    async fn name_once(&self) -> Result<(), StoreError> {
+        let nodes = self.store.nodes();
+        self.store.run(&nodes, vec![Cmd::sadd(&nodes, &self.tag)]).await?;
+        self.known.cancel();
+        Ok(())
     }
 }
