@@ -34,9 +34,12 @@ use crate::metrics::{DropReason, Metrics, as_i64};
 use crate::pressure;
 use crate::registry::reaper::Reaper;
 use crate::shard::{Door, Parts, Shard};
-use crate::store::StoreError;
-use crate::trace::{TraceError, Tracer};
+use crate::trace::Tracer;
 use crate::vitals::{Part, Pulse, Vitals};
+
+mod error;
+
+pub use self::error::StartError;
 
 /// Longest wait for shards to end, once there is nothing more for them to do.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -80,37 +83,6 @@ pub struct Losses {
     pub messages: u64,
     /// Whether others have taken the node for dead, so that all it has done since counts for nothing.
     pub is_fenced: bool,
-}
-
-/// Why a node does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A port cannot be bound.
-    #[error("cannot listen on {address}: {source}")]
-    Bind {
-        /// As configured.
-        address: SocketAddr,
-        /// The kernel's reason.
-        source: io::Error,
-    },
-    /// The kernel gives no event loop or thread.
-    #[error("cannot start an event loop: {0}")]
-    EventLoop(#[from] io::Error),
-    /// The settings of Redis are wrong.
-    #[error("{0}")]
-    Redis(String),
-    /// A metric is declared wrongly.
-    #[error("metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
-    /// Spans cannot be exported.
-    #[error(transparent)]
-    Trace(#[from] TraceError),
-}
-
-impl From<StoreError> for StartError {
-    fn from(error: StoreError) -> Self {
-        Self::Redis(error.to_string())
-    }
 }
 
 impl Node {

@@ -20,11 +20,11 @@ use crate::lifecycle::Phase;
 use crate::store::refusal::Trouble;
 
 pub(crate) mod memory;
-#[cfg(test)]
-mod model;
 pub(crate) mod reaper;
 pub(crate) mod redis;
 pub(crate) mod tenure;
+#[cfg(test)]
+mod tests;
 pub(crate) mod watch;
 
 /// How long the mark of a node that has left, or was taken for dead, stays. Who sleeps for longer finds nothing of it any more.

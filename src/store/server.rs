@@ -305,7 +305,7 @@ impl Server {
             (session.number, pause)
         };
         tokio::time::sleep(pause).await;
-        let result = match self.pool.get().await {
+        let result = match Box::pin(self.pool.get()).await {
             Ok(made) => Ok(Object::take(made)),
             Err(PoolError::Backend(error)) => Err(error),
             Err(error) => Err(StoreError::Connect(None, error.to_string())),

@@ -1,0 +1,38 @@
+//! What keeps a node from starting.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::store::StoreError;
+use crate::trace::TraceError;
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port cannot be bound.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// As configured.
+        address: SocketAddr,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The kernel gives no event loop or thread.
+    #[error("cannot start an event loop: {0}")]
+    EventLoop(#[from] io::Error),
+    /// The settings of Redis are wrong.
+    #[error("{0}")]
+    Redis(String),
+    /// A metric is declared wrongly.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// Spans cannot be exported.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        Self::Redis(error.to_string())
+    }
+}
