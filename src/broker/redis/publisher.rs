@@ -22,6 +22,7 @@ use crate::config::{OnOutage, RedisSettings};
 use crate::hub::Hub;
 use crate::metrics::{DropReason, Metrics, as_i64};
 use crate::registry::tenure::{Lapsed, Tenure};
+use crate::store::refusal::Trouble;
 use crate::store::{Call, Outcome, Script, Store, StoreError, milliseconds, new_epoch};
 
 /// Publications in one pipeline; at 256 short ones Redis is busy for some 2 ms.
@@ -242,7 +243,12 @@ impl Publisher {
         if let Err(lapsed) = self.tenure.held().await {
             tracing::debug!(%lapsed, "publishing");
             self.warn(batch.len() as u64);
-            return vec![if lapsed == Lapsed::Fenced { Fate::Never } else { Fate::Untaken }; batch.len()];
+            let fate = match lapsed {
+                Lapsed::Fenced => Fate::Never,
+                Lapsed::Unrenewed(Trouble::Refused(class)) => Fate::Refused(class),
+                Lapsed::Unrenewed(Trouble::Away) => Fate::Untaken,
+            };
+            return vec![fate; batch.len()];
         }
         let calls = self.calls(script, batch);
         let outcomes = self.store.run_all(Some(script), &calls).await;
