@@ -424,11 +424,6 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ("[limits]\nkeep_alive_timeout = \"off\"", "2: limits.keep_alive_timeout", "is not a duration"),
     ("[drain]\nwindow = \"2h\"", "2: drain.window", "is not within 0ns to 3600s"),
     (
-        "drain.grace = \"4999ms\"\nlimits.close_timeout = \"5s\"",
-        "1: drain.grace",
-        "write drain.grace = \"5s\" or more",
-    ),
-    (
         "[routes.a]\nintegration = \"send_group\"\ngroup = \"ticks\"\ndata = \"x\"\n\
          idempotency_key = \"$request.body.id\"\n[[groups]]\npattern = \"t*\"\nreplay = \"off\"",
         "5: routes.a.idempotency_key",
@@ -587,7 +582,6 @@ fn what_is_unusual_and_works_is_valid() {
         "[[groups]]\npattern = \"a-b*\"\n[[groups]]\npattern = \"a-*\"\n[[groups]]\npattern = \"*\"",
         "limits.allow_binary = true\n[routes.\"$binary\"]\nintegration = \"broadcast\"\ndata = \"$request.body\"",
         "route_selection_expression = \"${request.body.a}/${request.body.b}\"\n[routes.\"a/b\"]\nintegration = \"mock\"",
-        "drain.grace = \"5s\"\nlimits.close_timeout = \"5s\"",
         // Some of the groups that it may name are kept.
         "[routes.a]\nintegration = \"send_group\"\ngroup = \"$request.body.g\"\ndata = \"x\"\n\
          idempotency_key = \"$request.body.id\"\n[[groups]]\npattern = \"ticks-*\"\nreplay = \"off\"",
@@ -610,6 +604,7 @@ fn what_has_no_effect_is_told() {
         ("trusted_proxies = [\"0.0.0.0/0\"]", "trusted_proxies has 0.0.0.0/0"),
         ("[drain]\ngrace = \"1s\"", "drain.grace: clients that are closed last have 1s to answer"),
         ("[limits]\nclose_timeout = \"11s\"", "write drain.grace = \"11s\" or more"),
+        ("drain.grace = \"4999ms\"\nlimits.close_timeout = \"5s\"", "write drain.grace = \"5s\" or more"),
         (
             "route_selection_expression = \"ping\"\n[routes.pong]\nintegration = \"mock\"",
             "routes.pong is for no message",
