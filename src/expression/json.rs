@@ -107,7 +107,8 @@ impl<'a> Json<'a> {
 
     /// Returns the text of a string value.
     pub(super) fn string(&self, at: usize) -> Cow<'a, str> {
-        if self.is_escaped(at) { unescape(self.inside(at)) } else { Cow::Borrowed(self.inside(at)) }
+        let typed = self.inside(at);
+        if self.is_escaped(at) { Cow::Owned(unescape(typed)) } else { Cow::Borrowed(typed) }
     }
 
     /// Returns whether a string value stands for a text, which is never longer than what was typed.
@@ -140,10 +141,7 @@ impl<'a> Json<'a> {
 
 /// Replaces the escapes of a string by what they stand for. Half of a surrogate pair, which JSON's grammar has (RFC 8259 §8.2)
 /// and UTF-8 has not, becomes U+FFFD, as browsers send it.
-pub(super) fn unescape(typed: &str) -> Cow<'_, str> {
-    if !typed.contains('\\') {
-        return Cow::Borrowed(typed);
-    }
+pub(super) fn unescape(typed: &str) -> String {
     let mut text = String::with_capacity(typed.len());
     let mut rest = typed;
     while let Some((plain, escape)) = rest.split_once('\\') {
@@ -153,7 +151,7 @@ pub(super) fn unescape(typed: &str) -> Cow<'_, str> {
         rest = behind;
     }
     text.push_str(rest);
-    Cow::Owned(text)
+    text
 }
 
 /// Reads an escape behind its backslash.

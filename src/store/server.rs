@@ -1,6 +1,6 @@
 //! One server of Redis: the connection for commands, and the way to connections for subscriptions.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{Manager, Object, Pool, PoolError, RecycleResult};
@@ -26,8 +26,6 @@ pub(crate) struct Server {
     pub(crate) address: String,
     /// The host alone, for what a Cluster says of servers "at the same host".
     pub(super) host: String,
-    port: u16,
-    access: Access,
     session: Arc<Mutex<Session>>,
     pool: Pool<Maker>,
     /// Held by who makes a connection.
@@ -42,7 +40,7 @@ struct Maker {
     host: String,
     port: u16,
     access: Access,
-    session: Weak<Mutex<Session>>,
+    session: Arc<Mutex<Session>>,
 }
 
 /// The connection for commands, and what is known of the server for as long as it lasts: whoever is at the other end of the
@@ -155,15 +153,12 @@ impl Server {
     pub(super) fn new(host: &str, port: u16, access: &Access, is_first: bool) -> Arc<Self> {
         let session = Arc::new(Mutex::new(Session::new(Steady::new(access.lease, is_first))));
         let (host, access) = (host.to_owned(), access.clone());
-        let maker =
-            Maker { host: host.clone(), port, access: access.clone(), session: Arc::downgrade(&session) };
+        let maker = Maker { host: host.clone(), port, access, session: Arc::clone(&session) };
         #[expect(clippy::expect_used, reason = "what may fail is a pool that has time-outs and no runtime")]
         let pool = Pool::builder(maker).max_size(1).build().expect("no time-outs");
         Arc::new(Self {
             address: format!("{host}:{port}"),
             host,
-            port,
-            access,
             session,
             pool,
             making: Semaphore::new(1),
@@ -176,7 +171,8 @@ impl Server {
         &self,
         on_push: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> Result<Connection, StoreError> {
-        self.access.connect((&self.host, self.port), true, on_push).await
+        let Maker { host, port, access, .. } = self.pool.manager();
+        access.connect((host, *port), true, on_push).await
     }
 
     /// Carries out calls in one round trip; each has its own answer, which may be an error of the server. All share one
@@ -258,7 +254,12 @@ impl Server {
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
         let question = cmd("INFO").arg("replication").to_owned();
         let answers = self.run(None, &[Command { command: &question, needs_id: false }]).await?;
-        let result = self.access.oldest.map_or(Ok(()), |oldest| greeting::examine(&answers.values, oldest));
+        let result = self
+            .pool
+            .manager()
+            .access
+            .oldest
+            .map_or(Ok(()), |oldest| greeting::examine(&answers.values, oldest));
         if result.is_err() {
             self.renew(answers.connection, true);
         }
@@ -316,7 +317,7 @@ impl Server {
                 session.end();
                 session.connection = Some(connection.clone());
                 session.steady.connected(Instant::now());
-                self.access.tell_joined();
+                self.pool.manager().access.tell_joined();
                 Ok((connection, number))
             }
             Err(error) => {
@@ -332,8 +333,8 @@ impl Manager for Maker {
     type Error = StoreError;
 
     async fn create(&self) -> Result<Connection, StoreError> {
-        let (ending, address) = (Weak::clone(&self.session), format!("{}:{}", self.host, self.port));
-        let number = ending.upgrade().map_or(0, |session| session.lock().number);
+        let (ending, address) = (Arc::downgrade(&self.session), format!("{}:{}", self.host, self.port));
+        let number = self.session.lock().number;
         let refusals = Arc::clone(&self.access.refusals);
         let on_push = move |push: PushInfo| {
             if push.kind == PushKind::Disconnection

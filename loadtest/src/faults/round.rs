@@ -14,18 +14,18 @@ use super::scene::{Scene, Setup, Stage};
 use super::table::{Fault, Loss};
 
 /// Traffic before the fault, and after the repair.
-const BEFORE: Duration = Duration::from_millis(500);
+pub(super) const BEFORE: Duration = Duration::from_millis(500);
 const AFTER: Duration = Duration::from_millis(300);
 /// All clients are there within this time.
-const OPEN_LIMIT: Duration = Duration::from_secs(20);
+pub(super) const OPEN_LIMIT: Duration = Duration::from_secs(20);
 /// Repair that takes longer is none.
-const REPAIR_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const REPAIR_LIMIT: Duration = Duration::from_secs(30);
 /// What was accepted last arrives within this time of the end of all publishing.
 const ARRIVE_LIMIT: Duration = Duration::from_secs(5);
 /// How long to listen for duplicates after that.
 const SETTLE: Duration = Duration::from_millis(200);
 /// What Redis has accepted so shortly before it dies may be under way to the nodes.
-const UNDER_WAY: Duration = Duration::from_millis(500);
+pub(super) const UNDER_WAY: Duration = Duration::from_millis(500);
 
 /// What a round showed.
 #[derive(Clone, Debug, Default, Serialize)]

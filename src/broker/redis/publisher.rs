@@ -335,7 +335,7 @@ impl Publisher {
         outcome: Outcome,
     ) -> Result<Accepted, StoreError> {
         let Publication { channel, frame, key, receipt } = publication;
-        let (mut payload, mut accepted, mut trace) = (unkept(frame), Accepted::Unkept, None);
+        let (mut place, mut trace) = (None, None);
         let (value, is_kept) = (outcome.result?, self.terms.keeps(channel));
         if is_kept || key.is_some() {
             let (epoch, offset, is_duplicate, _): (String, u64, bool, Value) =
@@ -345,18 +345,21 @@ impl Publisher {
             }
             if is_kept {
                 trace = self.metrics.tracer.message(name, &epoch, offset);
-                payload = [format!("{epoch} {offset} ").as_bytes(), frame].concat();
-                accepted = Accepted::At(Offset(offset));
+                place = Some((epoch, offset));
             }
         }
         self.metrics.tracer.published(trace, receipt.trace, channel.kind(), receipt.since);
         if outcome.is_ahead {
             // The slot is moving: the subscribers are still where it comes from. What is missed here is read once it has moved.
+            let payload = match &place {
+                Some((epoch, offset)) => [format!("{epoch} {offset} ").as_bytes(), frame].concat(),
+                None => unkept(frame),
+            };
             if let Err(error) = self.store.publish(name, &payload).await {
                 tracing::debug!(%error, "publishing where a slot comes from");
             }
         }
-        Ok(accepted)
+        Ok(place.map_or(Accepted::Unkept, |(_, offset)| Accepted::At(Offset(offset))))
     }
 }
 

@@ -129,7 +129,7 @@ impl<'a> Reader<'a> {
         })?;
         let (inside, rest) = self.rest.split_at_checked(end)?;
         self.rest = rest.get(1..)?;
-        Some(Some(unescape(inside).into_owned()))
+        Some(Some(unescape(inside)))
     }
 
     /// Reads a filter: conditions between `||`.

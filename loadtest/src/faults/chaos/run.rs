@@ -12,21 +12,15 @@ use super::plan::{Backing, Outage, Plan};
 use super::verdict::{Facts, REAPED, Violation, violations};
 use crate::faults::judge::{self, Findings, Terms};
 use crate::faults::log::{Answer, Log, Publication};
-use crate::faults::round::{self, Metrics};
+use crate::faults::round::{self, BEFORE, Metrics, OPEN_LIMIT, REPAIR_LIMIT, UNDER_WAY};
 use crate::faults::sabotage::Sabotage;
 use crate::faults::scene::{Scene, Setup, Stage};
 use crate::faults::topology::Backend;
 use crate::progress;
 
-const BEFORE: Duration = Duration::from_millis(500);
-/// All clients are there within this time.
-const OPEN_LIMIT: Duration = Duration::from_secs(20);
-/// Repair that takes longer is none.
-const REPAIR_LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks at the nodes.
 const LOOK: Duration = Duration::from_millis(20);
-/// What Redis has accepted so shortly before it dies may be under way to the nodes; and until all have heard of it after.
-const UNDER_WAY: Duration = Duration::from_millis(500);
+/// After what happened to Redis, until all have heard of it.
 const HEARD: Duration = Duration::from_secs(2);
 /// Every end of a connection is told to all, by their nodes.
 const ROUTES: &str = concat!(
