@@ -13,10 +13,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::{Config, Fault, LogFormat, Sources, configuration};
 use crate::kubernetes::{Keeper, KeeperError, Settings as Costs};
-use crate::lifecycle::Signals;
-use crate::log::{self, Log};
 use crate::node::{Losses, Node, StartError};
-use crate::probe;
+use crate::ops::lifecycle::Signals;
+use crate::ops::log::{self, Log};
+use crate::ops::probe;
 
 /// The configuration or the command line is wrong (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;

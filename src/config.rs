@@ -13,8 +13,8 @@ use ipnet::IpNet;
 
 use self::reader::Reader;
 use self::variables::PREFIX;
-use crate::origin::OriginPattern;
-use crate::route::RouteTable;
+use crate::model::origin::OriginPattern;
+use crate::routing::route::RouteTable;
 
 mod access;
 mod fault;

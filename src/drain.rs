@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::admission::Places;
-use crate::hub::Hub;
-use crate::lifecycle::Phase;
-use crate::metrics::{Metrics, as_i64};
-use crate::registry::{Lease, Registry};
+use crate::edge::admission::Places;
+use crate::model::registry::{Lease, Registry};
+use crate::ops::lifecycle::Phase;
+use crate::ops::metrics::{Metrics, as_i64};
+use crate::shard::hub::Hub;
 
 #[cfg(test)]
 mod tests;

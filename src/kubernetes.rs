@@ -21,12 +21,12 @@ use tokio::time::MissedTickBehavior;
 use self::api::{Api, Session};
 use self::exchange::{exchange, within};
 use self::pod::Pod;
-use crate::http::{self, Bounds, First, Listener, Port, Server, admin};
-use crate::lifecycle::Lifecycle;
-use crate::metrics::deletion_cost::{self, CostMetrics};
-use crate::metrics::{CostFault, as_i64};
+use crate::edge::http::{self, Bounds, First, Listener, Port, Server, admin};
 use crate::node::{StartError, bind};
-use crate::vitals::Pulse;
+use crate::ops::lifecycle::Lifecycle;
+use crate::ops::metrics::deletion_cost::{self, CostMetrics};
+use crate::ops::metrics::{CostFault, as_i64};
+use crate::ops::vitals::Pulse;
 
 mod api;
 mod cost;

@@ -26,48 +26,26 @@
 //! - *Invariant:* a node holds nothing that outlives it: losing one loses only its sockets.
 //! - *Invariant:* a node has no rights in Kubernetes; only `kubernetes`, which is a process of its own, asks its API server.
 
-mod admission;
-mod backend;
-mod broker;
-mod budget;
 pub mod cli;
-pub mod close;
-pub mod codec;
+mod cluster;
 pub mod config;
-mod connection;
 mod drain;
-pub mod expression;
-mod gateway;
-mod http;
-mod hub;
-pub mod id;
-mod inbox;
+mod edge;
 mod kubernetes;
-mod lifecycle;
-mod listing;
-mod log;
-pub mod metrics;
+mod limits;
+pub mod model;
 pub mod node;
-pub mod origin;
-mod outbox;
-mod peers;
-mod pressure;
-mod probe;
-mod refusals;
-mod registry;
-pub mod route;
+pub mod ops;
+pub mod protocol;
+pub mod routing;
 mod shard;
-mod sigv4;
-mod store;
-mod trace;
-mod vitals;
 
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
-pub use self::gateway::routing;
+pub use self::edge::http::doors;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
-pub use self::http::doors;
+pub use self::routing::gateway::routing as led;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use self::shard::bench;

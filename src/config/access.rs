@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::reader::{Reader, Section, Setting};
 use super::{AccessKey, Auth, Management, ManagementAuth, Origins, ProxySettings, Secret};
-use crate::origin::OriginPattern;
+use crate::model::origin::OriginPattern;
 
 /// Longest list of origins, networks or keys: each is gone through for every handshake or call.
 const LIST_MAX: usize = 1_000;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::reader::Reader;
 use super::{Config, Drain, Limits, OnOutage, RedisSettings, RedisTopology};
-use crate::route::{Integration, Route};
+use crate::routing::route::{Integration, Route};
 
 /// Fewest heartbeats in a lease, lest one that is late makes others take the node for dead.
 const HEARTBEATS: u32 = 3;

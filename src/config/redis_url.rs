@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 
 use super::Secret;
 use super::reader::Setting;
-use crate::origin::Host;
+use crate::model::origin::Host;
 
 /// Port of a Redis whose URL names none.
 const REDIS_PORT: u16 = 6_379;

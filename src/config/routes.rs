@@ -3,8 +3,8 @@
 use super::groups::is_name;
 use super::reader::{Reader, Section};
 use super::settings::ExpressionText;
-use crate::expression::Expression;
-use crate::route::{Integration, PREDEFINED, Route, RouteTable};
+use crate::routing::expression::Expression;
+use crate::routing::route::{Integration, PREDEFINED, Route, RouteTable};
 
 const INTEGRATIONS: &str = "mock, broadcast, reply, close, join, leave or send_group";
 const SELECTION: &str = "$request.body.action";

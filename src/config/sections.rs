@@ -10,7 +10,7 @@ use super::{
     Config, Drain, Limits, LogFormat, OnOutage, PerAddress, ProxySettings, RedisSettings, RedisTls, RedisUrl,
     Tracing, access, groups, otel, routes, tls,
 };
-use crate::route::{BUILT_IN, RouteTable};
+use crate::routing::route::{BUILT_IN, RouteTable};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);

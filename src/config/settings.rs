@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::reader::Setting;
 use super::{LogFormat, ManagementAuth, OnOutage, Secret};
-use crate::expression::Expression;
+use crate::routing::expression::Expression;
 
 impl Setting for String {
     const EXPECTED: &'static str = "a text";

@@ -1,7 +1,7 @@
 //! What is accepted, what is refused, and how that is said.
 
 use super::*;
-use crate::route::BUILT_IN;
+use crate::routing::route::BUILT_IN;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);

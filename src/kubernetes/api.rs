@@ -22,7 +22,7 @@ use tokio_rustls::TlsConnector;
 use super::exchange::{exchange, within};
 use super::pod::{ANNOTATION, List, Pod};
 use super::{Fault, fault};
-use crate::metrics::CostFault;
+use crate::ops::metrics::CostFault;
 
 /// For a request as a whole.
 const TIMEOUT: Duration = Duration::from_secs(10);

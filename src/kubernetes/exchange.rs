@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Fault, fault};
-use crate::metrics::CostFault;
+use crate::ops::metrics::CostFault;
 
 /// Most bytes of an answer's head.
 const HEAD_BYTES: usize = 16 << 10;

@@ -3,8 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::store::StoreError;
-use crate::trace::TraceError;
+use crate::cluster::store::StoreError;
+use crate::ops::trace::TraceError;
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use super::Shard;
-use crate::broker::{Channel, PublishError, Wait};
-use crate::connection::answers::Joined;
-use crate::outbox::ENTRY;
+use crate::model::broker::{Channel, PublishError, Wait};
+use crate::shard::connection::answers::Joined;
+use crate::shard::outbox::ENTRY;
 
 impl Shard {
     /// Answers a client, behind what it has asked before. If more waits than a client may have waiting, the joins that hold it

@@ -17,22 +17,23 @@ use mio::Events;
 use tokio_util::sync::CancellationToken;
 
 use super::{Door, Parts, Shard};
-use crate::admission::addresses::Addresses;
-use crate::admission::ends::Ends;
-use crate::admission::names::Names;
-use crate::admission::{Admission, Places, Rate, Ticket};
-use crate::broker::memory::MemoryBroker;
-use crate::broker::{Channel, Delivery, Terms};
-use crate::budget::Budget;
-use crate::codec::{Opcode, encode};
+use crate::cluster::broker::memory::MemoryBroker;
+use crate::cluster::registry::ends::Ends;
+use crate::cluster::registry::memory::MemoryRegistry;
 use crate::config::{Config, Sources};
-use crate::connection::NewSocket;
-use crate::gateway::Gateway;
-use crate::hub::Hub;
-use crate::id::NodeTag;
-use crate::inbox::Event;
-use crate::metrics::Metrics;
-use crate::registry::memory::MemoryRegistry;
+use crate::edge::admission::{Admission, Places, Ticket};
+use crate::limits::addresses::Addresses;
+use crate::limits::budget::Budget;
+use crate::limits::names::Names;
+use crate::limits::rate::Rate;
+use crate::model::broker::{Channel, Delivery, Terms};
+use crate::model::id::NodeTag;
+use crate::ops::metrics::Metrics;
+use crate::protocol::codec::{Opcode, encode};
+use crate::routing::gateway::Gateway;
+use crate::shard::connection::NewSocket;
+use crate::shard::hub::Hub;
+use crate::shard::inbox::Event;
 
 /// Receivers of a message.
 const MEMBERS: usize = 1_000;

@@ -7,13 +7,13 @@ use std::vec::Drain;
 use bytes::{Bytes, BytesMut};
 
 use super::Shard;
-use crate::broker::{Channel, Delivery};
-use crate::connection::Connection;
-use crate::gateway::frames;
-use crate::id::ConnectionId;
-use crate::inbox::{Event, PostOutcome, answer};
-use crate::metrics::DropReason;
-use crate::outbox::Batch;
+use crate::model::broker::{Channel, Delivery};
+use crate::model::id::ConnectionId;
+use crate::ops::metrics::DropReason;
+use crate::routing::gateway::frames;
+use crate::shard::connection::Connection;
+use crate::shard::inbox::{Event, PostOutcome, answer};
+use crate::shard::outbox::Batch;
 
 /// Longest batch of several messages. Longer ones gain nothing, and a slow client is sent one as a whole.
 const BATCH_BYTES: usize = 64 << 10;

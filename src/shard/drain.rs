@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::Shard;
-use crate::close::Close;
-use crate::id::ConnectionId;
+use crate::model::id::ConnectionId;
+use crate::protocol::close::Close;
 
 /// What is still to be closed. The time is cut into slots of the same length, one for each connection, which is closed at
 /// some moment in its slot: so neither the clients of one shard nor those of all act in step.
@@ -98,7 +98,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::id::NodeTag;
+    use crate::model::id::NodeTag;
 
     fn ids(count: usize) -> VecDeque<ConnectionId> {
         let tag = NodeTag::random();

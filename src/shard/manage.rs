@@ -8,11 +8,11 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::{Shard, members};
-use crate::broker::{Channel, Standing};
-use crate::connection::answers::Joined;
-use crate::id::ConnectionId;
-use crate::inbox::{JoinOutcome, answer};
-use crate::listing::{Connections, Counts, Listed, Query, Row, Seat};
+use crate::model::broker::{Channel, Standing};
+use crate::model::id::ConnectionId;
+use crate::model::listing::{Connections, Counts, Listed, Query, Row, Seat};
+use crate::shard::connection::answers::Joined;
+use crate::shard::inbox::{JoinOutcome, answer};
 
 impl Shard {
     /// Makes a connection a member of a channel; returns whether messages come from now on.

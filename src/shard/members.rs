@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use crate::broker::Channel;
-use crate::listing::Groups;
+use crate::model::broker::Channel;
+use crate::model::listing::Groups;
 
 /// Memberships of one shard; connections are named by their keys in the shard.
 #[derive(Debug, Default)]

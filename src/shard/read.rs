@@ -6,14 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Shard;
-use crate::broker::{Channel, Key, Publication, Receipt, Recipient, Standing};
-use crate::close::Close;
-use crate::codec::Message;
-use crate::connection::Reading;
-use crate::connection::meter::Used;
-use crate::gateway::{Action, Outcome, Payload, frames};
-use crate::id::{ConnectionId, RequestId};
-use crate::metrics::{Farewell, NameLimit};
+use crate::model::broker::{Channel, Key, Publication, Receipt, Recipient, Standing};
+use crate::model::id::{ConnectionId, RequestId};
+use crate::ops::metrics::{Farewell, NameLimit};
+use crate::protocol::close::Close;
+use crate::protocol::codec::Message;
+use crate::routing::gateway::{Action, Outcome, Payload, frames};
+use crate::shard::connection::Reading;
+use crate::shard::connection::meter::Used;
 
 /// What is read in one turn goes to the broker in portions of so many bytes, so that the bounds beyond are asked in time.
 const PUBLISH_BYTES: usize = 1 << 20;

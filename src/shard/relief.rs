@@ -11,10 +11,10 @@ use nix::{getsockopt_impl, sockopt_impl};
 use socket2::SockRef;
 
 use super::Shard;
-use crate::budget::Kind;
-use crate::close::Close;
-use crate::connection::{Connection, Reading};
-use crate::metrics::{DropReason, Farewell};
+use crate::limits::budget::Kind;
+use crate::ops::metrics::{DropReason, Farewell};
+use crate::protocol::close::Close;
+use crate::shard::connection::{Connection, Reading};
 
 /// A connection that holds less, in bytes, is not closed for it.
 const SPARED: usize = 16 << 10;

@@ -6,10 +6,10 @@ use std::time::Instant;
 use bytes::Bytes;
 use prometheus::{Counter, Histogram};
 
-use crate::budget::{Budget, Gauge, Kind};
-use crate::metrics::{LagStage, Metrics, as_i64};
-use crate::outbox::Load;
-use crate::trace::Context;
+use crate::limits::budget::{Budget, Gauge, Kind};
+use crate::ops::metrics::{LagStage, Metrics, as_i64};
+use crate::ops::trace::Context;
+use crate::shard::outbox::Load;
 
 /// See the head of this file.
 #[derive(Debug)]

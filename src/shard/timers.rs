@@ -8,9 +8,9 @@ use std::collections::BinaryHeap;
 use std::time::Instant;
 
 use super::Shard;
-use crate::close::Close;
-use crate::codec::{Opcode, encode};
-use crate::connection::{Connection, Due, Reading};
+use crate::protocol::close::Close;
+use crate::protocol::codec::{Opcode, encode};
+use crate::shard::connection::{Connection, Due, Reading};
 
 /// Stale timers that are not worth a look at all of them.
 const STALE_TIMERS: usize = 1_024;

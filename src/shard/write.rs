@@ -4,10 +4,10 @@ use bytes::Bytes;
 use mio::{Interest, Token};
 
 use super::Shard;
-use crate::close::Close;
-use crate::codec::{Opcode, encode};
-use crate::connection::Reading;
-use crate::outbox::Batch;
+use crate::protocol::close::Close;
+use crate::protocol::codec::{Opcode, encode};
+use crate::shard::connection::Reading;
+use crate::shard::outbox::Batch;
 
 /// Bytes that may wait for a client before pongs take each other's places.
 const PONGS_BYTES: usize = 16 << 10;

@@ -18,21 +18,22 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::admission::addresses::Addresses;
-use crate::admission::ends::Ends;
-use crate::admission::names::Names;
-use crate::admission::{Admission, Places, Rate};
-use crate::broker::{Broker, History, Offset, Publication, Standing};
-use crate::budget::Budget;
-use crate::close::Close;
+use crate::cluster::registry::ends::Ends;
+use crate::cluster::registry::memory::MemoryRegistry;
 use crate::config::{Config, Sources};
-use crate::connection::NewSocket;
-use crate::gateway::Gateway;
-use crate::hub::Hub;
-use crate::id::{ConnectionId, NodeTag};
-use crate::inbox::{Event, JoinOutcome};
-use crate::metrics::Metrics;
-use crate::registry::memory::MemoryRegistry;
+use crate::edge::admission::{Admission, Places};
+use crate::limits::addresses::Addresses;
+use crate::limits::budget::Budget;
+use crate::limits::names::Names;
+use crate::limits::rate::Rate;
+use crate::model::broker::{Broker, History, Offset, Publication, Standing};
+use crate::model::id::{ConnectionId, NodeTag};
+use crate::ops::metrics::Metrics;
+use crate::protocol::close::Close;
+use crate::routing::gateway::Gateway;
+use crate::shard::connection::NewSocket;
+use crate::shard::hub::Hub;
+use crate::shard::inbox::{Event, JoinOutcome};
 use crate::shard::{Door, Parts};
 
 /// Small enough that a property test fills it.

@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use gatecast::codec::{Decoder, Limits, Message, Violation};
+use gatecast::protocol::codec::{Decoder, Limits, Message, Violation};
 use libfuzzer_sys::fuzz_target;
 
 const LIMITS: Limits = Limits { frame_bytes: 4_096, message_bytes: 8_192, binary: true };

@@ -1,0 +1,244 @@
+//! Runs `$disconnect` for every connection that has ended, until what it publishes was accepted.
+//!
+//! The first try is made at once, by whoever drops the ticket. What fails waits here, and is tried again at a pace that Redis
+//! is no worse for: a batch at a time, with pauses for as long as none of it is accepted. The record of a connection goes only
+//! when its end is over ([`End`]), so that another node finds it if this one dies before. A frame is made anew for each try:
+//! what waits is a record, which the open connection held too.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::registry::end::{Answer, End};
+use crate::model::broker::{
+    Accepted, Answered, Broker, Channel, Key, Publication, PublishError, PublishResult, Receipt, Recipient,
+};
+use crate::model::id::ConnectionId;
+use crate::model::registry::{Record, Registry};
+use crate::ops::metrics::{GivenUp, Metrics};
+use crate::routing::gateway::{Action, Gateway};
+
+/// Ends that are tried again at a time.
+const BATCH: usize = 256;
+/// Shortest and longest pause while nothing is accepted.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    gateway: Arc<Gateway>,
+    broker: Arc<dyn Broker>,
+    registry: Arc<dyn Registry>,
+    metrics: Arc<Metrics>,
+    /// Others have taken this node for dead, and end its connections.
+    fenced: CancellationToken,
+    /// Most that wait to be tried again.
+    most: usize,
+    failed: Mutex<VecDeque<Ending>>,
+    has_failed: Notify,
+    /// Ends of this node's connections that are not over.
+    open: AtomicUsize,
+    closed: Notify,
+}
+
+/// A connection that has ended.
+#[derive(Debug)]
+struct Ending {
+    record: Arc<Record>,
+    end: End,
+}
+
+/// A first try, on its way.
+#[derive(Debug)]
+struct FirstTry {
+    ends: Arc<Ends>,
+    ending: Ending,
+    channel: Channel,
+}
+
+impl Answered for FirstTry {
+    fn answered(self: Box<Self>, result: PublishResult) {
+        let Self { ends, ending, channel } = *self;
+        ends.settle(ending.on_result(result), Some(channel));
+    }
+}
+
+impl Ending {
+    fn on_result(self, result: PublishResult) -> Self {
+        let answer = match result {
+            // What is accepted on this node alone leaves no name behind.
+            Ok(Accepted::Duplicate(_) | Accepted::Locally) => Answer::Found,
+            Ok(Accepted::At(_) | Accepted::Unkept) => Answer::Accepted,
+            Err(PublishError::Overload | PublishError::Refused(_)) => Answer::NotTaken,
+            Err(PublishError::Unavailable) => Answer::InDoubt,
+            Err(PublishError::KeyUnkept | PublishError::TooLong) => Answer::Never,
+        };
+        Self { end: self.end.on_answer(answer), ..self }
+    }
+
+    fn key(&self) -> Option<Key> {
+        Some(Key::End { id: self.record.id, in_doubt: self.end.is_in_doubt() })
+    }
+}
+
+impl Ends {
+    pub(crate) fn new(
+        (gateway, broker, registry): (Arc<Gateway>, Arc<dyn Broker>, Arc<dyn Registry>),
+        metrics: Arc<Metrics>,
+        fenced: CancellationToken,
+        most: usize,
+    ) -> Self {
+        Self {
+            gateway,
+            broker,
+            registry,
+            metrics,
+            fenced,
+            most,
+            failed: Mutex::default(),
+            has_failed: Notify::new(),
+            open: AtomicUsize::new(0),
+            closed: Notify::new(),
+        }
+    }
+
+    /// Ends a connection of this node.
+    pub(crate) fn begin(self: &Arc<Self>, record: &Arc<Record>) {
+        self.registry.end(&record.id);
+        if self.fenced.is_cancelled() {
+            return;
+        }
+        let Some(Action::Publish { channel, frame, .. }) = self.gateway.on_disconnect(record, false) else {
+            return self.registry.remove(&record.id, None);
+        };
+        self.open.fetch_add(1, Ordering::SeqCst);
+        let ending = Ending { record: Arc::clone(record), end: End::OWN };
+        let key = ending.key();
+        let first = FirstTry { ends: Arc::clone(self), ending, channel: channel.clone() };
+        let receipt = Receipt::new(Recipient::Told(Box::new(first)));
+        self.broker.publish(&mut vec![Publication { channel, frame, key, receipt }]);
+    }
+
+    /// Tries again what has failed, until this node is fenced.
+    pub(crate) async fn run(self: Arc<Self>) {
+        self.fenced.run_until_cancelled(self.try_for_ever()).await;
+        self.failed.lock().clear();
+        std::future::pending::<()>().await;
+    }
+
+    async fn try_for_ever(&self) {
+        let (shortest, longest) = PAUSES;
+        let mut pause = shortest;
+        loop {
+            let batch = self.take_failed();
+            if batch.is_empty() {
+                self.has_failed.notified().await;
+                pause = shortest;
+                continue;
+            }
+            tokio::time::sleep(pause).await;
+            self.metrics.disconnects_retried.inc_by(batch.len() as u64);
+            let tried = self.try_all(batch, true).await;
+            let has_moved = tried.iter().any(|(ending, _)| ending.end.is_over());
+            pause = if has_moved { Duration::ZERO } else { (2 * pause).clamp(shortest, longest) };
+            for (ending, channel) in tried {
+                self.settle(ending, channel);
+            }
+        }
+    }
+
+    fn take_failed(&self) -> Vec<Ending> {
+        let mut failed = self.failed.lock();
+        let count = failed.len().min(BATCH);
+        failed.drain(..count).collect()
+    }
+
+    /// Waits until nothing is left to be done for those that have ended; or others do it. *Cancel safe.*
+    pub(crate) async fn settled(&self) {
+        let closed = self.closed.notified();
+        tokio::pin!(closed);
+        while self.open.load(Ordering::SeqCst) > 0 && !self.fenced.is_cancelled() {
+            tokio::select! {
+                () = &mut closed => closed.set(self.closed.notified()),
+                () = self.fenced.cancelled() => {}
+            }
+        }
+    }
+
+    /// Tries once to end connections of a node that is dead; returns those whose records may go.
+    pub(crate) async fn end_lost(&self, records: Vec<Record>) -> Vec<ConnectionId> {
+        let reaped = |record| Ending { record: Arc::new(record), end: End::REAPED };
+        let tried = self.try_all(records.into_iter().map(reaped).collect(), false).await;
+        let over: Vec<_> =
+            tried.into_iter().map(|(ending, _)| ending).filter(|it| it.end.is_over()).collect();
+        over.iter()
+            .filter(|ending| ending.end == End::GivenUp)
+            .for_each(|it| self.give_up(it, GivenUp::TooLong));
+        self.metrics.reaped.inc_by(over.len() as u64);
+        over.into_iter().map(|ending| ending.record.id).collect()
+    }
+
+    /// Tries each once more; returns them with the channels that they were for.
+    async fn try_all(&self, endings: Vec<Ending>, is_repeat: bool) -> Vec<(Ending, Option<Channel>)> {
+        let mut publications = Vec::with_capacity(endings.len());
+        let mut tries = Vec::with_capacity(endings.len());
+        for ending in endings {
+            match self.gateway.on_disconnect(&ending.record, is_repeat) {
+                Some(Action::Publish { channel, frame, .. }) => {
+                    let (caller, answer) = oneshot::channel();
+                    let receipt = Receipt::new(Recipient::Caller(caller));
+                    publications.push(Publication {
+                        channel: channel.clone(),
+                        frame,
+                        key: ending.key(),
+                        receipt,
+                    });
+                    tries.push((ending, Some((channel, answer))));
+                }
+                _ => tries.push((ending, None)),
+            }
+        }
+        self.broker.publish(&mut publications);
+        join_all(tries.into_iter().map(|(ending, attempt)| async move {
+            let Some((channel, answer)) = attempt else {
+                return (Ending { end: End::NOTHING, ..ending }, None);
+            };
+            let result = answer.await.unwrap_or(Err(PublishError::Unavailable));
+            (ending.on_result(result), Some(channel))
+        }))
+        .await
+    }
+
+    /// Does what a try has led to.
+    fn settle(&self, ending: Ending, channel: Option<Channel>) {
+        if self.fenced.is_cancelled() {
+            return;
+        }
+        if !ending.end.is_over() {
+            let mut failed = self.failed.lock();
+            if failed.len() < self.most {
+                failed.push_back(ending);
+                return self.has_failed.notify_one();
+            }
+            drop(failed);
+            self.give_up(&ending, GivenUp::QueueFull);
+        } else if ending.end == End::GivenUp {
+            self.give_up(&ending, GivenUp::TooLong);
+        }
+        self.registry.remove(&ending.record.id, channel.filter(|_| ending.end.forgets_name()));
+        if self.open.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.closed.notify_waiters();
+        }
+    }
+
+    fn give_up(&self, ending: &Ending, reason: GivenUp) {
+        self.metrics.count_given_up(reason);
+        tracing::warn!(conn.id = %ending.record.id, reason = reason.label(), "$disconnect is given up");
+    }
+}

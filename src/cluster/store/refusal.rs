@@ -1,0 +1,258 @@
+//! What errors of Redis mean, in one table: which class each is of, whether to ask again elsewhere, and what to do about it.
+//!
+//! *Moved on* (`ReadOnly`, `Loading`, `ClusterDown`, and `Auth` on a connection that was let in once): nothing was carried out,
+//! and a new connection may reach who does it. All others are refused, which no repetition changes. An error without a class
+//! is none of Redis: nobody was reached, or nobody answered.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use super::StoreError;
+pub(crate) use crate::ops::metrics::RedisRefusal as Class;
+
+/// What keeps a node from working with Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Trouble {
+    /// Nobody was reached, or nobody answered in time.
+    #[error("Redis is away")]
+    Away,
+    #[error("Redis refuses what it is asked: {}", .0.text())]
+    Refused(Class),
+}
+
+impl From<&StoreError> for Trouble {
+    fn from(error: &StoreError) -> Self {
+        error.class().map_or(Self::Away, Self::Refused)
+    }
+}
+
+/// The first word of an error (<https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors>), and its class.
+const CODES: &[(&str, Class)] = &[
+    ("READONLY", Class::ReadOnly),
+    ("MASTERDOWN", Class::ReadOnly),
+    // A command that waited when the server became a replica.
+    ("UNBLOCKED", Class::ReadOnly),
+    ("LOADING", Class::Loading),
+    ("CLUSTERDOWN", Class::ClusterDown),
+    ("TRYAGAIN", Class::ClusterDown),
+    ("MOVED", Class::ClusterDown),
+    ("ASK", Class::ClusterDown),
+    ("NOAUTH", Class::Auth),
+    ("WRONGPASS", Class::Auth),
+    // Protected mode: no password is set, and the client is on another host.
+    ("DENIED", Class::Auth),
+    ("OOM", Class::Oom),
+    ("NOPERM", Class::NoPerm),
+    ("MISCONF", Class::Misconf),
+    ("NOREPLICAS", Class::Replicas),
+    ("WRONGTYPE", Class::WrongType),
+    ("BUSY", Class::Busy),
+    ("NOPROTO", Class::TooOld),
+    // Loaded and asked again by who runs scripts; what comes so far was evicted between the two, again and again.
+    ("NOSCRIPT", Class::Other),
+];
+
+/// What errors say that begin with a bare `ERR`.
+const TEXTS: &[(&str, Class)] = &[
+    ("max number of clients", Class::MaxClients),
+    ("The user executing the script can't", Class::NoPerm),
+    // Whatever somebody else has added to a stream is in the way of what comes.
+    ("The ID specified in XADD", Class::WrongType),
+    ("unknown command", Class::Unknown),
+    ("unknown subcommand", Class::Unknown),
+    ("Unknown Redis command called from script", Class::Unknown),
+    ("without any password configured", Class::Auth),
+    ("invalid password", Class::Auth),
+];
+
+impl Class {
+    /// Returns the class of an error; `None` if nobody answered.
+    pub(crate) fn of(error: &RedisError) -> Option<Self> {
+        match error.kind() {
+            ErrorKind::Server(ServerErrorKind::ResponseError) => {
+                Some(Self::of_text(error.detail().unwrap_or_default()))
+            }
+            ErrorKind::Server(_) | ErrorKind::Extension => {
+                Some(error.code().and_then(Self::of_code).unwrap_or(Self::Other))
+            }
+            ErrorKind::AuthenticationFailed => Some(Self::of_login(error.detail().unwrap_or_default())),
+            ErrorKind::RESP3NotSupported => Some(Self::TooOld),
+            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Some(Self::Broken),
+            _ => None,
+        }
+    }
+
+    /// Returns whether a script met the error behind what it may have done already. Whatever else is refused for the server's
+    /// sake is refused with a script's first write.
+    pub(super) fn is_halfway(error: &RedisError) -> bool {
+        let is_plain = error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError);
+        let text = error.detail().unwrap_or_default();
+        is_plain && text.contains("script")
+    }
+
+    fn of_code(code: &str) -> Option<Self> {
+        CODES.iter().find(|(known, _)| *known == code).map(|(_, class)| *class)
+    }
+
+    /// What begins with `ERR`. Before 7.0 the error of a command in a script is behind words about the script.
+    fn of_text(text: &str) -> Self {
+        let known = TEXTS.iter().find(|(part, _)| text.contains(part)).map(|(_, class)| *class);
+        let inner = || text.split([' ', ':', '-']).find_map(Self::of_code);
+        known.or_else(inner).unwrap_or(Self::Other)
+    }
+
+    /// What keeps a connection from being made, when the driver says no more than that logging in failed.
+    fn of_login(text: &str) -> Self {
+        Some(Self::of_text(text)).filter(|class| *class != Self::Other).unwrap_or(Self::Auth)
+    }
+
+    /// Returns whether a new connection may reach a server that does what this one did not.
+    pub(crate) fn is_moved_on(self) -> bool {
+        matches!(self, Self::ReadOnly | Self::Loading | Self::ClusterDown | Self::Auth)
+    }
+
+    /// Returns whether it concerns one key, and neither the server nor what is asked of other keys.
+    pub(crate) fn is_confined(self) -> bool {
+        self == Self::WrongType
+    }
+
+    /// Returns what has come to pass, as people say it.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "it is a replica",
+            Self::Loading => "it is reading its data from disk",
+            Self::ClusterDown => "the Cluster is not whole",
+            Self::Auth => "the login is wrong",
+            Self::Oom => "its memory is full",
+            Self::NoPerm => "the user lacks a right",
+            Self::Misconf => "it cannot save to disk",
+            Self::Replicas => "it has too few replicas",
+            Self::WrongType => "a key holds something else",
+            Self::Busy => "a script keeps it busy",
+            Self::MaxClients => "it has too many clients",
+            Self::Unknown => "it does not know a command",
+            Self::TooOld => "it is too old",
+            Self::Broken => "its reply cannot be read",
+            Self::Other => "it says so",
+        }
+    }
+
+    /// Returns what to do about it.
+    pub(crate) fn advice(self) -> &'static str {
+        match self {
+            Self::ReadOnly => {
+                "let redis.url name the master: an address that follows it, its Sentinels, or the Cluster"
+            }
+            Self::Loading => "wait: it comes back by itself",
+            Self::ClusterDown => "see which slots nobody serves: redis-cli --cluster check",
+            Self::Auth => "correct the user and password in redis.url, or those of Redis",
+            Self::Oom => "raise maxmemory, or give Gatecast a Redis of its own",
+            Self::NoPerm => "give the user the rights that the README lists (Many nodes)",
+            Self::Misconf => "free the disk of Redis, or look into its log for why it cannot save",
+            Self::Replicas => "bring its replicas back, or lower min-replicas-to-write",
+            Self::WrongType => {
+                "remove the key that somebody else has written, or give Gatecast another redis.prefix"
+            }
+            Self::Busy => "end the script (SCRIPT KILL), or give Gatecast a Redis of its own",
+            Self::MaxClients => "raise maxclients, or find out who holds the connections (CLIENT LIST)",
+            Self::Unknown => "let the server have all commands of the README's list, none renamed",
+            Self::TooOld => "use Redis 6.2 or later; for a Cluster 7.0 or later",
+            Self::Broken => "see what answers at this address; it does not speak as Redis does",
+            Self::Other => "look up the error in the documentation of Redis",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::{Value, parse_redis_value};
+
+    use super::*;
+
+    fn class_of(line: &str) -> Option<Class> {
+        let value = parse_redis_value(format!("-{line}\r\n").as_bytes()).expect("a reply");
+        let Value::ServerError(error) = value else { panic!("{value:?}") };
+        Class::of(&error.into())
+    }
+
+    /// As Redis 6.2 and 7.0 word them.
+    #[test]
+    fn each_error_has_its_class() {
+        for (line, class) in [
+            ("READONLY You can't write against a read only replica.", Class::ReadOnly),
+            (
+                "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+                Class::ReadOnly,
+            ),
+            ("UNBLOCKED force unblock from blocking operation, instance state changed", Class::ReadOnly),
+            ("LOADING Redis is loading the dataset in memory", Class::Loading),
+            ("CLUSTERDOWN The cluster is down", Class::ClusterDown),
+            ("CLUSTERDOWN Hash slot not served", Class::ClusterDown),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", Class::ClusterDown),
+            ("MOVED 3999 127.0.0.1:6381", Class::ClusterDown),
+            ("NOAUTH Authentication required.", Class::Auth),
+            ("NOAUTH HELLO must be called with the client already authenticated, otherwise the", Class::Auth),
+            ("WRONGPASS invalid username-password pair or user is disabled.", Class::Auth),
+            ("ERR AUTH <password> called without any password configured for the default user.", Class::Auth),
+            ("ERR invalid password", Class::Auth),
+            ("DENIED Redis is running in protected mode because protected mode is enabled", Class::Auth),
+            ("OOM command not allowed when used memory > 'maxmemory'.", Class::Oom),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'. script: a219, on @user_script:1.",
+                Class::Oom,
+            ),
+            (
+                "ERR Error running script (call to f_a219): @user_script:1: -OOM command not allowed",
+                Class::Oom,
+            ),
+            (
+                "ERR Error running script (call to f_a219): @user_script:1: READONLY You can't",
+                Class::ReadOnly,
+            ),
+            ("NOPERM this user has no permissions to run the 'set' command", Class::NoPerm),
+            (
+                "ERR The user executing the script can't run this command or subcommand script: a2",
+                Class::NoPerm,
+            ),
+            (
+                "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to",
+                Class::Misconf,
+            ),
+            ("NOREPLICAS Not enough good replicas to write.", Class::Replicas),
+            ("WRONGTYPE Operation against a key holding the wrong kind of value", Class::WrongType),
+            (
+                "ERR The ID specified in XADD is equal or smaller than the target stream top item script: a2",
+                Class::WrongType,
+            ),
+            ("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN", Class::Busy),
+            ("ERR max number of clients reached", Class::MaxClients),
+            ("ERR unknown command 'EVALSHA', with args beginning with: ", Class::Unknown),
+            ("ERR unknown subcommand 'foo'. Try SCRIPT HELP.", Class::Unknown),
+            ("ERR Unknown Redis command called from script script: cc78, on @user_script:1.", Class::Unknown),
+            ("NOPROTO unsupported protocol version", Class::TooOld),
+            ("ERR value is not an integer or out of range", Class::Other),
+            ("EXECABORT Transaction discarded because of previous errors.", Class::Other),
+            ("SOMETHING new", Class::Other),
+        ] {
+            assert_eq!(class_of(line), Some(class), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_reply_of_redis_is_broken_and_silence_has_no_class() {
+        let garbage = parse_redis_value(b"HTTP/1.1 400 Bad Request\r\n").expect_err("no reply");
+        assert_eq!(Class::of(&garbage), Some(Class::Broken));
+        let another = RedisError::from((ErrorKind::UnexpectedReturnType, "a list was expected"));
+        assert_eq!(Class::of(&another), Some(Class::Broken));
+        assert_eq!(Class::of(&std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into()), None);
+    }
+
+    #[test]
+    fn only_what_another_server_may_do_is_asked_again() {
+        for (_, class) in CODES.iter().chain(TEXTS) {
+            let is_elsewhere =
+                [Class::ReadOnly, Class::Loading, Class::ClusterDown, Class::Auth].contains(class);
+            assert_eq!(class.is_moved_on(), is_elsewhere, "{class:?}");
+            assert!(!class.text().is_empty() && !class.advice().is_empty());
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Who may come in, and what is owed to everybody who did.
+//!
+//! [`Admission::admit`] counts a place, asks who the client is, runs `$connect` and registers. The [`Ticket`] it gives out
+//! goes wherever the connection goes; when it ends, however it ends, the connection is gone for callers, `$disconnect` runs and
+//! the place is free. The record goes once what `$disconnect` publishes was accepted ([`ends`]), so exactly once for each
+//! connection that was let in.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use http::header::ORIGIN;
+use http::{HeaderMap, HeaderName, StatusCode};
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use crate::cluster::store::refusal::Trouble;
+use crate::config::{Auth, Origins};
+use crate::limits::budget::Budget;
+use crate::model::broker::{Broker, Key, Publication, Receipt, Recipient};
+use crate::model::id::{ConnectionId, NodeTag};
+use crate::model::registry::{Record, Registry, Unavailable};
+use crate::ops::metrics::{GaugeGuard, Metrics, Refusal};
+use crate::protocol::close::Close;
+use crate::routing::gateway::{Action, Gateway, is_group_name};
+
+mod agent;
+
+use crate::cluster::registry::ends::Ends;
+use crate::limits::addresses::{Addresses, Guest};
+use crate::limits::rate::Rate;
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    pub(crate) auth: Auth,
+    pub(crate) max_connections: usize,
+    pub(crate) rate: Rate,
+    pub(crate) addresses: Arc<Addresses>,
+    pub(crate) tag: NodeTag,
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) places: Arc<Places>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) ends: Arc<Ends>,
+}
+
+/// Counts connections, from before `$connect` to after `$disconnect`.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    taken: AtomicUsize,
+    closed: AtomicBool,
+    /// Connections that were cut, and messages with them, since.
+    cut: AtomicUsize,
+    freed: Notify,
+}
+
+/// Why a client is not let in: what it is answered and what is counted.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) status: StatusCode,
+    pub(crate) refusal: Refusal,
+}
+
+impl Refused {
+    /// Redis is away, or this node is not subscribed yet.
+    pub(crate) fn unavailable() -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, refusal: Refusal::Unavailable }
+    }
+
+    /// Returns whether the client's address has all that one address may have.
+    pub(crate) fn is_for_address(&self) -> bool {
+        matches!(self.refusal, Refusal::AddressRate | Refusal::AddressConnections)
+    }
+
+    fn by_registry(Unavailable(trouble): Unavailable) -> Self {
+        match trouble {
+            Trouble::Away => Self::unavailable(),
+            Trouble::Refused(_) => {
+                Self { status: StatusCode::SERVICE_UNAVAILABLE, refusal: Refusal::RedisRefused }
+            }
+        }
+    }
+}
+
+/// The right to be connected.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    record: Arc<Record>,
+    admission: Arc<Admission>,
+    /// Why the connection ended; a ticket that nobody ends was lost with its connection.
+    close: Close,
+    _open: GaugeGuard,
+    place: Place,
+}
+
+#[derive(Debug)]
+struct Place {
+    places: Arc<Places>,
+    _guest: Option<Box<Guest>>,
+}
+
+impl Admission {
+    /// Notes that an address asks to be let in, before anything else is done for it: whoever asks too often must not use up
+    /// what is there for all.
+    ///
+    /// # Errors
+    /// What to answer instead.
+    pub(crate) fn greet(&self, source_ip: IpAddr) -> Result<(), Refused> {
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        let refused = Refused { status, refusal: Refusal::AddressRate };
+        if self.addresses.take(source_ip, Instant::now()) { Ok(()) } else { Err(refused) }
+    }
+
+    /// Lets a client in.
+    ///
+    /// # Errors
+    /// What to answer instead.
+    pub(crate) async fn admit(
+        self: &Arc<Self>,
+        source_ip: IpAddr,
+        headers: &HeaderMap,
+    ) -> Result<Ticket, Refused> {
+        let place = self.take_place(source_ip)?;
+        if !self.broker.has_begun() {
+            return Err(Refused::unavailable());
+        }
+        let user = self.identify(headers)?;
+        // After whatever refuses at no cost: strangers must not use up what is there for those who may come in.
+        if !self.rate.take(Instant::now()) {
+            return Err(Refused { status: StatusCode::SERVICE_UNAVAILABLE, refusal: Refusal::Rate });
+        }
+        let user_agent = agent::user_agent(headers);
+        let id = ConnectionId::mint(self.tag);
+        let record = Record { id, source_ip, user_agent, user, connected_at: Timestamp::now() };
+        let (status, action) = self.gateway.on_connect(&record);
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+        if !status.is_success() {
+            return Err(Refused { status, refusal: Refusal::Connect });
+        }
+        self.perform(action);
+        let record = Arc::new(record);
+        self.registry.insert(Arc::clone(&record)).await.map_err(Refused::by_registry)?;
+        self.metrics.opened.inc();
+        let open = GaugeGuard::new(&self.metrics.connections);
+        let admission = Arc::clone(self);
+        Ok(Ticket { record, admission, close: Close::Lost, _open: open, place })
+    }
+
+    fn take_place(&self, source_ip: IpAddr) -> Result<Place, Refused> {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        if self.places.closed.load(Ordering::SeqCst) {
+            return Err(Refused { status, refusal: Refusal::Draining });
+        }
+        let crowded =
+            |_| Refused { status: StatusCode::TOO_MANY_REQUESTS, refusal: Refusal::AddressConnections };
+        let guest = self.addresses.enter(source_ip).map_err(crowded)?;
+        let before = self.places.taken.fetch_add(1, Ordering::SeqCst);
+        let place = Place { places: Arc::clone(&self.places), _guest: guest };
+        if before >= self.max_connections {
+            return Err(Refused { status, refusal: Refusal::Capacity });
+        }
+        if self.budget.is_tight() {
+            return Err(Refused { status, refusal: Refusal::Memory });
+        }
+        Ok(place)
+    }
+
+    /// Checks the origin and returns the user, as configured.
+    fn identify(&self, headers: &HeaderMap) -> Result<Option<Arc<str>>, Refused> {
+        if let Origins::Listed(allowed) = &self.auth.allowed_origins {
+            let may_connect = match single(headers, &ORIGIN) {
+                Ok(origin) => origin.is_none_or(|origin| allowed.iter().any(|one| one.matches(origin))),
+                Err(Unreadable) => false,
+            };
+            if !may_connect {
+                return Err(Refused { status: StatusCode::FORBIDDEN, refusal: Refusal::Origin });
+            }
+        }
+        let Some(name) = &self.auth.user_header else { return Ok(None) };
+        match single(headers, name) {
+            Ok(None) => Ok(None),
+            Ok(Some(user)) if is_group_name(user) => Ok(Some(user.into())),
+            // Whoever the proxy means, it is somebody: to let them in as nobody would hide that they cannot be reached.
+            _ => Err(Refused { status: StatusCode::BAD_REQUEST, refusal: Refusal::User }),
+        }
+    }
+
+    /// Carries out what `$connect` asks for.
+    fn perform(&self, action: Option<Action>) {
+        if let Some(Action::Publish { channel, frame, key }) = action {
+            let (key, receipt) = (key.map(Key::Given), Receipt::new(Recipient::Nobody));
+            self.broker.publish(&mut vec![Publication { channel, frame, key, receipt }]);
+        }
+    }
+}
+
+impl Places {
+    /// Refuses all further clients.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns how many connections there are, handshakes included.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::SeqCst)
+    }
+
+    /// Notes a connection that was cut; only the end of the node makes that a matter of the node.
+    fn count_cut(&self) {
+        if self.closed.load(Ordering::SeqCst) {
+            self.cut.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Returns how many connections were cut since no more clients are let in.
+    pub(crate) fn cut(&self) -> usize {
+        self.cut.load(Ordering::SeqCst)
+    }
+
+    /// Waits until a place is freed after this call. *Cancel safe.*
+    pub(crate) async fn freed(&self) {
+        self.freed.notified().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.taken.fetch_sub(1, Ordering::SeqCst);
+        self.places.freed.notify_one();
+    }
+}
+
+impl Ticket {
+    pub(crate) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Notes that the connection is cut, and messages with it.
+    pub(crate) fn count_cut(&self) {
+        self.place.places.count_cut();
+    }
+
+    /// Ends the connection's time here.
+    pub(crate) fn end(mut self, close: Close) {
+        self.close = close;
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let admission = &self.admission;
+        admission.metrics.count_closed(&self.close);
+        admission.ends.begin(&self.record);
+        tracing::debug!(conn.id = %self.record.id, code = self.close.code(), reason = self.close.label(), "disconnected");
+    }
+}
+
+/// A header that is there more than once, or is no UTF-8.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unreadable;
+
+/// Returns the value of a header that may be there once.
+///
+/// # Errors
+/// It cannot be told what it says.
+pub(crate) fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, Unreadable> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => str::from_utf8(value.as_bytes()).map(Some).map_err(|_| Unreadable),
+        (Some(_), Some(_)) => Err(Unreadable),
+    }
+}

@@ -1,0 +1,278 @@
+//! The way in for clients: who is let in and what the others are told, with the statuses of the contract, and the hand-over of
+//! the socket.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use mio::net::TcpStream;
+use parking_lot::Mutex;
+use warp::Filter;
+use warp::path::FullPath;
+
+use super::handshake::{self, Head};
+use super::local::{self, Foreign};
+use super::proxies::Proxies;
+use super::slots::{Busy, Class, Visit};
+use super::upgrade::{self, Fault};
+use super::{Caller, RETRY_SECONDS, busy, error_reply};
+use crate::config::Origins;
+use crate::edge::admission::{Admission, Refused};
+use crate::model::id::ConnectionId;
+use crate::ops::metrics::Refusal;
+use crate::ops::refusals::Told;
+use crate::shard::connection::NewSocket;
+use crate::shard::hub::Hub;
+use crate::shard::inbox::JoinOutcome;
+
+/// What whoever is not of this host is told, since they may be welcome.
+const NOT_LOCAL: &str = "Only programs and pages of this host may connect by default. Set auth.allowed_origins to the origins of the \
+                         pages that may, \"*\" for all, or trusted_proxies where a proxy on this host passes clients on. What is \
+                         foreign about this handshake";
+
+/// What a handshake needs.
+#[derive(Debug)]
+pub(crate) struct Connect {
+    pub(crate) stage: Arc<str>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) proxies: Arc<Proxies>,
+}
+
+/// Who takes an HTTP connection's socket over once its answer is written, if anybody; an extension of every request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Heir(Arc<Mutex<Option<HandOver>>>);
+
+#[derive(Debug)]
+struct HandOver {
+    id: ConnectionId,
+    hub: Arc<Hub>,
+}
+
+/// One handshake.
+struct Handshake {
+    method: Method,
+    path: String,
+    headers: HeaderMap,
+    client: IpAddr,
+    version: Version,
+    heir: Heir,
+}
+
+/// Why a client is not let in.
+enum No {
+    /// What it sent is no handshake.
+    Handshake(Fault),
+    /// It is not from this host, where only that is served.
+    Foreign(Foreign),
+    Refused(Refused),
+}
+
+/// The last resort of the public port: whatever is not the management API wants to connect, or is refused.
+pub(crate) fn routes(
+    connect: Arc<Connect>,
+) -> impl Filter<Extract = (Response<Vec<u8>>,), Error = warp::Rejection> + Clone {
+    warp::method()
+        .and(warp::path::full())
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::get::<Caller>())
+        .map(|method, path: FullPath, headers, Caller { peer, version, heir, visit }| {
+            let (path, client) = (path.as_str().to_owned(), peer.ip().to_canonical());
+            (Handshake { method, path, headers, client, version, heir }, visit)
+        })
+        .then(move |(mut handshake, visit): (Handshake, Visit)| {
+            let connect = Arc::clone(&connect);
+            async move {
+                match visit.serve(Class::Handshake).await {
+                    Ok(_turn) => connect.answer(&mut handshake).await,
+                    Err(Busy) => busy(),
+                }
+            }
+        })
+}
+
+impl Connect {
+    /// Serves a handshake that the HTTP server has not seen. Returns the socket, with the answer for it, of a client that is not
+    /// let in: what the client sends next is HTTP again.
+    pub(super) async fn serve(
+        &self,
+        head: Head,
+        peer: SocketAddr,
+        stream: TcpStream,
+    ) -> Option<(TcpStream, Response<Vec<u8>>)> {
+        let (path, headers, client) = (head.path, head.headers, peer.ip().to_canonical());
+        let (method, version, heir) = (Method::GET, Version::HTTP_11, Heir::default());
+        let mut handshake = Handshake { method, path, headers, client, version, heir };
+        let answer = self.answer(&mut handshake).await;
+        // After either answer there is no more HTTP.
+        let is_last = answer.status() == StatusCode::SWITCHING_PROTOCOLS
+            || answer.headers().get(CONNECTION).is_some_and(|value| value == "close");
+        if !is_last {
+            return Some((stream, answer));
+        }
+        let sent = handshake::answer(&stream, head.length, &answer);
+        handshake.heir.take_over(sent.map(|()| NewSocket { stream, early: Bytes::new() }));
+        None
+    }
+
+    /// Finds the client's address, and takes away what only a trusted proxy may say: nobody further in can believe it.
+    fn look_behind_proxies(&self, Handshake { client, headers, .. }: &mut Handshake) {
+        if let Some(name) = &self.admission.auth.user_header
+            && !self.proxies.trust(*client)
+        {
+            headers.remove(name);
+        }
+        *client = self.proxies.client(*client, headers);
+    }
+
+    async fn answer(&self, handshake: &mut Handshake) -> Response<Vec<u8>> {
+        let began = Instant::now();
+        self.look_behind_proxies(handshake);
+        let metrics = &self.admission.metrics;
+        // A client is nobody who may decide that it is sampled.
+        let trace = metrics.tracer.request(None);
+        let answer = match self.check(handshake) {
+            Ok(accept) => match self.admit(handshake, accept).await {
+                Ok(answer) => answer,
+                Err(refused) => self.refuse(handshake, &refused),
+            },
+            Err(No::Refused(refused)) => self.refuse(handshake, &refused),
+            Err(No::Handshake(fault)) => {
+                self.count(handshake, Refusal::Malformed, fault.message());
+                fault.answer()
+            }
+            Err(No::Foreign(foreign)) => {
+                let message = format!("{NOT_LOCAL}: {}", foreign.cause());
+                self.count(handshake, Refusal::NotLocal, &message);
+                error_reply(StatusCode::FORBIDDEN, "ForbiddenException", &message)
+            }
+        };
+        metrics.handshake_duration.observe(began.elapsed().as_secs_f64());
+        if let Some(trace) = trace {
+            metrics.tracer.answered(trace, "$connect", began, answer.status());
+        }
+        answer
+    }
+
+    /// Checks what needs no place; returns the accept key.
+    fn check(&self, handshake: &Handshake) -> Result<HeaderValue, No> {
+        let Handshake { method, path, version, headers, client, .. } = handshake;
+        self.admission.greet(*client).map_err(No::Refused)?;
+        let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+        if (segments.next(), segments.next()) != (Some(&*self.stage), None) {
+            return Err(No::Refused(Refused { status: StatusCode::FORBIDDEN, refusal: Refusal::Path }));
+        }
+        let accept = upgrade::accept(method, *version, headers).map_err(No::Handshake)?;
+        if matches!(self.admission.auth.allowed_origins, Origins::Local)
+            && let Err(foreign) = local::check(headers, *version)
+        {
+            return Err(No::Foreign(foreign));
+        }
+        Ok(accept)
+    }
+
+    fn count(&self, handshake: &Handshake, refusal: Refusal, message: &str) {
+        let metrics = &self.admission.metrics;
+        metrics.count_refusal(refusal);
+        let (what, cause, address) = ("handshake", refusal.label(), handshake.client);
+        metrics.refusals.tell(Told { what, cause, address, conn: None, message });
+    }
+
+    /// Answers a client that is not let in, so that it knows what to do.
+    fn refuse(&self, handshake: &Handshake, refused: &Refused) -> Response<Vec<u8>> {
+        let (error_type, message) = told(refused);
+        self.count(handshake, refused.refusal, message);
+        let mut answer = error_reply(refused.status, error_type, message);
+        let headers = answer.headers_mut();
+        if refused.is_for_address() {
+            // Nothing is kept of it, which makes a flood cheap.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if refused.is_for_address() || refused.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, rand::random_range(RETRY_SECONDS).into());
+        }
+        answer
+    }
+
+    /// Lets the client in; the socket follows once the answer is written.
+    async fn admit(&self, handshake: &Handshake, accept: HeaderValue) -> Result<Response<Vec<u8>>, Refused> {
+        let ticket = self.admission.admit(handshake.client, &handshake.headers).await?;
+        let id = ticket.record().id;
+        let joined = self.hub.expect(ticket);
+        // Before anything is waited for: a client that goes away now takes this future with it.
+        *handshake.heir.0.lock() = Some(HandOver { id, hub: Arc::clone(&self.hub) });
+        if let Some(joined) = joined
+            && joined.await != Ok(JoinOutcome::Joined)
+        {
+            *handshake.heir.0.lock() = None;
+            self.hub.attach(id, None);
+            return Err(Refused::unavailable());
+        }
+        Ok(switching_protocols(accept))
+    }
+}
+
+impl Heir {
+    /// Returns whether somebody waits for the socket.
+    pub(super) fn is_expected(&self) -> bool {
+        self.0.lock().is_some()
+    }
+
+    /// Gives the socket to its shard, with what was read behind the request, or tells it that none will come. To be called
+    /// when HTTP is done with the connection.
+    pub(super) fn take_over(self, socket: io::Result<NewSocket>) {
+        let Some(HandOver { id, hub }) = self.0.lock().take() else { return };
+        match &socket {
+            Ok(_) => tracing::debug!(conn.id = %id, "connected"),
+            Err(error) => tracing::debug!(conn.id = %id, %error, "the client went away during its handshake"),
+        }
+        hub.attach(id, socket.ok());
+    }
+}
+
+fn switching_protocols(accept: HeaderValue) -> Response<Vec<u8>> {
+    let mut answer = Response::new(Vec::new());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = answer.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    answer
+}
+
+/// Returns the type of the error and the message that a client is told.
+fn told(refused: &Refused) -> (&'static str, &'static str) {
+    match refused.status {
+        _ if refused.refusal == Refusal::AddressRate => {
+            ("TooManyRequestsException", "Too many handshakes from your address; try again later")
+        }
+        _ if refused.refusal == Refusal::AddressConnections => (
+            "TooManyRequestsException",
+            "Too many connections from your address; close some, or try again later",
+        ),
+        _ if refused.refusal == Refusal::Origin => {
+            ("ForbiddenException", "The page's origin is not among auth.allowed_origins")
+        }
+        _ if refused.refusal == Refusal::User => (
+            "BadRequestException",
+            "The header with the user's name must be there once, in UTF-8, with 1 to 128 bytes and no control characters",
+        ),
+        StatusCode::UNAUTHORIZED => ("UnauthorizedException", "Unauthorized"),
+        StatusCode::SERVICE_UNAVAILABLE => ("ServiceUnavailableException", unavailable(refused.refusal)),
+        status if status.is_server_error() => ("InternalServerErrorException", "Internal server error"),
+        _ => ("ForbiddenException", "Forbidden"),
+    }
+}
+
+/// Says what is not there now.
+fn unavailable(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Unavailable => "Service Unavailable: this node waits for Redis",
+        Refusal::RedisRefused => "Service Unavailable: Redis refuses to write; the node's log says why",
+        _ => "Service Unavailable",
+    }
+}

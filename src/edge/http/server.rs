@@ -1,0 +1,187 @@
+//! The ports: connections are accepted, find their place, and are served until they end or become WebSockets.
+//!
+//! The accept loop is ours, so that time-outs, the number of connections and TCP options are too.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::IntCounter;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::connect::Connect;
+use super::conversation::Conversation;
+use super::handshake::{self, Head};
+use super::listener::Listener;
+use super::proxies::Proxies;
+use super::slots::{Bounds, Class, Slots, Stage, Visit};
+use super::{Routes, beginning_with, proxy_header};
+use crate::limits::budget::Gauge;
+use crate::ops::lifecycle::Lifecycle;
+use crate::ops::metrics::{CutCause, HttpMetrics, HttpState, Metrics, ProxyRefusal};
+use crate::ops::refusals::Refusals;
+use crate::ops::vitals::Pulse;
+
+/// Counted for a connection of the HTTP server: what it reads into, and most of what it writes from.
+const CONNECTION_BYTES: usize = super::MAX_HEAD + (8 << 10);
+
+/// How long to let the system recover when it has no descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A bound port, and what is done there.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) listener: Listener,
+    pub(crate) accepted: IntCounter,
+    pub(crate) first: First,
+    pub(crate) stop: CancellationToken,
+    /// Whether the accept loop works.
+    pub(crate) pulse: Pulse,
+}
+
+/// What a connection begins with.
+#[derive(Clone, Debug)]
+pub(crate) enum First {
+    /// HTTP.
+    Request,
+    /// HTTP, and mostly a handshake.
+    Handshake(Arc<Connect>),
+    /// A PROXY header, and then HTTP.
+    ProxyHeader(Guard),
+}
+
+/// What the connections of a port have in common.
+#[derive(Debug)]
+pub(crate) struct Server {
+    lifecycle: Lifecycle,
+    accept_errors: IntCounter,
+    slots: Arc<Slots>,
+    /// What connections hold.
+    memory: Gauge,
+}
+
+/// Lets in only trusted proxies, which say for whom they connect.
+#[derive(Clone, Debug)]
+pub(crate) struct Guard {
+    pub(crate) proxies: Arc<Proxies>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl First {
+    /// Returns the handshake that has come, and who serves it.
+    fn handshake(&self, stream: &mio::net::TcpStream) -> Option<(&Connect, Head)> {
+        let Self::Handshake(connect) = self else { return None };
+        handshake::look(stream).map(|head| (&**connect, head))
+    }
+}
+
+impl Server {
+    pub(crate) fn new(
+        lifecycle: Lifecycle,
+        (accept_errors, metrics, refusals): (IntCounter, HttpMetrics, Arc<Refusals>),
+        bounds: Bounds,
+    ) -> Self {
+        let slots = Slots::new(bounds, metrics, refusals);
+        Self { lifecycle, accept_errors, slots, memory: Gauge::default() }
+    }
+
+    /// Counts what connections hold.
+    pub(crate) fn counting(self, memory: Gauge) -> Self {
+        Self { memory, ..self }
+    }
+
+    /// Accepts connections until the port is told to stop.
+    pub(crate) async fn serve(self, port: Port, routes: Routes) {
+        let (stop, pulse) = (port.stop.clone(), port.pulse.clone());
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = Arc::new(self).accept(port, routes) => {}
+            () = pulse.beat() => {}
+        }
+    }
+
+    /// Accepts connections for ever. One at a time waits for its place, the others in the backlog.
+    async fn accept(self: Arc<Self>, port: Port, routes: Routes) {
+        loop {
+            match port.listener.accept().await {
+                Ok((stream, peer)) => {
+                    port.accepted.inc();
+                    let visit = self.slots.enter(peer).await;
+                    let (first, routes) = (port.first.clone(), Arc::clone(&routes));
+                    self.lifecycle.spawn(Arc::clone(&self).serve_one(stream, visit, first, routes));
+                }
+                Err(error) => {
+                    self.accept_errors.inc();
+                    tracing::warn!(%error, "accepting");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Serves a connection until it ends or becomes a WebSocket.
+    async fn serve_one(
+        self: Arc<Self>,
+        mut stream: mio::net::TcpStream,
+        visit: Visit,
+        first: First,
+        mut routes: Routes,
+    ) {
+        if let Some((connect, head)) = first.handshake(&stream)
+            && let Some(turn) = visit.try_serve(Class::Handshake)
+        {
+            let Some((back, refusal)) = connect.serve(head, visit.peer(), stream).await else { return };
+            drop(turn);
+            visit.enter(Stage::Head);
+            stream = back;
+            routes = beginning_with(refusal, routes);
+        }
+        let _held = self.memory.hold(CONNECTION_BYTES);
+        match TcpStream::from_std(stream.into()) {
+            Ok(mut stream) => {
+                if self.identify(&mut stream, &visit, &first).await {
+                    let conversation = Conversation { lifecycle: &self.lifecycle, routes: &routes };
+                    Box::pin(conversation.hold(stream, &visit)).await;
+                }
+            }
+            Err(error) => {
+                self.accept_errors.inc();
+                tracing::warn!(%error, "the event loop cannot take a connection");
+            }
+        }
+    }
+
+    /// Finds whom the PROXY header names, where there is to be one; returns false to close. The header's time is the first head's
+    /// too.
+    async fn identify(&self, stream: &mut TcpStream, visit: &Visit, first: &First) -> bool {
+        let peer = visit.peer();
+        let First::ProxyHeader(guard) = first else { return true };
+        let named = if guard.proxies.trust(peer.ip()) {
+            let header = tokio::time::timeout(self.slots.bounds.head, proxy_header::read(stream));
+            let ending = self.lifecycle.ending();
+            tokio::select! {
+                in_time = header => in_time.unwrap_or(Err(ProxyRefusal::Incomplete)),
+                () = visit.told_to_leave() => {
+                    visit.cut(HttpState::Head, CutCause::Crowded);
+                    return false;
+                }
+                () = ending.cancelled() => return false,
+            }
+        } else {
+            Err(ProxyRefusal::Untrusted)
+        };
+        match named {
+            Ok(named) => {
+                if let Some(client) = named {
+                    visit.name(client);
+                }
+                true
+            }
+            Err(refusal) => {
+                guard.metrics.count_proxy_refusal(refusal);
+                tracing::debug!(reason = ?refusal, %peer, "PROXY header");
+                false
+            }
+        }
+    }
+}

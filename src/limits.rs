@@ -1,0 +1,6 @@
+//! What one client may cost, and what all may cost together.
+
+pub(crate) mod addresses;
+pub(crate) mod budget;
+pub(crate) mod names;
+pub(crate) mod rate;

@@ -1,0 +1,9 @@
+//! What operators see and do: metrics, spans, logs, probes, the life of a node.
+
+pub(crate) mod lifecycle;
+pub(crate) mod log;
+pub mod metrics;
+pub(crate) mod probe;
+pub(crate) mod refusals;
+pub(crate) mod trace;
+pub(crate) mod vitals;
