@@ -11,10 +11,11 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::config::{Config, Fault, LogFormat, Sources, configuration};
+use crate::config::{Config, Fault, Sources, configuration};
 use crate::kubernetes::{Keeper, KeeperError, Settings as Costs};
 use crate::node::{Losses, Node, StartError};
 use crate::ops::lifecycle::Signals;
+use crate::ops::log::LogFormat;
 use crate::ops::log::{self, Log};
 use crate::ops::probe;
 

@@ -13,7 +13,11 @@ use ipnet::IpNet;
 
 use self::reader::Reader;
 use self::variables::PREFIX;
+use crate::model::broker::Terms;
+use crate::model::groups::Groups;
 use crate::model::origin::OriginPattern;
+use crate::ops::log::LogFormat;
+use crate::ops::trace::Tracing;
 use crate::routing::route::RouteTable;
 
 mod access;
@@ -33,7 +37,6 @@ mod variables;
 
 pub use self::fault::Fault;
 pub use self::file::configuration;
-pub use self::groups::Groups;
 pub use self::redis_url::{RedisTopology, RedisUrl};
 pub use self::secret::Secret;
 
@@ -72,15 +75,6 @@ pub struct Config {
     pub routes: RouteTable,
     /// What is understood and yet hardly meant, such as variables of the environment that are no settings.
     pub warnings: Vec<String>,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines: one JSON object a line.
-    Json,
 }
 
 /// Bounds on what a client may do and hold.
@@ -293,19 +287,6 @@ pub struct ProxySettings {
     pub protocol: bool,
 }
 
-/// Where spans go, and how many.
-#[derive(Clone, Debug)]
-pub struct Tracing {
-    /// URL of the collector to which spans are posted; `None` for no spans.
-    pub endpoint: Option<String>,
-    /// Share of messages and requests that are sampled.
-    pub ratio: f64,
-    /// What this program is called there.
-    pub service_name: String,
-    /// What else is said of it there.
-    pub attributes: Vec<(String, String)>,
-}
-
 /// Where settings come from.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
@@ -366,6 +347,17 @@ impl Config {
         config.warnings.extend(not_understood.into_iter().map(told));
         let faults = [reader.into_faults(), sources.faults.clone()].concat();
         if faults.is_empty() { Ok(config) } else { Err(faults) }
+    }
+
+    /// Returns what brokers need to know.
+    pub(crate) fn terms(&self) -> Terms {
+        let (groups, limits) = (self.groups.clone(), &self.limits);
+        Terms {
+            groups,
+            message_bytes: limits.message_bytes,
+            outbox_bytes: limits.outbox_bytes,
+            idempotency_age: limits.idempotency_age,
+        }
     }
 
     /// Returns the number of event loops to start: unless it is given, one core is left to handshakes, the management API

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::edge::admission::Places;
+use crate::limits::places::Places;
+use crate::model::phase::Phase;
 use crate::model::registry::{Lease, Registry};
-use crate::ops::lifecycle::Phase;
 use crate::ops::metrics::{Metrics, as_i64};
 use crate::shard::hub::Hub;
 

@@ -1,8 +1,12 @@
 //! Gatecast: a WebSocket gateway and relay that speaks the contract of Amazon API Gateway.
 //!
 //! # Reading order
-//! `cli` → `node` (how it is put together) → `http::connect` → `admission` (the way in) → `shard` and its children (the hot
-//! path) → `codec`, `gateway`, `broker`.
+//! `cli` → `node` (how it is put together) → `edge::http::connect` → `edge::admission` (the way in) → `shard` and its children
+//! (the hot path) → `protocol::codec`, `routing::gateway`, `cluster::broker`.
+//!
+//! # Layers
+//! Folders are layers; each uses those before it in this list, and none behind it (`tests/tidy.rs` checks it): `protocol`,
+//! `model`, `ops`, `routing`, `config`, `limits`, `shard`, `cluster`, `edge`, `drain`, `node`, `kubernetes`, `cli`.
 //!
 //! ```text
 //!  client ── TCP ──▶ http::connect ── ticket, socket ──▶ ┌ shard (one thread, epoll) ───────────────┐
@@ -15,9 +19,9 @@
 //! ```
 //!
 //! # Invariants
-//! - *Invariant:* only `store`, `peers`, `broker::redis` and `registry` know Redis, through the driver `redis`.
-//! - *Invariant:* only `http` knows warp; only `cli` reads the environment; only `metrics` spells a metric name; only `close`
-//!   spells a close code.
+//! - *Invariant:* only `cluster` knows Redis, through the driver `redis`.
+//! - *Invariant:* only `edge::http` knows warp; only `cli` reads the environment; only `ops::metrics` spells a metric name; only
+//!   `protocol::close` spells a close code.
 //! - *Invariant:* nobody who delivers waits for a client. Every queue has a bound, a policy when full, and a counter.
 //! - *Invariant:* a connection belongs to one shard, whose thread alone touches its socket; others ask through the inbox.
 //! - *Invariant:* a message is encoded once per broadcast, however many receive it; a connection is written to once per turn.
@@ -45,7 +49,7 @@ mod shard;
 pub use self::edge::http::doors;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
-pub use self::routing::gateway::routing as led;
+pub mod fuzz;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use self::shard::bench;

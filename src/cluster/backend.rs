@@ -11,13 +11,13 @@ use crate::cluster::peers::Peers;
 use crate::cluster::registry::memory::MemoryRegistry;
 use crate::cluster::registry::redis::{Presence, RedisRegistry};
 use crate::cluster::registry::tenure::Tenure;
-use crate::cluster::store::refusal::Trouble;
 use crate::cluster::store::{Store, StoreError};
 use crate::config::{Config, OnOutage, RedisSettings};
-use crate::edge::admission::Places;
-use crate::model::broker::{Broker, Terms};
+use crate::limits::places::Places;
+use crate::model::broker::Broker;
 use crate::model::id::NodeTag;
 use crate::model::registry::Registry;
+use crate::model::trouble::Trouble;
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::Metrics;
 use crate::shard::hub::Hub;
@@ -59,7 +59,7 @@ impl Backend {
         (lifecycle, metrics): (&Lifecycle, &Arc<Metrics>),
     ) -> Result<Self, StoreError> {
         let fenced = CancellationToken::new();
-        let terms = Terms::new(config);
+        let terms = config.terms();
         let Some(settings) = &config.redis else {
             let broker = Arc::new(MemoryBroker::new(Arc::clone(hub), Arc::clone(metrics), terms));
             let registry = Arc::new(MemoryRegistry::default());

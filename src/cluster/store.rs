@@ -11,13 +11,13 @@ use rand::RngExt as _;
 use redis::{ErrorKind, FromRedisValue, ParsingError, RedisError, Value, cmd};
 
 pub(crate) use self::calls::{Call, Outcome, Script};
-use self::refusal::Class;
 use self::refusals::Refusals;
 pub(crate) use self::resp::Breach;
 use self::topology::Topology;
 use crate::config::RedisSettings;
 use crate::model::broker::Channel;
 use crate::model::id::{ConnectionId, NodeTag};
+use crate::model::trouble::RedisRefusal;
 use crate::ops::metrics::Metrics;
 
 mod calls;
@@ -50,7 +50,7 @@ pub(crate) struct Store {
 pub(crate) enum StoreError {
     /// No connection could be made; the class is that of what the server said, if it said anything.
     #[error("no connection to Redis: {1}")]
-    Connect(Option<Class>, String),
+    Connect(Option<RedisRefusal>, String),
     /// A command failed.
     #[error("Redis: {0}")]
     Command(#[from] RedisError),
@@ -103,7 +103,7 @@ impl StoreError {
             | Self::Unserved(_)
             | Self::Settings(_) => true,
             // A script may have done a part before a command that the user has no right to.
-            Self::Command(error) if Class::is_halfway(error) => false,
+            Self::Command(error) if RedisRefusal::is_halfway(error) => false,
             Self::Command(error) => matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension),
             Self::Broken(_) | Self::Closed | Self::Timeout => false,
         }
@@ -120,21 +120,21 @@ impl StoreError {
     }
 
     /// Returns the class of what Redis said; `None` if it is away, or has not said anything.
-    pub(crate) fn class(&self) -> Option<Class> {
+    pub(crate) fn class(&self) -> Option<RedisRefusal> {
         match self {
             Self::Connect(class, _) => *class,
-            Self::Command(error) => Class::of(error),
-            Self::Replica => Some(Class::ReadOnly),
-            Self::TooOld { .. } => Some(Class::TooOld),
-            Self::Broken(_) => Some(Class::Broken),
-            Self::Unserved(_) => Some(Class::ClusterDown),
+            Self::Command(error) => RedisRefusal::of(error),
+            Self::Replica => Some(RedisRefusal::ReadOnly),
+            Self::TooOld { .. } => Some(RedisRefusal::TooOld),
+            Self::Broken(_) => Some(RedisRefusal::Broken),
+            Self::Unserved(_) => Some(RedisRefusal::ClusterDown),
             Self::Closed | Self::Timeout | Self::NotFound(_) | Self::Settings(_) => None,
         }
     }
 
     /// Returns whether the server may not be the right one any more.
     fn is_of_topology(&self) -> bool {
-        let is_moved_on = self.class().is_some_and(Class::is_moved_on);
+        let is_moved_on = self.class().is_some_and(RedisRefusal::is_moved_on);
         match self {
             Self::Command(error) => error.is_unrecoverable_error() || is_moved_on,
             Self::Connect(..) | Self::Broken(_) | Self::Closed | Self::Timeout | Self::Replica => true,

@@ -2,34 +2,33 @@
 //!
 //! [`Admission::admit`] counts a place, asks who the client is, runs `$connect` and registers. The [`Ticket`] it gives out
 //! goes wherever the connection goes; when it ends, however it ends, the connection is gone for callers, `$disconnect` runs and
-//! the place is free. The record goes once what `$disconnect` publishes was accepted ([`ends`]), so exactly once for each
+//! the place is free. The record goes once what `$disconnect` publishes was accepted ([`crate::cluster::registry::ends`]), so exactly once for each
 //! connection that was let in.
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use http::header::ORIGIN;
 use http::{HeaderMap, HeaderName, StatusCode};
 use jiff::Timestamp;
-use tokio::sync::Notify;
 
-use crate::cluster::store::refusal::Trouble;
 use crate::config::{Auth, Origins};
 use crate::limits::budget::Budget;
 use crate::model::broker::{Broker, Key, Publication, Receipt, Recipient};
 use crate::model::id::{ConnectionId, NodeTag};
 use crate::model::registry::{Record, Registry, Unavailable};
-use crate::ops::metrics::{GaugeGuard, Metrics, Refusal};
-use crate::protocol::close::Close;
+use crate::model::trouble::Trouble;
+use crate::ops::metrics::{Metrics, Refusal};
 use crate::routing::gateway::{Action, Gateway, is_group_name};
 
 mod agent;
 
 use crate::cluster::registry::ends::Ends;
-use crate::limits::addresses::{Addresses, Guest};
+use crate::limits::addresses::Addresses;
+use crate::limits::places::{Place, Places};
 use crate::limits::rate::Rate;
+use crate::limits::ticket::Ticket;
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -46,16 +45,6 @@ pub(crate) struct Admission {
     pub(crate) places: Arc<Places>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) ends: Arc<Ends>,
-}
-
-/// Counts connections, from before `$connect` to after `$disconnect`.
-#[derive(Debug, Default)]
-pub(crate) struct Places {
-    taken: AtomicUsize,
-    closed: AtomicBool,
-    /// Connections that were cut, and messages with them, since.
-    cut: AtomicUsize,
-    freed: Notify,
 }
 
 /// Why a client is not let in: what it is answered and what is counted.
@@ -84,23 +73,6 @@ impl Refused {
             }
         }
     }
-}
-
-/// The right to be connected.
-#[derive(Debug)]
-pub(crate) struct Ticket {
-    record: Arc<Record>,
-    admission: Arc<Admission>,
-    /// Why the connection ended; a ticket that nobody ends was lost with its connection.
-    close: Close,
-    _open: GaugeGuard,
-    place: Place,
-}
-
-#[derive(Debug)]
-struct Place {
-    places: Arc<Places>,
-    _guest: Option<Box<Guest>>,
 }
 
 impl Admission {
@@ -144,22 +116,19 @@ impl Admission {
         self.perform(action);
         let record = Arc::new(record);
         self.registry.insert(Arc::clone(&record)).await.map_err(Refused::by_registry)?;
-        self.metrics.opened.inc();
-        let open = GaugeGuard::new(&self.metrics.connections);
-        let admission = Arc::clone(self);
-        Ok(Ticket { record, admission, close: Close::Lost, _open: open, place })
+        let ends: Arc<Ends> = Arc::clone(&self.ends);
+        Ok(Ticket::new(record, ends, Arc::clone(&self.metrics), place))
     }
 
     fn take_place(&self, source_ip: IpAddr) -> Result<Place, Refused> {
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        if self.places.closed.load(Ordering::SeqCst) {
+        if self.places.is_closed() {
             return Err(Refused { status, refusal: Refusal::Draining });
         }
         let crowded =
             |_| Refused { status: StatusCode::TOO_MANY_REQUESTS, refusal: Refusal::AddressConnections };
         let guest = self.addresses.enter(source_ip).map_err(crowded)?;
-        let before = self.places.taken.fetch_add(1, Ordering::SeqCst);
-        let place = Place { places: Arc::clone(&self.places), _guest: guest };
+        let (place, before) = self.places.take(guest);
         if before >= self.max_connections {
             return Err(Refused { status, refusal: Refusal::Capacity });
         }
@@ -195,67 +164,6 @@ impl Admission {
             let (key, receipt) = (key.map(Key::Given), Receipt::new(Recipient::Nobody));
             self.broker.publish(&mut vec![Publication { channel, frame, key, receipt }]);
         }
-    }
-}
-
-impl Places {
-    /// Refuses all further clients.
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-    }
-
-    /// Returns how many connections there are, handshakes included.
-    pub(crate) fn taken(&self) -> usize {
-        self.taken.load(Ordering::SeqCst)
-    }
-
-    /// Notes a connection that was cut; only the end of the node makes that a matter of the node.
-    fn count_cut(&self) {
-        if self.closed.load(Ordering::SeqCst) {
-            self.cut.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
-    /// Returns how many connections were cut since no more clients are let in.
-    pub(crate) fn cut(&self) -> usize {
-        self.cut.load(Ordering::SeqCst)
-    }
-
-    /// Waits until a place is freed after this call. *Cancel safe.*
-    pub(crate) async fn freed(&self) {
-        self.freed.notified().await;
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.places.taken.fetch_sub(1, Ordering::SeqCst);
-        self.places.freed.notify_one();
-    }
-}
-
-impl Ticket {
-    pub(crate) fn record(&self) -> &Record {
-        &self.record
-    }
-
-    /// Notes that the connection is cut, and messages with it.
-    pub(crate) fn count_cut(&self) {
-        self.place.places.count_cut();
-    }
-
-    /// Ends the connection's time here.
-    pub(crate) fn end(mut self, close: Close) {
-        self.close = close;
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        let admission = &self.admission;
-        admission.metrics.count_closed(&self.close);
-        admission.ends.begin(&self.record);
-        tracing::debug!(conn.id = %self.record.id, code = self.close.code(), reason = self.close.label(), "disconnected");
     }
 }
 

@@ -5,7 +5,7 @@
 //! made here holds a secret or a session token; and no request, however odd, makes this module panic.
 //!
 //! Source: "Create a signed AWS API request" in the IAM user guide, checked against what botocore,
-//! the JavaScript SDK, awscurl and aws4 send (`sigv4/tests.rs` holds the captures).
+//! the JavaScript SDK, awscurl and aws4 send (`edge/sigv4/tests.rs` holds the captures).
 
 mod canonical;
 mod presigned;

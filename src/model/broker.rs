@@ -21,10 +21,10 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::cluster::store::refusal::{Class, Trouble};
-use crate::config::{Config, Groups};
+use crate::model::groups::Groups;
 use crate::model::id::{ConnectionId, RequestId};
-use crate::ops::trace::Context;
+use crate::model::trace_context::TraceContext;
+use crate::model::trouble::{RedisRefusal, Trouble};
 use crate::protocol::codec::SENT_HEADER_MAX;
 
 /// Longest key of a publication.
@@ -84,7 +84,7 @@ pub(crate) struct Receipt {
     pub(crate) to: Recipient,
     pub(crate) since: Instant,
     /// Spans of the caller's request, if it is sampled.
-    pub(crate) trace: Option<Context>,
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// Who is told.
@@ -153,7 +153,7 @@ pub(crate) enum PublishError {
     Unavailable,
     /// The broker was reached, and did not take the message.
     #[error("{}", Trouble::Refused(*.0))]
-    Refused(Class),
+    Refused(RedisRefusal),
     /// It has a key, and its channel keeps nothing that it could be found in.
     #[error("the group is configured with replay = \"off\" and remembers no keys; send without one")]
     KeyUnkept,
@@ -184,7 +184,7 @@ pub(crate) struct Delivery {
     pub(crate) frame: Bytes,
     pub(crate) accepted_at: Instant,
     /// Spans of the message, if it is sampled.
-    pub(crate) trace: Option<Context>,
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// What the operator decides about messages.
@@ -200,16 +200,6 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    pub(crate) fn new(config: &Config) -> Self {
-        let (groups, limits) = (config.groups.clone(), &config.limits);
-        Self {
-            groups,
-            message_bytes: limits.message_bytes,
-            outbox_bytes: limits.outbox_bytes,
-            idempotency_age: limits.idempotency_age,
-        }
-    }
-
     /// Returns whether a message is no longer than any client may be sent; other nodes, too, check what they read from Redis.
     pub(crate) fn allows(&self, frame: &[u8]) -> bool {
         frame.len() <= self.message_bytes + SENT_HEADER_MAX

@@ -14,10 +14,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::cluster::store::refusal::Trouble;
 use crate::model::broker::Channel;
 use crate::model::id::ConnectionId;
-use crate::ops::lifecycle::Phase;
+use crate::model::phase::Phase;
+use crate::model::trouble::Trouble;
 
 /// How long the mark of a node that has left, or was taken for dead, stays. Who sleeps for longer finds nothing of it any more.
 pub(crate) const MARK_KEPT: Duration = Duration::from_secs(24 * 3_600);

@@ -5,23 +5,15 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::model::phase::Phase;
+
 /// Longest wait for requests under way, once all WebSockets are gone.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Where a node stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Phase {
-    Starting,
-    Ready,
-    Draining,
-}
 
 /// Handle on the node's life; clones are the same.
 #[derive(Clone, Debug)]

@@ -18,7 +18,6 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::config::LogFormat;
 use crate::ops::metrics::process::{self, LineLoss};
 
 /// Bytes of the lines that may wait, and how many of them.
@@ -36,6 +35,15 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Longest text of a panic in the log, in bytes: it may hold what a client sent.
 const PANIC_TEXT: usize = 1_024;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
 
 /// The way into the log; clones are the same.
 #[derive(Clone, Debug)]
@@ -60,7 +68,7 @@ pub(crate) struct Line<'l>(&'l Log);
 /// # Errors
 /// What to write instead.
 pub(crate) fn check(wanted: Option<&OsStr>) -> Result<(), String> {
-    let cure = "write a level (error, warn, info, debug, trace, off), or levels by module such as info,gatecast::http=debug";
+    let cure = "write a level (error, warn, info, debug, trace, off), or levels by module such as info,gatecast::edge::http=debug";
     let Some(text) = wanted.filter(|text| !text.is_empty()) else { return Ok(()) };
     let text = text.to_str().ok_or_else(|| format!("{text:?} is not UTF-8; {cure}"))?;
     // A word alone would be taken for a module, and nothing at all be logged.

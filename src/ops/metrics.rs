@@ -13,6 +13,7 @@ use prometheus::{
 };
 use tokio::runtime::RuntimeMetrics;
 
+use crate::model::trouble::RedisRefusal;
 use crate::ops::refusals::Refusals;
 use crate::ops::trace::Tracer;
 use crate::protocol::close::Close;
@@ -20,8 +21,7 @@ use crate::protocol::close::Close;
 pub(crate) use self::http::HttpMetrics;
 pub(crate) use self::labels::{
     CostFault, CutCause, DropReason, Farewell, Foreign, GivenUp, HttpState, LagStage, NameLimit,
-    ProxyRefusal, PublishOutcome, Reconciled, Recovery, RedisRefusal, Refusal, RequestRefusal, RouteOutcome,
-    SendLimit,
+    ProxyRefusal, PublishOutcome, Reconciled, Recovery, Refusal, RequestRefusal, RouteOutcome, SendLimit,
 };
 pub(crate) use self::runs::Runs;
 #[cfg(feature = "otlp")]

@@ -1,8 +1,8 @@
 //! Spans of sampled messages and requests, for OpenTelemetry; nothing at all without the feature `otlp`.
 //!
 //! Rule: a message carries nothing of its trace between nodes. Its trace is computed from its channel, epoch and offset, and so
-//! is whether it is sampled: every node comes to the same. Who is asked for a [`Context`] gets `None` for what is not sampled;
-//! without the feature a `Context` cannot exist, so that an `Option` of it takes no room and what is done with it no code.
+//! is whether it is sampled: every node comes to the same. Who is asked for a [`TraceContext`](crate::model::trace_context::TraceContext) gets `None` for what is not sampled;
+//! without the feature a `TraceContext` cannot exist, so that an `Option` of it takes no room and what is done with it no code.
 
 #[cfg(feature = "otlp")]
 mod exporter;
@@ -12,9 +12,22 @@ mod off;
 mod otlp;
 
 #[cfg(not(feature = "otlp"))]
-pub(crate) use self::off::{Context, Tracer};
+pub(crate) use self::off::Tracer;
 #[cfg(feature = "otlp")]
-pub(crate) use self::otlp::{Context, Tracer};
+pub(crate) use self::otlp::Tracer;
+
+/// Where spans go, and how many.
+#[derive(Clone, Debug)]
+pub struct Tracing {
+    /// URL of the collector to which spans are posted; `None` for no spans.
+    pub endpoint: Option<String>,
+    /// Share of messages and requests that are sampled.
+    pub ratio: f64,
+    /// What this program is called there.
+    pub service_name: String,
+    /// What else is said of it there.
+    pub attributes: Vec<(String, String)>,
+}
 
 /// Spans cannot be exported as configured.
 #[derive(Debug, thiserror::Error)]

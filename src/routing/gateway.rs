@@ -17,8 +17,6 @@ use crate::routing::expression::{Body, Context, ContextKey, Expression};
 use crate::routing::route::{Integration, Route, RouteTable};
 
 pub(crate) mod frames;
-#[cfg(feature = "fuzz")]
-pub mod routing;
 
 /// Longest name of a group, in bytes.
 pub(crate) const GROUP_NAME_MAX: usize = 128;

@@ -31,7 +31,7 @@ use self::clocks::Clocks;
 use self::closing::Closing;
 use self::meter::Meter;
 use crate::config::Limits;
-use crate::edge::admission::Ticket;
+use crate::limits::ticket::Ticket;
 use crate::ops::metrics::Farewell;
 use crate::protocol::close::Close;
 use crate::protocol::codec::Decoder;

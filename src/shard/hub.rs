@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::edge::admission::Ticket;
 use crate::limits::budget::Budget;
+use crate::limits::ticket::Ticket;
 use crate::model::broker::{Accepted, Publication, PublishError, PublishResult, Receipt, Recipient};
 use crate::model::id::ConnectionId;
 use crate::ops::metrics::{DropReason, Metrics, PublishOutcome};

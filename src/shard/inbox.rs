@@ -12,8 +12,8 @@ use mio::Waker;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
-use crate::edge::admission::Ticket;
 use crate::limits::budget::{Gauge, Held};
+use crate::limits::ticket::Ticket;
 use crate::model::broker::{Channel, Delivery, PublishError, Wait};
 use crate::model::id::{ConnectionId, RequestId};
 use crate::model::listing::{Listed, Query};

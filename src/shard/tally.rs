@@ -7,8 +7,8 @@ use bytes::Bytes;
 use prometheus::{Counter, Histogram};
 
 use crate::limits::budget::{Budget, Gauge, Kind};
+use crate::model::trace_context::TraceContext;
 use crate::ops::metrics::{LagStage, Metrics, as_i64};
-use crate::ops::trace::Context;
 use crate::shard::outbox::Load;
 
 /// See the head of this file.
@@ -37,7 +37,7 @@ pub(super) struct Tally {
     left: usize,
     delivered: Vec<Instant>,
     /// Those that are sampled, again.
-    traced: Vec<(Context, Instant)>,
+    traced: Vec<(TraceContext, Instant)>,
 }
 
 impl Tally {
@@ -126,7 +126,7 @@ impl Tally {
     }
 
     /// A message has come from the inbox; the write at the end of this turn is its socket stage.
-    pub(super) fn delivered(&mut self, (accepted_at, trace): (Instant, Option<Context>), now: Instant) {
+    pub(super) fn delivered(&mut self, (accepted_at, trace): (Instant, Option<TraceContext>), now: Instant) {
         self.lag_queue.observe(now.saturating_duration_since(accepted_at).as_secs_f64());
         self.delivered.push(accepted_at);
         if let Some(trace) = trace {

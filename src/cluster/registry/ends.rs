@@ -16,6 +16,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::registry::end::{Answer, End};
+use crate::limits::ticket::Disconnects;
 use crate::model::broker::{
     Accepted, Answered, Broker, Channel, Key, Publication, PublishError, PublishResult, Receipt, Recipient,
 };
@@ -87,6 +88,24 @@ impl Ending {
     }
 }
 
+impl Disconnects for Ends {
+    fn begin(self: Arc<Self>, record: &Arc<Record>) {
+        self.registry.end(&record.id);
+        if self.fenced.is_cancelled() {
+            return;
+        }
+        let Some(Action::Publish { channel, frame, .. }) = self.gateway.on_disconnect(record, false) else {
+            return self.registry.remove(&record.id, None);
+        };
+        self.open.fetch_add(1, Ordering::SeqCst);
+        let ending = Ending { record: Arc::clone(record), end: End::OWN };
+        let key = ending.key();
+        let first = FirstTry { ends: Arc::clone(&self), ending, channel: channel.clone() };
+        let receipt = Receipt::new(Recipient::Told(Box::new(first)));
+        self.broker.publish(&mut vec![Publication { channel, frame, key, receipt }]);
+    }
+}
+
 impl Ends {
     pub(crate) fn new(
         (gateway, broker, registry): (Arc<Gateway>, Arc<dyn Broker>, Arc<dyn Registry>),
@@ -106,23 +125,6 @@ impl Ends {
             open: AtomicUsize::new(0),
             closed: Notify::new(),
         }
-    }
-
-    /// Ends a connection of this node.
-    pub(crate) fn begin(self: &Arc<Self>, record: &Arc<Record>) {
-        self.registry.end(&record.id);
-        if self.fenced.is_cancelled() {
-            return;
-        }
-        let Some(Action::Publish { channel, frame, .. }) = self.gateway.on_disconnect(record, false) else {
-            return self.registry.remove(&record.id, None);
-        };
-        self.open.fetch_add(1, Ordering::SeqCst);
-        let ending = Ending { record: Arc::clone(record), end: End::OWN };
-        let key = ending.key();
-        let first = FirstTry { ends: Arc::clone(self), ending, channel: channel.clone() };
-        let receipt = Receipt::new(Recipient::Told(Box::new(first)));
-        self.broker.publish(&mut vec![Publication { channel, frame, key, receipt }]);
     }
 
     /// Tries again what has failed, until this node is fenced.

@@ -14,10 +14,10 @@ use crate::cluster::peers::Peers;
 use crate::cluster::registry::ends::Ends;
 use crate::cluster::registry::tenure::Tenure;
 use crate::cluster::registry::watch::{Life, Look, Sign, Watch};
-use crate::cluster::store::refusal::Class;
 use crate::cluster::store::{Script, Store, StoreError, milliseconds};
 use crate::model::id::{ConnectionId, NodeTag};
 use crate::model::registry::{Lease, MARK_KEPT, Record};
+use crate::model::trouble::RedisRefusal;
 use crate::ops::metrics::{Metrics, as_i64};
 
 /// Records read at a time.
@@ -108,7 +108,7 @@ impl Reaper {
                 Ok(Found::Silent(left)) => soonest = soonest.min(left),
                 Ok(Found::Over) => {}
                 // A key that somebody else has written keeps this node from its end, and no other.
-                Err(error) if error.class() == Some(Class::WrongType) => watch.forget(node),
+                Err(error) if error.class() == Some(RedisRefusal::WrongType) => watch.forget(node),
                 Err(error) => return Err(error),
             }
         }

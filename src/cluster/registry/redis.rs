@@ -16,13 +16,13 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::broker::redis::health::Health;
 use crate::cluster::registry::memory::MemoryRegistry;
 use crate::cluster::registry::tenure::{Lapsed, Tenure};
-use crate::cluster::store::refusal::{Class, Trouble};
 use crate::cluster::store::{ANSWER_TIMEOUT, Call, Store, StoreError};
 use crate::config::{Limits, OnOutage, RedisSettings};
-use crate::edge::admission::Places;
+use crate::limits::places::Places;
 use crate::model::broker::Channel;
 use crate::model::id::{ConnectionId, NodeTag};
 use crate::model::registry::{Lease, Record, Registry, Unavailable};
+use crate::model::trouble::{RedisRefusal, Trouble};
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::Metrics;
 
@@ -191,7 +191,7 @@ impl RedisRegistry {
         for outcome in self.store.run_all(None, &calls).await {
             let text = match outcome.result {
                 // Somebody else's key: only that node is not known of.
-                Err(error) if error.class() == Some(Class::WrongType) => continue,
+                Err(error) if error.class() == Some(RedisRefusal::WrongType) => continue,
                 result => Option::<String>::from_redis_value(result?)?,
             };
             // What another version says is not understood; that node counts as dead here, which only slows a drain.

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::store::ANSWER_TIMEOUT;
-use crate::cluster::store::refusal::Trouble;
+use crate::model::trouble::Trouble;
 
 /// Why a node may not speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -194,10 +194,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cluster::store::refusal::Class;
+    use crate::model::trouble::RedisRefusal;
 
     const LEASE: Duration = Duration::from_secs(10);
-    const REFUSED: Trouble = Trouble::Refused(Class::Oom);
+    const REFUSED: Trouble = Trouble::Refused(RedisRefusal::Oom);
 
     fn tenure() -> Tenure {
         Tenure::new(LEASE, CancellationToken::new())

@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, Script as Hash, ServerErrorKind, Value, cmd};
 
-use super::refusal::Class;
 use super::server::{Answers, Command, Server};
 use super::{Store, StoreError, refused_or};
+use crate::model::trouble::RedisRefusal;
 
 /// Times that a call follows a slot which moves.
 const REDIRECTS: usize = 50;
@@ -194,14 +194,14 @@ impl Store {
                 self.topology().suspect();
                 Some(Redirect::Moved(server))
             }
-            _ => self.ask_anew(routed, Class::of(&error)?),
+            _ => self.ask_anew(routed, RedisRefusal::of(&error)?),
         }
     }
 
     /// A server that is not the right one any more has not carried out the call: it is asked again over a new connection,
     /// once, wherever its name or the map leads by then.
-    fn ask_anew(&self, routed: &Routed<'_>, class: Class) -> Option<Redirect> {
-        let is_replica = class == Class::ReadOnly;
+    fn ask_anew(&self, routed: &Routed<'_>, class: RedisRefusal) -> Option<Redirect> {
+        let is_replica = class == RedisRefusal::ReadOnly;
         (class.is_moved_on() && routed.server.renew(routed.connection, is_replica)).then(|| {
             self.topology().suspect();
             Redirect::Again

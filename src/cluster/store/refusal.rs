@@ -7,17 +7,7 @@
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::StoreError;
-pub(crate) use crate::ops::metrics::RedisRefusal as Class;
-
-/// What keeps a node from working with Redis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Trouble {
-    /// Nobody was reached, or nobody answered in time.
-    #[error("Redis is away")]
-    Away,
-    #[error("Redis refuses what it is asked: {}", .0.text())]
-    Refused(Class),
-}
+use crate::model::trouble::{RedisRefusal, Trouble};
 
 impl From<&StoreError> for Trouble {
     fn from(error: &StoreError) -> Self {
@@ -26,45 +16,45 @@ impl From<&StoreError> for Trouble {
 }
 
 /// The first word of an error (<https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors>), and its class.
-const CODES: &[(&str, Class)] = &[
-    ("READONLY", Class::ReadOnly),
-    ("MASTERDOWN", Class::ReadOnly),
+const CODES: &[(&str, RedisRefusal)] = &[
+    ("READONLY", RedisRefusal::ReadOnly),
+    ("MASTERDOWN", RedisRefusal::ReadOnly),
     // A command that waited when the server became a replica.
-    ("UNBLOCKED", Class::ReadOnly),
-    ("LOADING", Class::Loading),
-    ("CLUSTERDOWN", Class::ClusterDown),
-    ("TRYAGAIN", Class::ClusterDown),
-    ("MOVED", Class::ClusterDown),
-    ("ASK", Class::ClusterDown),
-    ("NOAUTH", Class::Auth),
-    ("WRONGPASS", Class::Auth),
+    ("UNBLOCKED", RedisRefusal::ReadOnly),
+    ("LOADING", RedisRefusal::Loading),
+    ("CLUSTERDOWN", RedisRefusal::ClusterDown),
+    ("TRYAGAIN", RedisRefusal::ClusterDown),
+    ("MOVED", RedisRefusal::ClusterDown),
+    ("ASK", RedisRefusal::ClusterDown),
+    ("NOAUTH", RedisRefusal::Auth),
+    ("WRONGPASS", RedisRefusal::Auth),
     // Protected mode: no password is set, and the client is on another host.
-    ("DENIED", Class::Auth),
-    ("OOM", Class::Oom),
-    ("NOPERM", Class::NoPerm),
-    ("MISCONF", Class::Misconf),
-    ("NOREPLICAS", Class::Replicas),
-    ("WRONGTYPE", Class::WrongType),
-    ("BUSY", Class::Busy),
-    ("NOPROTO", Class::TooOld),
+    ("DENIED", RedisRefusal::Auth),
+    ("OOM", RedisRefusal::Oom),
+    ("NOPERM", RedisRefusal::NoPerm),
+    ("MISCONF", RedisRefusal::Misconf),
+    ("NOREPLICAS", RedisRefusal::Replicas),
+    ("WRONGTYPE", RedisRefusal::WrongType),
+    ("BUSY", RedisRefusal::Busy),
+    ("NOPROTO", RedisRefusal::TooOld),
     // Loaded and asked again by who runs scripts; what comes so far was evicted between the two, again and again.
-    ("NOSCRIPT", Class::Other),
+    ("NOSCRIPT", RedisRefusal::Other),
 ];
 
 /// What errors say that begin with a bare `ERR`.
-const TEXTS: &[(&str, Class)] = &[
-    ("max number of clients", Class::MaxClients),
-    ("The user executing the script can't", Class::NoPerm),
+const TEXTS: &[(&str, RedisRefusal)] = &[
+    ("max number of clients", RedisRefusal::MaxClients),
+    ("The user executing the script can't", RedisRefusal::NoPerm),
     // Whatever somebody else has added to a stream is in the way of what comes.
-    ("The ID specified in XADD", Class::WrongType),
-    ("unknown command", Class::Unknown),
-    ("unknown subcommand", Class::Unknown),
-    ("Unknown Redis command called from script", Class::Unknown),
-    ("without any password configured", Class::Auth),
-    ("invalid password", Class::Auth),
+    ("The ID specified in XADD", RedisRefusal::WrongType),
+    ("unknown command", RedisRefusal::Unknown),
+    ("unknown subcommand", RedisRefusal::Unknown),
+    ("Unknown Redis command called from script", RedisRefusal::Unknown),
+    ("without any password configured", RedisRefusal::Auth),
+    ("invalid password", RedisRefusal::Auth),
 ];
 
-impl Class {
+impl RedisRefusal {
     /// Returns the class of an error; `None` if nobody answered.
     pub(crate) fn of(error: &RedisError) -> Option<Self> {
         match error.kind() {
@@ -104,62 +94,6 @@ impl Class {
     fn of_login(text: &str) -> Self {
         Some(Self::of_text(text)).filter(|class| *class != Self::Other).unwrap_or(Self::Auth)
     }
-
-    /// Returns whether a new connection may reach a server that does what this one did not.
-    pub(crate) fn is_moved_on(self) -> bool {
-        matches!(self, Self::ReadOnly | Self::Loading | Self::ClusterDown | Self::Auth)
-    }
-
-    /// Returns whether it concerns one key, and neither the server nor what is asked of other keys.
-    pub(crate) fn is_confined(self) -> bool {
-        self == Self::WrongType
-    }
-
-    /// Returns what has come to pass, as people say it.
-    pub(crate) fn text(self) -> &'static str {
-        match self {
-            Self::ReadOnly => "it is a replica",
-            Self::Loading => "it is reading its data from disk",
-            Self::ClusterDown => "the Cluster is not whole",
-            Self::Auth => "the login is wrong",
-            Self::Oom => "its memory is full",
-            Self::NoPerm => "the user lacks a right",
-            Self::Misconf => "it cannot save to disk",
-            Self::Replicas => "it has too few replicas",
-            Self::WrongType => "a key holds something else",
-            Self::Busy => "a script keeps it busy",
-            Self::MaxClients => "it has too many clients",
-            Self::Unknown => "it does not know a command",
-            Self::TooOld => "it is too old",
-            Self::Broken => "its reply cannot be read",
-            Self::Other => "it says so",
-        }
-    }
-
-    /// Returns what to do about it.
-    pub(crate) fn advice(self) -> &'static str {
-        match self {
-            Self::ReadOnly => {
-                "let redis.url name the master: an address that follows it, its Sentinels, or the Cluster"
-            }
-            Self::Loading => "wait: it comes back by itself",
-            Self::ClusterDown => "see which slots nobody serves: redis-cli --cluster check",
-            Self::Auth => "correct the user and password in redis.url, or those of Redis",
-            Self::Oom => "raise maxmemory, or give Gatecast a Redis of its own",
-            Self::NoPerm => "give the user the rights that the README lists (Many nodes)",
-            Self::Misconf => "free the disk of Redis, or look into its log for why it cannot save",
-            Self::Replicas => "bring its replicas back, or lower min-replicas-to-write",
-            Self::WrongType => {
-                "remove the key that somebody else has written, or give Gatecast another redis.prefix"
-            }
-            Self::Busy => "end the script (SCRIPT KILL), or give Gatecast a Redis of its own",
-            Self::MaxClients => "raise maxclients, or find out who holds the connections (CLIENT LIST)",
-            Self::Unknown => "let the server have all commands of the README's list, none renamed",
-            Self::TooOld => "use Redis 6.2 or later; for a Cluster 7.0 or later",
-            Self::Broken => "see what answers at this address; it does not speak as Redis does",
-            Self::Other => "look up the error in the documentation of Redis",
-        }
-    }
 }
 
 #[cfg(test)]
@@ -167,6 +101,7 @@ mod tests {
     use redis::{Value, parse_redis_value};
 
     use super::*;
+    use RedisRefusal as Class;
 
     fn class_of(line: &str) -> Option<Class> {
         let value = parse_redis_value(format!("-{line}\r\n").as_bytes()).expect("a reply");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::StoreError;
-use super::refusal::Class;
+use crate::model::trouble::RedisRefusal;
 use crate::ops::metrics::Metrics;
 
 /// Time without a refusal of its class after which it is over.
@@ -24,7 +24,7 @@ pub(crate) struct Refusals {
     known: Mutex<HashMap<Kind, Spell>>,
 }
 
-type Kind = (String, Option<Class>);
+type Kind = (String, Option<RedisRefusal>);
 
 /// A time in which a server refuses something, or is away.
 #[derive(Debug)]
@@ -62,13 +62,13 @@ impl Refusals {
     pub(crate) fn settle(&self) {
         for ((server, class), spell) in self.take_over(Instant::now()) {
             let seconds = spell.last.saturating_duration_since(spell.began).as_secs();
-            let (what, count) = (class.map_or("it was away", Class::text), spell.count);
+            let (what, count) = (class.map_or("it was away", RedisRefusal::text), spell.count);
             tracing::info!(server, count, seconds, "this trouble with Redis is over: {what}");
         }
     }
 
     /// Returns whether this is the first of its kind.
-    fn note(&self, server: &str, class: Option<Class>, now: Instant) -> bool {
+    fn note(&self, server: &str, class: Option<RedisRefusal>, now: Instant) -> bool {
         let mut known = self.known.lock();
         if let Some(spell) = known.get_mut(&(server.to_owned(), class)) {
             spell.last = now;
@@ -93,14 +93,14 @@ mod tests {
     fn each_kind_is_told_once_a_server_until_it_is_over() {
         let metrics = Arc::new(Metrics::new().expect("metrics"));
         let (refusals, now) = (Refusals::new(metrics), Instant::now());
-        assert!(refusals.note("a:1", Some(Class::Oom), now));
-        assert!(!refusals.note("a:1", Some(Class::Oom), now + QUIET / 2));
-        assert!(refusals.note("b:1", Some(Class::Oom), now), "another server");
-        assert!(refusals.note("a:1", Some(Class::Busy), now), "another kind");
+        assert!(refusals.note("a:1", Some(RedisRefusal::Oom), now));
+        assert!(!refusals.note("a:1", Some(RedisRefusal::Oom), now + QUIET / 2));
+        assert!(refusals.note("b:1", Some(RedisRefusal::Oom), now), "another server");
+        assert!(refusals.note("a:1", Some(RedisRefusal::Busy), now), "another kind");
         let over = refusals.take_over(now + QUIET);
         assert_eq!(over.len(), 2, "what was refused since goes on");
         let over = refusals.take_over(now + QUIET + QUIET / 2);
         assert_eq!(over.iter().map(|(_, spell)| spell.count).collect::<Vec<_>>(), [2]);
-        assert!(refusals.note("a:1", Some(Class::Oom), now + 2 * QUIET), "it begins again");
+        assert!(refusals.note("a:1", Some(RedisRefusal::Oom), now + 2 * QUIET), "it begins again");
     }
 }

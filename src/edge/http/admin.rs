@@ -18,8 +18,9 @@ use warp::{Filter, Reply as _};
 use super::{Caller, Routes, json_reply, listing, local, manage};
 use crate::cluster::backend::Backend;
 use crate::config::ManagementAuth;
-use crate::edge::admission::Places;
-use crate::ops::lifecycle::{Lifecycle, Phase};
+use crate::limits::places::Places;
+use crate::model::phase::Phase;
+use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::Metrics;
 use crate::ops::vitals::Vitals;
 

@@ -27,7 +27,8 @@ use super::watched::{Clock, Followed, Watched};
 use super::{
     CLOSE, Caller, MAX_HEAD, MAX_HEADERS, Routes, busy, closing, error_reply, manage, request, text_of,
 };
-use crate::ops::lifecycle::{Lifecycle, Phase};
+use crate::model::phase::Phase;
+use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::{CutCause, HttpState, RequestRefusal};
 use crate::shard::connection::NewSocket;
 

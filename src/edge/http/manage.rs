@@ -19,7 +19,7 @@ use self::body::Fault;
 use self::path::{Endpoint, Found, Path};
 use super::listing::{self, Lister};
 use super::local::{self, Foreign};
-use super::slots::{Busy, Class};
+use super::slots::{Busy, RedisRefusal};
 use super::{Caller, bad_request, busy, closing, error_reply, json_reply, method_not_allowed, unavailable};
 use crate::cluster::peers::{Answer, Operation, Peers, carry_out};
 use crate::config::{Management, ManagementAuth};
@@ -29,9 +29,9 @@ use crate::model::broker::{
 };
 use crate::model::id::{ConnectionId, RequestId};
 use crate::model::registry::Registry;
+use crate::model::trace_context::TraceContext;
 use crate::ops::metrics::{CutCause, HttpState, Metrics};
 use crate::ops::refusals::{Refusals, Told};
-use crate::ops::trace::Context;
 use crate::protocol::codec::{Opcode, encode};
 use crate::routing::gateway::is_group_name;
 use crate::shard::hub::Hub;
@@ -77,7 +77,7 @@ struct Call {
     headers: HeaderMap,
     body: Result<Bytes, Fault>,
     /// Spans of the request, if it is sampled.
-    trace: Option<Context>,
+    trace: Option<TraceContext>,
 }
 
 /// Returns whether a path is the management API's.
@@ -139,7 +139,7 @@ impl Manage {
         if fault == Some(Fault::Late) {
             visit.cut(HttpState::Body, CutCause::Timeout);
         }
-        let answer = match visit.serve(Class::Call).await {
+        let answer = match visit.serve(RedisRefusal::Call).await {
             Ok(_turn) => self.answer(call).await,
             Err(Busy) => busy(),
         };

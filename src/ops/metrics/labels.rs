@@ -1,5 +1,7 @@
 //! The values of labels: closed sets, each an enum.
 
+use crate::model::trouble::RedisRefusal;
+
 /// How the run of a route ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum RouteOutcome {
@@ -211,40 +213,6 @@ pub(crate) enum Foreign {
     Entry,
     /// A letter to this node.
     Letter,
-}
-
-/// What an error of Redis says: the classes of the table in `store::refusal`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum RedisRefusal {
-    /// The server is a replica, or has become one.
-    ReadOnly,
-    /// It reads its data from disk.
-    Loading,
-    /// The Cluster, or a part of it, is not served.
-    ClusterDown,
-    /// The login is wrong, or has become so.
-    Auth,
-    /// It holds as much as it may.
-    Oom,
-    /// The user lacks a right.
-    NoPerm,
-    /// It cannot save to disk.
-    Misconf,
-    /// It has fewer replicas than it has to have.
-    Replicas,
-    /// A key holds something else than it should.
-    WrongType,
-    /// A script of somebody runs for too long.
-    Busy,
-    /// It has as many clients as it may.
-    MaxClients,
-    /// It does not know a command: it is no Redis in full, or the command was renamed.
-    Unknown,
-    /// Its version is older than the oldest that will do.
-    TooOld,
-    /// The reply is not what was asked for, or not one of Redis at all.
-    Broken,
-    Other,
 }
 
 /// What went wrong while deletion costs were kept.

@@ -14,8 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::TraceError;
-use crate::config::Config;
+use super::{TraceError, Tracing};
 use crate::ops::metrics::{SpanCounters, SpanDropReason};
 
 /// Spans in one request; as in the standard's own processor.
@@ -37,17 +36,22 @@ pub(super) struct Exporter {
 }
 
 impl Exporter {
-    pub(super) fn new(config: &Config, endpoint: &str, counters: SpanCounters) -> Result<Self, TraceError> {
+    pub(super) fn new(
+        settings: &Tracing,
+        node_name: &str,
+        endpoint: &str,
+        counters: SpanCounters,
+    ) -> Result<Self, TraceError> {
         let builder = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary);
         let built = builder.with_endpoint(endpoint).with_timeout(TIMEOUT).build();
         let mut collector = built.map_err(|error| TraceError(error.into()))?;
         let own = [
-            ("service.name", config.tracing.service_name.clone()),
+            ("service.name", settings.service_name.clone()),
             ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("service.instance.id", config.node_name.clone()),
+            ("service.instance.id", node_name.to_owned()),
         ];
         let own = own.map(|(key, value)| KeyValue::new(key, value));
-        let given = config.tracing.attributes.iter();
+        let given = settings.attributes.iter();
         let given = given.map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
         // What the operator gives comes last, and counts.
         let resource = Resource::builder_empty().with_attributes(own).with_attributes(given).build();

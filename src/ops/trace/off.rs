@@ -4,35 +4,31 @@ use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
 
-use super::TraceError;
-use crate::config::Config;
+use super::{TraceError, Tracing};
+use crate::model::trace_context::TraceContext;
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::Metrics;
-
-/// See `otlp.rs`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Context {}
 
 /// See `otlp.rs`.
 #[derive(Debug, Default)]
 pub(crate) struct Tracer;
 
 impl Tracer {
-    pub(crate) fn start(_: &Config, _: &Metrics, _: &Lifecycle) -> Result<Self, TraceError> {
+    pub(crate) fn start(_: &Tracing, _: &str, _: &Metrics, _: &Lifecycle) -> Result<Self, TraceError> {
         Ok(Self)
     }
 
-    pub(crate) fn message(&self, _channel: &str, _epoch: &str, _offset: u64) -> Option<Context> {
+    pub(crate) fn message(&self, _channel: &str, _epoch: &str, _offset: u64) -> Option<TraceContext> {
         None
     }
 
-    pub(crate) fn request(&self, _caller: Option<&HeaderMap>) -> Option<Context> {
+    pub(crate) fn request(&self, _caller: Option<&HeaderMap>) -> Option<TraceContext> {
         None
     }
 
     pub(crate) fn answered(
         &self,
-        context: Context,
+        context: TraceContext,
         _name: &'static str,
         _since: Instant,
         _status: StatusCode,
@@ -42,14 +38,14 @@ impl Tracer {
 
     pub(crate) fn published(
         &self,
-        _message: Option<Context>,
-        _caller: Option<Context>,
+        _message: Option<TraceContext>,
+        _caller: Option<TraceContext>,
         _kind: &'static str,
         _since: Instant,
     ) {
     }
 
-    pub(crate) fn delivered(&self, context: Context, _shard: usize, _stages: [Instant; 3]) {
+    pub(crate) fn delivered(&self, context: TraceContext, _shard: usize, _stages: [Instant; 3]) {
         match context {}
     }
 }

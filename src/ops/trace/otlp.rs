@@ -18,22 +18,14 @@ use prometheus::IntCounter;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use super::TraceError;
 use super::exporter::Exporter;
-use crate::config::Config;
+use super::{TraceError, Tracing};
+use crate::model::trace_context::TraceContext;
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::{Metrics, SpanCounters, SpanDropReason};
 
 /// Spans that wait to be exported; as in the standard's own processor.
 const QUEUE: usize = 2_048;
-
-/// A sampled span: the trace it belongs to, itself, and what it is a part of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Context {
-    trace: TraceId,
-    span: SpanId,
-    parent: SpanId,
-}
 
 /// Decides what is sampled, and takes its spans.
 #[derive(Debug, Default)]
@@ -55,7 +47,7 @@ struct Span {
     from: Instant,
     to: Instant,
     attributes: Vec<KeyValue>,
-    link: Option<Context>,
+    link: Option<TraceContext>,
 }
 
 impl Tracer {
@@ -64,49 +56,57 @@ impl Tracer {
     /// # Errors
     /// The endpoint is no URL.
     pub(crate) fn start(
-        config: &Config,
+        settings: &Tracing,
+        node_name: &str,
         metrics: &Metrics,
         lifecycle: &Lifecycle,
     ) -> Result<Self, TraceError> {
-        let Some(endpoint) = &config.tracing.endpoint else { return Ok(Self::default()) };
+        let Some(endpoint) = &settings.endpoint else { return Ok(Self::default()) };
         let counters = SpanCounters::register(metrics).map_err(|error| TraceError(error.into()))?;
         let overflown = counters.dropped(SpanDropReason::QueueFull);
         let (spans, to_export) = mpsc::channel(QUEUE);
-        let exporter = Exporter::new(config, endpoint, counters)?;
+        let exporter = Exporter::new(settings, node_name, endpoint, counters)?;
         lifecycle.spawn_vital(
             "exporter of spans",
             lifecycle.ending(),
             exporter.run(to_export, lifecycle.ending()),
         );
-        let threshold = threshold(config.tracing.ratio);
+        let threshold = threshold(settings.ratio);
         let scope = InstrumentationScope::builder("gatecast").with_version(env!("CARGO_PKG_VERSION")).build();
         Ok(Self(Some(Running { threshold, spans, overflown, scope })))
     }
 
     /// Returns where a message's spans belong, if it is sampled; the same on every node.
-    pub(crate) fn message(&self, channel: &str, epoch: &str, offset: u64) -> Option<Context> {
+    pub(crate) fn message(&self, channel: &str, epoch: &str, offset: u64) -> Option<TraceContext> {
         let running = self.0.as_ref().filter(|running| running.threshold > 0)?;
         let context = of_message(channel, epoch, offset);
         running.samples(context.trace).then_some(context)
     }
 
     /// Returns where a request's spans belong, if it is sampled. A caller who may decide that does so by its `traceparent`.
-    pub(crate) fn request(&self, caller: Option<&HeaderMap>) -> Option<Context> {
+    pub(crate) fn request(&self, caller: Option<&HeaderMap>) -> Option<TraceContext> {
         let running = self.0.as_ref()?;
         if let Some(headers) = caller.filter(|headers| headers.contains_key("traceparent")) {
             let parent = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
             let parent = parent.span().span_context().clone();
             if parent.is_valid() {
-                let own = || Context { trace: parent.trace_id(), span: new_span(), parent: parent.span_id() };
+                let own =
+                    || TraceContext { trace: parent.trace_id(), span: new_span(), parent: parent.span_id() };
                 return parent.is_sampled().then(own);
             }
         }
         let trace = TraceId::from(rand::random::<u128>());
-        running.samples(trace).then(|| Context { trace, span: new_span(), parent: SpanId::INVALID })
+        running.samples(trace).then(|| TraceContext { trace, span: new_span(), parent: SpanId::INVALID })
     }
 
     /// A request has been answered.
-    pub(crate) fn answered(&self, context: Context, name: &'static str, since: Instant, status: StatusCode) {
+    pub(crate) fn answered(
+        &self,
+        context: TraceContext,
+        name: &'static str,
+        since: Instant,
+        status: StatusCode,
+    ) {
         let attributes = vec![KeyValue::new("http.response.status_code", i64::from(status.as_u16()))];
         let span = Span { attributes, ..Span::new(name, SpanKind::Server, since, Instant::now()) };
         self.end(context, span, status.is_server_error());
@@ -115,12 +115,13 @@ impl Tracer {
     /// The broker has accepted a message. A caller whose request is sampled sees that among its own spans, with a link.
     pub(crate) fn published(
         &self,
-        message: Option<Context>,
-        caller: Option<Context>,
+        message: Option<TraceContext>,
+        caller: Option<TraceContext>,
         kind: &'static str,
         since: Instant,
     ) {
-        let own = caller.map(|caller| (Context { span: new_span(), parent: caller.span, ..caller }, message));
+        let own =
+            caller.map(|caller| (TraceContext { span: new_span(), parent: caller.span, ..caller }, message));
         for (context, link) in message.map(|message| (message, caller)).into_iter().chain(own) {
             let attributes = vec![KeyValue::new("gatecast.channel.kind", kind)];
             let span = Span::new("broker", SpanKind::Producer, since, Instant::now());
@@ -129,9 +130,14 @@ impl Tracer {
     }
 
     /// A shard has handed a message to its members: when it came here, when the shard took it, when it was written.
-    pub(crate) fn delivered(&self, message: Context, shard: usize, [came, taken, written]: [Instant; 3]) {
+    pub(crate) fn delivered(
+        &self,
+        message: TraceContext,
+        shard: usize,
+        [came, taken, written]: [Instant; 3],
+    ) {
         for (name, from, to) in [("queue", came, taken), ("socket", taken, written)] {
-            let context = Context { span: new_span(), parent: message.span, ..message };
+            let context = TraceContext { span: new_span(), parent: message.span, ..message };
             let shard = i64::try_from(shard).unwrap_or(i64::MAX);
             let attributes = vec![KeyValue::new("gatecast.shard", shard)];
             let span = Span { attributes, ..Span::new(name, SpanKind::Consumer, from, to) };
@@ -139,9 +145,9 @@ impl Tracer {
         }
     }
 
-    fn end(&self, context: Context, span: Span, is_error: bool) {
+    fn end(&self, context: TraceContext, span: Span, is_error: bool) {
         let Some(running) = &self.0 else { return };
-        let Context { trace, span: id, parent } = context;
+        let TraceContext { trace, span: id, parent } = context;
         let now = (Instant::now(), SystemTime::now());
         let mut links = SpanLinks::default();
         links.links.extend(span.link.map(|link| Link::with_context(span_context(link.trace, link.span))));
@@ -181,7 +187,7 @@ impl Span {
 }
 
 /// Returns the root of a message's trace.
-fn of_message(channel: &str, epoch: &str, offset: u64) -> Context {
+fn of_message(channel: &str, epoch: &str, offset: u64) -> TraceContext {
     let digest = Sha256::new()
         .chain_update(channel)
         .chain_update([0])
@@ -191,7 +197,11 @@ fn of_message(channel: &str, epoch: &str, offset: u64) -> Context {
         .finalize();
     let trace = digest.first_chunk().copied().unwrap_or_default();
     let span = digest.last_chunk().copied().unwrap_or_default();
-    Context { trace: TraceId::from_bytes(trace), span: SpanId::from_bytes(span), parent: SpanId::INVALID }
+    TraceContext {
+        trace: TraceId::from_bytes(trace),
+        span: SpanId::from_bytes(span),
+        parent: SpanId::INVALID,
+    }
 }
 
 fn threshold(ratio: f64) -> u64 {
@@ -280,7 +290,7 @@ mod tests {
         tracer.published(message, caller, "group", Instant::now());
         let (of_message, of_caller) =
             (spans.try_recv().expect("the message's"), spans.try_recv().expect("the caller's"));
-        let ids = |context: Option<Context>| context.map(|it| (it.trace, it.span)).expect("sampled");
+        let ids = |context: Option<TraceContext>| context.map(|it| (it.trace, it.span)).expect("sampled");
         let own = |span: &SpanData| (span.span_context.trace_id(), span.span_context.span_id());
         let linked = |span: &SpanData| {
             span.links

@@ -19,11 +19,11 @@ use super::server::RedisServer;
 use crate::cluster::backend::Backend;
 use crate::cluster::broker::memory::MemoryBroker;
 use crate::config::{Config, Sources};
-use crate::edge::admission::Places;
 use crate::limits::budget::Budget;
+use crate::limits::places::Places;
 use crate::model::broker::{
     Accepted, Broker, Channel, Key, Offset, Publication, PublishError, PublishResult, Receipt, Recipient,
-    Standing, Terms, Wait,
+    Standing, Wait,
 };
 use crate::model::id::{ConnectionId, NodeTag, RequestId};
 use crate::ops::lifecycle::Lifecycle;
@@ -86,7 +86,7 @@ impl Bench {
     pub(super) fn memory() -> Self {
         let config = config(GROUPS.to_owned());
         let node = Node::new(|hub, metrics| {
-            let terms = Terms::new(&config);
+            let terms = config.terms();
             Arc::new(MemoryBroker::new(Arc::clone(hub), Arc::clone(metrics), terms))
         });
         Self::new(vec![node], None, None)

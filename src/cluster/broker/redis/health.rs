@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::cluster::store::StoreError;
-use crate::cluster::store::refusal::Trouble;
+use crate::model::trouble::Trouble;
 use crate::ops::metrics::Metrics;
 
 /// Heartbeats' time for which messages have to go through before Redis is back for good.
@@ -148,7 +148,7 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::store::refusal::Class;
+    use crate::model::trouble::RedisRefusal;
 
     const SECOND: Duration = Duration::from_secs(1);
     const GRACE: Duration = Duration::from_secs(30);
@@ -238,7 +238,7 @@ mod tests {
         health.on_renewal(Some(&StoreError::Replica));
         health.on_beat(b"0");
         assert_eq!(health.metrics.redis_up.get(), 0);
-        assert_eq!(health.trouble(), Some(Trouble::Refused(Class::ReadOnly)));
+        assert_eq!(health.trouble(), Some(Trouble::Refused(RedisRefusal::ReadOnly)));
         health.on_renewal(None);
         health.on_beat(b"0");
         assert_eq!((health.metrics.redis_up.get(), health.trouble()), (1, None));

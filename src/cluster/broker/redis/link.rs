@@ -19,10 +19,10 @@ use super::health::Health;
 use super::subscriber::{Command, Parts};
 use crate::cluster::peers::Peers;
 use crate::cluster::store::connection::Connection;
-use crate::cluster::store::refusal::Class;
 use crate::cluster::store::server::Server;
 use crate::cluster::store::{ANSWER_TIMEOUT, Breach, StoreError, is_epoch};
 use crate::model::broker::Channel;
+use crate::model::trouble::RedisRefusal;
 use crate::ops::metrics::{Foreign, Metrics};
 use crate::protocol::codec;
 use crate::shard::connection::jittered;
@@ -175,7 +175,7 @@ impl Link {
         });
         // Who does not do what it is asked is not worth any subscriptions if another may.
         if let Err(error) = write(&self.parts, &ears).await
-            && error.class().is_none_or(Class::is_moved_on)
+            && error.class().is_none_or(RedisRefusal::is_moved_on)
         {
             return error;
         }
@@ -320,10 +320,10 @@ async fn carry_out(
             }
             Value::ServerError(error) if command.is_subscribe() => {
                 let error = StoreError::Command(error.into());
-                if error.class() == Some(Class::ClusterDown) {
+                if error.class() == Some(RedisRefusal::ClusterDown) {
                     tracing::debug!(%error, channel = command.name(), "subscribing");
                     parts.channels.went_astray(command.name());
-                } else if ears.needs(command.name()) || error.class().is_some_and(Class::is_moved_on) {
+                } else if ears.needs(command.name()) || error.class().is_some_and(RedisRefusal::is_moved_on) {
                     return Err(error);
                 } else {
                     parts.store.refusals().on_error(&ears.address, &error);
@@ -356,7 +356,7 @@ async fn beat(parts: &Parts, server: &Server, ears: &Ears) -> StoreError {
             return error;
         }
         match write(parts, ears).await {
-            Err(error) if error.class().is_some_and(Class::is_moved_on) => return error,
+            Err(error) if error.class().is_some_and(RedisRefusal::is_moved_on) => return error,
             Err(error) => tracing::debug!(%error, "writing a heartbeat"),
             Ok(()) => {}
         }

@@ -18,10 +18,10 @@ use super::health::Health;
 use super::pressure::Pressure;
 use super::queue::{Coming, Fate, Parted, Queue, Waiting, part};
 use crate::cluster::registry::tenure::{Lapsed, Tenure};
-use crate::cluster::store::refusal::Trouble;
 use crate::cluster::store::{Call, Outcome, Script, Store, StoreError, milliseconds, new_epoch};
 use crate::config::{OnOutage, RedisSettings};
 use crate::model::broker::{Accepted, Key, Offset, Publication, PublishError, Terms};
+use crate::model::trouble::Trouble;
 use crate::ops::metrics::{DropReason, Metrics, as_i64};
 use crate::shard::hub::Hub;
 

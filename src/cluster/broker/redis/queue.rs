@@ -6,9 +6,9 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::cluster::store::refusal::Class;
 use crate::limits::budget::Held;
 use crate::model::broker::{Accepted, Publication, Receipt};
+use crate::model::trouble::RedisRefusal;
 
 /// Counted for every publication besides its frame, in bytes: so that tiny messages are bounded too.
 const WEIGHT: usize = 256;
@@ -51,7 +51,7 @@ pub(super) enum Fate {
     /// Redis has not seen it.
     Untaken,
     /// Redis would not have it.
-    Refused(Class),
+    Refused(RedisRefusal),
     /// No answer: Redis may have accepted it.
     InDoubt,
     /// This node may not publish any more.
@@ -247,7 +247,7 @@ mod tests {
                 let outcome: Vec<_> = batch.iter().map(|waiting| match fates.next() {
                     Some(1) => Fate::Untaken,
                     Some(2) => Fate::InDoubt,
-                    Some(3) => Fate::Refused(Class::Oom),
+                    Some(3) => Fate::Refused(RedisRefusal::Oom),
                     _ => Fate::Taken(Accepted::At(Offset(waiting.number))),
                 }).collect();
                 let Parted { taken, again, failed } = part(batch, outcome.into_iter(), |_| true);
@@ -313,8 +313,11 @@ mod tests {
         for channel in [0, 1, 0] {
             assert!(queue.push(publication(channel, "x"), now).is_ok());
         }
-        let fates =
-            [Fate::Refused(Class::WrongType), Fate::Refused(Class::Oom), Fate::Refused(Class::WrongType)];
+        let fates = [
+            Fate::Refused(RedisRefusal::WrongType),
+            Fate::Refused(RedisRefusal::Oom),
+            Fate::Refused(RedisRefusal::WrongType),
+        ];
         let Parted { again, failed, .. } = part(queue.take(3), fates.into_iter(), |_| true);
         assert_eq!((numbers(&again), failed.len()), (vec![2], 2));
     }

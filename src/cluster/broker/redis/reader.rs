@@ -16,8 +16,8 @@ use futures_util::future::join_all;
 use super::channels::{Channels, Errand, Next};
 use super::page::{Pages, Wanted};
 use super::track::Reading;
-use crate::cluster::store::refusal::Class;
 use crate::cluster::store::{Call, Store, StoreError};
+use crate::model::trouble::RedisRefusal;
 use crate::shard::outbox::ENTRY;
 
 /// Channels read in one pipeline.
@@ -137,7 +137,9 @@ impl Reader {
             Ok(Next::Done) => return,
             Ok(Next::Again) => return self.channels.put_back(&name),
             Ok(Next::Later) => PAUSE,
-            Err(error) if error.class().is_some_and(|class| !class.is_moved_on() && class != Class::Busy) => {
+            Err(error)
+                if error.class().is_some_and(|class| !class.is_moved_on() && class != RedisRefusal::Busy) =>
+            {
                 tracing::debug!(channel = name, %error, "reading a channel");
                 self.channels.on_refused(&name);
                 REFUSED_PAUSE

@@ -10,9 +10,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::reconcile::Suspicion;
 use super::{Keeper, PAUSE, Write};
-use crate::cluster::store::refusal::Trouble;
 use crate::cluster::store::{Script, StoreError, milliseconds};
 use crate::model::registry::MARK_KEPT;
+use crate::model::trouble::Trouble;
 use crate::ops::metrics::as_i64;
 
 /// How long Redis keeps a lease that nobody renews.

@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use crate::cluster::broker::redis::pace::Pace;
 use crate::cluster::broker::redis::track::Track;
 use crate::model::broker::{Channel, Delivery, PublishError, Wait};
+use crate::model::trace_context::TraceContext;
 use crate::ops::metrics::GaugeGuard;
-use crate::ops::trace::Context;
 use crate::shard::hub::Hub;
 use crate::shard::inbox::Event;
 
@@ -35,7 +35,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Hands a message to all shards, or, if one is full, to none.
-    pub(super) fn deliver(&self, hub: &Hub, frame: &Bytes, trace: Option<Context>) -> bool {
+    pub(super) fn deliver(&self, hub: &Hub, frame: &Bytes, trace: Option<TraceContext>) -> bool {
         if self.shards.iter().any(|shard| hub.inbox(*shard).is_full()) {
             return false;
         }
@@ -63,12 +63,12 @@ impl Entry {
         }
     }
 
-    fn delivery(&self, frame: &Bytes, trace: Option<Context>) -> Delivery {
+    fn delivery(&self, frame: &Bytes, trace: Option<TraceContext>) -> Delivery {
         let (channel, frame) = (self.channel.clone(), frame.clone());
         Delivery { channel, frame, accepted_at: Instant::now(), trace }
     }
 
-    pub(super) fn push(&self, hub: &Hub, frame: &Bytes, trace: Option<Context>) {
+    pub(super) fn push(&self, hub: &Hub, frame: &Bytes, trace: Option<TraceContext>) {
         let delivery = self.delivery(frame, trace);
         for shard in &self.shards {
             hub.inbox(*shard).push(Event::Deliver(delivery.clone()));

@@ -4,13 +4,13 @@ use anyhow::anyhow;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{Action, Gateway, Outcome, Payload};
 use crate::config::{Config, Sources};
 use crate::model::broker::Channel;
 use crate::model::id::{ConnectionId, NodeTag};
 use crate::model::registry::Record;
 use crate::ops::metrics::Metrics;
 use crate::protocol::codec::payload_of;
+use crate::routing::gateway::{Action, Gateway, Outcome, Payload};
 
 /// A gateway, and a client that sends.
 #[derive(Debug)]
