@@ -17,7 +17,7 @@ use warp::path::FullPath;
 use super::handshake::{self, Head};
 use super::local::{self, Foreign};
 use super::proxies::Proxies;
-use super::slots::{Busy, RedisRefusal, Visit};
+use super::slots::{Busy, RequestKind, Visit};
 use super::upgrade::{self, Fault};
 use super::{Caller, RETRY_SECONDS, busy, error_reply};
 use crate::config::Origins;
@@ -87,7 +87,7 @@ pub(crate) fn routes(
         .then(move |(mut handshake, visit): (Handshake, Visit)| {
             let connect = Arc::clone(&connect);
             async move {
-                match visit.serve(RedisRefusal::Handshake).await {
+                match visit.serve(RequestKind::Handshake).await {
                     Ok(_turn) => connect.answer(&mut handshake).await,
                     Err(Busy) => busy(),
                 }

@@ -19,7 +19,7 @@ use self::body::Fault;
 use self::path::{Endpoint, Found, Path};
 use super::listing::{self, Lister};
 use super::local::{self, Foreign};
-use super::slots::{Busy, RedisRefusal};
+use super::slots::{Busy, RequestKind};
 use super::{Caller, bad_request, busy, closing, error_reply, json_reply, method_not_allowed, unavailable};
 use crate::cluster::peers::{Answer, Operation, Peers, carry_out};
 use crate::config::{Management, ManagementAuth};
@@ -139,7 +139,7 @@ impl Manage {
         if fault == Some(Fault::Late) {
             visit.cut(HttpState::Body, CutCause::Timeout);
         }
-        let answer = match visit.serve(RedisRefusal::Call).await {
+        let answer = match visit.serve(RequestKind::Call).await {
             Ok(_turn) => self.answer(call).await,
             Err(Busy) => busy(),
         };

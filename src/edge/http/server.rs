@@ -14,7 +14,7 @@ use super::conversation::Conversation;
 use super::handshake::{self, Head};
 use super::listener::Listener;
 use super::proxies::Proxies;
-use super::slots::{Bounds, RedisRefusal, Slots, Stage, Visit};
+use super::slots::{Bounds, RequestKind, Slots, Stage, Visit};
 use super::{Routes, beginning_with, proxy_header};
 use crate::limits::budget::Gauge;
 use crate::ops::lifecycle::Lifecycle;
@@ -128,7 +128,7 @@ impl Server {
         mut routes: Routes,
     ) {
         if let Some((connect, head)) = first.handshake(&stream)
-            && let Some(turn) = visit.try_serve(RedisRefusal::Handshake)
+            && let Some(turn) = visit.try_serve(RequestKind::Handshake)
         {
             let Some((back, refusal)) = connect.serve(head, visit.peer(), stream).await else { return };
             drop(turn);

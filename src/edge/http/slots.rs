@@ -49,7 +49,7 @@ pub(crate) struct Bounds {
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum RedisRefusal {
+pub(super) enum RequestKind {
     Handshake,
     Call,
 }
@@ -304,7 +304,7 @@ impl Visit {
     }
 
     /// Takes a place among those that are served, if one is free.
-    pub(super) fn try_serve(&self, class: RedisRefusal) -> Option<Turn> {
+    pub(super) fn try_serve(&self, class: RequestKind) -> Option<Turn> {
         let place = self.semaphore(class).clone().try_acquire_owned().ok()?;
         self.enter(Stage::Serve);
         Some(Turn { _place: place })
@@ -314,7 +314,7 @@ impl Visit {
     ///
     /// # Errors
     /// It did not come in time, or others waited for the place. It is counted.
-    pub(super) async fn serve(&self, class: RedisRefusal) -> Result<Turn, Busy> {
+    pub(super) async fn serve(&self, class: RequestKind) -> Result<Turn, Busy> {
         if let Some(turn) = self.try_serve(class) {
             return Ok(turn);
         }
@@ -336,10 +336,10 @@ impl Visit {
         Ok(Turn { _place: place })
     }
 
-    fn semaphore(&self, class: RedisRefusal) -> &Arc<Semaphore> {
+    fn semaphore(&self, class: RequestKind) -> &Arc<Semaphore> {
         match class {
-            RedisRefusal::Handshake => &self.0.slots.handshakes,
-            RedisRefusal::Call => &self.0.slots.calls,
+            RequestKind::Handshake => &self.0.slots.handshakes,
+            RequestKind::Call => &self.0.slots.calls,
         }
     }
 
@@ -424,12 +424,12 @@ mod tests {
     async fn what_is_served_has_no_place_and_is_never_told_to_leave() {
         let slots = slots(1);
         let first = slots.enter(PEER).await;
-        let turn = first.try_serve(RedisRefusal::Call).expect("a turn");
+        let turn = first.try_serve(RequestKind::Call).expect("a turn");
         let second = timeout(LONG, slots.enter(PEER)).await.expect("a place");
-        assert!(second.try_serve(RedisRefusal::Call).is_none(), "one call at a time");
-        assert!(second.try_serve(RedisRefusal::Handshake).is_some(), "handshakes have places of their own");
+        assert!(second.try_serve(RequestKind::Call).is_none(), "one call at a time");
+        assert!(second.try_serve(RequestKind::Handshake).is_some(), "handshakes have places of their own");
         drop(turn);
-        assert!(second.try_serve(RedisRefusal::Call).is_some());
+        assert!(second.try_serve(RequestKind::Call).is_some());
         assert_eq!(displaced(&slots, &[first, second]).await, [0; 0]);
     }
 
