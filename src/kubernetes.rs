@@ -20,6 +20,7 @@ use tokio::time::MissedTickBehavior;
 
 use self::api::{Api, Session};
 use self::exchange::{exchange, within};
+use self::fault::{Fault, fault};
 use self::pod::Pod;
 use crate::edge::http::{self, Bounds, First, Listener, Port, Server, admin};
 use crate::node::{StartError, bind};
@@ -31,6 +32,7 @@ use crate::ops::vitals::Pulse;
 mod api;
 mod cost;
 mod exchange;
+mod fault;
 mod pod;
 
 /// Nodes that are asked at a time.
@@ -96,15 +98,6 @@ pub(crate) enum KeeperError {
     Start(#[from] StartError),
 }
 
-/// Why something was not done.
-#[derive(Debug)]
-struct Fault {
-    kind: CostFault,
-    /// What was to be done, in Kubernetes' word for it; empty where Kubernetes was not asked.
-    verb: &'static str,
-    message: String,
-}
-
 /// The faults of a round, by kind and verb.
 type Faults = BTreeMap<(CostFault, &'static str), Seen>;
 
@@ -121,12 +114,6 @@ struct Write<'p> {
     pod: &'p str,
     cost: i32,
     difference: u32,
-}
-
-impl Fault {
-    fn at(self, verb: &'static str) -> Self {
-        Self { verb, message: format!("{verb} pods: {}", self.message), ..self }
-    }
 }
 
 impl Keeper {
@@ -235,10 +222,6 @@ impl Keeper {
         }
         self.known = faults;
     }
-}
-
-fn fault(kind: CostFault, message: impl Into<String>) -> Fault {
-    Fault { kind, verb: "", message: message.into() }
 }
 
 fn note(faults: &mut Faults, Fault { kind, verb, message }: Fault) {

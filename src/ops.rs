@@ -1,5 +1,6 @@
 //! What operators see and do: metrics, spans, logs, probes, the life of a node.
 
+pub(crate) mod jitter;
 pub(crate) mod lifecycle;
 pub(crate) mod log;
 pub mod metrics;

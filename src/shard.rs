@@ -17,7 +17,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 use tokio::sync::oneshot;
 
-use self::drain::Draining;
+use self::draining::Draining;
 use self::members::Members;
 use self::tally::Tally;
 use self::timers::Timers;
@@ -33,16 +33,19 @@ use crate::protocol::codec::{self, encode_close};
 use crate::routing::gateway::Gateway;
 use crate::shard::connection::answers::Joined;
 use crate::shard::connection::meter::{Paces, Used};
-use crate::shard::connection::{Connection, NewSocket, Reading};
+use crate::shard::connection::{Connection, Reading};
 use crate::shard::hub::Hub;
 use crate::shard::inbox::{Event, Inbox, JoinOutcome};
+use crate::shard::socket::NewSocket;
 
 mod answer;
 #[cfg(feature = "bench")]
 pub mod bench;
+mod clock;
 pub(crate) mod connection;
 mod deliver;
 mod drain;
+mod draining;
 pub(crate) mod hub;
 pub(crate) mod inbox;
 mod manage;
@@ -51,6 +54,7 @@ pub(crate) mod outbox;
 pub(crate) mod pressure;
 mod read;
 mod relief;
+pub(crate) mod socket;
 mod tally;
 mod timers;
 mod write;

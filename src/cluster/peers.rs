@@ -16,7 +16,8 @@ use redis::Cmd;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-pub(crate) use self::calls::carry_out;
+pub(crate) use self::call::{Answer, DEADLINE, Operation};
+pub(crate) use self::carry_out::carry_out;
 use self::known::Known;
 use self::lanes::{Lanes, Letter, Parcel, open};
 use crate::cluster::store::{Store, StoreError};
@@ -30,12 +31,10 @@ use crate::protocol::codec;
 use crate::routing::gateway::is_group_name;
 use crate::shard::hub::Hub;
 
-mod calls;
+mod call;
+mod carry_out;
 mod known;
 mod lanes;
-
-/// Longest wait for another node's answer.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
 
 /// Counted for a letter besides its head and its frame, in bytes.
 const LETTER: usize = 256;
@@ -59,34 +58,6 @@ pub(crate) struct Peers {
     calls: Mutex<HashMap<u64, oneshot::Sender<Result<Answer, PeerError>>>>,
     lanes: Mutex<Lanes>,
     known: Mutex<Known>,
-}
-
-/// What is asked of the node that holds a connection.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Operation {
-    Post,
-    Get,
-    Delete,
-    /// The names of its groups.
-    Groups,
-    Join(Arc<str>),
-    Leave(Arc<str>),
-}
-
-/// What it says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Answer {
-    Done,
-    /// The body of `GetConnection`.
-    Described(String),
-    Gone,
-    Full,
-    /// The connection is in as many groups as it may be.
-    TooMany,
-    /// The broker is not available there.
-    Refused,
-    /// The answer to a query, not to an operation.
-    Listed(Listed),
 }
 
 /// Why there is no answer.

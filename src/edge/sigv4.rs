@@ -8,24 +8,26 @@
 //! the JavaScript SDK, awscurl and aws4 send (`edge/sigv4/tests.rs` holds the captures).
 
 mod canonical;
+mod error;
 mod presigned;
+mod request;
 
-use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
+use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Method};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use thiserror::Error;
 
 use self::canonical::Tokens;
+pub(crate) use self::error::SignatureError;
+use self::error::{incomplete, malformed_date};
 use self::presigned::{Presigned, UNSIGNED_PAYLOAD};
+pub(crate) use self::request::SignedRequest;
+use self::request::{ALGORITHM, Authorization};
 use crate::config::AccessKey;
 
-/// The only algorithm accepted; `AWS4-ECDSA-P256-SHA256` (`SigV4a`) needs keys we do not have.
-const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// The service every SDK scopes `@connections` calls to.
 const SERVICE: &str = "execute-api";
 /// The fixed last element of a scope.
@@ -37,70 +39,11 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// without a key the result is a refusal, whatever the comparison said.
 const UNKNOWN_KEY_SECRET: &str = "no key has this id, so this is no secret";
 
-/// A request as it came over the wire. Without `Debug` on purpose: its headers hold session tokens.
-#[derive(Clone, Copy)]
-pub(crate) struct SignedRequest<'a> {
-    /// The method, in the case it was sent in.
-    pub(crate) method: &'a Method,
-    /// The path, percent-encoded as sent: two encodings of one path have two signatures.
-    pub(crate) path: &'a str,
-    /// What follows `?`, percent-encoded as sent.
-    pub(crate) query: Option<&'a str>,
-    /// All headers. HTTP/2 sends none named `host`: the caller adds it from `:authority`.
-    pub(crate) headers: &'a HeaderMap,
-    /// The whole body, before any decoding.
-    pub(crate) body: &'a [u8],
-}
-
 /// Checks signatures against a fixed set of keys.
 #[derive(Clone, Debug)]
 pub(crate) struct Verifier {
     keys: Vec<AccessKey>,
     max_skew: Duration,
-}
-
-/// Why a request was refused; the caller's fault in every case. `Display` is the reply's `message`,
-/// in AWS's words, so it begins with a capital. What AWS repeats of the `Authorization` header is
-/// left out: people put secrets into the wrong place of it.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(crate) enum SignatureError {
-    /// Neither an `Authorization` header nor a signature in the query.
-    #[error("Missing Authentication Token")]
-    MissingAuthenticationToken,
-    /// The `Authorization` header, the date or the size is not what this module can read.
-    #[error("{0}")]
-    IncompleteSignature(Cow<'static, str>),
-    /// Signed longer ago, or further ahead, than the clocks may differ; names both times.
-    #[error("{0}")]
-    Skewed(String),
-    /// Not tied to this host, this service, this day or this body: it might be meant for another.
-    #[error("{0}")]
-    Unbound(Cow<'static, str>),
-    /// No key has this id.
-    #[error("The security token included in the request is invalid.")]
-    UnrecognizedClient,
-    /// Another secret or another request was signed.
-    #[error(
-        "The request signature we calculated does not match the signature you provided. \
-         Check your AWS Secret Access Key and signing method. \
-         Consult the service documentation for details.\n\n\
-         The Canonical String for this request should have been\n'{canonical}'\n\n\
-         The String-to-Sign should have been\n'{to_sign}'\n"
-    )]
-    InvalidSignature {
-        /// What we signed, with tokens masked.
-        canonical: String,
-        /// Algorithm, time, scope and the hash of the unmasked canonical string.
-        to_sign: String,
-    },
-}
-
-/// The `Authorization` header, or the parameters of a presigned URL, taken apart.
-struct Authorization<'a> {
-    credential: Cow<'a, str>,
-    /// Lower case, sorted, each once: canonical, whatever order they came in.
-    signed_headers: Vec<String>,
-    signature: Cow<'a, str>,
 }
 
 /// The `Credential` parameter, taken apart.
@@ -225,18 +168,6 @@ impl SignedRequest<'_> {
     }
 }
 
-impl SignatureError {
-    /// Returns the value of the reply's `x-amzn-ErrorType` header; a closed set, fit for a label.
-    pub(crate) fn error_type(&self) -> &'static str {
-        match self {
-            Self::MissingAuthenticationToken => "MissingAuthenticationTokenException",
-            Self::IncompleteSignature(_) => "IncompleteSignatureException",
-            Self::UnrecognizedClient => "UnrecognizedClientException",
-            Self::Skewed(_) | Self::Unbound(_) | Self::InvalidSignature { .. } => "InvalidSignatureException",
-        }
-    }
-}
-
 impl<'a> Authorization<'a> {
     fn from_headers(headers: &'a HeaderMap) -> Result<Self, SignatureError> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
@@ -339,16 +270,8 @@ impl<'a> Credential<'a> {
     }
 }
 
-fn incomplete(message: &'static str) -> SignatureError {
-    SignatureError::IncompleteSignature(message.into())
-}
-
 fn not_a_pair() -> SignatureError {
     incomplete("Invalid key=value pair (missing equal-sign) in Authorization header.")
-}
-
-fn malformed_date() -> SignatureError {
-    incomplete("Date must be in ISO-8601 'basic format'. See http://en.wikipedia.org/wiki/ISO_8601")
 }
 
 /// Names everything that is missing at once, in AWS's order.

@@ -20,8 +20,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::exchange::{exchange, within};
+use super::fault::{Fault, fault};
 use super::pod::{ANNOTATION, List, Pod};
-use super::{Fault, fault};
 use crate::ops::metrics::CostFault;
 
 /// For a request as a whole.

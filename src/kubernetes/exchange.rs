@@ -13,7 +13,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Fault, fault};
+use super::fault::{Fault, fault};
 use crate::ops::metrics::CostFault;
 
 /// Most bytes of an answer's head.

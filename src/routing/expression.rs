@@ -10,6 +10,7 @@ use self::json::{Fault, Json};
 use self::path::{Found, Path};
 
 mod json;
+mod parse;
 mod path;
 mod shape;
 
@@ -198,7 +199,7 @@ impl Variable {
         ];
         let (variable, rest) = match text.strip_prefix("request.body") {
             Some(path) if path.starts_with(['.', '[']) => {
-                let (path, rest) = path::path(path).ok_or_else(|| ExpressionError::Path(text.to_owned()))?;
+                let (path, rest) = parse::path(path).ok_or_else(|| ExpressionError::Path(text.to_owned()))?;
                 (Self::Body(path), rest)
             }
             Some(rest) => (Self::Whole, rest),

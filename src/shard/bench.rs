@@ -33,9 +33,9 @@ use crate::model::id::NodeTag;
 use crate::ops::metrics::Metrics;
 use crate::protocol::codec::{Opcode, encode};
 use crate::routing::gateway::Gateway;
-use crate::shard::connection::NewSocket;
 use crate::shard::hub::Hub;
 use crate::shard::inbox::Event;
+use crate::shard::socket::NewSocket;
 
 /// Receivers of a message.
 const MEMBERS: usize = 1_000;

@@ -23,13 +23,13 @@ use std::io;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use mio::net::TcpStream;
 
 use self::answers::Answers;
 use self::clocks::Clocks;
 use self::closing::Closing;
 use self::meter::Meter;
+pub(crate) use self::state::{Due, Reading};
 use crate::config::Limits;
 use crate::limits::ticket::Ticket;
 use crate::ops::metrics::Farewell;
@@ -41,20 +41,12 @@ pub(crate) mod answers;
 mod clocks;
 mod closing;
 pub(crate) mod meter;
+mod state;
 #[cfg(test)]
 mod tests;
 
 /// Without progress for so long, what a connection holds is the first to be given up when memory runs out.
 const STALLED: Duration = Duration::from_secs(1);
-
-/// The socket of a connection whose handshake is done, on its way to its shard.
-#[derive(Debug)]
-pub(crate) struct NewSocket {
-    /// Non-blocking, and in no event loop.
-    pub(crate) stream: TcpStream,
-    /// What the client sent right behind its handshake.
-    pub(crate) early: Bytes,
-}
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -81,29 +73,6 @@ pub(crate) struct Connection {
     clocks: Clocks,
     /// Once our close frame is in the outbox.
     closing: Option<Box<Closing>>,
-}
-
-/// Where a connection stands with reading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reading {
-    /// The next readiness event tells when there is more.
-    OnEvent,
-    /// There is more; the shard will read in its next turn.
-    Queued,
-    /// There may be more; it is left in the kernel until the client has taken what waits for it.
-    Held,
-    /// There may be more; it is left in the kernel until then, since the client has sent faster than it may.
-    Slowed { until: Instant },
-}
-
-/// What a timer leads to.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Due {
-    Nothing,
-    Ping,
-    Close(Close),
-    /// Give the client up.
-    Cut(Farewell),
 }
 
 impl Connection {
@@ -255,9 +224,4 @@ impl Connection {
             }
         }
     }
-}
-
-/// Spreads a time by a tenth to either side, so that connections of one moment do not act at once for ever.
-pub(crate) fn jittered(time: Duration) -> Duration {
-    time.mul_f64(rand::random_range(0.9..1.1))
 }

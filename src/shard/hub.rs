@@ -12,8 +12,8 @@ use crate::model::broker::{Accepted, Publication, PublishError, PublishResult, R
 use crate::model::id::ConnectionId;
 use crate::ops::metrics::{DropReason, Metrics, PublishOutcome};
 use crate::protocol::close::Close;
-use crate::shard::connection::NewSocket;
 use crate::shard::inbox::{Event, Inbox, JoinOutcome, PostOutcome, answer};
+use crate::shard::socket::NewSocket;
 
 mod listing;
 

@@ -19,7 +19,7 @@ use crate::model::id::{ConnectionId, RequestId};
 use crate::model::listing::{Listed, Query};
 use crate::ops::vitals::Steps;
 use crate::protocol::close::Close;
-use crate::shard::connection::NewSocket;
+use crate::shard::socket::NewSocket;
 
 /// Counted for every event besides its frame, in bytes: so that tiny messages are bounded too.
 const EVENT_WEIGHT: usize = 1 << 10;

@@ -17,7 +17,8 @@ use self::pressure::Pressure;
 use self::publisher::Publisher;
 use self::queue::Coming;
 use self::reader::Reader;
-use self::subscriber::{Command, Parts, Subscriber};
+use self::subscriber::Subscriber;
+use self::subscription::{Shared, Subscription};
 use crate::cluster::peers::Peers;
 use crate::cluster::registry::tenure::Tenure;
 use crate::cluster::store::{Store, milliseconds};
@@ -40,6 +41,7 @@ mod publisher;
 mod queue;
 mod reader;
 mod subscriber;
+mod subscription;
 mod track;
 
 /// Publications on their way to the publisher; a quarter of the memory budget, or 64 MiB, bounds them as well.
@@ -61,7 +63,7 @@ pub(crate) struct RedisBroker {
     publications: mpsc::Sender<Coming>,
     /// What publications hold until they are answered.
     held: Gauge,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Subscription>,
 }
 
 impl RedisBroker {
@@ -78,7 +80,7 @@ impl RedisBroker {
         let (publications, to_publish) = mpsc::channel(PUBLICATIONS);
         let (commands, to_command) = mpsc::channel(COMMANDS);
         let (left, to_leave) = mpsc::channel(COMMANDS);
-        let parts = Parts {
+        let shared = Shared {
             store: store.clone(),
             channels: Arc::clone(&channels),
             peers,
@@ -88,7 +90,7 @@ impl RedisBroker {
             left,
             message_bytes: terms.message_bytes,
         };
-        let subscriber = Subscriber::new(parts, lifecycle.clone(), to_command);
+        let subscriber = Subscriber::new(shared, lifecycle.clone(), to_command);
         lifecycle.spawn_until_end("map of Redis", Arc::clone(store.topology()).keep(settings.heartbeat));
         let leaver = Leaver { store: store.clone(), age: milliseconds(settings.stream_age) };
         let pressure = Arc::new(Pressure::new(store.clone(), &settings, Arc::clone(&metrics)));
@@ -163,7 +165,7 @@ impl Broker for RedisBroker {
     fn subscribe(&self, shard: usize, channel: &Channel) -> Standing {
         let name = self.store.channel(channel);
         let (standing, is_new) = self.channels.add(&name, (channel, self.terms.keeps(channel)), shard);
-        if is_new && self.commands.try_send(Command::Subscribe(name.clone())).is_err() {
+        if is_new && self.commands.try_send(Subscription::Subscribe(name.clone())).is_err() {
             self.channels.remove(&name, shard);
             return Standing::Refused;
         }
@@ -194,7 +196,7 @@ impl Broker for RedisBroker {
     fn unsubscribe(&self, shard: usize, channel: &Channel) {
         let name = self.store.channel(channel);
         if let Some(is_used) = self.channels.remove(&name, shard)
-            && self.commands.try_send(Command::Unsubscribe(name, is_used)).is_err()
+            && self.commands.try_send(Subscription::Unsubscribe(name, is_used)).is_err()
         {
             // Messages for nobody are ignored; the next connection does not subscribe to it any more.
             tracing::debug!("too many subscriptions under way to end one");

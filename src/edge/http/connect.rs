@@ -25,9 +25,9 @@ use crate::edge::admission::{Admission, Refused};
 use crate::model::id::ConnectionId;
 use crate::ops::metrics::Refusal;
 use crate::ops::refusals::Told;
-use crate::shard::connection::NewSocket;
 use crate::shard::hub::Hub;
 use crate::shard::inbox::JoinOutcome;
+use crate::shard::socket::NewSocket;
 
 /// What whoever is not of this host is told, since they may be welcome.
 const NOT_LOCAL: &str = "Only programs and pages of this host may connect by default. Set auth.allowed_origins to the origins of the \

@@ -30,7 +30,7 @@ use super::{
 use crate::model::phase::Phase;
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::{CutCause, HttpState, RequestRefusal};
-use crate::shard::connection::NewSocket;
+use crate::shard::socket::NewSocket;
 
 /// After the last answer, what is still on its way is read for so long, lest it reset the connection under the answer.
 const LINGER: Duration = Duration::from_secs(1);

@@ -13,8 +13,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, civil};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
-use super::SignedRequest;
-use super::presigned::SIGNATURE;
+use super::request::{SIGNATURE, SignedRequest};
 
 /// What stands where a secret was.
 const MASKED: &str = "MASKED";

@@ -10,13 +10,11 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 
 use super::canonical::{self, parse_iso_time};
-use super::{ALGORITHM, Authorization, SignatureError, incomplete};
+use super::error::{SignatureError, incomplete, malformed_date};
+use super::request::{ALGORITHM, Authorization, SIGNATURE};
 
 /// Stands for the hash of a body that the signer left open.
 pub(super) const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
-
-/// The parameter that makes a request one of these; what it covers is everything else.
-pub(super) const SIGNATURE: &str = "X-Amz-Signature";
 
 /// Longest time that such a URL is good for, in seconds.
 const EXPIRES_MAX: u64 = 7 * 24 * 60 * 60;
@@ -51,7 +49,7 @@ impl<'a> Presigned<'a> {
         }
         let expires = expires.parse().ok().filter(|seconds| (1..=EXPIRES_MAX).contains(seconds));
         let expires = expires.ok_or_else(|| incomplete("X-Amz-Expires must be from 1 to 604800 seconds."))?;
-        let signed_at = parse_iso_time(&date).ok_or_else(super::malformed_date)?;
+        let signed_at = parse_iso_time(&date).ok_or_else(malformed_date)?;
         let signed_headers = canonical::names(&signed_headers);
         let authorization = Authorization { credential, signed_headers, signature };
         Ok(Some(Self { authorization, signed_at, expires: Duration::from_secs(expires) }))

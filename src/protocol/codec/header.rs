@@ -1,6 +1,6 @@
 //! The header of one frame: its layout (RFC 6455 §5.2) and what of it is refused.
 
-use super::{CONTROL_MAX, Limits, Opcode, Violation};
+use super::frame::{CONTROL_MAX, Limits, Opcode, Violation};
 
 /// Longest header: two bytes, eight of length, four of mask.
 pub(super) const HEADER_MAX: usize = 14;

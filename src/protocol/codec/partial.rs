@@ -1,7 +1,7 @@
 //! What has arrived of a message that is not whole yet: header bytes, the frame under way, fragments so far.
 
+use super::frame::{Opcode, Violation, take_at_most, unmask};
 use super::header::{HEADER_MAX, Header};
-use super::{Opcode, Violation, take_at_most, unmask};
 
 /// What the heads of four allocations take, in bytes.
 const ALLOCATIONS: usize = 64;

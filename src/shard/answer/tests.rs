@@ -32,9 +32,9 @@ use crate::model::id::{ConnectionId, NodeTag};
 use crate::ops::metrics::Metrics;
 use crate::protocol::close::Close;
 use crate::routing::gateway::Gateway;
-use crate::shard::connection::NewSocket;
 use crate::shard::hub::Hub;
 use crate::shard::inbox::{Event, JoinOutcome};
+use crate::shard::socket::NewSocket;
 use crate::shard::{Door, Parts};
 
 /// Small enough that a property test fills it.

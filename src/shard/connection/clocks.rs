@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::{Due, Reading, jittered};
+use super::state::{Due, Reading};
 use crate::config::Limits;
+use crate::ops::jitter::jittered;
 use crate::protocol::close::Close;
 use crate::shard::outbox::Written;
 

@@ -6,7 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Clocks, Due};
+use super::clocks::Clocks;
+use super::state::Due;
 use crate::config::Limits;
 use crate::ops::metrics::Farewell;
 use crate::protocol::close::Close;

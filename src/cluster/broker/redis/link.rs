@@ -16,16 +16,16 @@ use tokio::sync::{Notify, mpsc};
 
 use super::channels::{Channels, UNKEPT};
 use super::health::Health;
-use super::subscriber::{Command, Parts};
+use super::subscription::{Shared, Subscription};
 use crate::cluster::peers::Peers;
 use crate::cluster::store::connection::Connection;
 use crate::cluster::store::server::Server;
 use crate::cluster::store::{ANSWER_TIMEOUT, Breach, StoreError, is_epoch};
 use crate::model::broker::Channel;
 use crate::model::trouble::RedisRefusal;
+use crate::ops::jitter::jittered;
 use crate::ops::metrics::{Foreign, Metrics};
 use crate::protocol::codec;
-use crate::shard::connection::jittered;
 
 /// Subscriptions in one round trip.
 const BATCH: usize = 512;
@@ -42,10 +42,10 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 
 /// See the head of this file.
 pub(super) struct Link {
-    pub(super) parts: Parts,
+    pub(super) parts: Shared,
     pub(super) server: Arc<Server>,
     pub(super) beats: Arc<Beats>,
-    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) commands: mpsc::Receiver<Subscription>,
 }
 
 /// From which servers heartbeats come back, written: messages go through Redis while they do from all.
@@ -155,7 +155,7 @@ impl Link {
 
     /// Serves one connection to its end; returns why it ended.
     async fn serve(&mut self) -> StoreError {
-        let Parts { store, channels, peers, .. } = &self.parts;
+        let Shared { store, channels, peers, .. } = &self.parts;
         let address = self.server.address.clone();
         let map = store.topology().map();
         let Some(tag) = map.tag_at(&address) else { return StoreError::Closed };
@@ -188,7 +188,7 @@ impl Link {
         let mut names = vec![ears.beat.clone()];
         names.extend(map.is_at(&own, &address).then_some(own));
         names.extend(channels.suspect_all(|name| map.is_at(name, &address)));
-        let commands = names.into_iter().map(Command::Subscribe).collect();
+        let commands = names.into_iter().map(Subscription::Subscribe).collect();
         tokio::select! {
             error = follow(&self.parts, &ears, &mut connection, commands, &mut self.commands) => error,
             error = beat(&self.parts, &self.server, &ears) => error,
@@ -257,11 +257,11 @@ fn parse(payload: &[u8], message_bytes: usize) -> Option<(&str, u64, &[u8])> {
 
 /// Carries out `first`, and then what the broker wishes, many at a time.
 async fn follow(
-    parts: &Parts,
+    parts: &Shared,
     ears: &Ears,
     connection: &mut Connection,
-    first: Vec<Command>,
-    commands: &mut mpsc::Receiver<Command>,
+    first: Vec<Subscription>,
+    commands: &mut mpsc::Receiver<Subscription>,
 ) -> StoreError {
     let mut refused = Vec::new();
     for batch in first.chunks(BATCH) {
@@ -288,11 +288,11 @@ async fn follow(
 
 /// Returns the subscriptions that the server refuses though there are members already.
 async fn carry_out(
-    parts: &Parts,
+    parts: &Shared,
     ears: &Ears,
     connection: &mut Connection,
-    commands: &[Command],
-) -> Result<Vec<Command>, StoreError> {
+    commands: &[Subscription],
+) -> Result<Vec<Subscription>, StoreError> {
     let (subscribe, unsubscribe) = parts.store.subscribe_commands();
     let mut pipeline = Pipeline::new();
     for command in commands {
@@ -312,7 +312,7 @@ async fn carry_out(
             Value::Push { kind: PushKind::Unsubscribe | PushKind::SUnsubscribe, .. }
                 if !command.is_subscribe() =>
             {
-                if let Command::Unsubscribe(name, true) = command
+                if let Subscription::Unsubscribe(name, true) = command
                     && parts.left.try_send(name.clone()).is_err()
                 {
                     tracing::debug!(channel = name, "too many channels are left to let each go");
@@ -341,7 +341,7 @@ async fn carry_out(
 }
 
 /// Sends heartbeats; ends when too many have not come back, or when the server is none to ask any more.
-async fn beat(parts: &Parts, server: &Server, ears: &Ears) -> StoreError {
+async fn beat(parts: &Shared, server: &Server, ears: &Ears) -> StoreError {
     let mut ticks = tokio::time::interval(parts.heartbeat);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for number in 1_u32.. {
@@ -374,7 +374,7 @@ async fn beat(parts: &Parts, server: &Server, ears: &Ears) -> StoreError {
 }
 
 /// Writes a heartbeat: whoever takes it takes this node's other writes.
-async fn write(parts: &Parts, ears: &Ears) -> Result<(), StoreError> {
+async fn write(parts: &Shared, ears: &Ears) -> Result<(), StoreError> {
     let kept = u64::try_from((parts.heartbeat * KEPT_BEATS).as_millis()).unwrap_or(u64::MAX);
     let command = Cmd::pset_ex(&ears.beat, "1", kept);
     let result = match parts.store.ask::<Value>(&ears.beat, command).await {

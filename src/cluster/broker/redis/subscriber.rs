@@ -9,14 +9,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::channels::Channels;
-use super::health::Health;
 use super::link::{Beats, Link};
-use crate::cluster::peers::Peers;
-use crate::cluster::store::Store;
+use super::subscription::{Shared, Subscription};
 use crate::cluster::store::topology::Map;
 use crate::ops::lifecycle::Lifecycle;
-use crate::ops::metrics::Metrics;
 
 /// Commands taken at a time.
 const BATCH: usize = 512;
@@ -25,34 +21,11 @@ const COMMANDS: usize = 262_144;
 /// Pause before a channel that a server has given away is looked for again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What the broker wants of the connections.
-#[derive(Clone, Debug)]
-pub(super) enum Command {
-    Subscribe(String),
-    /// `true` with it if the channel has had messages.
-    Unsubscribe(String, bool),
-}
-
-/// What connections work with.
-#[derive(Clone, Debug)]
-pub(super) struct Parts {
-    pub(super) store: Store,
-    pub(super) channels: Arc<Channels>,
-    pub(super) peers: Arc<Peers>,
-    pub(super) health: Arc<Health>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) heartbeat: Duration,
-    /// Takes channels that this node has left.
-    pub(super) left: mpsc::Sender<String>,
-    /// Longest message, in bytes.
-    pub(super) message_bytes: usize,
-}
-
 /// See the head of this file.
 pub(super) struct Subscriber {
-    parts: Parts,
+    parts: Shared,
     lifecycle: Lifecycle,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<Subscription>,
     links: HashMap<String, Handle>,
     beats: Arc<Beats>,
 }
@@ -61,11 +34,11 @@ pub(super) struct Subscriber {
 struct Handle {
     /// First, since fields are dropped in order: the link is told to end before it can see that nobody commands it.
     _ended: tokio_util::sync::DropGuard,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Subscription>,
 }
 
 impl Subscriber {
-    pub(super) fn new(parts: Parts, lifecycle: Lifecycle, commands: mpsc::Receiver<Command>) -> Self {
+    pub(super) fn new(parts: Shared, lifecycle: Lifecycle, commands: mpsc::Receiver<Subscription>) -> Self {
         let beats = Arc::new(Beats::new(Arc::clone(&parts.health)));
         Self { parts, lifecycle, commands, links: HashMap::new(), beats }
     }
@@ -136,11 +109,11 @@ impl Subscriber {
     /// Subscribes, where they are now, to channels that their servers have given away.
     fn resubscribe(&mut self, map: &Map) {
         for name in self.parts.channels.take_astray() {
-            self.route(map, Command::Subscribe(name));
+            self.route(map, Subscription::Subscribe(name));
         }
     }
 
-    fn route(&mut self, map: &Map, command: Command) {
+    fn route(&mut self, map: &Map, command: Subscription) {
         let Some(address) = map.server_of(command.name()).map(|server| &server.address) else { return };
         let Some(link) = self.links.get(address) else { return };
         if link.commands.try_send(command).is_err() {
@@ -148,18 +121,6 @@ impl Subscriber {
             tracing::warn!(server = address, "too many subscriptions under way; connecting anew");
             self.links.remove(address);
             self.follow(map, &self.parts.store.topology().map());
-        }
-    }
-}
-
-impl Command {
-    pub(super) fn is_subscribe(&self) -> bool {
-        matches!(self, Self::Subscribe(_))
-    }
-
-    pub(super) fn name(&self) -> &str {
-        match self {
-            Self::Subscribe(name) | Self::Unsubscribe(name, _) => name,
         }
     }
 }

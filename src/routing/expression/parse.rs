@@ -1,14 +1,13 @@
 //! Reads a path: `.a.b[0]['c']`, `[*]`, `..a`, `[-1]`, `[0:2]`, `[?(@.a == 'x')]`.
 
-use super::filter::{Filter, Operand, Operator};
-use super::{Path, Segment, Selector, Step};
-use crate::routing::expression::json::unescape;
+use super::json::unescape;
+use super::path::{Filter, Operand, Operator, Path, Segment, Selector, Step};
 
 /// Most parentheses and negations of a filter, one inside the other.
 const DEPTH_MAX: usize = 16;
 
 /// Reads a path as far as it goes; returns what is behind it.
-pub(in crate::routing::expression) fn path(text: &str) -> Option<(Path, &str)> {
+pub(super) fn path(text: &str) -> Option<(Path, &str)> {
     let mut reader = Reader { rest: text };
     let mut segments = Vec::new();
     while let Some(segment) = reader.segment()? {

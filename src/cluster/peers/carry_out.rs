@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Answer, DEADLINE, Operation};
+use super::call::{Answer, DEADLINE, Operation};
 use crate::model::id::ConnectionId;
 use crate::model::registry::Registry;
 use crate::protocol::close::Close;
