@@ -8,139 +8,39 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt as _;
-use redis::{ErrorKind, FromRedisValue, ParsingError, RedisError, Value, cmd};
+use redis::{Cmd, FromRedisValue, Value, cmd};
 
-pub(crate) use self::calls::{Call, Outcome, Script};
+pub(crate) use self::calls::{Call, Outcome};
+pub(crate) use self::connection::ANSWER_TIMEOUT;
+pub(crate) use self::error::StoreError;
 use self::refusals::Refusals;
 pub(crate) use self::resp::Breach;
+pub(crate) use self::script::Script;
 use self::topology::Topology;
 use crate::config::RedisSettings;
 use crate::model::broker::Channel;
 use crate::model::id::{ConnectionId, NodeTag};
-use crate::model::trouble::RedisRefusal;
 use crate::ops::metrics::Metrics;
 
 mod calls;
 pub(crate) mod connection;
+mod error;
 mod greeting;
 pub(crate) mod refusal;
 mod refusals;
 mod resp;
+mod script;
 pub(crate) mod server;
 mod slots;
 pub(crate) mod steady;
 pub(crate) mod topology;
 mod wire;
 
-/// Longest wait for a connection, its making included. Redis is on the same network, or it is away.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Longest wait for an answer. A command that takes longer is in doubt, and its caller is told so.
-pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// Handle on Redis; clones share the connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     topology: Arc<Topology>,
     prefix: Arc<str>,
-}
-
-/// Why Redis did not do what it was asked.
-#[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum StoreError {
-    /// No connection could be made; the class is that of what the server said, if it said anything.
-    #[error("no connection to Redis: {1}")]
-    Connect(Option<RedisRefusal>, String),
-    /// A command failed.
-    #[error("Redis: {0}")]
-    Command(#[from] RedisError),
-    /// The connection ended.
-    #[error("the connection to Redis ended")]
-    Closed,
-    /// No answer came in time.
-    #[error("Redis did not answer in time")]
-    Timeout,
-    /// The server holds a copy of another's data. Some replicas take writes, and lose them.
-    #[error("the server is a replica (role:slave)")]
-    Replica,
-    /// The server lacks commands that are needed.
-    #[error("the server's version is {version}, and {}.{} or later is needed", .needed.0, .needed.1)]
-    TooOld { version: String, needed: (u32, u32) },
-    /// What came cannot be an answer of Redis to what was asked.
-    #[error("{0}")]
-    Broken(Breach),
-    /// It is not known where Redis is.
-    #[error("{0}")]
-    NotFound(&'static str),
-    /// The Cluster is there, and not whole.
-    #[error("{0}")]
-    Unserved(&'static str),
-    /// The settings cannot be meant.
-    #[error("{0}")]
-    Settings(String),
-}
-
-impl From<std::io::Error> for StoreError {
-    fn from(error: std::io::Error) -> Self {
-        Self::Command(error.into())
-    }
-}
-
-impl From<ParsingError> for StoreError {
-    fn from(error: ParsingError) -> Self {
-        Self::Command(error.into())
-    }
-}
-
-impl StoreError {
-    /// Returns whether nothing was carried out: the server was not reached, or has said no.
-    pub(crate) fn is_certain(&self) -> bool {
-        match self {
-            Self::Connect(..)
-            | Self::Replica
-            | Self::TooOld { .. }
-            | Self::NotFound(_)
-            | Self::Unserved(_)
-            | Self::Settings(_) => true,
-            // A script may have done a part before a command that the user has no right to.
-            Self::Command(error) if RedisRefusal::is_halfway(error) => false,
-            Self::Command(error) => matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension),
-            Self::Broken(_) | Self::Closed | Self::Timeout => false,
-        }
-    }
-
-    /// Returns it as what keeps a connection from being made, so that nothing was asked over it.
-    fn before_it_began(self) -> Self {
-        match self {
-            Self::Command(_) | Self::Broken(_) | Self::Closed | Self::Timeout => {
-                Self::Connect(self.class(), self.to_string())
-            }
-            certain => certain,
-        }
-    }
-
-    /// Returns the class of what Redis said; `None` if it is away, or has not said anything.
-    pub(crate) fn class(&self) -> Option<RedisRefusal> {
-        match self {
-            Self::Connect(class, _) => *class,
-            Self::Command(error) => RedisRefusal::of(error),
-            Self::Replica => Some(RedisRefusal::ReadOnly),
-            Self::TooOld { .. } => Some(RedisRefusal::TooOld),
-            Self::Broken(_) => Some(RedisRefusal::Broken),
-            Self::Unserved(_) => Some(RedisRefusal::ClusterDown),
-            Self::Closed | Self::Timeout | Self::NotFound(_) | Self::Settings(_) => None,
-        }
-    }
-
-    /// Returns whether the server may not be the right one any more.
-    fn is_of_topology(&self) -> bool {
-        let is_moved_on = self.class().is_some_and(RedisRefusal::is_moved_on);
-        match self {
-            Self::Command(error) => error.is_unrecoverable_error() || is_moved_on,
-            Self::Connect(..) | Self::Broken(_) | Self::Closed | Self::Timeout | Self::Replica => true,
-            Self::TooOld { .. } | Self::NotFound(_) | Self::Unserved(_) | Self::Settings(_) => false,
-        }
-    }
 }
 
 impl Store {
@@ -181,6 +81,47 @@ impl Store {
     /// Returns for how long the server of a key has served this node steadily.
     pub(crate) fn steady_time(&self, name: &str) -> Duration {
         self.topology.map().server_of(name).map_or(Duration::ZERO, |server| server.steady_time())
+    }
+
+    /// Carries out a command.
+    pub(crate) async fn ask<T: FromRedisValue>(&self, name: &str, command: Cmd) -> Result<T, StoreError> {
+        self.ask_all(None, name, vec![command]).await
+    }
+
+    /// Runs a script.
+    pub(crate) async fn ask_script<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        name: &str,
+        command: Cmd,
+    ) -> Result<T, StoreError> {
+        self.ask_all(Some(script), name, vec![command]).await
+    }
+
+    /// Carries out commands on keys that share the hash tag of `name`, of whose answers none matters.
+    pub(crate) async fn run(&self, name: &str, commands: Vec<Cmd>) -> Result<(), StoreError> {
+        self.ask_all::<Value>(None, name, commands).await.map(drop)
+    }
+
+    /// Returns the last answer, or the first error.
+    async fn ask_all<T: FromRedisValue>(
+        &self,
+        script: Option<&Script>,
+        name: &str,
+        commands: Vec<Cmd>,
+    ) -> Result<T, StoreError> {
+        let calls: Vec<_> = commands.into_iter().map(|command| Call::new(name.to_owned(), command)).collect();
+        let mut last = Value::Nil;
+        for outcome in self.run_all(script, &calls).await {
+            last = outcome.result?;
+        }
+        self.read(name, last)
+    }
+
+    /// Carries out calls, in one round trip to each server; those on one name are carried out in their order. `script` is
+    /// loaded before them. A call is sent again only where a server has said that it did not carry it out.
+    pub(crate) async fn run_all(&self, script: Option<&Script>, calls: &[Call]) -> Vec<Outcome> {
+        self.topology.run_all(script, calls).await
     }
 
     /// Publishes; returns how many listen.
@@ -281,12 +222,4 @@ pub(crate) fn new_epoch() -> String {
 /// Returns whether a text names an epoch.
 pub(crate) fn is_epoch(text: &str) -> bool {
     text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// An error that the server has answered with is an error.
-fn refused_or(value: Value) -> Result<Value, StoreError> {
-    match value {
-        Value::ServerError(error) => Err(StoreError::Command(error.into())),
-        value => Ok(value),
-    }
 }

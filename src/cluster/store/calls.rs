@@ -4,35 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, Script as Hash, ServerErrorKind, Value, cmd};
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
 
+use super::error::{StoreError, refused_or};
+use super::script::Script;
 use super::server::{Answers, Command, Server};
-use super::{Store, StoreError, refused_or};
+use super::topology::Topology;
 use crate::model::trouble::RedisRefusal;
 
 /// Times that a call follows a slot which moves.
 const REDIRECTS: usize = 50;
 /// Pause before it follows again: the slot's keys are on their way.
 const REDIRECT_PAUSE: Duration = Duration::from_millis(20);
-
-/// A script of Lua.
-#[derive(Clone, Debug)]
-pub(crate) struct Script {
-    pub(super) load: Cmd,
-    pub(super) hash: String,
-}
-
-impl Script {
-    pub(crate) fn new(body: &str) -> Self {
-        let load = cmd("SCRIPT").arg("LOAD").arg(body).to_owned();
-        Self { load, hash: Hash::new(body).get_hash().to_owned() }
-    }
-
-    /// Returns a command that runs the script; its arguments follow.
-    pub(crate) fn command(&self, keys: &[&str]) -> Cmd {
-        cmd("EVALSHA").arg(&self.hash).arg(keys.len()).arg(keys).to_owned()
-    }
-}
 
 /// A command, and the key or channel that says where it is carried out.
 #[derive(Debug)]
@@ -86,49 +69,14 @@ enum Redirect {
     Again,
 }
 
-impl Store {
-    /// Carries out a command.
-    pub(crate) async fn ask<T: FromRedisValue>(&self, name: &str, command: Cmd) -> Result<T, StoreError> {
-        self.ask_all(None, name, vec![command]).await
-    }
-
-    /// Runs a script.
-    pub(crate) async fn ask_script<T: FromRedisValue>(
-        &self,
-        script: &Script,
-        name: &str,
-        command: Cmd,
-    ) -> Result<T, StoreError> {
-        self.ask_all(Some(script), name, vec![command]).await
-    }
-
-    /// Carries out commands on keys that share the hash tag of `name`, of whose answers none matters.
-    pub(crate) async fn run(&self, name: &str, commands: Vec<Cmd>) -> Result<(), StoreError> {
-        self.ask_all::<Value>(None, name, commands).await.map(drop)
-    }
-
-    /// Returns the last answer, or the first error.
-    async fn ask_all<T: FromRedisValue>(
-        &self,
-        script: Option<&Script>,
-        name: &str,
-        commands: Vec<Cmd>,
-    ) -> Result<T, StoreError> {
-        let calls: Vec<_> = commands.into_iter().map(|command| Call::new(name.to_owned(), command)).collect();
-        let mut last = Value::Nil;
-        for outcome in self.run_all(script, &calls).await {
-            last = outcome.result?;
-        }
-        self.read(name, last)
-    }
-
+impl Topology {
     /// Carries out calls, in one round trip to each server; those on one name are carried out in their order. `script` is
     /// loaded before them. A call is sent again only where a server has said that it did not carry it out.
-    pub(crate) async fn run_all(&self, script: Option<&Script>, calls: &[Call]) -> Vec<Outcome> {
+    pub(super) async fn run_all(&self, script: Option<&Script>, calls: &[Call]) -> Vec<Outcome> {
         let mut outcomes: Vec<Option<Outcome>> = calls.iter().map(|_| None).collect();
         let mut open = Vec::new();
         for (index, call) in calls.iter().enumerate() {
-            match self.topology().server_of(&call.name) {
+            match self.server_of(&call.name) {
                 Ok(server) => open.push(Routed { index, call, server, asking: false, connection: 0 }),
                 Err(error) => {
                     let outcome = Outcome { result: Err(error), is_ahead: false };
@@ -167,7 +115,7 @@ impl Store {
         if let Err(error) = &result {
             self.refusals().on_error(&server.address, error);
             if error.is_of_topology() {
-                self.topology().suspect();
+                self.suspect();
             }
         }
         result
@@ -187,11 +135,11 @@ impl Store {
                 let (host, port) = address.rsplit_once(':')?;
                 // A server that does not know its own name means "at the same host".
                 let host = if host.is_empty() { &routed.server.host } else { host };
-                let server = self.topology().server(host, port.parse().ok()?);
+                let server = self.server(host, port.parse().ok()?);
                 if kind == ServerErrorKind::Ask {
                     return Some(Redirect::Ask(server));
                 }
-                self.topology().suspect();
+                self.suspect();
                 Some(Redirect::Moved(server))
             }
             _ => self.ask_anew(routed, RedisRefusal::of(&error)?),
@@ -203,7 +151,7 @@ impl Store {
     fn ask_anew(&self, routed: &Routed<'_>, class: RedisRefusal) -> Option<Redirect> {
         let is_replica = class == RedisRefusal::ReadOnly;
         (class.is_moved_on() && routed.server.renew(routed.connection, is_replica)).then(|| {
-            self.topology().suspect();
+            self.suspect();
             Redirect::Again
         })
     }
@@ -212,7 +160,7 @@ impl Store {
         match redirect {
             Redirect::Moved(server) => Routed { server, asking: false, ..routed },
             Redirect::Ask(server) => Routed { server, asking: true, ..routed },
-            Redirect::Again => match self.topology().server_of(&routed.call.name) {
+            Redirect::Again => match self.server_of(&routed.call.name) {
                 Ok(server) => Routed { server, asking: false, ..routed },
                 Err(_) => routed,
             },

@@ -17,11 +17,18 @@ use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::error::StoreError;
+use super::greeting;
 use super::refusals::Refusals;
 use super::resp::Breach;
 use super::wire::{Fault, Wire};
-use super::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, StoreError, greeting};
 use crate::config::{RedisSettings, RedisTls, RedisTopology, Secret};
+
+/// Longest wait for a connection, its making included. Redis is on the same network, or it is away.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Longest wait for an answer. A command that takes longer is in doubt, and its caller is told so.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Bytes around a message: epoch, offset, and what is counted for its values.
 const AROUND: usize = 1 << 10;

@@ -6,7 +6,7 @@ use redis::{FromRedisValue as _, Pipeline, RedisError, Value, parse_redis_value}
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
-use super::StoreError;
+use super::error::StoreError;
 use super::resp::Scanner;
 
 /// The oldest version that has all the commands (`XRANGE` with an open end).

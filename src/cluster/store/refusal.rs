@@ -6,14 +6,7 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use super::StoreError;
-use crate::model::trouble::{RedisRefusal, Trouble};
-
-impl From<&StoreError> for Trouble {
-    fn from(error: &StoreError) -> Self {
-        error.class().map_or(Self::Away, Self::Refused)
-    }
-}
+use crate::model::trouble::RedisRefusal;
 
 /// The first word of an error (<https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors>), and its class.
 const CODES: &[(&str, RedisRefusal)] = &[

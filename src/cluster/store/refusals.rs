@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::StoreError;
+use super::error::StoreError;
 use crate::model::trouble::RedisRefusal;
 use crate::ops::metrics::Metrics;
 

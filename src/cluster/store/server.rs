@@ -10,8 +10,10 @@ use redis::{Cmd, FromRedisValue as _, Pipeline, PushInfo, PushKind, ServerErrorK
 use tokio::sync::{Notify, Semaphore};
 
 use super::connection::{Access, Connection};
+use super::error::StoreError;
+use super::greeting;
+use super::script::Script;
 use super::steady::Steady;
-use super::{Script, StoreError, greeting};
 
 /// Shortest time between two connections that are given up for new ones because their server says that it is not the right one
 /// any more: what stays wrong costs two connections a second.

@@ -13,9 +13,10 @@ use redis::{Cmd, FromRedisValue as _, Value, cmd};
 use tokio::sync::{Notify, watch};
 
 use super::connection::Access;
+use super::error::{StoreError, refused_or};
 use super::refusals::Refusals;
 use super::server::{Command, Server};
-use super::{StoreError, refused_or, slots};
+use super::slots;
 use crate::config::{RedisSettings, RedisTopology};
 
 /// Between looks at a Cluster that gives no reason to.
