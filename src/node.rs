@@ -166,9 +166,9 @@ impl Node {
         let memory = parts.hub.budget().gauge(Kind::Http, 0);
         let manage = http::counted_routes(manage::routes(manage), memory);
         let public_routes =
-            http::beside_management(Arc::clone(&manage), http::routes(connect::routes(Arc::clone(&connect))));
+            manage::beside(Arc::clone(&manage), http::routes(connect::routes(Arc::clone(&connect))));
         let pages = admin::pages(&self.pages(config, stage), config.management.auth);
-        let admin_routes = http::beside_management(manage, pages);
+        let admin_routes = manage::beside(manage, pages);
         let guard = config.proxies.protocol.then(|| Guard { proxies, metrics: Arc::clone(&parts.metrics) });
         let first = guard.map_or(First::Handshake(connect), First::ProxyHeader);
         let (accepting, ending) = (self.lifecycle.accepting(), self.lifecycle.ending());

@@ -15,7 +15,10 @@ use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 use warp::{Filter, Reply as _};
 
-use super::{Caller, Routes, json_reply, listing, local, manage};
+use super::answer::{json_reply, page as answer_page};
+use super::caller::Caller;
+use super::routes::{Routes, routes as service};
+use super::{listing, local, manage};
 use crate::cluster::backend::Backend;
 use crate::config::ManagementAuth;
 use crate::limits::places::Places;
@@ -48,7 +51,7 @@ fn routes(
     let page = |name: &'static str, show: fn(&Admin) -> Response<Vec<u8>>| {
         let admin = admin.clone();
         let path = warp::path(name).and(warp::path::end());
-        path.and(warp::method()).map(move |method| super::page(&method, || show(&admin)))
+        path.and(warp::method()).map(move |method| answer_page(&method, || show(&admin)))
     };
     let metrics = Arc::clone(&admin.metrics);
     let vitals = Arc::clone(&admin.vitals);
@@ -61,7 +64,7 @@ fn routes(
 
 /// What the admin port answers beside the management API. Where that is for this host only, these pages are too.
 pub(crate) fn pages(admin: &Admin, auth: ManagementAuth) -> Routes {
-    let pages = super::routes(routes(admin));
+    let pages = service(routes(admin));
     if auth != ManagementAuth::Local {
         return pages;
     }
@@ -82,8 +85,8 @@ pub(crate) fn process_routes(
     stuck: impl Fn() -> Vec<String> + Clone + Send,
 ) -> impl Filter<Extract = (Response<Vec<u8>>,), Error = warp::Rejection> + Clone {
     let page = |name: &'static str| warp::path(name).and(warp::path::end()).and(warp::method());
-    let live = page("live").map(move |method| super::page(&method, || live_page(&stuck())));
-    let metrics = page("metrics").map(move |method| super::page(&method, || metrics_page(render())));
+    let live = page("live").map(move |method| answer_page(&method, || live_page(&stuck())));
+    let metrics = page("metrics").map(move |method| answer_page(&method, || metrics_page(render())));
     metrics.or(live).unify()
 }
 

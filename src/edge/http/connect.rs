@@ -1,7 +1,6 @@
 //! The way in for clients: who is let in and what the others are told, with the statuses of the contract, and the hand-over of
 //! the socket.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,19 +9,20 @@ use bytes::Bytes;
 use http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use mio::net::TcpStream;
-use parking_lot::Mutex;
 use warp::Filter;
 use warp::path::FullPath;
 
+use super::answer::error_reply;
+use super::caller::Caller;
 use super::handshake::{self, Head};
 use super::local::{self, Foreign};
 use super::proxies::Proxies;
+use super::request::{RETRY_SECONDS, busy};
 use super::slots::{Busy, RequestKind, Visit};
+use super::takeover::Takeover;
 use super::upgrade::{self, Fault};
-use super::{Caller, RETRY_SECONDS, busy, error_reply};
 use crate::config::Origins;
 use crate::edge::admission::{Admission, Refused};
-use crate::model::id::ConnectionId;
 use crate::ops::metrics::Refusal;
 use crate::ops::refusals::Told;
 use crate::shard::hub::Hub;
@@ -43,16 +43,6 @@ pub(crate) struct Connect {
     pub(crate) proxies: Arc<Proxies>,
 }
 
-/// Who takes an HTTP connection's socket over once its answer is written, if anybody; an extension of every request.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Heir(Arc<Mutex<Option<HandOver>>>);
-
-#[derive(Debug)]
-struct HandOver {
-    id: ConnectionId,
-    hub: Arc<Hub>,
-}
-
 /// One handshake.
 struct Handshake {
     method: Method,
@@ -60,7 +50,7 @@ struct Handshake {
     headers: HeaderMap,
     client: IpAddr,
     version: Version,
-    heir: Heir,
+    takeover: Takeover,
 }
 
 /// Why a client is not let in.
@@ -80,9 +70,9 @@ pub(crate) fn routes(
         .and(warp::path::full())
         .and(warp::header::headers_cloned())
         .and(warp::ext::get::<Caller>())
-        .map(|method, path: FullPath, headers, Caller { peer, version, heir, visit }| {
+        .map(|method, path: FullPath, headers, Caller { peer, version, takeover, visit }| {
             let (path, client) = (path.as_str().to_owned(), peer.ip().to_canonical());
-            (Handshake { method, path, headers, client, version, heir }, visit)
+            (Handshake { method, path, headers, client, version, takeover }, visit)
         })
         .then(move |(mut handshake, visit): (Handshake, Visit)| {
             let connect = Arc::clone(&connect);
@@ -105,8 +95,8 @@ impl Connect {
         stream: TcpStream,
     ) -> Option<(TcpStream, Response<Vec<u8>>)> {
         let (path, headers, client) = (head.path, head.headers, peer.ip().to_canonical());
-        let (method, version, heir) = (Method::GET, Version::HTTP_11, Heir::default());
-        let mut handshake = Handshake { method, path, headers, client, version, heir };
+        let (method, version, takeover) = (Method::GET, Version::HTTP_11, Takeover::default());
+        let mut handshake = Handshake { method, path, headers, client, version, takeover };
         let answer = self.answer(&mut handshake).await;
         // After either answer there is no more HTTP.
         let is_last = answer.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -115,7 +105,7 @@ impl Connect {
             return Some((stream, answer));
         }
         let sent = handshake::answer(&stream, head.length, &answer);
-        handshake.heir.take_over(sent.map(|()| NewSocket { stream, early: Bytes::new() }));
+        handshake.takeover.take_over(sent.map(|()| NewSocket { stream, early: Bytes::new() }));
         None
     }
 
@@ -204,33 +194,15 @@ impl Connect {
         let id = ticket.record().id;
         let joined = self.hub.expect(ticket);
         // Before anything is waited for: a client that goes away now takes this future with it.
-        *handshake.heir.0.lock() = Some(HandOver { id, hub: Arc::clone(&self.hub) });
+        handshake.takeover.expect(id, Arc::clone(&self.hub));
         if let Some(joined) = joined
             && joined.await != Ok(JoinOutcome::Joined)
         {
-            *handshake.heir.0.lock() = None;
+            handshake.takeover.forget();
             self.hub.attach(id, None);
             return Err(Refused::unavailable());
         }
         Ok(switching_protocols(accept))
-    }
-}
-
-impl Heir {
-    /// Returns whether somebody waits for the socket.
-    pub(super) fn is_expected(&self) -> bool {
-        self.0.lock().is_some()
-    }
-
-    /// Gives the socket to its shard, with what was read behind the request, or tells it that none will come. To be called
-    /// when HTTP is done with the connection.
-    pub(super) fn take_over(self, socket: io::Result<NewSocket>) {
-        let Some(HandOver { id, hub }) = self.0.lock().take() else { return };
-        match &socket {
-            Ok(_) => tracing::debug!(conn.id = %id, "connected"),
-            Err(error) => tracing::debug!(conn.id = %id, %error, "the client went away during its handshake"),
-        }
-        hub.attach(id, socket.ok());
     }
 }
 

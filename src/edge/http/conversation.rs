@@ -20,13 +20,15 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use warp::Reply as _;
 
-use super::connect::Heir;
+use super::answer::{CLOSE, closing, error_reply, text_of};
+use super::caller::Caller;
+use super::manage;
+use super::request::{self, MAX_HEAD, MAX_HEADERS, busy};
+use super::routes::Routes;
 use super::slots::{Stage, Visit};
+use super::takeover::Takeover;
 use super::upgrade::has_token;
 use super::watched::{Clock, Followed, Watched};
-use super::{
-    CLOSE, Caller, MAX_HEAD, MAX_HEADERS, Routes, busy, closing, error_reply, manage, request, text_of,
-};
 use crate::model::phase::Phase;
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::{CutCause, HttpState, RequestRefusal};
@@ -59,8 +61,8 @@ type Reply = Pin<Box<dyn Future<Output = Result<Response<Followed>, Infallible>>
 impl Conversation<'_> {
     /// Answers requests until the connection ends or becomes a WebSocket.
     pub(super) async fn hold(self, stream: TcpStream, visit: &Visit) {
-        let heir = Heir::default();
-        let service = service_fn(|request| self.answer(request, &heir, visit));
+        let takeover = Takeover::default();
+        let service = service_fn(|request| self.answer(request, &takeover, visit));
         let watched = Watched { stream, visit: visit.clone(), is_heard: false, is_kept_back: false };
         let mut conversation = http1::Builder::new()
             .header_read_timeout(None)
@@ -97,15 +99,15 @@ impl Conversation<'_> {
         })
         .await;
         let Parts { io, read_buf, .. } = conversation.into_parts();
-        self.part(end, io.into_inner(), read_buf, heir).await;
+        self.part(end, io.into_inner(), read_buf, takeover).await;
     }
 
     /// Parts from a client, or hands its socket over.
-    async fn part(self, end: End, watched: Watched, unread: Bytes, heir: Heir) {
+    async fn part(self, end: End, watched: Watched, unread: Bytes, takeover: Takeover) {
         let Watched { stream, visit, is_heard, is_kept_back } = watched;
         match end {
-            End::Http(Ok(())) if heir.is_expected() => {
-                heir.take_over(stream.into_std().map(|stream| NewSocket {
+            End::Http(Ok(())) if takeover.is_expected() => {
+                takeover.take_over(stream.into_std().map(|stream| NewSocket {
                     stream: mio::net::TcpStream::from_std(stream),
                     early: unread,
                 }));
@@ -120,7 +122,7 @@ impl Conversation<'_> {
                         self.linger(stream, &visit, &text_of(&answer).unwrap_or_default()).await;
                     }
                 }
-                heir.take_over(Err(io::Error::other(error)));
+                takeover.take_over(Err(io::Error::other(error)));
             }
             End::Cut(state, cause) => {
                 visit.cut(state, cause);
@@ -128,13 +130,13 @@ impl Conversation<'_> {
                     // Nothing was sent behind the last answer, which was taken, so there is room for as little.
                     drop(stream.try_write(&text_of(&late(cause)).unwrap_or_default()));
                 }
-                heir.take_over(Err(io::ErrorKind::TimedOut.into()));
+                takeover.take_over(Err(io::ErrorKind::TimedOut.into()));
             }
         }
     }
 
     /// Answers a request, or refuses it.
-    fn answer(&self, request: Request<Incoming>, heir: &Heir, visit: &Visit) -> Reply {
+    fn answer(&self, request: Request<Incoming>, takeover: &Takeover, visit: &Visit) -> Reply {
         visit.enter(Stage::Body);
         let (mut head, body) = request.into_parts();
         // A body that nobody reads is where the connection ends.
@@ -146,9 +148,9 @@ impl Conversation<'_> {
                 Err(request::refuse(refusal).into_response())
             }
             Ok(()) => {
-                let (peer, heir, visit) = (visit.peer(), heir.clone(), visit.clone());
+                let (peer, takeover, visit) = (visit.peer(), takeover.clone(), visit.clone());
                 let version = head.version;
-                head.extensions.insert(Caller { peer, version, heir, visit });
+                head.extensions.insert(Caller { peer, version, takeover, visit });
                 Ok((self.routes)(Request::from_parts(head, body)))
             }
         };

@@ -15,8 +15,11 @@ use parking_lot::Mutex;
 use warp::Filter as _;
 use warp::path::FullPath;
 
+use super::answer::json_reply;
 use super::handshake::{self, LOOK_BYTES, LOOK_FIELDS};
-use super::{Routes, json_reply, manage, request, upgrade};
+use super::request::{self, MAX_HEAD, MAX_HEADERS};
+use super::routes::{Routes, routes};
+use super::{manage, upgrade};
 
 /// A request as it comes to the routes.
 #[derive(Debug, PartialEq)]
@@ -55,7 +58,7 @@ pub fn feed(input: &[u8]) {
 /// Returns the first request that comes to the routes through the HTTP server.
 fn serve(input: &[u8]) -> Option<(Method, Version, Arrived)> {
     let first = Mutex::new(None);
-    let routes: Routes = super::routes(warp::path::full().and_then(|path: FullPath| async move {
+    let routes: Routes = routes(warp::path::full().and_then(|path: FullPath| async move {
         Ok::<_, warp::Rejection>(json_reply(http::StatusCode::OK, path.as_str().into()))
     }));
     let service = service_fn(|incoming: Request<Incoming>| {
@@ -80,8 +83,8 @@ fn serve(input: &[u8]) -> Option<(Method, Version, Arrived)> {
     let mut conversation = http1::Builder::new()
         .header_read_timeout(None)
         .half_close(true)
-        .max_headers(super::MAX_HEADERS)
-        .max_buf_size(super::MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD)
         .serve_connection(io, service);
     drop(std::future::poll_fn(|context| conversation.poll_without_shutdown(context)).now_or_never());
     drop(conversation);

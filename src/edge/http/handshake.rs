@@ -11,7 +11,8 @@ use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Uri, Version};
 use mio::net::TcpStream;
 
-use super::{manage, request, text_of};
+use super::answer::text_of;
+use super::{manage, request};
 
 /// Longest head that is looked at, in bytes.
 pub(super) const LOOK_BYTES: usize = 2 << 10;

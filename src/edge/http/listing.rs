@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use self::page::{After, Behind, Page, Place};
-use super::{bad_request, error_reply, json_reply, unavailable};
+use super::answer::{bad_request, error_reply, json_reply, unavailable};
 use crate::cluster::peers::{DEADLINE, PeerError, Peers};
 use crate::model::broker::{Broker, Channel, History, Offset};
 use crate::model::id::NodeTag;

@@ -17,10 +17,13 @@ use warp::path::FullPath;
 
 use self::body::Fault;
 use self::path::{Endpoint, Found, Path};
+use super::answer::{bad_request, closing, error_reply, json_reply, method_not_allowed, unavailable};
+use super::caller::Caller;
 use super::listing::{self, Lister};
 use super::local::{self, Foreign};
+use super::request::busy;
+use super::routes::Routes;
 use super::slots::{Busy, RequestKind};
-use super::{Caller, bad_request, busy, closing, error_reply, json_reply, method_not_allowed, unavailable};
 use crate::cluster::peers::{Answer, Operation, Peers, carry_out};
 use crate::config::{Management, ManagementAuth};
 use crate::edge::sigv4::{SignatureError, SignedRequest, Verifier};
@@ -78,6 +81,14 @@ struct Call {
     body: Result<Bytes, Fault>,
     /// Spans of the request, if it is sampled.
     trace: Option<TraceContext>,
+}
+
+/// Puts the management API beside other routes. The path decides, so that no filter is tried for nothing.
+pub(crate) fn beside(manage: Routes, others: Routes) -> Routes {
+    Arc::new(move |request| {
+        let routes = if is_path(request.uri().path()) { &manage } else { &others };
+        routes(request)
+    })
 }
 
 /// Returns whether a path is the management API's.

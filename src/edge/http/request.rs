@@ -2,12 +2,23 @@
 //!
 //! Both ways in, the HTTP server and the look at a whole handshake, take the same: nothing further in sees a target without a path.
 
-use http::header::{EXPECT, HOST, TRANSFER_ENCODING};
+use std::ops::RangeInclusive;
+
+use http::header::{EXPECT, HOST, RETRY_AFTER, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, Version};
 
-use super::error_reply;
+use super::answer::error_reply;
 use crate::ops::metrics::RequestRefusal;
+
+/// Longest request head, in bytes; a JWT in a query string fits.
+pub(super) const MAX_HEAD: usize = 16 << 10;
+
+/// Most header fields of a request.
+pub(super) const MAX_HEADERS: usize = 100;
+
+/// Seconds after which a client that found no room should try again; randomised, so clients do not all retry at once.
+pub(super) const RETRY_SECONDS: RangeInclusive<u64> = 1..=5;
 
 /// Checks a head. A target in absolute form becomes the path that it names, and its authority the `Host` (RFC 9112 §3.2.2).
 ///
@@ -105,6 +116,13 @@ pub(super) fn refuse(refusal: RequestRefusal) -> Response<Vec<u8>> {
         _ => "BadRequestException",
     };
     error_reply(status, error_type, message)
+}
+
+/// Answers a request whose turn did not come.
+pub(super) fn busy() -> Response<Vec<u8>> {
+    let mut answer = refuse(RequestRefusal::Busy);
+    answer.headers_mut().insert(RETRY_AFTER, rand::random_range(RETRY_SECONDS).into());
+    answer
 }
 
 #[cfg(test)]

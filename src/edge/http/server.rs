@@ -14,8 +14,10 @@ use super::conversation::Conversation;
 use super::handshake::{self, Head};
 use super::listener::Listener;
 use super::proxies::Proxies;
+use super::proxy_header;
+use super::request::MAX_HEAD;
+use super::routes::{Routes, beginning_with};
 use super::slots::{Bounds, RequestKind, Slots, Stage, Visit};
-use super::{Routes, beginning_with, proxy_header};
 use crate::limits::budget::Gauge;
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::{CutCause, HttpMetrics, HttpState, Metrics, ProxyRefusal};
@@ -23,7 +25,7 @@ use crate::ops::refusals::Refusals;
 use crate::ops::vitals::Pulse;
 
 /// Counted for a connection of the HTTP server: what it reads into, and most of what it writes from.
-const CONNECTION_BYTES: usize = super::MAX_HEAD + (8 << 10);
+const CONNECTION_BYTES: usize = MAX_HEAD + (8 << 10);
 
 /// How long to let the system recover when it has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
 use http::{Response, StatusCode};
 
-use super::super::{bad_request, error_reply, unavailable};
+use crate::edge::http::answer::{bad_request, error_reply, unavailable};
 use crate::limits::budget::{Budget, Kind};
 
 /// A body over the limit is read on to this size, so that its sender gets the answer instead of a reset.
