@@ -2,6 +2,8 @@
 //!
 //! Every limit is finite and has a range; every fault is found in one pass and says its line and its fix.
 
+#![expect(unreachable_pub, reason = "to be restricted")]
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Routing for `tests/fuzz`; in no build that is shipped (the feature `fuzz`).
+//! What `tests/fuzz` feeds; in no build that is shipped (the feature `fuzz`).
 
 use anyhow::anyhow;
 use bytes::Bytes;
@@ -9,8 +9,13 @@ use crate::model::broker::Channel;
 use crate::model::id::{ConnectionId, NodeTag};
 use crate::model::registry::Record;
 use crate::ops::metrics::Metrics;
-use crate::protocol::codec::payload_of;
+use crate::protocol::codec::{Decoder, Limits, Message, payload_of};
 use crate::routing::gateway::{Action, Gateway, Outcome, Payload};
+
+/// Longest frame and message that are decoded, in bytes.
+pub const FRAME_BYTES: usize = 4_096;
+/// See [`FRAME_BYTES`].
+pub const MESSAGE_BYTES: usize = 8_192;
 
 /// A gateway, and a client that sends.
 #[derive(Debug)]
@@ -83,4 +88,48 @@ impl From<Outcome> for Led {
 
 fn payload(frame: &Bytes) -> String {
     payload_of(frame).map(|(_, payload)| String::from_utf8_lossy(payload).into_owned()).unwrap_or_default()
+}
+
+/// A message that was decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// `text`, `binary`, `ping`, `pong` or `close`.
+    pub kind: &'static str,
+    /// Its payload; of a close frame the reason.
+    pub payload: Vec<u8>,
+}
+
+/// Decodes frames that come in pieces of so many bytes; returns the messages before the first violation, and the violation.
+#[must_use]
+pub fn decode(bytes: &[u8], piece: usize, binary: bool) -> (Vec<Decoded>, Option<String>) {
+    let limits = Limits { frame_bytes: FRAME_BYTES, message_bytes: MESSAGE_BYTES, binary };
+    let (mut decoder, mut messages) = (Decoder::default(), Vec::new());
+    for chunk in bytes.chunks(piece.max(1)) {
+        let mut chunk = chunk.to_vec();
+        let mut input = chunk.as_mut_slice();
+        loop {
+            match decoder.next(&mut input, &limits) {
+                Ok(Some(message)) => messages.push(message.into()),
+                Ok(None) => break,
+                Err(violation) => return (messages, Some(format!("{violation:?}"))),
+            }
+        }
+        assert!(input.is_empty(), "all input is taken");
+    }
+    (messages, None)
+}
+
+impl From<Message<'_>> for Decoded {
+    fn from(message: Message<'_>) -> Self {
+        let (kind, payload) = match message {
+            Message::Text(text) => ("text", text.into_owned().into_bytes()),
+            Message::Binary(bytes) => ("binary", bytes.into_owned()),
+            Message::Ping(bytes) => ("ping", bytes.into_owned()),
+            Message::Pong(bytes) => ("pong", bytes.into_owned()),
+            Message::Close(close) => {
+                ("close", close.map_or_else(Vec::new, |(_, reason)| reason.into_owned().into_bytes()))
+            }
+        };
+        Self { kind, payload }
+    }
 }

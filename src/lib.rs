@@ -32,16 +32,16 @@
 
 pub mod cli;
 mod cluster;
-pub mod config;
+mod config;
 mod drain;
 mod edge;
 mod kubernetes;
 mod limits;
-pub mod model;
-pub mod node;
-pub mod ops;
-pub mod protocol;
-pub mod routing;
+mod model;
+mod node;
+mod ops;
+mod protocol;
+mod routing;
 mod shard;
 
 #[cfg(feature = "fuzz")]

@@ -2,9 +2,9 @@
 
 pub(crate) mod broker;
 pub(crate) mod groups;
-pub mod id;
+pub(crate) mod id;
 pub(crate) mod listing;
-pub mod origin;
+pub(crate) mod origin;
 pub(crate) mod phase;
 pub(crate) mod registry;
 pub(crate) mod trace_context;

@@ -33,7 +33,7 @@ use crate::model::id::NodeTag;
 use crate::model::phase::Phase;
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::{DropReason, Metrics, as_i64};
-use crate::ops::trace::Tracer;
+use crate::ops::telemetry::Telemetry;
 use crate::ops::vitals::{Part, Pulse, Vitals};
 use crate::routing::gateway::Gateway;
 use crate::shard::hub::Hub;
@@ -42,7 +42,7 @@ use crate::shard::{Door, Parts, Shard};
 
 mod error;
 
-pub use self::error::StartError;
+pub(crate) use self::error::StartError;
 
 /// Longest wait for shards to end, once there is nothing more for them to do.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -61,11 +61,11 @@ const GREETING_PAUSE: Duration = Duration::from_millis(20);
 
 /// A running node.
 #[derive(Debug)]
-pub struct Node {
+pub(crate) struct Node {
     /// Where clients connect.
-    pub public: SocketAddr,
+    pub(crate) public: SocketAddr,
     /// Where operators connect.
-    pub admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
     lifecycle: Lifecycle,
     places: Arc<Places>,
     ends: Arc<Ends>,
@@ -79,13 +79,13 @@ pub struct Node {
 
 /// What the end of a node has cost.
 #[derive(Clone, Copy, Debug)]
-pub struct Losses {
+pub(crate) struct Losses {
     /// Connections that were cut.
-    pub connections: usize,
+    pub(crate) connections: usize,
     /// Messages that waited for those, or for others that were cut meanwhile.
-    pub messages: u64,
+    pub(crate) messages: u64,
     /// Whether others have taken the node for dead, so that all it has done since counts for nothing.
-    pub is_fenced: bool,
+    pub(crate) is_fenced: bool,
 }
 
 impl Node {
@@ -93,15 +93,14 @@ impl Node {
     ///
     /// # Errors
     /// Nothing runs then.
-    pub fn start(config: &Config) -> Result<Self, StartError> {
+    pub(crate) fn start(config: &Config) -> Result<Self, StartError> {
         warn_of_no_address_limits(config);
         let public_listener = bind(config.listen)?;
         let admin_listener = bind(config.admin_listen)?;
         let (public, admin) = (public_listener.local_addr()?, admin_listener.local_addr()?);
         let (tag, lifecycle) = (NodeTag::random(), Lifecycle::new());
-        let mut metrics = Metrics::new()?;
-        metrics.tracer = Tracer::start(&config.tracing, &config.node_name, &metrics, &lifecycle)?;
-        let metrics = Arc::new(metrics);
+        let telemetry = Telemetry::start(Metrics::new()?, &config.tracing, &config.node_name, &lifecycle)?;
+        let metrics = Arc::clone(&telemetry.metrics);
         metrics.connections_limit.set(as_i64(config.limits.max_connections));
         let shards = config.shard_count();
         let budget = Arc::new(Budget::new(pressure::limit(config.limits.memory_budget, &metrics), shards));
@@ -111,7 +110,7 @@ impl Node {
         let doors = doors.collect::<io::Result<Vec<_>>>()?;
         let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect(), Arc::clone(&metrics), budget));
         let places = Arc::new(Places::default());
-        let backend = Backend::start(config, tag, (&hub, &places), (&lifecycle, &metrics))?;
+        let backend = Backend::start(config, tag, (&hub, &places), (&lifecycle, &telemetry))?;
         let gateway = Gateway::new(config.routes.clone(), &config.stage, tag, &metrics);
         let gateway = Arc::new(gateway);
         let carriers = (Arc::clone(&gateway), Arc::clone(&backend.broker), Arc::clone(&backend.registry));
@@ -123,7 +122,7 @@ impl Node {
             hub: Arc::clone(&hub),
             broker: Arc::clone(&backend.broker),
             gateway,
-            metrics: Arc::clone(&metrics),
+            telemetry,
             limits: config.limits,
             names: Arc::new(Names::new(&config.limits, config.proxies.trusted.clone())),
         };
@@ -154,22 +153,26 @@ impl Node {
             registry: Arc::clone(registry),
             lister: Lister::new(tag, Arc::clone(&parts.hub), peers.clone(), Arc::clone(&parts.broker)),
             peers,
-            metrics: Arc::clone(&parts.metrics),
+            telemetry: parts.telemetry.clone(),
         });
         let proxies = Arc::new(Proxies::new(config.proxies.trusted.clone()));
         let connect = Arc::new(Connect {
             stage: Arc::clone(&stage),
             admission: self.admission(config, parts, tag),
+            tracer: Arc::clone(&parts.telemetry.tracer),
             hub: Arc::clone(&parts.hub),
             proxies: Arc::clone(&proxies),
         });
         let memory = parts.hub.budget().gauge(Kind::Http, 0);
         let manage = http::counted_routes(manage::routes(manage), memory);
-        let public_routes =
-            manage::beside(Arc::clone(&manage), http::routes(connect::routes(Arc::clone(&connect))));
+        let public_routes = http::beside(
+            manage::is_path,
+            Arc::clone(&manage),
+            http::routes(connect::routes(Arc::clone(&connect))),
+        );
         let pages = admin::pages(&self.pages(config, stage), config.management.auth);
-        let admin_routes = manage::beside(manage, pages);
-        let guard = config.proxies.protocol.then(|| Guard { proxies, metrics: Arc::clone(&parts.metrics) });
+        let admin_routes = http::beside(manage::is_path, manage, pages);
+        let guard = config.proxies.protocol.then(|| Guard { proxies, metrics: Arc::clone(&self.metrics) });
         let first = guard.map_or(First::Handshake(connect), First::ProxyHeader);
         let (accepting, ending) = (self.lifecycle.accepting(), self.lifecycle.ending());
         let public = self.port(public, "public", first, accepting);
@@ -188,7 +191,7 @@ impl Node {
             gateway: Arc::clone(&parts.gateway),
             broker: Arc::clone(&parts.broker),
             registry: Arc::clone(&self.backend.registry),
-            metrics: Arc::clone(&parts.metrics),
+            metrics: Arc::clone(&self.metrics),
             places: Arc::clone(&self.places),
             budget: Arc::clone(parts.hub.budget()),
             ends: Arc::clone(&self.ends),
@@ -247,12 +250,12 @@ impl Node {
     }
 
     /// Waits until others have taken this node for dead; for ever, as a rule. *Cancel safe.*
-    pub async fn fenced(&self) {
+    pub(crate) async fn fenced(&self) {
         self.backend.fenced.cancelled().await;
     }
 
     /// Waits until the node has lost a part that it needs; for ever, as a rule. *Cancel safe.*
-    pub async fn failed(&self) {
+    pub(crate) async fn failed(&self) {
         self.lifecycle.failed().await;
     }
 
@@ -276,7 +279,7 @@ impl Node {
 
     /// Ends the node: returns how many connections were cut rather than closed, because `hurry` came, time was up, or a client
     /// took too little of what waited for it, and how many messages waited for clients that were cut.
-    pub async fn shut_down(self, hurry: impl Future<Output = ()>) -> Losses {
+    pub(crate) async fn shut_down(self, hurry: impl Future<Output = ()>) -> Losses {
         let Drain { mut notice, mut window, mut grace, .. } = self.drain;
         if self.backend.fenced.is_cancelled() {
             // A ghost: others act in its name already.

@@ -3,8 +3,9 @@
 pub(crate) mod jitter;
 pub(crate) mod lifecycle;
 pub(crate) mod log;
-pub mod metrics;
+pub(crate) mod metrics;
 pub(crate) mod probe;
 pub(crate) mod refusals;
+pub(crate) mod telemetry;
 pub(crate) mod trace;
 pub(crate) mod vitals;

@@ -1,4 +1,4 @@
 //! WebSocket as RFC 6455 has it: frames and close codes. No I/O.
 
-pub mod close;
-pub mod codec;
+pub(crate) mod close;
+pub(crate) mod codec;

@@ -1,5 +1,5 @@
 //! What a message asks for: expressions, routes, and the actions they lead to. No I/O.
 
-pub mod expression;
+pub(crate) mod expression;
 pub(crate) mod gateway;
-pub mod route;
+pub(crate) mod route;

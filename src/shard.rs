@@ -27,7 +27,8 @@ use crate::limits::names::Names;
 use crate::limits::ticket::Ticket;
 use crate::model::broker::{Broker, Channel, Publication, Wait};
 use crate::model::id::ConnectionId;
-use crate::ops::metrics::{DropReason, Farewell, Metrics};
+use crate::ops::metrics::{DropReason, Farewell};
+use crate::ops::telemetry::Telemetry;
 use crate::protocol::close::Close;
 use crate::protocol::codec::{self, encode_close};
 use crate::routing::gateway::Gateway;
@@ -80,7 +81,7 @@ pub(crate) struct Parts {
     pub(crate) hub: Arc<Hub>,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) gateway: Arc<Gateway>,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) telemetry: Telemetry,
     pub(crate) limits: Limits,
     /// Channels that clients have named.
     pub(crate) names: Arc<Names>,
@@ -180,7 +181,7 @@ impl Shard {
             thrown_away: 0,
             now: Instant::now(),
             draining: None,
-            tally: Tally::new(index, &parts.metrics, parts.hub.budget()),
+            tally: Tally::new(index, &parts.telemetry, parts.hub.budget()),
             relief_at: None,
             stopped: false,
             parts,
@@ -336,7 +337,7 @@ impl Shard {
         if messages > 0 {
             let id = connection.ticket.record().id;
             tracing::debug!(conn.id = %id, messages, outcome = farewell.label(), "cut, and messages lost with it");
-            self.parts.metrics.count_dropped(DropReason::Cut, messages);
+            self.parts.telemetry.metrics.count_dropped(DropReason::Cut, messages);
             connection.ticket.count_cut();
         }
         self.end(key, Some(farewell));
@@ -364,7 +365,7 @@ impl Shard {
         self.tally.partial(connection.partial_bytes, 0);
         let (ticket, close, by_client) = connection.into_end();
         if let Some(farewell) = farewell.or(by_client) {
-            self.parts.metrics.count_farewell(farewell);
+            self.parts.telemetry.metrics.count_farewell(farewell);
         }
         ticket.end(close);
     }

@@ -19,7 +19,7 @@ use crate::model::id::NodeTag;
 use crate::model::registry::Registry;
 use crate::model::trouble::Trouble;
 use crate::ops::lifecycle::Lifecycle;
-use crate::ops::metrics::Metrics;
+use crate::ops::telemetry::Telemetry;
 use crate::shard::hub::Hub;
 
 /// Leases for which a node that has been up counts as ready while Redis is away.
@@ -56,12 +56,12 @@ impl Backend {
         config: &Config,
         tag: NodeTag,
         (hub, places): (&Arc<Hub>, &Arc<Places>),
-        (lifecycle, metrics): (&Lifecycle, &Arc<Metrics>),
+        (lifecycle, telemetry): (&Lifecycle, &Telemetry),
     ) -> Result<Self, StoreError> {
-        let fenced = CancellationToken::new();
+        let (fenced, metrics) = (CancellationToken::new(), &telemetry.metrics);
         let terms = config.terms();
         let Some(settings) = &config.redis else {
-            let broker = Arc::new(MemoryBroker::new(Arc::clone(hub), Arc::clone(metrics), terms));
+            let broker = Arc::new(MemoryBroker::new(Arc::clone(hub), telemetry.clone(), terms));
             let registry = Arc::new(MemoryRegistry::default());
             return Ok(Self { broker, registry, shared: None, tenure: Tenure::unlimited(), fenced });
         };
@@ -93,7 +93,7 @@ impl Backend {
             Arc::clone(hub),
             Arc::clone(&peers),
             Arc::clone(&health),
-            (lifecycle, tenure.clone(), Arc::clone(metrics)),
+            (lifecycle, tenure.clone(), telemetry.clone()),
         );
         let shared = Some(Shared { store, settings: settings.clone(), peers, health });
         Ok(Self { broker: Arc::new(broker), registry, shared, tenure, fenced })

@@ -4,8 +4,8 @@ use std::net::Ipv6Addr;
 
 use percent_encoding::percent_decode_str;
 
-use super::Secret;
 use super::reader::Setting;
+use super::secret::Secret;
 use crate::model::origin::Host;
 
 /// Port of a Redis whose URL names none.

@@ -3,7 +3,7 @@
 //! Only `http` knows warp. The accept loop is ours, so that time-outs, the number of connections and TCP options are too.
 
 pub(crate) use self::listener::Listener;
-pub(crate) use self::routes::{Routes, counted_routes, routes};
+pub(crate) use self::routes::{Routes, beside, counted_routes, routes};
 pub(crate) use self::server::{First, Guard, Port, Server};
 pub(crate) use self::slots::Bounds;
 

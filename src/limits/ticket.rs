@@ -64,3 +64,35 @@ impl Drop for Ticket {
         tracing::debug!(conn.id = %self.record.id, code = self.close.code(), reason = self.close.label(), "disconnected");
     }
 }
+
+/// Of connections that nobody let in: of tests and benchmarks.
+#[cfg(any(test, feature = "bench"))]
+pub(crate) mod fake {
+    use std::net::Ipv4Addr;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::limits::places::Places;
+    use crate::model::id::{ConnectionId, NodeTag};
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl Disconnects for Nobody {
+        fn begin(self: Arc<Self>, _: &Arc<Record>) {}
+    }
+
+    /// Returns a ticket for a connection from this host.
+    pub(crate) fn ticket(tag: NodeTag, metrics: &Arc<Metrics>) -> Ticket {
+        let record = Record {
+            id: ConnectionId::mint(tag),
+            source_ip: Ipv4Addr::LOCALHOST.into(),
+            user_agent: None,
+            user: None,
+            connected_at: Timestamp::now(),
+        };
+        let (place, _) = Arc::new(Places::default()).take(None);
+        Ticket::new(Arc::new(record), Arc::new(Nobody), Arc::clone(metrics), place)
+    }
+}

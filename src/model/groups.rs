@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 /// The rules of `[[groups]]`; of those that match a name the first counts.
 #[derive(Clone, Debug, Default)]
-pub struct Groups(pub(crate) Arc<[GroupRule]>);
+pub(crate) struct Groups(pub(crate) Arc<[GroupRule]>);
 
 /// One rule.
 #[derive(Clone, Debug)]

@@ -18,12 +18,12 @@ const RAW_LEN: usize = RANDOM_LEN + TAG_LEN;
 
 /// Marks which node minted an id; drawn at random when a node starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeTag([u8; TAG_LEN]);
+pub(crate) struct NodeTag([u8; TAG_LEN]);
 
 impl NodeTag {
     /// Draws a tag.
     #[must_use]
-    pub fn random() -> Self {
+    pub(crate) fn random() -> Self {
         Self(rand::rng().random())
     }
 }
@@ -31,7 +31,7 @@ impl NodeTag {
 impl NodeTag {
     /// Reads the text form.
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut tag = [0; TAG_LEN];
         hex::decode_to_slice(text, &mut tag).ok()?;
         Some(Self(tag))
@@ -46,22 +46,22 @@ impl fmt::Display for NodeTag {
 
 /// Names one client socket, for as long as it is open; unique in the cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ConnectionId([u8; TEXT_LEN]);
+pub(crate) struct ConnectionId([u8; TEXT_LEN]);
 
 /// Names one request (a route's run) or one message. Most are never written, so the text is made when it is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct RequestId([u8; RAW_LEN]);
+pub(crate) struct RequestId([u8; RAW_LEN]);
 
 impl ConnectionId {
     /// Draws an id of the node with `tag`.
     #[must_use]
-    pub fn mint(tag: NodeTag) -> Self {
+    pub(crate) fn mint(tag: NodeTag) -> Self {
         Self(text(raw_with_tag(tag)))
     }
 
     /// Reads an id that a caller sent; `None` if it is not of the form of an id (16 characters: 15 of base64url and `=`).
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let bytes: [u8; TEXT_LEN] = text.as_bytes().try_into().ok()?;
         let (last, body) = bytes.split_last()?;
         let well_formed = *last == b'='
@@ -71,13 +71,13 @@ impl ConnectionId {
 
     /// Returns the text form.
     #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         ascii(&self.0)
     }
 
     /// Returns the tag of the node that holds this connection; `None` if no node has minted it.
     #[must_use]
-    pub fn node(&self) -> Option<NodeTag> {
+    pub(crate) fn node(&self) -> Option<NodeTag> {
         let mut raw = [0; RAW_LEN + 1];
         let len = URL_SAFE.decode_slice(self.0, &mut raw).ok()?;
         raw.get(RANDOM_LEN..len)?.try_into().ok().map(NodeTag)
@@ -85,7 +85,7 @@ impl ConnectionId {
 
     /// Returns which of `count` shards holds this connection. `count` must not be 0.
     #[must_use]
-    pub fn shard(&self, count: usize) -> usize {
+    pub(crate) fn shard(&self, count: usize) -> usize {
         let random = self.0.first_chunk::<8>().map_or(0, |chunk| u64::from_le_bytes(*chunk));
         let mixed = random.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
         usize::try_from(mixed).unwrap_or(0) % count.max(1)
@@ -95,7 +95,7 @@ impl ConnectionId {
 impl RequestId {
     /// Draws the id of a request.
     #[must_use]
-    pub fn mint() -> Self {
+    pub(crate) fn mint() -> Self {
         let mut raw = [0; RAW_LEN];
         rand::rng().fill(&mut raw);
         Self(raw)
@@ -103,7 +103,7 @@ impl RequestId {
 
     /// Draws the id of a message received by the node with `tag`.
     #[must_use]
-    pub fn mint_message(tag: NodeTag) -> Self {
+    pub(crate) fn mint_message(tag: NodeTag) -> Self {
         Self(raw_with_tag(tag))
     }
 }

@@ -14,7 +14,7 @@ const DEFAULT_PORTS: [(&str, u16); 2] = [("http", 80), ("https", 443)];
 
 /// Where a page comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
+pub(crate) struct Origin {
     scheme: Box<str>,
     host: Host,
     /// `None` for the scheme's own.
@@ -23,7 +23,7 @@ pub struct Origin {
 
 /// A host, as it stands in an origin and in the header `Host`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Host {
+pub(crate) enum Host {
     /// A name, in lower case.
     Name(Box<str>),
     /// An address.
@@ -32,7 +32,7 @@ pub enum Host {
 
 /// Which origins an operator means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OriginPattern {
+pub(crate) enum OriginPattern {
     /// `*`: every one.
     Any,
     /// `null`: pages whose browser does not say where they come from, such as those of a file.
@@ -43,7 +43,7 @@ pub enum OriginPattern {
 
 /// See [`OriginPattern::Like`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Likeness {
+pub(crate) struct Likeness {
     scheme: Box<str>,
     host: HostPattern,
     port: PortPattern,
@@ -65,7 +65,7 @@ enum PortPattern {
 impl Origin {
     /// Reads `SCHEME://HOST[:PORT]`. What a browser sends for a page without an origin, `null`, is none.
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = split_scheme(text)?;
         let (host, port) = split_port(rest);
         let (host, port) = (Host::parse(host)?, port.map_or(Some(None), |port| read_port(&scheme, port))?);
@@ -74,7 +74,7 @@ impl Origin {
 
     /// Returns whether the page comes from a server of the same host as its reader: one that somebody develops, as a rule.
     #[must_use]
-    pub fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         DEFAULT_PORTS.iter().any(|(scheme, _)| **scheme == *self.scheme) && self.host.is_local()
     }
 }
@@ -82,7 +82,7 @@ impl Origin {
 impl Host {
     /// Reads a host; an address of IPv6 stands in brackets.
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         if let Some(rest) = text.strip_prefix('[') {
             let address: Ipv6Addr = rest.strip_suffix(']')?.parse().ok()?;
             return Some(Self::Address(address.into()));
@@ -95,14 +95,14 @@ impl Host {
 
     /// Reads the header `Host`: a host and perhaps a port.
     #[must_use]
-    pub fn of_authority(text: &str) -> Option<Self> {
+    pub(crate) fn of_authority(text: &str) -> Option<Self> {
         let (host, port) = split_port(text);
         port.is_none_or(|port| port.is_empty() || to_port(port).is_some()).then(|| Self::parse(host))?
     }
 
     /// Returns whether this is the host itself by one of its loopback names (RFC 6761 §6.3) and addresses.
     #[must_use]
-    pub fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         match self {
             Self::Name(name) => **name == *"localhost" || name.ends_with(".localhost"),
             Self::Address(address) => address.to_canonical().is_loopback(),
@@ -115,7 +115,7 @@ impl OriginPattern {
     ///
     /// # Errors
     /// What to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         match text {
             "*" => return Ok(Self::Any),
             "null" => return Ok(Self::Opaque),
@@ -165,7 +165,7 @@ impl OriginPattern {
 
     /// Returns whether the value of a header `Origin` is meant.
     #[must_use]
-    pub fn matches(&self, value: &str) -> bool {
+    pub(crate) fn matches(&self, value: &str) -> bool {
         match self {
             Self::Any => true,
             Self::Opaque => value == "null",

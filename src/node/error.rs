@@ -8,7 +8,7 @@ use crate::ops::trace::TraceError;
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// A port cannot be bound.
     #[error("cannot listen on {address}: {source}")]
     Bind {

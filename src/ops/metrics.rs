@@ -15,7 +15,6 @@ use tokio::runtime::RuntimeMetrics;
 
 use crate::model::trouble::RedisRefusal;
 use crate::ops::refusals::Refusals;
-use crate::ops::trace::Tracer;
 use crate::protocol::close::Close;
 
 pub(crate) use self::http::HttpMetrics;
@@ -27,13 +26,14 @@ pub(crate) use self::runs::Runs;
 #[cfg(feature = "otlp")]
 pub(crate) use self::spans::{SpanCounters, SpanDropReason};
 
-pub mod deletion_cost;
-pub mod http;
+pub(crate) mod deletion_cost;
+pub(crate) mod http;
 mod labels;
 pub(crate) mod memory;
 pub(crate) mod process;
 mod runs;
-pub mod spans;
+#[cfg(feature = "otlp")]
+mod spans;
 
 /// From a loopback round trip to a stuck client.
 const LATENCY_BUCKETS: [f64; 14] =
@@ -51,8 +51,6 @@ macro_rules! metrics {
             registry: Registry,
             /// Held while what others count is taken over: two readers at once would take it twice.
             reading: Mutex<()>,
-            /// Spans of what is measured here, where they are exported.
-            pub(crate) tracer: Tracer,
             /// Writes what is refused into the log.
             pub(crate) refusals: Arc<Refusals>,
             pub(crate) http: HttpMetrics,
@@ -70,16 +68,12 @@ macro_rules! metrics {
                 Ok(Self {
                     registry,
                     reading: Mutex::new(()),
-                    tracer: Tracer::default(),
                     refusals: Arc::default(),
                     http,
                     $($field,)+
                 })
             }
         }
-
-        /// Every name, for the check of the documents.
-        pub const NAMES: &[&str] = &[$($name),+];
     };
     (@make Histogram $name:literal $help:ident; $buckets:expr) => {
         Histogram::with_opts(HistogramOpts::new($name, $help).buckets($buckets.to_vec()))?
@@ -262,6 +256,12 @@ impl Metrics {
             .for_each(|one| drop(metrics.publish_duration.with_label_values(&[one.label()])));
         metrics.slow_consumers.with_label_values(&[SLOW_POLICY]);
         Ok(metrics)
+    }
+
+    /// Registers what becomes of spans.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn span_counters(&self) -> Result<SpanCounters, prometheus::Error> {
+        SpanCounters::register(&self.registry)
     }
 
     /// Writes all metrics in the text format of Prometheus.

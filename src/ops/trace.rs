@@ -10,26 +10,10 @@ mod exporter;
 mod off;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod settings;
 
 #[cfg(not(feature = "otlp"))]
 pub(crate) use self::off::Tracer;
 #[cfg(feature = "otlp")]
 pub(crate) use self::otlp::Tracer;
-
-/// Where spans go, and how many.
-#[derive(Clone, Debug)]
-pub struct Tracing {
-    /// URL of the collector to which spans are posted; `None` for no spans.
-    pub endpoint: Option<String>,
-    /// Share of messages and requests that are sampled.
-    pub ratio: f64,
-    /// What this program is called there.
-    pub service_name: String,
-    /// What else is said of it there.
-    pub attributes: Vec<(String, String)>,
-}
-
-/// Spans cannot be exported as configured.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot export spans: {0}")]
-pub struct TraceError(#[from] Box<dyn std::error::Error + Send + Sync>);
+pub(crate) use self::settings::{TraceError, Tracing};

@@ -6,7 +6,7 @@ use crate::protocol::codec::Violation;
 
 /// Who ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Initiator {
+pub(crate) enum Initiator {
     /// The client, or the network on its side.
     Client,
     /// This node.
@@ -16,7 +16,7 @@ pub enum Initiator {
 impl Initiator {
     /// Returns the value of the metric label `initiator`.
     #[must_use]
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Server => "server",
@@ -26,7 +26,7 @@ impl Initiator {
 
 /// Why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Close {
+pub(crate) enum Close {
     /// The client sent a close frame with this code and reason.
     Client {
         /// As received; RFC 6455 §7.4 has been checked.
@@ -84,7 +84,7 @@ impl Close {
 
     /// Returns the close code (RFC 6455 §7.4), as `$disconnect` is told.
     #[must_use]
-    pub fn code(&self) -> u16 {
+    pub(crate) fn code(&self) -> u16 {
         match self {
             Self::Client { code, .. } => *code,
             Self::Route | Self::Deleted => 1000,
@@ -103,7 +103,7 @@ impl Close {
 
     /// Returns the reason that goes with the code, at most 123 bytes.
     #[must_use]
-    pub fn reason(&self) -> &str {
+    pub(crate) fn reason(&self) -> &str {
         match self {
             Self::Client { reason, .. } => reason,
             Self::ClientNoStatus => "Client-side close frame status not set",
@@ -121,7 +121,7 @@ impl Close {
 
     /// Returns the value of the metric label `reason`.
     #[must_use]
-    pub fn label(&self) -> &'static str {
+    pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Client { .. } | Self::ClientNoStatus => "client",
             Self::Lost => "lost",
@@ -142,7 +142,7 @@ impl Close {
 
     /// Returns the value of the metric label `code`: codes that clients invent share one value, so that labels are a closed set.
     #[must_use]
-    pub fn code_label(&self) -> &'static str {
+    pub(crate) fn code_label(&self) -> &'static str {
         match self.code() {
             1000 => "1000",
             1001 => "1001",
@@ -161,7 +161,7 @@ impl Close {
 
     /// Returns who ended the connection.
     #[must_use]
-    pub fn initiator(&self) -> Initiator {
+    pub(crate) fn initiator(&self) -> Initiator {
         match self {
             Self::Client { .. } | Self::ClientNoStatus | Self::Lost => Initiator::Client,
             _ => Initiator::Server,

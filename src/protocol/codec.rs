@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-pub use self::frame::{CONTROL_MAX, Limits, Opcode, Violation};
+pub(crate) use self::frame::{CONTROL_MAX, Limits, Opcode, Violation};
 use self::frame::{take_at_most, unmask};
 use self::header::Header;
 use self::partial::{Frame, Partial};
@@ -18,11 +18,11 @@ mod header;
 mod partial;
 
 /// Longest header that is sent: two bytes, and eight of length.
-pub const SENT_HEADER_MAX: usize = 10;
+pub(crate) const SENT_HEADER_MAX: usize = 10;
 
 /// One message from a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message<'a> {
+pub(crate) enum Message<'a> {
     /// Text, whole.
     Text(Cow<'a, str>),
     /// Bytes, whole.
@@ -37,7 +37,7 @@ pub enum Message<'a> {
 
 /// Turns the bytes of one connection into messages.
 #[derive(Debug, Default)]
-pub struct Decoder {
+pub(crate) struct Decoder {
     /// What has arrived of a message that is not whole yet; `None` while idle.
     partial: Option<Box<Partial>>,
 }
@@ -48,7 +48,7 @@ impl Decoder {
     ///
     /// # Errors
     /// The first violation; from then on the decoder can only [`Decoder::skip`].
-    pub fn next<'a>(
+    pub(crate) fn next<'a>(
         &mut self,
         input: &mut &'a mut [u8],
         limits: &Limits,
@@ -78,7 +78,7 @@ impl Decoder {
 
     /// Takes all of `input` and keeps nothing of it; returns whether the client's close frame ends in there, or was what
     /// broke the rules. It goes on behind a violation, and checks nothing itself: the lengths in headers are what it goes by.
-    pub fn skip(&mut self, input: &[u8]) -> bool {
+    pub(crate) fn skip(&mut self, input: &[u8]) -> bool {
         self.partial.get_or_insert_default().skip(input)
     }
 
@@ -92,13 +92,13 @@ impl Decoder {
 
     /// Returns whether a message has begun that is not whole yet.
     #[must_use]
-    pub fn is_mid_message(&self) -> bool {
+    pub(crate) fn is_mid_message(&self) -> bool {
         self.partial.is_some()
     }
 
     /// Returns the bytes held of a message that is not whole yet, with what the buffers keep in reserve.
     #[must_use]
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| partial.held())
     }
 
@@ -155,7 +155,7 @@ enum Progress<'a> {
 
 /// Builds one unfragmented, unmasked frame, header and payload in one buffer.
 #[must_use]
-pub fn encode(opcode: Opcode, payload: &[u8]) -> Bytes {
+pub(crate) fn encode(opcode: Opcode, payload: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(payload.len() + SENT_HEADER_MAX);
     put_header(&mut frame, opcode, payload.len());
     frame.put_slice(payload);
@@ -180,7 +180,7 @@ fn put_header(frame: &mut impl BufMut, opcode: Opcode, len: usize) {
 
 /// Takes apart what [`encode`] has built.
 #[must_use]
-pub fn payload_of(frame: &[u8]) -> Option<(Opcode, &[u8])> {
+pub(crate) fn payload_of(frame: &[u8]) -> Option<(Opcode, &[u8])> {
     let opcode = Opcode::from_bits(frame.first()? & 0x0F)?;
     let header = match frame.get(1)? {
         126 => 4,
@@ -193,7 +193,7 @@ pub fn payload_of(frame: &[u8]) -> Option<(Opcode, &[u8])> {
 /// Returns whether bytes from elsewhere are what [`encode`] builds for a message of at most `longest` bytes: the one frame in its
 /// shortest form and nothing behind it, and text is UTF-8.
 #[must_use]
-pub fn is_message(frame: &[u8], longest: usize) -> bool {
+pub(crate) fn is_message(frame: &[u8], longest: usize) -> bool {
     let Some((opcode, payload)) = payload_of(frame) else { return false };
     let is_readable = match opcode {
         Opcode::Text => payload.len() <= longest && str::from_utf8(payload).is_ok(),
@@ -210,7 +210,7 @@ pub fn is_message(frame: &[u8], longest: usize) -> bool {
 /// Builds a close frame; `reason` is cut at 123 bytes, at a character's edge. A code that may not be sent (RFC 6455 §7.4.1)
 /// gives an empty close frame.
 #[must_use]
-pub fn encode_close(code: u16, reason: &str) -> Bytes {
+pub(crate) fn encode_close(code: u16, reason: &str) -> Bytes {
     if !may_be_sent(code) {
         return encode(Opcode::Close, &[]);
     }

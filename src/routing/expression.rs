@@ -14,14 +14,12 @@ mod parse;
 mod path;
 mod shape;
 
-pub use self::json::DEPTH_MAX;
-
 /// Longest expression, in bytes: with the length of a message it bounds the work of evaluating.
 const LENGTH_MAX: usize = 1_024;
 
 /// A parsed expression.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Expression(Form);
+pub(crate) struct Expression(Form);
 
 #[derive(Clone, Debug, PartialEq)]
 enum Form {
@@ -48,7 +46,7 @@ enum Variable {
 
 /// What an expression can tell of the connection and the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ContextKey {
+pub(crate) enum ContextKey {
     /// The id of the connection that sent the message.
     ConnectionId,
     /// The id of this run of the route.
@@ -60,14 +58,14 @@ pub enum ContextKey {
 }
 
 /// Gives the values of `context.*`.
-pub trait Context {
+pub(crate) trait Context {
     /// Returns the value of `key`.
     fn get(&self, key: ContextKey) -> Cow<'_, str>;
 }
 
 /// Why a text is not an expression; says what would be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ExpressionError {
+pub(crate) enum ExpressionError {
     /// `${` without its `}`.
     #[error("\"${{\" without its \"}}\"")]
     Unclosed,
@@ -88,7 +86,7 @@ pub enum ExpressionError {
 
 /// A message's body; knows whether it is JSON. It is taken apart once, whatever is asked of it.
 #[derive(Debug)]
-pub struct Body<'a> {
+pub(crate) struct Body<'a> {
     text: &'a str,
     json: Result<Json<'a>, Fault>,
 }
@@ -96,14 +94,14 @@ pub struct Body<'a> {
 impl<'a> Body<'a> {
     /// Takes a body as typed.
     #[must_use]
-    pub fn new(text: &'a str) -> Self {
+    pub(crate) fn new(text: &'a str) -> Self {
         Self { text, json: Json::parse(text) }
     }
 
     /// Returns whether the body is anything but JSON. What nests deeper than [`DEPTH_MAX`] levels is neither text nor has it
     /// values.
     #[must_use]
-    pub fn is_text(&self) -> bool {
+    pub(crate) fn is_text(&self) -> bool {
         matches!(self.json, Err(Fault::Grammar))
     }
 }
@@ -122,7 +120,7 @@ impl Expression {
     ///
     /// # Errors
     /// What is wrong with the text.
-    pub fn parse(text: &str) -> Result<Self, ExpressionError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, ExpressionError> {
         if text.len() > LENGTH_MAX {
             return Err(ExpressionError::TooLong);
         }
@@ -144,18 +142,18 @@ impl Expression {
 
     /// Evaluates to the text that goes on: JSON strings without their quotes, other values as typed. `None` if the one
     /// variable of the expression is missing or null.
-    pub fn render<'a>(&'a self, body: &Body<'a>, context: &'a impl Context) -> Option<Cow<'a, str>> {
+    pub(crate) fn render<'a>(&'a self, body: &Body<'a>, context: &'a impl Context) -> Option<Cow<'a, str>> {
         self.evaluate(body, context, Arrays::Verbatim)
     }
 
     /// Evaluates to a route key; as [`Expression::render`], but arrays are written `[item1, item2]`.
-    pub fn select<'a>(&'a self, body: &Body<'a>, context: &'a impl Context) -> Option<Cow<'a, str>> {
+    pub(crate) fn select<'a>(&'a self, body: &Body<'a>, context: &'a impl Context) -> Option<Cow<'a, str>> {
         self.evaluate(body, context, Arrays::Listed)
     }
 
     /// Returns whether this is `$request.body`: the message as it came.
     #[must_use]
-    pub fn is_whole_body(&self) -> bool {
+    pub(crate) fn is_whole_body(&self) -> bool {
         self.0 == Form::Variable(Variable::Whole)
     }
 
@@ -304,6 +302,7 @@ fn parse_composite(text: &str) -> Result<Vec<Part>, ExpressionError> {
 
 #[cfg(test)]
 mod tests {
+    use super::json::DEPTH_MAX;
     use super::*;
 
     struct Fixed;

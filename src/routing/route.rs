@@ -10,24 +10,24 @@ pub(crate) const BUILT_IN: &str = include_str!("../../deploy/examples/chat.toml"
 
 /// One route.
 #[derive(Clone, Debug)]
-pub struct Route {
+pub(crate) struct Route {
     /// The route key; a metric label, so never a client's text.
-    pub key: Box<str>,
+    pub(crate) key: Box<str>,
     /// What the route does.
-    pub integration: Integration,
+    pub(crate) integration: Integration,
     /// What names a message that is published, so that it is not published twice.
-    pub idempotency_key: Option<Expression>,
+    pub(crate) idempotency_key: Option<Expression>,
     /// What the sender is answered, if anything.
-    pub reply: Option<Expression>,
+    pub(crate) reply: Option<Expression>,
     /// `$connect` only: the handshake's status, 200 to let the client in.
-    pub status: u16,
+    pub(crate) status: u16,
     /// Its place among the routes of its table.
-    pub number: usize,
+    pub(crate) number: usize,
 }
 
 /// What a route does.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Integration {
+pub(crate) enum Integration {
     /// Nothing.
     Mock,
     /// Sends to every connection of the stage, the sender included.
@@ -58,7 +58,7 @@ pub enum Integration {
 
 /// All routes of a stage and the expression that selects among them.
 #[derive(Clone)]
-pub struct RouteTable {
+pub(crate) struct RouteTable {
     selection: Expression,
     routes: HashMap<Box<str>, Route>,
 }
@@ -72,7 +72,7 @@ impl fmt::Debug for RouteTable {
 impl RouteTable {
     /// Puts a table together.
     #[must_use]
-    pub fn new(selection: Expression, routes: Vec<Route>) -> Self {
+    pub(crate) fn new(selection: Expression, routes: Vec<Route>) -> Self {
         let numbered = routes.into_iter().enumerate().map(|(number, route)| Route { number, ..route });
         let routes = numbered.map(|route| (route.key.clone(), route)).collect();
         Self { selection, routes }
@@ -80,7 +80,7 @@ impl RouteTable {
 
     /// Returns the route of a message that is not text alone: the one whose key equals the selection's result, else `$default`.
     #[must_use]
-    pub fn select(&self, body: &Body<'_>, context: &impl Context) -> Option<&Route> {
+    pub(crate) fn select(&self, body: &Body<'_>, context: &impl Context) -> Option<&Route> {
         let key = self.selection.select(body, context);
         key.and_then(|key| self.routes.get(&*key))
             .filter(|route| !route.key.starts_with('$'))
@@ -89,30 +89,30 @@ impl RouteTable {
 
     /// Returns the route of a text message that is not JSON.
     #[must_use]
-    pub fn for_text(&self) -> Option<&Route> {
+    pub(crate) fn for_text(&self) -> Option<&Route> {
         self.get("$text").or_else(|| self.get("$default"))
     }
 
     /// Returns the route of a binary message.
     #[must_use]
-    pub fn for_binary(&self) -> Option<&Route> {
+    pub(crate) fn for_binary(&self) -> Option<&Route> {
         self.get("$binary").or_else(|| self.get("$default"))
     }
 
     /// Returns `$connect`.
     #[must_use]
-    pub fn connect(&self) -> Option<&Route> {
+    pub(crate) fn connect(&self) -> Option<&Route> {
         self.get("$connect")
     }
 
     /// Returns `$disconnect`.
     #[must_use]
-    pub fn disconnect(&self) -> Option<&Route> {
+    pub(crate) fn disconnect(&self) -> Option<&Route> {
         self.get("$disconnect")
     }
 
     /// Returns all routes, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Route> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Route> {
         self.routes.values()
     }
 

@@ -11,26 +11,18 @@ use std::time::Instant;
 
 use anyhow::{Context as _, anyhow, ensure};
 use bytes::Bytes;
-use futures_util::FutureExt as _;
-use http::HeaderMap;
 use mio::Events;
-use tokio_util::sync::CancellationToken;
 
 use super::{Door, Parts, Shard};
 use crate::cluster::broker::memory::MemoryBroker;
-use crate::cluster::registry::ends::Ends;
-use crate::cluster::registry::memory::MemoryRegistry;
 use crate::config::{Config, Sources};
-use crate::edge::admission::Admission;
-use crate::limits::addresses::Addresses;
 use crate::limits::budget::Budget;
 use crate::limits::names::Names;
-use crate::limits::places::Places;
-use crate::limits::rate::Rate;
 use crate::limits::ticket::Ticket;
+use crate::limits::ticket::fake::ticket;
 use crate::model::broker::{Channel, Delivery};
 use crate::model::id::NodeTag;
-use crate::ops::metrics::Metrics;
+use crate::ops::telemetry::Telemetry;
 use crate::protocol::codec::{Opcode, encode};
 use crate::routing::gateway::Gateway;
 use crate::shard::hub::Hub;
@@ -97,22 +89,23 @@ impl Bench {
         let file = Some(("built-in".to_owned(), CONFIG.to_owned()));
         let config =
             Config::load(&Sources { file, ..Sources::default() }).map_err(|faults| anyhow!("{faults:?}"))?;
-        let (tag, metrics) = (NodeTag::random(), Arc::new(Metrics::new()?));
+        let (tag, telemetry) = (NodeTag::random(), Telemetry::without_spans()?);
+        let metrics = Arc::clone(&telemetry.metrics);
         let budget = Arc::new(Budget::new(1 << 32, 1));
         let door = Door::open(&budget, 0, 1)?;
         let hub = Arc::new(Hub::new(vec![door.inbox()], Arc::clone(&metrics), budget));
         let terms = config.terms();
-        let broker = Arc::new(MemoryBroker::new(Arc::clone(&hub), Arc::clone(&metrics), terms));
+        let broker = Arc::new(MemoryBroker::new(Arc::clone(&hub), telemetry.clone(), terms));
         let gateway = Gateway::new(config.routes.clone(), &config.stage, tag, &metrics);
         let names = Arc::new(Names::new(&config.limits, Vec::new()));
-        let parts = Parts { hub, broker, gateway: Arc::new(gateway), metrics, limits: config.limits, names };
-        let admission = Arc::new(admission(&config, &parts, tag));
+        let parts =
+            Parts { hub, broker, gateway: Arc::new(gateway), telemetry, limits: config.limits, names };
         let shard = Shard::new(0, door, parts);
         let mut bench =
             Self { shard, members: Vec::new(), events: Events::with_capacity(1), work: Vec::new() };
         let sink = sink()?;
         for _ in 0..members {
-            bench.attach(ticket(&admission)?, &sink)?;
+            bench.attach(ticket(tag, &metrics), &sink)?;
         }
         bench.turn();
         Ok(bench)
@@ -164,7 +157,7 @@ impl Bench {
         work();
         let rounds = times * 100 / text.len();
         counted(rounds, &mut work);
-        let sent = self.shard.parts.metrics.sent.get();
+        let sent = self.shard.parts.telemetry.metrics.sent.get();
         ensure!(sent == (rounds + 1) as u64, "{sent} answers");
         Ok(())
     }
@@ -185,38 +178,12 @@ impl Bench {
         };
         work();
         counted(rounds, &mut work);
-        let sent = self.shard.parts.metrics.sent_bytes.get();
+        let sent = self.shard.parts.telemetry.metrics.sent_bytes.get();
         ensure!(sent == ((rounds + 1) * self.members.len() * frame.len()) as u64, "{sent} bytes were sent");
         Ok(())
     }
 }
 
-fn admission(config: &Config, parts: &Parts, tag: NodeTag) -> Admission {
-    let registry = Arc::new(MemoryRegistry::default());
-    let carriers = (Arc::clone(&parts.gateway), Arc::clone(&parts.broker), registry.clone() as _);
-    let ends = Ends::new(carriers, Arc::clone(&parts.metrics), CancellationToken::new(), MEMBERS);
-    Admission {
-        auth: config.auth.clone(),
-        max_connections: MEMBERS,
-        rate: Rate::new(MEMBERS),
-        addresses: Arc::new(Addresses::new(&config.limits.per_address, Vec::new())),
-        tag,
-        gateway: Arc::clone(&parts.gateway),
-        broker: Arc::clone(&parts.broker),
-        registry,
-        metrics: Arc::clone(&parts.metrics),
-        places: Arc::new(Places::default()),
-        budget: Arc::clone(parts.hub.budget()),
-        ends: Arc::new(ends),
-    }
-}
-
-fn ticket(admission: &Arc<Admission>) -> anyhow::Result<Ticket> {
-    let admitted = admission.admit(Ipv4Addr::LOCALHOST.into(), &HeaderMap::new()).now_or_never();
-    admitted.context("a node that is alone waits for nobody")?.map_err(|refused| anyhow!("{refused:?}"))
-}
-
-/// A socket that never fills: it sends to itself, and the kernel drops datagrams that nobody reads.
 fn sink() -> anyhow::Result<UdpSocket> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     socket.connect(socket.local_addr()?)?;

@@ -116,7 +116,7 @@ impl Shard {
             }
         }
         for key in slow {
-            self.parts.metrics.count_dropped(DropReason::SlowConsumer, batch.frames as usize);
+            self.parts.telemetry.metrics.count_dropped(DropReason::SlowConsumer, batch.frames as usize);
             self.close_slow(key);
         }
         self.settle_memory();

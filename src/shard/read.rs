@@ -114,7 +114,7 @@ impl Shard {
         };
         if let Some((time, limit)) = connection.meter.charge(&self.paces, &self.used, self.now) {
             connection.reading = Reading::Slowed { until: self.now + time };
-            self.parts.metrics.count_slowed(limit, 1, time);
+            self.parts.telemetry.metrics.count_slowed(limit, 1, time);
             self.schedule(key);
         }
     }
@@ -165,7 +165,7 @@ impl Shard {
                 let connection = self.connections.get_mut(key);
                 let round_trip = connection.and_then(|connection| connection.on_pong(&payload, self.now));
                 if let Some(round_trip) = round_trip {
-                    self.parts.metrics.ping_rtt.observe(round_trip.as_secs_f64());
+                    self.parts.telemetry.metrics.ping_rtt.observe(round_trip.as_secs_f64());
                 }
             }
             Message::Close(sent) => {
@@ -246,7 +246,7 @@ impl Shard {
             None
         };
         if let Some(limit) = refused_by {
-            self.parts.metrics.count_new_channel_refused(limit);
+            self.parts.telemetry.metrics.count_new_channel_refused(limit);
         }
         refused_by.is_none()
     }

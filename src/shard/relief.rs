@@ -91,7 +91,7 @@ impl Shard {
         self.tally.unqueued(before - connection.outbox.load());
         self.count_partial(key);
         self.forget_answers(key);
-        self.parts.metrics.count_dropped(DropReason::Memory, dropped);
+        self.parts.telemetry.metrics.count_dropped(DropReason::Memory, dropped);
         if is_open {
             self.close(key, Close::Memory);
         }

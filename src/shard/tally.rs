@@ -9,6 +9,8 @@ use prometheus::{Counter, Histogram};
 use crate::limits::budget::{Budget, Gauge, Kind};
 use crate::model::trace_context::TraceContext;
 use crate::ops::metrics::{LagStage, Metrics, as_i64};
+use crate::ops::telemetry::Telemetry;
+use crate::ops::trace::Tracer;
 use crate::shard::outbox::Load;
 
 /// See the head of this file.
@@ -16,6 +18,7 @@ use crate::shard::outbox::Load;
 pub(super) struct Tally {
     shard: usize,
     metrics: Arc<Metrics>,
+    tracer: Arc<Tracer>,
     budget: Arc<Budget>,
     /// What this shard's outboxes hold, and what has arrived of messages that are not whole.
     outboxes: Gauge,
@@ -41,10 +44,11 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new(shard: usize, metrics: &Arc<Metrics>, budget: &Arc<Budget>) -> Self {
+    pub(super) fn new(shard: usize, Telemetry { metrics, tracer }: &Telemetry, budget: &Arc<Budget>) -> Self {
         Self {
             shard,
             metrics: Arc::clone(metrics),
+            tracer: Arc::clone(tracer),
             budget: Arc::clone(budget),
             outboxes: budget.gauge(Kind::Outboxes, shard),
             partials: budget.gauge(Kind::Partial, shard),
@@ -142,7 +146,7 @@ impl Tally {
         }
         let metrics = &self.metrics;
         for (trace, accepted_at) in self.traced.drain(..) {
-            metrics.tracer.delivered(trace, self.shard, [accepted_at, began, now]);
+            self.tracer.delivered(trace, self.shard, [accepted_at, began, now]);
         }
         self.busy.inc_by(now.saturating_duration_since(began).as_secs_f64());
         metrics.received.inc_by(std::mem::take(&mut self.received));

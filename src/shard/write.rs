@@ -142,7 +142,7 @@ impl Shard {
         let dropped = connection.outbox.discard_unsent();
         self.tally.unqueued(before - connection.outbox.load());
         self.forget_answers(key);
-        self.parts.metrics.count_slow_consumer(dropped);
+        self.parts.telemetry.metrics.count_slow_consumer(dropped);
         self.close(key, Close::SlowConsumer);
     }
 }

@@ -17,7 +17,8 @@ use crate::model::broker::{
     Accepted, Broker, Channel, Delivery, History, Key, Offset, Publication, PublishError, PublishResult,
     Standing, Terms,
 };
-use crate::ops::metrics::{DropReason, Metrics};
+use crate::ops::metrics::DropReason;
+use crate::ops::telemetry::Telemetry;
 use crate::shard::hub::Hub;
 use crate::shard::inbox::Event;
 
@@ -27,7 +28,7 @@ mod keys;
 #[derive(Debug)]
 pub(crate) struct MemoryBroker {
     hub: Arc<Hub>,
-    metrics: Arc<Metrics>,
+    telemetry: Telemetry,
     terms: Terms,
     /// Tells the traces of this process' messages from those of others.
     epoch: String,
@@ -43,10 +44,10 @@ struct State {
 }
 
 impl MemoryBroker {
-    pub(crate) fn new(hub: Arc<Hub>, metrics: Arc<Metrics>, terms: Terms) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, telemetry: Telemetry, terms: Terms) -> Self {
         let keys = Keys::new(terms.idempotency_age);
         let state = Mutex::new(State { interest: HashMap::new(), accepted: 0, keys });
-        Self { hub, metrics, terms, epoch: Uuid::new_v4().to_string(), state }
+        Self { hub, telemetry, terms, epoch: Uuid::new_v4().to_string(), state }
     }
 
     /// Takes a message, unless its key says that it was taken before.
@@ -89,7 +90,7 @@ impl MemoryBroker {
             return Err(PublishError::Overload);
         }
         state.accepted += 1;
-        delivery.trace = self.metrics.tracer.message("", &self.epoch, state.accepted);
+        delivery.trace = self.telemetry.tracer.message("", &self.epoch, state.accepted);
         for shard in shards {
             self.hub.inbox(*shard).push(Event::Deliver(delivery.clone()));
         }
@@ -112,7 +113,7 @@ impl Broker for MemoryBroker {
             let result = self.take(&mut state, key.as_ref(), &mut delivery);
             if result.is_ok() {
                 let kind = delivery.channel.kind();
-                self.metrics.tracer.published(delivery.trace, receipt.trace, kind, receipt.since);
+                self.telemetry.tracer.published(delivery.trace, receipt.trace, kind, receipt.since);
             }
             match result {
                 Ok(Accepted::Duplicate(_)) => repeated += 1,
@@ -123,10 +124,10 @@ impl Broker for MemoryBroker {
             self.hub.answer(receipt, result);
         }
         drop(state);
-        self.metrics.published.inc_by(accepted);
-        self.metrics.duplicates.inc_by(repeated);
+        self.telemetry.metrics.published.inc_by(accepted);
+        self.telemetry.metrics.duplicates.inc_by(repeated);
         if refused > 0 {
-            self.metrics.count_dropped(DropReason::Overload, refused);
+            self.telemetry.metrics.count_dropped(DropReason::Overload, refused);
         }
     }
 
@@ -136,7 +137,7 @@ impl Broker for MemoryBroker {
         if !shards.contains(&shard) {
             shards.push(shard);
         }
-        self.metrics.channels.set(crate::ops::metrics::as_i64(state.interest.len()));
+        self.telemetry.metrics.channels.set(crate::ops::metrics::as_i64(state.interest.len()));
         Standing::Confirmed
     }
 
@@ -161,6 +162,6 @@ impl Broker for MemoryBroker {
                 state.interest.remove(channel);
             }
         }
-        self.metrics.channels.set(crate::ops::metrics::as_i64(state.interest.len()));
+        self.telemetry.metrics.channels.set(crate::ops::metrics::as_i64(state.interest.len()));
     }
 }

@@ -27,6 +27,7 @@ use crate::limits::budget::{Gauge, Kind};
 use crate::model::broker::{Broker, Channel, History, Offset, Publication, PublishError, Standing, Terms};
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::{DropReason, Metrics};
+use crate::ops::telemetry::Telemetry;
 use crate::shard::hub::Hub;
 
 mod channels;
@@ -73,10 +74,11 @@ impl RedisBroker {
         hub: Arc<Hub>,
         peers: Arc<Peers>,
         health: Arc<Health>,
-        (lifecycle, tenure, metrics): (&Lifecycle, Tenure, Arc<Metrics>),
+        (lifecycle, tenure, telemetry): (&Lifecycle, Tenure, Telemetry),
     ) -> Self {
+        let metrics = Arc::clone(&telemetry.metrics);
         let is_local = settings.on_outage == OnOutage::Local;
-        let channels = Arc::new(Channels::new(Arc::clone(&hub), Arc::clone(&metrics), is_local));
+        let channels = Arc::new(Channels::new(Arc::clone(&hub), telemetry.clone(), is_local));
         let (publications, to_publish) = mpsc::channel(PUBLICATIONS);
         let (commands, to_command) = mpsc::channel(COMMANDS);
         let (left, to_leave) = mpsc::channel(COMMANDS);
@@ -104,7 +106,7 @@ impl RedisBroker {
             channels: Arc::clone(&channels),
             health,
             tenure,
-            metrics: Arc::clone(&metrics),
+            telemetry,
             instance: Uuid::new_v4().simple().to_string(),
             ending: lifecycle.ending(),
             warned_at: parking_lot::Mutex::default(),

@@ -25,6 +25,7 @@ use crate::config::Origins;
 use crate::edge::admission::{Admission, Refused};
 use crate::ops::metrics::Refusal;
 use crate::ops::refusals::Told;
+use crate::ops::trace::Tracer;
 use crate::shard::hub::Hub;
 use crate::shard::inbox::JoinOutcome;
 use crate::shard::socket::NewSocket;
@@ -39,6 +40,7 @@ const NOT_LOCAL: &str = "Only programs and pages of this host may connect by def
 pub(crate) struct Connect {
     pub(crate) stage: Arc<str>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) tracer: Arc<Tracer>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) proxies: Arc<Proxies>,
 }
@@ -124,7 +126,7 @@ impl Connect {
         self.look_behind_proxies(handshake);
         let metrics = &self.admission.metrics;
         // A client is nobody who may decide that it is sampled.
-        let trace = metrics.tracer.request(None);
+        let trace = self.tracer.request(None);
         let answer = match self.check(handshake) {
             Ok(accept) => match self.admit(handshake, accept).await {
                 Ok(answer) => answer,
@@ -143,7 +145,7 @@ impl Connect {
         };
         metrics.handshake_duration.observe(began.elapsed().as_secs_f64());
         if let Some(trace) = trace {
-            metrics.tracer.answered(trace, "$connect", began, answer.status());
+            self.tracer.answered(trace, "$connect", began, answer.status());
         }
         answer
     }

@@ -16,30 +16,31 @@ use warp::Filter;
 use warp::path::FullPath;
 
 use self::body::Fault;
+pub(crate) use self::callers::Callers;
 use self::path::{Endpoint, Found, Path};
 use super::answer::{bad_request, closing, error_reply, json_reply, method_not_allowed, unavailable};
 use super::caller::Caller;
 use super::listing::{self, Lister};
 use super::local::{self, Foreign};
 use super::request::busy;
-use super::routes::Routes;
 use super::slots::{Busy, RequestKind};
 use crate::cluster::peers::{Answer, Operation, Peers, carry_out};
-use crate::config::{Management, ManagementAuth};
-use crate::edge::sigv4::{SignatureError, SignedRequest, Verifier};
+use crate::edge::sigv4::{SignatureError, SignedRequest};
 use crate::model::broker::{
     Accepted, Broker, Channel, Key, Offset, Publication, PublishError, Receipt, Recipient, is_key,
 };
 use crate::model::id::{ConnectionId, RequestId};
 use crate::model::registry::Registry;
 use crate::model::trace_context::TraceContext;
-use crate::ops::metrics::{CutCause, HttpState, Metrics};
+use crate::ops::metrics::{CutCause, HttpState};
 use crate::ops::refusals::{Refusals, Told};
+use crate::ops::telemetry::Telemetry;
 use crate::protocol::codec::{Opcode, encode};
 use crate::routing::gateway::is_group_name;
 use crate::shard::hub::Hub;
 
 mod body;
+mod callers;
 mod path;
 
 /// What the management API works with.
@@ -56,18 +57,7 @@ pub(crate) struct Manage {
     pub(crate) hub: Arc<Hub>,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) registry: Arc<dyn Registry>,
-    pub(crate) metrics: Arc<Metrics>,
-}
-
-/// Who may call.
-#[derive(Debug)]
-pub(crate) enum Callers {
-    /// Whoever signs with a key.
-    Signed(Verifier),
-    /// Programs and pages of this host.
-    Local,
-    /// Anybody.
-    Any,
+    pub(crate) telemetry: Telemetry,
 }
 
 /// A request whose path is the management API's.
@@ -81,14 +71,6 @@ struct Call {
     body: Result<Bytes, Fault>,
     /// Spans of the request, if it is sampled.
     trace: Option<TraceContext>,
-}
-
-/// Puts the management API beside other routes. The path decides, so that no filter is tried for nothing.
-pub(crate) fn beside(manage: Routes, others: Routes) -> Routes {
-    Arc::new(move |request| {
-        let routes = if is_path(request.uri().path()) { &manage } else { &others };
-        routes(request)
-    })
 }
 
 /// Returns whether a path is the management API's.
@@ -131,18 +113,6 @@ pub(crate) fn routes(
         })
 }
 
-impl Callers {
-    pub(crate) fn new(management: &Management) -> Self {
-        match management.auth {
-            ManagementAuth::SigV4 => {
-                Self::Signed(Verifier::new(management.keys.clone(), management.clock_skew))
-            }
-            ManagementAuth::Local => Self::Local,
-            ManagementAuth::None => Self::Any,
-        }
-    }
-}
-
 impl Manage {
     /// Answers a call when its turn comes.
     async fn take(&self, call: Call) -> Response<Vec<u8>> {
@@ -162,15 +132,15 @@ impl Manage {
         let began = Instant::now();
         let refusal = self.refusal(&call);
         // Whoever may not call may not have themselves sampled either.
-        call.trace = self.metrics.tracer.request(refusal.is_none().then_some(&call.headers));
+        call.trace = self.telemetry.tracer.request(refusal.is_none().then_some(&call.headers));
         let (operation, mut answer) = match refusal {
             None => self.dispatch(&call).await,
             Some(refusal) => ("unauthenticated", refusal),
         };
-        self.metrics.management.with_label_values(&[operation, answer.status().as_str()]).inc();
+        self.telemetry.metrics.management.with_label_values(&[operation, answer.status().as_str()]).inc();
         self.tell(&call, &answer);
         if let Some(trace) = call.trace {
-            self.metrics.tracer.answered(trace, operation, began, answer.status());
+            self.telemetry.tracer.answered(trace, operation, began, answer.status());
         }
         // Not `new_v4`, which asks the kernel for each.
         let request = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
@@ -199,7 +169,7 @@ impl Manage {
         let cause = status.canonical_reason().unwrap_or("other");
         let address = call.caller.peer.ip().to_canonical();
         let message = String::from_utf8_lossy(answer.body());
-        self.metrics.refusals.tell(Told {
+        self.telemetry.metrics.refusals.tell(Told {
             what: "management",
             cause,
             address,
@@ -214,7 +184,11 @@ impl Manage {
             Callers::Any => return None,
             Callers::Local => {
                 let foreign = local::check(&call.headers, call.caller.version).err()?;
-                return Some(not_local(foreign, Some(call.caller.peer.ip()), &self.metrics.refusals));
+                return Some(not_local(
+                    foreign,
+                    Some(call.caller.peer.ip()),
+                    &self.telemetry.metrics.refusals,
+                ));
             }
             Callers::Signed(verifier) => verifier,
         };

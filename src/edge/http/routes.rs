@@ -38,6 +38,14 @@ pub(crate) fn counted_routes(
     Arc::new(move |request| Box::pin(service.clone().call(request)))
 }
 
+/// Puts routes beside others. The path decides, so that no filter is tried for nothing.
+pub(crate) fn beside(is_path: fn(&str) -> bool, routes: Routes, others: Routes) -> Routes {
+    Arc::new(move |request| {
+        let routes = if is_path(request.uri().path()) { &routes } else { &others };
+        routes(request)
+    })
+}
+
 /// Gives the first request an answer that is known already, the others to their routes.
 pub(super) fn beginning_with(answer: Response<Vec<u8>>, routes: Routes) -> Routes {
     let answer = Mutex::new(Some(answer));

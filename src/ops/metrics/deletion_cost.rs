@@ -9,9 +9,6 @@ const PATCHES: &str = "gatecast_deletion_cost_patches_total";
 const FAULTS: &str = "gatecast_deletion_cost_faults_total";
 const PODS: &str = "gatecast_deletion_cost_pods";
 
-/// Every name, for the check of the documents.
-pub const NAMES: &[&str] = &[ROUNDS, PATCHES, FAULTS, PODS];
-
 /// See the head of this file.
 #[derive(Clone, Debug)]
 pub(crate) struct CostMetrics {

@@ -2,13 +2,10 @@
 
 use prometheus::{IntCounterVec, Opts, Registry};
 
-use super::{CutCause, HttpState, RequestRefusal};
+use super::labels::{CutCause, HttpState, RequestRefusal};
 
 const REFUSED: &str = "gatecast_http_requests_refused_total";
 const CUT: &str = "gatecast_http_connections_cut_total";
-
-/// Every name, for the check of the documents.
-pub const NAMES: &[&str] = &[REFUSED, CUT];
 
 /// See the head of this file.
 #[derive(Clone, Debug)]

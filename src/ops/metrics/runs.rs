@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec};
 
-use super::RouteOutcome;
+use super::labels::RouteOutcome;
 
 /// The counters of one route, by outcome.
 #[derive(Debug)]

@@ -1,19 +1,11 @@
 //! What becomes of spans; there only where they are exported.
 
-#[cfg(feature = "otlp")]
-use prometheus::{IntCounter, IntCounterVec, Opts};
-
-#[cfg(feature = "otlp")]
-use super::Metrics;
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
 const EXPORTED: &str = "gatecast_spans_exported_total";
 const DROPPED: &str = "gatecast_spans_dropped_total";
 
-/// Every name, for the check of the documents.
-pub const NAMES: &[&str] = &[EXPORTED, DROPPED];
-
 /// See the head of this file.
-#[cfg(feature = "otlp")]
 #[derive(Debug)]
 pub(crate) struct SpanCounters {
     pub(crate) exported: IntCounter,
@@ -21,7 +13,6 @@ pub(crate) struct SpanCounters {
 }
 
 /// Why spans did not reach the collector.
-#[cfg(feature = "otlp")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SpanDropReason {
     /// More came than were exported.
@@ -30,14 +21,13 @@ pub(crate) enum SpanDropReason {
     ExportFailed,
 }
 
-#[cfg(feature = "otlp")]
 impl SpanCounters {
-    pub(crate) fn register(metrics: &Metrics) -> Result<Self, prometheus::Error> {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let exported = IntCounter::new(EXPORTED, "Spans that the collector took.")?;
         let dropped = Opts::new(DROPPED, "Spans that did not reach the collector.");
         let dropped = IntCounterVec::new(dropped, &["reason"])?;
-        metrics.registry.register(Box::new(exported.clone()))?;
-        metrics.registry.register(Box::new(dropped.clone()))?;
+        registry.register(Box::new(exported.clone()))?;
+        registry.register(Box::new(dropped.clone()))?;
         let counters = Self { exported, dropped };
         for reason in [SpanDropReason::QueueFull, SpanDropReason::ExportFailed] {
             counters.dropped(reason);

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{TraceError, Tracing};
+use super::settings::{TraceError, Tracing};
 use crate::ops::metrics::{SpanCounters, SpanDropReason};
 
 /// Spans in one request; as in the standard's own processor.

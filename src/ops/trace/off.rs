@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
 
-use super::{TraceError, Tracing};
+use super::settings::{TraceError, Tracing};
 use crate::model::trace_context::TraceContext;
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::Metrics;

@@ -19,10 +19,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::exporter::Exporter;
-use super::{TraceError, Tracing};
+use super::settings::{TraceError, Tracing};
 use crate::model::trace_context::TraceContext;
 use crate::ops::lifecycle::Lifecycle;
-use crate::ops::metrics::{Metrics, SpanCounters, SpanDropReason};
+use crate::ops::metrics::{Metrics, SpanDropReason};
 
 /// Spans that wait to be exported; as in the standard's own processor.
 const QUEUE: usize = 2_048;
@@ -62,7 +62,7 @@ impl Tracer {
         lifecycle: &Lifecycle,
     ) -> Result<Self, TraceError> {
         let Some(endpoint) = &settings.endpoint else { return Ok(Self::default()) };
-        let counters = SpanCounters::register(metrics).map_err(|error| TraceError(error.into()))?;
+        let counters = metrics.span_counters().map_err(|error| TraceError(error.into()))?;
         let overflown = counters.dropped(SpanDropReason::QueueFull);
         let (spans, to_export) = mpsc::channel(QUEUE);
         let exporter = Exporter::new(settings, node_name, endpoint, counters)?;

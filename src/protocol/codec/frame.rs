@@ -1,11 +1,11 @@
 //! What frames are made of, and what a client may send.
 
 /// Longest payload of a control frame (RFC 6455 §5.5), in bytes.
-pub const CONTROL_MAX: usize = 125;
+pub(crate) const CONTROL_MAX: usize = 125;
 
 /// What a frame carries (RFC 6455 §5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opcode {
+pub(crate) enum Opcode {
     /// Goes on with a fragmented message.
     Continuation,
     /// UTF-8 text.
@@ -46,25 +46,25 @@ impl Opcode {
 
     /// Returns whether it is one of RFC 6455 §5.5.
     #[must_use]
-    pub fn is_control(self) -> bool {
+    pub(crate) fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 }
 
 /// What a client may send.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Longest payload of one frame, in bytes.
-    pub frame_bytes: usize,
+    pub(crate) frame_bytes: usize,
     /// Longest message, all fragments together, in bytes.
-    pub message_bytes: usize,
+    pub(crate) message_bytes: usize,
     /// Whether binary messages are taken.
-    pub binary: bool,
+    pub(crate) binary: bool,
 }
 
 /// How a client broke the protocol or a limit; [`crate::protocol::close::Close`] has the codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
+pub(crate) enum Violation {
     /// Against RFC 6455; the text says where, for the close frame's reason.
     #[error("{0}")]
     Protocol(&'static str),

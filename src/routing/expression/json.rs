@@ -8,7 +8,7 @@ use std::ops::Range;
 
 /// Most levels of arrays and objects, one inside the other. As `serde_json` and most parsers in back ends have it: what nests
 /// deeper could not be read there either.
-pub const DEPTH_MAX: usize = 128;
+pub(crate) const DEPTH_MAX: usize = 128;
 
 /// Stands for "none" in an index.
 const NONE: u32 = u32::MAX;

@@ -2,34 +2,25 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{Read as _, Write as _};
-use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use http::HeaderMap;
 use mio::Events;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
-use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::cluster::registry::ends::Ends;
-use crate::cluster::registry::memory::MemoryRegistry;
 use crate::config::{Config, Sources};
-use crate::edge::admission::Admission;
-use crate::limits::addresses::Addresses;
 use crate::limits::budget::Budget;
 use crate::limits::names::Names;
-use crate::limits::places::Places;
-use crate::limits::rate::Rate;
+use crate::limits::ticket::fake::ticket;
 use crate::model::broker::{Broker, History, Offset, Publication, Standing};
 use crate::model::id::{ConnectionId, NodeTag};
-use crate::ops::metrics::Metrics;
+use crate::ops::telemetry::Telemetry;
 use crate::protocol::close::Close;
 use crate::routing::gateway::Gateway;
 use crate::shard::hub::Hub;
@@ -88,39 +79,21 @@ impl Bench {
     fn new() -> Self {
         let file = Some(("test.toml".to_owned(), CONFIG.to_owned()));
         let config = Config::load(&Sources { file, ..Sources::default() }).expect("valid settings");
-        let (tag, metrics) = (NodeTag::random(), Arc::new(Metrics::new().expect("metrics")));
+        let (tag, telemetry) = (NodeTag::random(), Telemetry::without_spans().expect("metrics"));
+        let metrics = Arc::clone(&telemetry.metrics);
         let budget = Arc::new(Budget::new(1 << 32, 1));
         let door = Door::open(&budget, 0, 1).expect("an event loop");
-        let hub = Arc::new(Hub::new(vec![door.inbox()], Arc::clone(&metrics), Arc::clone(&budget)));
+        let hub = Arc::new(Hub::new(vec![door.inbox()], Arc::clone(&metrics), budget));
         let broker = Arc::new(Slow::default());
         let gateway = Arc::new(Gateway::new(config.routes, &config.stage, tag, &metrics));
         let names = Arc::new(Names::new(&config.limits, Vec::new()));
-        let registry = Arc::new(MemoryRegistry::default());
-        let carriers =
-            (Arc::clone(&gateway), Arc::<Slow>::clone(&broker) as Arc<dyn Broker>, registry.clone() as _);
-        let ends = Ends::new(carriers, Arc::clone(&metrics), CancellationToken::new(), 1);
-        let admission = Arc::new(Admission {
-            auth: config.auth,
-            max_connections: 1,
-            rate: Rate::new(1),
-            addresses: Arc::new(Addresses::new(&config.limits.per_address, Vec::new())),
-            tag,
-            gateway: Arc::clone(&gateway),
-            broker: Arc::<Slow>::clone(&broker),
-            registry,
-            metrics: Arc::clone(&metrics),
-            places: Arc::new(Places::default()),
-            budget,
-            ends: Arc::new(ends),
-        });
-        let admitted = admission.admit(Ipv4Addr::LOCALHOST.into(), &HeaderMap::new()).now_or_never();
-        let ticket = admitted.expect("nobody to wait for").expect("let in");
+        let ticket = ticket(tag, &metrics);
         let id = ticket.record().id;
         let parts = Parts {
             hub,
             broker: Arc::<Slow>::clone(&broker),
             gateway,
-            metrics,
+            telemetry,
             limits: config.limits,
             names,
         };

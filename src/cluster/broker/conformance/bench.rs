@@ -27,7 +27,7 @@ use crate::model::broker::{
 };
 use crate::model::id::{ConnectionId, NodeTag, RequestId};
 use crate::ops::lifecycle::Lifecycle;
-use crate::ops::metrics::Metrics;
+use crate::ops::telemetry::Telemetry;
 use crate::protocol::codec::{Opcode, encode, payload_of};
 use crate::shard::Door;
 use crate::shard::hub::Hub;
@@ -85,9 +85,9 @@ impl Bench {
     /// One node that is alone.
     pub(super) fn memory() -> Self {
         let config = config(GROUPS.to_owned());
-        let node = Node::new(|hub, metrics| {
+        let node = Node::new(|hub, telemetry| {
             let terms = config.terms();
-            Arc::new(MemoryBroker::new(Arc::clone(hub), Arc::clone(metrics), terms))
+            Arc::new(MemoryBroker::new(Arc::clone(hub), telemetry.clone(), terms))
         });
         Self::new(vec![node], None, None)
     }
@@ -98,9 +98,9 @@ impl Bench {
         let config = config(format!("{GROUPS}{}", REDIS.replace("URL", &server.url())));
         let runtime = Runtime::new().expect("a runtime");
         let inside = runtime.enter();
-        let make = |hub: &Arc<Hub>, metrics: &Arc<Metrics>| {
+        let make = |hub: &Arc<Hub>, telemetry: &Telemetry| {
             let (places, lifecycle) = (Arc::new(Places::default()), Lifecycle::new());
-            let parts = ((hub, &places), (&lifecycle, metrics));
+            let parts = ((hub, &places), (&lifecycle, telemetry));
             let backend = Backend::start(&config, NodeTag::random(), parts.0, parts.1);
             backend.expect("a backend").broker
         };
@@ -289,13 +289,17 @@ impl Bench {
 }
 
 impl Node {
-    fn new(make: impl FnOnce(&Arc<Hub>, &Arc<Metrics>) -> Arc<dyn Broker>) -> Self {
+    fn new(make: impl FnOnce(&Arc<Hub>, &Telemetry) -> Arc<dyn Broker>) -> Self {
         let budget = Arc::new(Budget::new(1 << 32, SHARDS));
         let doors: Vec<_> =
             (0..SHARDS).map(|index| Door::open(&budget, index, SHARDS).expect("an event loop")).collect();
-        let metrics = Arc::new(Metrics::new().expect("metrics"));
-        let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect(), Arc::clone(&metrics), budget));
-        Self { broker: make(&hub, &metrics), hub, _doors: doors }
+        let telemetry = Telemetry::without_spans().expect("metrics");
+        let hub = Arc::new(Hub::new(
+            doors.iter().map(Door::inbox).collect(),
+            Arc::clone(&telemetry.metrics),
+            budget,
+        ));
+        Self { broker: make(&hub, &telemetry), hub, _doors: doors }
     }
 }
 

@@ -18,7 +18,8 @@ use self::entry::Entry;
 use super::pace::Pace;
 use super::track::{Reading, Step, Track, Verdict};
 use crate::model::broker::{Accepted, Channel, PublishError, PublishResult, Standing, Wait};
-use crate::ops::metrics::{DropReason, Foreign, GaugeGuard, Metrics, Recovery};
+use crate::ops::metrics::{DropReason, Foreign, GaugeGuard, Recovery};
+use crate::ops::telemetry::Telemetry;
 use crate::shard::hub::Hub;
 
 mod entry;
@@ -34,7 +35,7 @@ const ANSWER_TIME: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Channels {
     hub: Arc<Hub>,
-    metrics: Arc<Metrics>,
+    telemetry: Telemetry,
     /// Whether subscriptions that Redis cannot confirm count as confirmed.
     is_local: bool,
     state: Mutex<State>,
@@ -80,9 +81,9 @@ pub(super) enum Next {
 
 impl Channels {
     /// `is_local`: whether members join while Redis is away.
-    pub(super) fn new(hub: Arc<Hub>, metrics: Arc<Metrics>, is_local: bool) -> Self {
+    pub(super) fn new(hub: Arc<Hub>, telemetry: Telemetry, is_local: bool) -> Self {
         let (state, to_read, astray) = (Mutex::default(), Default::default(), Notify::new());
-        Self { hub, metrics, is_local, state, to_read, astray }
+        Self { hub, telemetry, is_local, state, to_read, astray }
     }
 
     /// Adds a shard's interest; `true` with it if Redis has to be asked to subscribe.
@@ -106,7 +107,8 @@ impl Channels {
             is_promised: false,
             is_unread: false,
             pace: Pace::default(),
-            _counted: (*channel != Channel::Broadcast).then(|| GaugeGuard::new(&self.metrics.channels)),
+            _counted: (*channel != Channel::Broadcast)
+                .then(|| GaugeGuard::new(&self.telemetry.metrics.channels)),
         });
         if !entry.shards.contains(&shard) {
             entry.shards.push(shard);
@@ -260,13 +262,13 @@ impl Channels {
         let Some(entry) = state.entries.get_mut(name) else { return };
         if epoch == UNKEPT {
             let missed = entry.pass(&self.hub, frame);
-            return self.metrics.count_dropped(DropReason::InboxFull, missed);
+            return self.telemetry.metrics.count_dropped(DropReason::InboxFull, missed);
         }
         let is_missing = match entry.track.on_message(epoch, offset, clock) {
             Verdict::Ignore => false,
             Verdict::Repair => true,
             Verdict::Deliver => {
-                let trace = self.metrics.tracer.message(name, epoch, offset);
+                let trace = self.telemetry.tracer.message(name, epoch, offset);
                 let is_full = !entry.deliver(&self.hub, frame, trace);
                 if is_full {
                     entry.track.undo();
@@ -340,11 +342,11 @@ impl Channels {
             return Next::Later;
         }
         let foreign = reading.messages.iter().filter(|(_, frame)| frame.is_none()).count();
-        self.metrics.count_foreign(Foreign::Entry, foreign);
+        self.telemetry.metrics.count_foreign(Foreign::Entry, foreign);
         let had_begun = entry.track.has_begun();
         if !had_begun && std::mem::take(&mut entry.is_promised) && !reading.now.epoch.is_empty() {
             // Nobody knows how much was accepted since then.
-            self.metrics.count_recovery(Recovery::Lost, 0, 0);
+            self.telemetry.metrics.count_recovery(Recovery::Lost, 0, 0);
             tracing::warn!(
                 channel = name,
                 "members joined without Redis, and have perhaps missed messages since"
@@ -353,7 +355,7 @@ impl Channels {
         match entry.track.on_reading(reading) {
             Step::Restart { forgotten: 0, late: 0 } => Next::Again,
             Step::Restart { forgotten, late } => {
-                self.metrics.count_recovery(Recovery::Lost, 0, late);
+                self.telemetry.metrics.count_recovery(Recovery::Lost, 0, late);
                 tracing::warn!(
                     channel = name,
                     forgotten,
@@ -373,7 +375,7 @@ impl Channels {
                 }
                 if had_begun && (lost > 0 || !messages.is_empty()) {
                     let recovery = if lost > 0 { Recovery::Lost } else { Recovery::Repaired };
-                    self.metrics.count_recovery(recovery, messages.len(), lost);
+                    self.telemetry.metrics.count_recovery(recovery, messages.len(), lost);
                 }
                 entry.tell_waiting(&self.hub, Ok(()));
                 entry.pace.go_on(Instant::now());
@@ -396,6 +398,7 @@ fn clock() -> u64 {
 mod tests {
     use super::*;
     use crate::limits::budget::Budget;
+    use crate::ops::metrics::Metrics;
     use crate::shard::Door;
     use crate::shard::inbox::Event;
 
@@ -413,9 +416,10 @@ mod tests {
         let budget = Arc::new(Budget::new(1 << 32, 2));
         let doors: Vec<_> =
             (0..2).map(|index| Door::open(&budget, index, 2).expect("an event loop")).collect();
-        let metrics = Arc::new(Metrics::new().expect("metrics"));
+        let telemetry = Telemetry::without_spans().expect("metrics");
+        let metrics = Arc::clone(&telemetry.metrics);
         let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect(), Arc::clone(&metrics), budget));
-        let channels = Channels::new(Arc::clone(&hub), Arc::clone(&metrics), is_local);
+        let channels = Channels::new(Arc::clone(&hub), telemetry, is_local);
         for shard in 0..2 {
             let (standing, is_new) = channels.add(NAME, (&group(), is_kept), shard);
             assert!(matches!(standing, Standing::Pending(_)) && is_new == (shard == 0));

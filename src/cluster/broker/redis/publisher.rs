@@ -22,7 +22,8 @@ use crate::cluster::store::{Call, Outcome, Script, Store, StoreError, millisecon
 use crate::config::{OnOutage, RedisSettings};
 use crate::model::broker::{Accepted, Key, Offset, Publication, PublishError, Terms};
 use crate::model::trouble::Trouble;
-use crate::ops::metrics::{DropReason, Metrics, as_i64};
+use crate::ops::metrics::{DropReason, as_i64};
+use crate::ops::telemetry::Telemetry;
 use crate::shard::hub::Hub;
 
 /// Publications in one pipeline; at 256 short ones Redis is busy for some 2 ms.
@@ -52,7 +53,7 @@ pub(super) struct Publisher {
     pub(super) channels: Arc<Channels>,
     pub(super) health: Arc<Health>,
     pub(super) tenure: Tenure,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) telemetry: Telemetry,
     /// Names this node's publications, together with their numbers.
     pub(super) instance: String,
     pub(super) ending: CancellationToken,
@@ -132,7 +133,7 @@ impl Publisher {
         for coming in come {
             let is_end = coming.publication.is_end();
             if let Err(receipt) = queue.push(coming, now) {
-                self.metrics.count_dropped(DropReason::BufferFull, usize::from(!is_end));
+                self.telemetry.metrics.count_dropped(DropReason::BufferFull, usize::from(!is_end));
                 self.hub.answer(receipt, Err(PublishError::Unavailable));
             }
         }
@@ -151,8 +152,8 @@ impl Publisher {
         for (waiting, accepted) in taken {
             let accepted = waiting.answer(accepted);
             match accepted {
-                Accepted::Duplicate(_) => self.metrics.duplicates.inc(),
-                _ => self.metrics.published.inc(),
+                Accepted::Duplicate(_) => self.telemetry.metrics.duplicates.inc(),
+                _ => self.telemetry.metrics.published.inc(),
             }
             self.hub.answer(waiting.publication.receipt, Ok(accepted));
         }
@@ -176,7 +177,7 @@ impl Publisher {
             Fate::Refused(class) => PublishError::Refused(class),
             _ => PublishError::Unavailable,
         };
-        self.metrics.count_dropped(reason, usize::from(!publication.is_end()));
+        self.telemetry.metrics.count_dropped(reason, usize::from(!publication.is_end()));
         self.hub.answer(publication.receipt, Err(error));
     }
 
@@ -195,8 +196,8 @@ impl Publisher {
         let Publication { channel, frame, receipt, .. } = waiting.publication;
         let result = self.channels.deliver_here(&self.store.channel(&channel), &frame);
         match result {
-            Ok(_) => self.metrics.published_locally.inc(),
-            Err(_) => self.metrics.count_dropped(DropReason::Overload, 1),
+            Ok(_) => self.telemetry.metrics.published_locally.inc(),
+            Err(_) => self.telemetry.metrics.count_dropped(DropReason::Overload, 1),
         }
         self.hub.answer(receipt, result);
     }
@@ -213,8 +214,8 @@ impl Publisher {
 
     fn show(&self, queue: &Queue) {
         if self.buffers() {
-            self.metrics.buffer_messages.set(as_i64(queue.len()));
-            self.metrics.buffer_bytes.set(as_i64(queue.bytes()));
+            self.telemetry.metrics.buffer_messages.set(as_i64(queue.len()));
+            self.telemetry.metrics.buffer_bytes.set(as_i64(queue.bytes()));
         }
     }
 
@@ -344,11 +345,11 @@ impl Publisher {
                 return Ok(Accepted::Duplicate(Offset(offset)));
             }
             if is_kept {
-                trace = self.metrics.tracer.message(name, &epoch, offset);
+                trace = self.telemetry.tracer.message(name, &epoch, offset);
                 place = Some((epoch, offset));
             }
         }
-        self.metrics.tracer.published(trace, receipt.trace, channel.kind(), receipt.since);
+        self.telemetry.tracer.published(trace, receipt.trace, channel.kind(), receipt.since);
         if outcome.is_ahead {
             // The slot is moving: the subscribers are still where it comes from. What is missed here is read once it has moved.
             let payload = match &place {
