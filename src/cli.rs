@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::{Config, Fault, Sources, configuration};
-use crate::kubernetes::{Keeper, KeeperError, Settings as Costs};
+use crate::kubernetes::{CostController, CostControllerError, Settings as Costs};
 use crate::node::{Losses, Node, StartError};
 use crate::ops::lifecycle::Signals;
 use crate::ops::log::LogFormat;
@@ -288,8 +288,8 @@ fn keep_costs(args: CostArgs) -> ExitCode {
 
 async fn run_keeper(settings: Costs) -> ExitCode {
     let started = Signals::listen()
-        .map_err(|error| KeeperError::from(StartError::from(error)))
-        .and_then(|signals| Ok((signals, Keeper::start(settings)?)));
+        .map_err(|error| CostControllerError::from(StartError::from(error)))
+        .and_then(|signals| Ok((signals, CostController::start(settings)?)));
     let (mut signals, keeper) = match started {
         Ok(started) => started,
         Err(error) => return refuse(EXIT_UNAVAILABLE, &error.to_string()),

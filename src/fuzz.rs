@@ -9,7 +9,7 @@ use crate::model::broker::Channel;
 use crate::model::id::{ConnectionId, NodeTag};
 use crate::model::registry::Record;
 use crate::ops::metrics::Metrics;
-use crate::protocol::codec::{Decoder, Limits, Message, payload_of};
+use crate::protocol::codec::{Decoder, FrameLimits, Message, payload_of};
 use crate::routing::gateway::{Action, Gateway, Outcome, Payload};
 
 /// Longest frame and message that are decoded, in bytes.
@@ -102,7 +102,7 @@ pub struct Decoded {
 /// Decodes frames that come in pieces of so many bytes; returns the messages before the first violation, and the violation.
 #[must_use]
 pub fn decode(bytes: &[u8], piece: usize, binary: bool) -> (Vec<Decoded>, Option<String>) {
-    let limits = Limits { frame_bytes: FRAME_BYTES, message_bytes: MESSAGE_BYTES, binary };
+    let limits = FrameLimits { frame_bytes: FRAME_BYTES, message_bytes: MESSAGE_BYTES, binary };
     let (mut decoder, mut messages) = (Decoder::default(), Vec::new());
     for chunk in bytes.chunks(piece.max(1)) {
         let mut chunk = chunk.to_vec();

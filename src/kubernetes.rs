@@ -18,9 +18,9 @@ use http_body_util::Full;
 use tokio::net::TcpStream;
 use tokio::time::MissedTickBehavior;
 
-use self::api::{Api, Session};
+use self::api::{Api, ApiClient};
 use self::exchange::{exchange, within};
-use self::fault::{Fault, fault};
+use self::fault::{CostError, fault};
 use self::pod::Pod;
 use crate::edge::http::{self, Bounds, First, Listener, Port, Server, admin};
 use crate::node::{StartError, bind};
@@ -73,7 +73,7 @@ pub(crate) struct Settings {
 
 /// Keeps costs for as long as it runs.
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub(crate) struct CostController {
     /// Where operators connect.
     pub(crate) admin: SocketAddr,
     api: Api,
@@ -86,7 +86,7 @@ pub(crate) struct Keeper {
 
 /// Why nothing is kept.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum KeeperError {
+pub(crate) enum CostControllerError {
     /// A file of the service account is not there, or not what it should be.
     #[error(
         "{0}\nThis command runs in a pod whose service account may list and patch pods, with its token mounted: see \
@@ -116,19 +116,19 @@ struct Write<'p> {
     difference: u32,
 }
 
-impl Keeper {
+impl CostController {
     /// Reads what Kubernetes mounts, and serves the admin port.
     ///
     /// # Errors
     /// Nothing runs then.
-    pub(crate) fn start(settings: Settings) -> Result<Self, KeeperError> {
+    pub(crate) fn start(settings: Settings) -> Result<Self, CostControllerError> {
         let Settings { interval, selector, namespace, service_account, host, port, admin_listen } = settings;
         let namespace = match namespace {
             Some(namespace) => namespace,
             None => own_namespace(&service_account)?,
         };
         let api = Api { host, port, namespace, service_account };
-        api.open().map_err(|fault| KeeperError::Surroundings(fault.message))?;
+        api.open().map_err(|fault| CostControllerError::Surroundings(fault.message))?;
         let metrics = CostMetrics::new().map_err(StartError::from)?;
         let listener = bind(admin_listen)?;
         let admin = listener.local_addr().map_err(StartError::from)?;
@@ -153,7 +153,7 @@ impl Keeper {
     }
 
     /// Returns an error where the round could not be carried through.
-    async fn round(&self, faults: &mut Faults) -> Result<(), Fault> {
+    async fn round(&self, faults: &mut Faults) -> Result<(), CostError> {
         let session = self.api.open()?;
         let pods = session.list(&self.selector).await?;
         let nodes = pods.iter().filter_map(|pod| Some((pod, pod.admin()?)));
@@ -187,10 +187,10 @@ impl Keeper {
     /// Writes costs one by one. A fault of one pod's is noted; any other is that of the server, which is then left alone.
     async fn write(
         &self,
-        session: &Session<'_>,
+        session: &ApiClient<'_>,
         writes: &[Write<'_>],
         faults: &mut Faults,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), CostError> {
         for Write { pod, cost, .. } in writes {
             match session.set_cost(pod, *cost).await {
                 Ok(()) => {
@@ -198,7 +198,7 @@ impl Keeper {
                     tracing::info!(pod, cost, "deletion cost");
                 }
                 Err(fault) => {
-                    let fault = Fault { message: format!("{pod}: {}", fault.message), ..fault };
+                    let fault = CostError { message: format!("{pod}: {}", fault.message), ..fault };
                     if !matches!(fault.kind, CostFault::NotFound | CostFault::Conflict) {
                         return Err(fault);
                     }
@@ -224,14 +224,15 @@ impl Keeper {
     }
 }
 
-fn note(faults: &mut Faults, Fault { kind, verb, message }: Fault) {
+fn note(faults: &mut Faults, CostError { kind, verb, message }: CostError) {
     faults.entry((kind, verb)).or_insert(Seen { count: 0, message }).count += 1;
 }
 
-fn own_namespace(service_account: &Path) -> Result<String, KeeperError> {
+fn own_namespace(service_account: &Path) -> Result<String, CostControllerError> {
     let path = service_account.join("namespace");
-    let wrong =
-        |reason: &dyn std::fmt::Display| KeeperError::Surroundings(format!("{}: {reason}", path.display()));
+    let wrong = |reason: &dyn std::fmt::Display| {
+        CostControllerError::Surroundings(format!("{}: {reason}", path.display()))
+    };
     let namespace = std::fs::read_to_string(&path).map_err(|error| wrong(&error))?;
     let namespace = namespace.trim();
     if namespace.is_empty() { Err(wrong(&"is empty")) } else { Ok(namespace.to_owned()) }
@@ -254,7 +255,7 @@ fn serve(listener: Listener, metrics: &CostMetrics) {
 }
 
 /// Asks a node how many connections it has.
-async fn connections(admin: SocketAddr) -> Result<u64, Fault> {
+async fn connections(admin: SocketAddr) -> Result<u64, CostError> {
     let unreadable = |reason: &str| fault(CostFault::Unanswered, format!("{admin}: {reason}"));
     within(NODE_TIMEOUT, async {
         let stream = TcpStream::connect(admin).await.map_err(|error| unreadable(&error.to_string()))?;

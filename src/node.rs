@@ -38,7 +38,7 @@ use crate::ops::vitals::{Part, Pulse, Vitals};
 use crate::routing::gateway::Gateway;
 use crate::shard::hub::Hub;
 use crate::shard::pressure;
-use crate::shard::{Door, Parts, Shard};
+use crate::shard::{EventLoop, Parts, Shard};
 
 mod error;
 
@@ -106,9 +106,13 @@ impl Node {
         let budget = Arc::new(Budget::new(pressure::limit(config.limits.memory_budget, &metrics), shards));
         public_listener.bound_kernel(budget.limit())?;
         admin_listener.bound_kernel(budget.limit())?;
-        let doors = (0..shards).map(|index| Door::open(&budget, index, shards));
-        let doors = doors.collect::<io::Result<Vec<_>>>()?;
-        let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect(), Arc::clone(&metrics), budget));
+        let event_loops = (0..shards).map(|index| EventLoop::open(&budget, index, shards));
+        let event_loops = event_loops.collect::<io::Result<Vec<_>>>()?;
+        let hub = Arc::new(Hub::new(
+            event_loops.iter().map(EventLoop::inbox).collect(),
+            Arc::clone(&metrics),
+            budget,
+        ));
         let places = Arc::new(Places::default());
         let backend = Backend::start(config, tag, (&hub, &places), (&lifecycle, &telemetry))?;
         let gateway = Gateway::new(config.routes.clone(), &config.stage, tag, &metrics);
@@ -126,7 +130,7 @@ impl Node {
             limits: config.limits,
             names: Arc::new(Names::new(&config.limits, config.proxies.trusted.clone())),
         };
-        let shards = start_shards(doors, &parts, &lifecycle)?;
+        let shards = start_shards(event_loops, &parts, &lifecycle)?;
         let (drain, vitals) = (config.drain, watch_shards(&hub));
         lifecycle.spawn_until_end("watch over the parts", Arc::clone(&vitals).run());
         let node =
@@ -365,9 +369,13 @@ fn warn_of_no_address_limits(config: &Config) {
     }
 }
 
-fn start_shards(doors: Vec<Door>, parts: &Parts, lifecycle: &Lifecycle) -> io::Result<Vec<JoinHandle<()>>> {
-    let start = |(index, door)| {
-        let shard = Shard::new(index, door, parts.clone());
+fn start_shards(
+    event_loops: Vec<EventLoop>,
+    parts: &Parts,
+    lifecycle: &Lifecycle,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let start = |(index, event_loop)| {
+        let shard = Shard::new(index, event_loop, parts.clone());
         let name = format!("shard-{index}");
         let vital = lifecycle.vital(&name, lifecycle.ending());
         std::thread::Builder::new().name(name).spawn(move || {
@@ -375,7 +383,7 @@ fn start_shards(doors: Vec<Door>, parts: &Parts, lifecycle: &Lifecycle) -> io::R
             drop(vital);
         })
     };
-    doors.into_iter().enumerate().map(start).collect()
+    event_loops.into_iter().enumerate().map(start).collect()
 }
 
 fn watch_shards(hub: &Arc<Hub>) -> Arc<Vitals> {

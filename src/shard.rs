@@ -89,7 +89,7 @@ pub(crate) struct Parts {
 
 /// The kernel's side of a shard, made before its connections' world exists.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct EventLoop {
     poll: Poll,
     inbox: Arc<Inbox>,
 }
@@ -101,7 +101,7 @@ pub(crate) struct Shard {
     poll: Poll,
     inbox: Arc<Inbox>,
     parts: Parts,
-    frame_limits: codec::Limits,
+    frame_limits: codec::FrameLimits,
     paces: Paces,
     /// What the read under way has brought so far.
     used: Used,
@@ -135,7 +135,7 @@ pub(crate) struct Shard {
     stopped: bool,
 }
 
-impl Door {
+impl EventLoop {
     /// Asks the kernel for what a shard needs, one of so many.
     ///
     /// # Errors
@@ -153,17 +153,17 @@ impl Door {
 }
 
 impl Shard {
-    pub(crate) fn new(index: usize, door: Door, parts: Parts) -> Self {
+    pub(crate) fn new(index: usize, event_loop: EventLoop, parts: Parts) -> Self {
         let limits = &parts.limits;
-        let frame_limits = codec::Limits {
+        let frame_limits = codec::FrameLimits {
             frame_bytes: limits.frame_bytes,
             message_bytes: limits.message_bytes,
             binary: limits.allow_binary,
         };
         Self {
             index,
-            poll: door.poll,
-            inbox: door.inbox,
+            poll: event_loop.poll,
+            inbox: event_loop.inbox,
             frame_limits,
             paces: Paces::new(limits),
             used: Used::default(),

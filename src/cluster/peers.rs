@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 pub(crate) use self::call::{Answer, DEADLINE, Operation};
 pub(crate) use self::carry_out::carry_out;
 use self::known::Known;
-use self::lanes::{Lanes, Letter, Parcel, open};
+use self::lanes::{Lanes, PeerBatch, PeerMessage, open};
 use crate::cluster::store::{Store, StoreError};
 use crate::limits::budget::Kind;
 use crate::model::id::{ConnectionId, NodeTag};
@@ -36,8 +36,8 @@ mod carry_out;
 mod known;
 mod lanes;
 
-/// Counted for a letter besides its head and its frame, in bytes.
-const LETTER: usize = 256;
+/// Counted for a message besides its head and its frame, in bytes.
+const MESSAGE_OVERHEAD: usize = 256;
 /// Between two looks for nodes to greet while this one is being made known, and after a look that failed or a greeting that
 /// was not answered for so long.
 const GREETING_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
@@ -254,9 +254,9 @@ impl Peers {
         }
     }
 
-    /// Notes a letter that no node of this version writes; whatever is asked in it is not done.
+    /// Notes a message that no node of this version writes; whatever is asked in it is not done.
     fn refuse_letter(&self, reason: &str) {
-        self.metrics.count_foreign(Foreign::Letter, 1);
+        self.metrics.count_foreign(Foreign::PeerMessage, 1);
         tracing::debug!(reason, "another node's message cannot be read; do the versions differ?");
     }
 
@@ -302,17 +302,18 @@ impl Peers {
         });
     }
 
-    /// Sends to a node's channel; a call whose letter reaches nobody is settled.
+    /// Sends to a node's channel; a call whose message reaches nobody is settled.
     fn send(self: &Arc<Self>, node: NodeTag, envelope: &Envelope, (frame, call): (Bytes, Option<u64>)) {
         let head = serde_json::to_vec(envelope).unwrap_or_default();
         let budget = self.hub.budget();
-        let held =
-            budget.gauge(Kind::Peers, 0).try_hold(head.len() + frame.len() + LETTER, budget.queue_bytes(1));
+        let held = budget
+            .gauge(Kind::Peers, 0)
+            .try_hold(head.len() + frame.len() + MESSAGE_OVERHEAD, budget.queue_bytes(1));
         let Some(held) = held else {
             tracing::debug!(%node, "too much is on its way to other nodes");
             return call.into_iter().for_each(|call| self.settle(call, Err(PeerError::Overload)));
         };
-        if self.lanes.lock().add(node, Letter { head, frame, call, _held: held }) {
+        if self.lanes.lock().add(node, PeerMessage { head, frame, call, _held: held }) {
             let (peers, carried) = (Arc::clone(self), self.lifecycle.ending().child_token());
             // Whoever sends there next relies on this task: it may end only when it has nothing more.
             self.lifecycle.spawn_vital("lane to a node", carried.clone(), async move {
@@ -328,20 +329,20 @@ impl Peers {
         loop {
             // Whoever is about to send there as well comes first, and shares the trip.
             tokio::task::yield_now().await;
-            let Some(parcel) = self.next_parcel(node) else { return };
-            let error = match self.store.publish(&channel, &parcel.payload).await {
+            let Some(batch) = self.next_batch(node) else { return };
+            let error = match self.store.publish(&channel, &batch.payload).await {
                 Ok(0) => PeerError::Unreachable,
                 Ok(_) => continue,
                 Err(error) => PeerError::Store(error),
             };
             tracing::debug!(%error, "calling or answering another node");
-            for call in parcel.calls {
+            for call in batch.calls {
                 self.settle(call, Err(error.clone()));
             }
         }
     }
 
-    fn next_parcel(&self, node: NodeTag) -> Option<Parcel> {
+    fn next_batch(&self, node: NodeTag) -> Option<PeerBatch> {
         let calls = self.calls.lock();
         self.lanes.lock().next(node, |call| calls.contains_key(&call))
     }

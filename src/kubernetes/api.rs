@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::exchange::{exchange, within};
-use super::fault::{Fault, fault};
+use super::fault::{CostError, fault};
 use super::pod::{ANNOTATION, List, Pod};
 use crate::ops::metrics::CostFault;
 
@@ -56,7 +56,7 @@ pub(super) struct Api {
 }
 
 /// The API server, with the token and the CA as they are now.
-pub(super) struct Session<'a> {
+pub(super) struct ApiClient<'a> {
     api: &'a Api,
     tls: TlsConnector,
     name: ServerName<'static>,
@@ -65,7 +65,7 @@ pub(super) struct Session<'a> {
 
 /// How the API server says no.
 #[derive(Deserialize)]
-struct Refusal {
+struct ApiStatus {
     message: String,
 }
 
@@ -74,7 +74,7 @@ impl Api {
     ///
     /// # Errors
     /// One of them is not there, or not what it should be.
-    pub(super) fn open(&self) -> Result<Session<'_>, Fault> {
+    pub(super) fn open(&self) -> Result<ApiClient<'_>, CostError> {
         let wrong = |file: &str, reason: &dyn std::fmt::Display| {
             let path = self.service_account.join(file);
             fault(CostFault::Credentials, format!("{}: {reason}", path.display()))
@@ -90,7 +90,7 @@ impl Api {
         let tls = trust(&self.service_account.join("ca.crt")).map_err(|error| wrong("ca.crt", &error))?;
         let name = ServerName::try_from(self.host.clone());
         let name = name.map_err(|_| fault(CostFault::Unreachable, format!("{} is no host", self.host)))?;
-        Ok(Session { api: self, tls, name, authorization })
+        Ok(ApiClient { api: self, tls, name, authorization })
     }
 
     /// The path of the pods, or of one of them.
@@ -119,12 +119,12 @@ fn trust(ca: &Path) -> io::Result<TlsConnector> {
     Ok(TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
 }
 
-impl Session<'_> {
+impl ApiClient<'_> {
     /// Returns the pods that a selector means, page by page.
     ///
     /// # Errors
     /// A page is not to be had, or they are too many.
-    pub(super) async fn list(&self, selector: &str) -> Result<Vec<Pod>, Fault> {
+    pub(super) async fn list(&self, selector: &str) -> Result<Vec<Pod>, CostError> {
         let (mut pods, mut next) = (Vec::new(), String::new());
         for _ in 0..MOST_PAGES {
             let encode = |text| utf8_percent_encode(text, ENCODED);
@@ -149,7 +149,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// It is not written, or that is not certain.
-    pub(super) async fn set_cost(&self, pod: &str, cost: i32) -> Result<(), Fault> {
+    pub(super) async fn set_cost(&self, pod: &str, cost: i32) -> Result<(), CostError> {
         let patch = json!({ "metadata": { "annotations": { ANNOTATION: cost.to_string() } } });
         self.ask(Method::PATCH, &self.api.path(pod), Some(patch.to_string()), "patch").await.map(drop)
     }
@@ -160,7 +160,7 @@ impl Session<'_> {
         path: &str,
         patch: Option<String>,
         verb: &'static str,
-    ) -> Result<Bytes, Fault> {
+    ) -> Result<Bytes, CostError> {
         let mut request = Request::builder().method(method).uri(path);
         if patch.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/merge-patch+json");
@@ -184,7 +184,7 @@ impl Session<'_> {
         if status.is_success() { Ok(body) } else { Err(refused(status, &body, verb)) }
     }
 
-    async fn connect(&self) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Fault> {
+    async fn connect(&self) -> Result<tokio_rustls::client::TlsStream<TcpStream>, CostError> {
         let Api { host, port, .. } = self.api;
         let unreachable =
             |error: io::Error| fault(CostFault::Unreachable, format!("{host} port {port}: {error}"));
@@ -204,7 +204,7 @@ impl Session<'_> {
 }
 
 /// What a refusal means, and what to do about it.
-fn refused(status: StatusCode, body: &[u8], verb: &'static str) -> Fault {
+fn refused(status: StatusCode, body: &[u8], verb: &'static str) -> CostError {
     let (kind, advice) = match status {
         StatusCode::UNAUTHORIZED => (CostFault::Unauthorized, "the token is not valid (any more)".to_owned()),
         StatusCode::FORBIDDEN => {
@@ -218,7 +218,7 @@ fn refused(status: StatusCode, body: &[u8], verb: &'static str) -> Fault {
         status if status.is_server_error() => (CostFault::Server, "the API server is not well".to_owned()),
         _ => (CostFault::Unexpected, "was not expected".to_owned()),
     };
-    let reason = serde_json::from_slice(body).map_or_else(|_| String::new(), |Refusal { message }| message);
+    let reason = serde_json::from_slice(body).map_or_else(|_| String::new(), |ApiStatus { message }| message);
     let reason: String = reason.chars().take(REASON_CHARS).collect();
     fault(kind, format!("{status}, {advice}: {reason:?}")).at(verb)
 }

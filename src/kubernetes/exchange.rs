@@ -13,7 +13,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::fault::{Fault, fault};
+use super::fault::{CostError, fault};
 use crate::ops::metrics::CostFault;
 
 /// Most bytes of an answer's head.
@@ -27,7 +27,7 @@ pub(super) async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     request: Request<Full<Bytes>>,
     longest: usize,
-) -> Result<(StatusCode, Bytes), Fault> {
+) -> Result<(StatusCode, Bytes), CostError> {
     let broken =
         |error: &dyn std::error::Error| fault(CostFault::Unexpected, format!("no answer in HTTP: {error}"));
     let mut client = http1::Builder::new();
@@ -49,8 +49,8 @@ pub(super) async fn exchange(
 /// Its own, or that of the time.
 pub(super) async fn within<T>(
     limit: Duration,
-    work: impl Future<Output = Result<T, Fault>>,
-) -> Result<T, Fault> {
+    work: impl Future<Output = Result<T, CostError>>,
+) -> Result<T, CostError> {
     let late =
         |_| fault(CostFault::Timeout, format!("no answer within {}", humantime::format_duration(limit)));
     tokio::time::timeout(limit, work).await.map_err(late)?

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-pub(crate) use self::frame::{CONTROL_MAX, Limits, Opcode, Violation};
+pub(crate) use self::frame::{CONTROL_MAX, FrameLimits, Opcode, Violation};
 use self::frame::{take_at_most, unmask};
 use self::header::Header;
 use self::partial::{Frame, Partial};
@@ -51,7 +51,7 @@ impl Decoder {
     pub(crate) fn next<'a>(
         &mut self,
         input: &mut &'a mut [u8],
-        limits: &Limits,
+        limits: &FrameLimits,
     ) -> Result<Option<Message<'a>>, Violation> {
         loop {
             if self.partial.as_ref().is_some_and(|partial| partial.frame.is_some()) {

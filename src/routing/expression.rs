@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use self::json::{Fault, Json};
+use self::json::{Json, JsonError};
 use self::path::{Found, Path};
 
 mod json;
@@ -26,11 +26,11 @@ enum Form {
     /// One variable and nothing else: may be missing.
     Variable(Variable),
     /// Literals and variables; what is missing counts as empty.
-    Composite(Vec<Part>),
+    Composite(Vec<TemplatePart>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Part {
+enum TemplatePart {
     Literal(String),
     Variable(Variable),
 }
@@ -88,7 +88,7 @@ pub(crate) enum ExpressionError {
 #[derive(Debug)]
 pub(crate) struct Body<'a> {
     text: &'a str,
-    json: Result<Json<'a>, Fault>,
+    json: Result<Json<'a>, JsonError>,
 }
 
 impl<'a> Body<'a> {
@@ -102,7 +102,7 @@ impl<'a> Body<'a> {
     /// values.
     #[must_use]
     pub(crate) fn is_text(&self) -> bool {
-        matches!(self.json, Err(Fault::Grammar))
+        matches!(self.json, Err(JsonError::Grammar))
     }
 }
 
@@ -125,7 +125,7 @@ impl Expression {
             return Err(ExpressionError::TooLong);
         }
         if let Some(literal) = text.strip_prefix('\\') {
-            return Ok(Self(Form::Composite(vec![Part::Literal(literal.to_owned())])));
+            return Ok(Self(Form::Composite(vec![TemplatePart::Literal(literal.to_owned())])));
         }
         let bare = text.strip_prefix('$').unwrap_or(text);
         if ["request.", "context."].iter().any(|root| bare.starts_with(root)) {
@@ -166,7 +166,7 @@ impl Expression {
         match &self.0 {
             Form::Variable(variable) => variable.value(body, context, arrays),
             Form::Composite(parts) => match parts.as_slice() {
-                [Part::Literal(text)] => Some(Cow::Borrowed(text)),
+                [TemplatePart::Literal(text)] => Some(Cow::Borrowed(text)),
                 parts => {
                     let values = parts.iter().map(|part| part.value(body, context, arrays));
                     Some(Cow::Owned(values.collect::<Vec<_>>().concat()))
@@ -176,7 +176,7 @@ impl Expression {
     }
 }
 
-impl Part {
+impl TemplatePart {
     fn value<'a>(&'a self, body: &Body<'a>, context: &'a impl Context, arrays: Arrays) -> Cow<'a, str> {
         match self {
             Self::Literal(text) => Cow::Borrowed(text),
@@ -280,22 +280,22 @@ fn write_list(
     text.push(']');
 }
 
-fn parse_composite(text: &str) -> Result<Vec<Part>, ExpressionError> {
+fn parse_composite(text: &str) -> Result<Vec<TemplatePart>, ExpressionError> {
     let mut parts = Vec::new();
     let mut rest = text;
     while let Some((literal, after)) = rest.split_once("${") {
         if !literal.is_empty() {
-            parts.push(Part::Literal(literal.to_owned()));
+            parts.push(TemplatePart::Literal(literal.to_owned()));
         }
         if !after.contains('}') {
             return Err(ExpressionError::Unclosed);
         }
         let (variable, behind) = Variable::parse(after)?;
-        parts.push(Part::Variable(variable));
+        parts.push(TemplatePart::Variable(variable));
         rest = behind.strip_prefix('}').ok_or_else(|| ExpressionError::Path(after.to_owned()))?;
     }
     if !rest.is_empty() || parts.is_empty() {
-        parts.push(Part::Literal(rest.to_owned()));
+        parts.push(TemplatePart::Literal(rest.to_owned()));
     }
     Ok(parts)
 }

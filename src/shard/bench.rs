@@ -13,7 +13,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use bytes::Bytes;
 use mio::Events;
 
-use super::{Door, Parts, Shard};
+use super::{EventLoop, Parts, Shard};
 use crate::cluster::broker::memory::MemoryBroker;
 use crate::config::{Config, Sources};
 use crate::limits::budget::Budget;
@@ -92,15 +92,15 @@ impl Bench {
         let (tag, telemetry) = (NodeTag::random(), Telemetry::without_spans()?);
         let metrics = Arc::clone(&telemetry.metrics);
         let budget = Arc::new(Budget::new(1 << 32, 1));
-        let door = Door::open(&budget, 0, 1)?;
-        let hub = Arc::new(Hub::new(vec![door.inbox()], Arc::clone(&metrics), budget));
+        let event_loop = EventLoop::open(&budget, 0, 1)?;
+        let hub = Arc::new(Hub::new(vec![event_loop.inbox()], Arc::clone(&metrics), budget));
         let terms = config.terms();
         let broker = Arc::new(MemoryBroker::new(Arc::clone(&hub), telemetry.clone(), terms));
         let gateway = Gateway::new(config.routes.clone(), &config.stage, tag, &metrics);
         let names = Arc::new(Names::new(&config.limits, Vec::new()));
         let parts =
             Parts { hub, broker, gateway: Arc::new(gateway), telemetry, limits: config.limits, names };
-        let shard = Shard::new(0, door, parts);
+        let shard = Shard::new(0, event_loop, parts);
         let mut bench =
             Self { shard, members: Vec::new(), events: Events::with_capacity(1), work: Vec::new() };
         let sink = sink()?;

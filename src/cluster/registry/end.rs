@@ -19,7 +19,7 @@ pub(crate) enum End {
 
 /// What became of a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Answer {
+pub(crate) enum EndAnswer {
     /// It was accepted, and was the first under its name.
     Accepted,
     /// Another was accepted before; or nobody will remember this one.
@@ -41,13 +41,15 @@ impl End {
     pub(crate) const NOTHING: Self = Self::Accepted { in_doubt: true };
 
     /// Takes what became of a try.
-    pub(crate) fn on_answer(self, answer: Answer) -> Self {
+    pub(crate) fn on_answer(self, answer: EndAnswer) -> Self {
         match (self, answer) {
-            (Self::Publishing { in_doubt }, Answer::Accepted) => Self::Accepted { in_doubt },
-            (Self::Publishing { .. }, Answer::Found) => Self::Accepted { in_doubt: true },
-            (Self::Publishing { .. }, Answer::InDoubt) => Self::Publishing { in_doubt: true },
-            (Self::Publishing { .. }, Answer::Never) => Self::GivenUp,
-            (Self::Publishing { .. }, Answer::NotTaken) | (Self::Accepted { .. } | Self::GivenUp, _) => self,
+            (Self::Publishing { in_doubt }, EndAnswer::Accepted) => Self::Accepted { in_doubt },
+            (Self::Publishing { .. }, EndAnswer::Found) => Self::Accepted { in_doubt: true },
+            (Self::Publishing { .. }, EndAnswer::InDoubt) => Self::Publishing { in_doubt: true },
+            (Self::Publishing { .. }, EndAnswer::Never) => Self::GivenUp,
+            (Self::Publishing { .. }, EndAnswer::NotTaken) | (Self::Accepted { .. } | Self::GivenUp, _) => {
+                self
+            }
         }
     }
 
@@ -147,26 +149,26 @@ mod tests {
         }
 
         /// As `publish.lua`.
-        fn accept(&mut self) -> Answer {
+        fn accept(&mut self) -> EndAnswer {
             if std::mem::replace(&mut self.has_name, true) {
-                return Answer::Found;
+                return EndAnswer::Found;
             }
             self.accepted += 1;
-            Answer::Accepted
+            EndAnswer::Accepted
         }
 
-        fn attempt(&mut self, way: Way) -> Answer {
+        fn attempt(&mut self, way: Way) -> EndAnswer {
             match way {
                 Way::Answered => self.accept(),
-                Way::NotTaken => Answer::NotTaken,
-                Way::Lost => Answer::InDoubt,
+                Way::NotTaken => EndAnswer::NotTaken,
+                Way::Lost => EndAnswer::InDoubt,
                 Way::AnswerLost => {
                     self.accept();
-                    Answer::InDoubt
+                    EndAnswer::InDoubt
                 }
                 Way::HeldUp => {
                     self.held_up += 1;
-                    Answer::InDoubt
+                    EndAnswer::InDoubt
                 }
             }
         }
@@ -239,12 +241,12 @@ mod tests {
 
     #[test]
     fn only_a_single_try_without_doubt_leaves_no_name() {
-        assert!(End::OWN.on_answer(Answer::Accepted).forgets_name());
-        assert!(End::OWN.on_answer(Answer::NotTaken).on_answer(Answer::Accepted).forgets_name());
+        assert!(End::OWN.on_answer(EndAnswer::Accepted).forgets_name());
+        assert!(End::OWN.on_answer(EndAnswer::NotTaken).on_answer(EndAnswer::Accepted).forgets_name());
         for end in [
-            End::OWN.on_answer(Answer::InDoubt).on_answer(Answer::Accepted),
-            End::OWN.on_answer(Answer::Found),
-            End::REAPED.on_answer(Answer::Accepted),
+            End::OWN.on_answer(EndAnswer::InDoubt).on_answer(EndAnswer::Accepted),
+            End::OWN.on_answer(EndAnswer::Found),
+            End::REAPED.on_answer(EndAnswer::Accepted),
         ] {
             assert!(end.is_over() && !end.forgets_name(), "{end:?}");
         }
@@ -255,11 +257,16 @@ mod tests {
         for end in [
             End::Accepted { in_doubt: false },
             End::Accepted { in_doubt: true },
-            End::OWN.on_answer(Answer::Never),
+            End::OWN.on_answer(EndAnswer::Never),
         ] {
             assert!(end.is_over());
-            for answer in [Answer::Accepted, Answer::Found, Answer::NotTaken, Answer::InDoubt, Answer::Never]
-            {
+            for answer in [
+                EndAnswer::Accepted,
+                EndAnswer::Found,
+                EndAnswer::NotTaken,
+                EndAnswer::InDoubt,
+                EndAnswer::Never,
+            ] {
                 assert_eq!(end.on_answer(answer), end);
             }
         }

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::registry::end::{Answer, End};
+use crate::cluster::registry::end::{End, EndAnswer};
 use crate::limits::ticket::Disconnects;
 use crate::model::broker::{
     Accepted, Answered, Broker, Channel, Key, Publication, PublishError, PublishResult, Receipt, Recipient,
@@ -74,11 +74,11 @@ impl Ending {
     fn on_result(self, result: PublishResult) -> Self {
         let answer = match result {
             // What is accepted on this node alone leaves no name behind.
-            Ok(Accepted::Duplicate(_) | Accepted::Locally) => Answer::Found,
-            Ok(Accepted::At(_) | Accepted::Unkept) => Answer::Accepted,
-            Err(PublishError::Overload | PublishError::Refused(_)) => Answer::NotTaken,
-            Err(PublishError::Unavailable) => Answer::InDoubt,
-            Err(PublishError::KeyUnkept | PublishError::TooLong) => Answer::Never,
+            Ok(Accepted::Duplicate(_) | Accepted::Locally) => EndAnswer::Found,
+            Ok(Accepted::At(_) | Accepted::Unkept) => EndAnswer::Accepted,
+            Err(PublishError::Overload | PublishError::Refused(_)) => EndAnswer::NotTaken,
+            Err(PublishError::Unavailable) => EndAnswer::InDoubt,
+            Err(PublishError::KeyUnkept | PublishError::TooLong) => EndAnswer::Never,
         };
         Self { end: self.end.on_answer(answer), ..self }
     }

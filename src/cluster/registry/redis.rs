@@ -73,7 +73,7 @@ enum Write {
 
 /// The tasks' side.
 #[derive(Clone)]
-struct Keeper {
+struct RegistryTask {
     store: Store,
     tag: String,
     presence: Presence,
@@ -100,7 +100,7 @@ impl RedisRegistry {
         // A connection is written once and removed once.
         let (writes, to_write) = mpsc::channel(2 * presence.limits.max_connections);
         let (store, tag, lifecycle) = (store.clone(), tag.to_string(), presence.lifecycle.clone());
-        let keeper = Keeper {
+        let task = RegistryTask {
             store: store.clone(),
             tag: tag.clone(),
             presence,
@@ -111,8 +111,8 @@ impl RedisRegistry {
             known: CancellationToken::new(),
             left: lifecycle.ending().child_token(),
         };
-        lifecycle.spawn_until_end("writer of records", keeper.clone().write(to_write));
-        lifecycle.spawn_vital("renewal of the lease", keeper.left.clone(), keeper.renew(writes.clone()));
+        lifecycle.spawn_until_end("writer of records", task.clone().write(to_write));
+        lifecycle.spawn_vital("renewal of the lease", task.left.clone(), task.renew(writes.clone()));
         Self { store, tag, local, writes }
     }
 }
@@ -214,7 +214,7 @@ impl Presence {
     }
 }
 
-impl Keeper {
+impl RegistryTask {
     /// Carries out writes, as many at a time as have come together. Insertions that fail are refused, or owed; removals stay.
     async fn write(self, mut writes: mpsc::Receiver<Write>) {
         let mut batch = Vec::new();

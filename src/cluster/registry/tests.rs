@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::cluster::registry::end::{Answer, End};
+use crate::cluster::registry::end::{End, EndAnswer};
 use crate::cluster::registry::tenure::Term;
 use crate::cluster::registry::watch::{Life, Look, Sign, Watch};
 use crate::cluster::store::steady::Steady;
@@ -146,7 +146,7 @@ enum Reply {
     Fenced,
     Refused,
     Sign(Sign, u32),
-    Published(Answer),
+    Published(EndAnswer),
     /// The record of the dead node's connection, before it is claimed.
     Claimed {
         has_record: bool,
@@ -294,12 +294,12 @@ impl Redis {
         }
     }
 
-    fn accept(&mut self, of: usize, mends: Mends) -> Answer {
+    fn accept(&mut self, of: usize, mends: Mends) -> EndAnswer {
         if mends.names && std::mem::replace(&mut self.data.names[of], true) {
-            return Answer::Found;
+            return EndAnswer::Found;
         }
         self.ended[of] += 1;
-        Answer::Accepted
+        EndAnswer::Accepted
     }
 }
 
@@ -347,14 +347,14 @@ impl Node {
         self.steady.lost();
         for asked in std::mem::take(&mut self.asked) {
             match asked.request {
-                Request::Publish(of) => self.on_published(of, Answer::InDoubt),
+                Request::Publish(of) => self.on_published(of, EndAnswer::InDoubt),
                 Request::Look => self.watch.clear(),
                 _ => {}
             }
         }
     }
 
-    fn on_published(&mut self, of: usize, answer: Answer) {
+    fn on_published(&mut self, of: usize, answer: EndAnswer) {
         if of != self.index {
             if let Some(reaping) = &mut self.reaping {
                 reaping.end = reaping.end.on_answer(answer);
@@ -616,7 +616,7 @@ impl World {
                 node.reaping = Some(Reaping { mark: mark.clone(), end });
             }
             (Request::Publish(of), Reply::Published(answer)) => node.on_published(*of, answer),
-            (Request::Publish(of), Reply::Refused) => node.on_published(*of, Answer::NotTaken),
+            (Request::Publish(of), Reply::Refused) => node.on_published(*of, EndAnswer::NotTaken),
             (Request::Remove, Reply::Done) => {
                 let may_forget = node.term.is_held(answered);
                 if matches!(node.client, Client::Removing(end) if end.forgets_name() && may_forget) {

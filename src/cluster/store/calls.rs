@@ -8,7 +8,7 @@ use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
 
 use super::error::{StoreError, refused_or};
 use super::script::Script;
-use super::server::{Answers, Command, Server};
+use super::server::{Answers, Server, ServerCommand};
 use super::topology::Topology;
 use crate::model::trouble::RedisRefusal;
 
@@ -197,11 +197,11 @@ async fn run_group<'c>(
     let Some(server) = calls.first().map(|first| Arc::clone(&first.server)) else { return Vec::new() };
     let asking = cmd("ASKING");
     let with_asking = |Routed { call, asking: is_asking, .. }: &Routed<'c>| {
-        let before = is_asking.then_some(Command { command: &asking, needs_id: false });
+        let before = is_asking.then_some(ServerCommand { command: &asking, needs_id: false });
         let needs_id = call.needs_id;
-        before.into_iter().chain([Command { command: &call.command, needs_id }]).collect::<Vec<_>>()
+        before.into_iter().chain([ServerCommand { command: &call.command, needs_id }]).collect::<Vec<_>>()
     };
-    let commands: Vec<Command<'_>> = calls.iter().flat_map(with_asking).collect();
+    let commands: Vec<ServerCommand<'_>> = calls.iter().flat_map(with_asking).collect();
     match server.run(script, &commands).await {
         Ok(Answers { values, connection }) => {
             let mut values = values.into_iter();

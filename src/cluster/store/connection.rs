@@ -21,7 +21,7 @@ use super::error::StoreError;
 use super::greeting;
 use super::refusals::Refusals;
 use super::resp::Breach;
-use super::wire::{Fault, Wire};
+use super::wire::{FirstBreach, Wire};
 use crate::config::{RedisSettings, RedisTls, RedisTopology, Secret};
 
 /// Longest wait for a connection, its making included. Redis is on the same network, or it is away.
@@ -52,7 +52,7 @@ pub(super) struct Access {
 #[derive(Clone)]
 pub(crate) struct Connection {
     driver: MultiplexedConnection,
-    fault: Fault,
+    fault: FirstBreach,
     /// The driver's task ends with the last clone.
     _task: Arc<AbortOnDropHandle<()>>,
 }

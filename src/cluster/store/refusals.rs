@@ -21,10 +21,10 @@ const QUIET: Duration = Duration::from_secs(10);
 pub(crate) struct Refusals {
     metrics: Arc<Metrics>,
     /// By the server's address and the class; `None` for being away.
-    known: Mutex<HashMap<Kind, Spell>>,
+    known: Mutex<HashMap<TroubleKey, Spell>>,
 }
 
-type Kind = (String, Option<RedisRefusal>);
+type TroubleKey = (String, Option<RedisRefusal>);
 
 /// A time in which a server refuses something, or is away.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Refusals {
         true
     }
 
-    fn take_over(&self, now: Instant) -> Vec<(Kind, Spell)> {
+    fn take_over(&self, now: Instant) -> Vec<(TroubleKey, Spell)> {
         let is_over = |spell: &Spell| now.saturating_duration_since(spell.last) >= QUIET;
         self.known.lock().extract_if(|_, spell| is_over(spell)).collect()
     }

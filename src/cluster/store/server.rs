@@ -143,7 +143,7 @@ pub(super) struct Answers {
 
 /// A command on its way to a server.
 #[derive(Clone, Copy)]
-pub(super) struct Command<'c> {
+pub(super) struct ServerCommand<'c> {
     pub(super) command: &'c Cmd,
     /// Whether it takes the server's replication id, as far as that is known, as a last argument, and answers with a list
     /// that ends with the true one.
@@ -183,7 +183,7 @@ impl Server {
     pub(super) async fn run(
         &self,
         script: Option<&Script>,
-        commands: &[Command<'_>],
+        commands: &[ServerCommand<'_>],
     ) -> Result<Answers, StoreError> {
         let (mut connection, number) = self.connection().await?;
         let pipeline = self.pipeline(number, script, commands);
@@ -255,7 +255,7 @@ impl Server {
     /// It is not; or nobody answers.
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
         let question = cmd("INFO").arg("replication").to_owned();
-        let answers = self.run(None, &[Command { command: &question, needs_id: false }]).await?;
+        let answers = self.run(None, &[ServerCommand { command: &question, needs_id: false }]).await?;
         let result = self
             .pool
             .manager()
@@ -268,7 +268,7 @@ impl Server {
         result
     }
 
-    fn pipeline(&self, number: u64, script: Option<&Script>, commands: &[Command<'_>]) -> Pipeline {
+    fn pipeline(&self, number: u64, script: Option<&Script>, commands: &[ServerCommand<'_>]) -> Pipeline {
         let session = self.session.lock();
         let is_same = session.number == number;
         let mut pipeline = Pipeline::new();
@@ -276,7 +276,7 @@ impl Server {
         if let Some(script) = script.filter(is_missing) {
             pipeline.add_command(script.load.clone());
         }
-        for Command { command, needs_id } in commands {
+        for ServerCommand { command, needs_id } in commands {
             let mut command = (*command).clone();
             if *needs_id {
                 command.arg(if is_same { &session.replication_id } else { "" });

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use super::connection::Access;
 use super::error::{StoreError, refused_or};
 use super::refusals::Refusals;
-use super::server::{Command, Server};
+use super::server::{Server, ServerCommand};
 use super::slots;
 use crate::config::{RedisSettings, RedisTopology};
 
@@ -340,7 +340,7 @@ impl Topology {
 
     /// Asks all at once; who answers one question with an error has answered none.
     async fn ask_all(&self, servers: &[Arc<Server>], questions: &[Cmd]) -> Vec<Said> {
-        let command = |command| Command { command, needs_id: false };
+        let command = |command| ServerCommand { command, needs_id: false };
         let commands: Vec<_> = questions.iter().map(command).collect();
         let ask = async |server: &Arc<Server>| {
             let answer = server.run(None, &commands).await.and_then(|answers| {

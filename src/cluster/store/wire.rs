@@ -25,14 +25,14 @@ pub(super) struct Wire<S> {
     commands: Scanner,
     replies: Scanner,
     ledger: Ledger,
-    fault: Fault,
+    fault: FirstBreach,
 }
 
 /// Why a stream was broken off, if it was; clones share it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Fault(Arc<OnceLock<Breach>>);
+pub(super) struct FirstBreach(Arc<OnceLock<Breach>>);
 
-impl Fault {
+impl FirstBreach {
     pub(super) fn get(&self) -> Option<Breach> {
         self.0.get().cloned()
     }
@@ -56,8 +56,8 @@ struct Ledger {
 }
 
 impl<S> Wire<S> {
-    pub(super) fn new(stream: S, message: usize, is_pushed_to: bool) -> (Self, Fault) {
-        let (ledger, fault) = (Ledger { message, is_pushed_to, ..Ledger::default() }, Fault::default());
+    pub(super) fn new(stream: S, message: usize, is_pushed_to: bool) -> (Self, FirstBreach) {
+        let (ledger, fault) = (Ledger { message, is_pushed_to, ..Ledger::default() }, FirstBreach::default());
         let (commands, replies) = (Scanner::default(), Scanner::default());
         (Self { stream, commands, replies, ledger, fault: fault.clone() }, fault)
     }

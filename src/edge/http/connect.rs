@@ -20,7 +20,7 @@ use super::proxies::Proxies;
 use super::request::{RETRY_SECONDS, busy};
 use super::slots::{Busy, RequestKind, Visit};
 use super::takeover::Takeover;
-use super::upgrade::{self, Fault};
+use super::upgrade::{self, HandshakeError};
 use crate::config::Origins;
 use crate::edge::admission::{Admission, Refused};
 use crate::ops::metrics::Refusal;
@@ -58,7 +58,7 @@ struct Handshake {
 /// Why a client is not let in.
 enum No {
     /// What it sent is no handshake.
-    Handshake(Fault),
+    Handshake(HandshakeError),
     /// It is not from this host, where only that is served.
     Foreign(Foreign),
     Refused(Refused),

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use warp::Filter;
 use warp::path::FullPath;
 
-use self::body::Fault;
+use self::body::BodyError;
 pub(crate) use self::callers::Callers;
 use self::path::{Endpoint, Found, Path};
 use super::answer::{bad_request, closing, error_reply, json_reply, method_not_allowed, unavailable};
@@ -68,7 +68,7 @@ struct Call {
     query: Option<String>,
     caller: Caller,
     headers: HeaderMap,
-    body: Result<Bytes, Fault>,
+    body: Result<Bytes, BodyError>,
     /// Spans of the request, if it is sampled.
     trace: Option<TraceContext>,
 }
@@ -117,7 +117,7 @@ impl Manage {
     /// Answers a call when its turn comes.
     async fn take(&self, call: Call) -> Response<Vec<u8>> {
         let (visit, fault) = (call.caller.visit.clone(), call.body.as_ref().err().copied());
-        if fault == Some(Fault::Late) {
+        if fault == Some(BodyError::Late) {
             visit.cut(HttpState::Body, CutCause::Timeout);
         }
         let answer = match visit.serve(RequestKind::Call).await {
@@ -216,7 +216,7 @@ impl Manage {
             Found::Nothing => return ("none", forbidden()),
         };
         let answer = match &call.body {
-            Ok(_) if endpoint.takes_memory() && self.hub.budget().is_tight() => Fault::Memory.answer(),
+            Ok(_) if endpoint.takes_memory() && self.hub.budget().is_tight() => BodyError::Memory.answer(),
             Ok(body) => self.serve((endpoint, [name, group]), call, body).await,
             Err(fault) => fault.answer(),
         };
@@ -304,7 +304,7 @@ impl Manage {
             Ok(Err(error @ (PublishError::Unavailable | PublishError::Refused(_)))) => {
                 unavailable(&error.to_string())
             }
-            Ok(Err(PublishError::TooLong)) => Fault::TooLarge.answer(),
+            Ok(Err(PublishError::TooLong)) => BodyError::TooLarge.answer(),
             Ok(Err(error @ PublishError::KeyUnkept)) => bad_request(&error.to_string()),
             Err(_) => unavailable("The node is shutting down"),
         }

@@ -16,10 +16,10 @@ use super::answer::error_reply;
 use crate::limits::budget::Gauge;
 
 /// The answer to come. In a box, since hyper and warp would else copy the state of all routes from place to place.
-type Answer = Pin<Box<dyn Future<Output = Result<warp::reply::Response, Infallible>> + Send>>;
+type AnswerFuture = Pin<Box<dyn Future<Output = Result<warp::reply::Response, Infallible>> + Send>>;
 
 /// What a port answers.
-pub(crate) type Routes = Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
+pub(crate) type Routes = Arc<dyn Fn(Request<Incoming>) -> AnswerFuture + Send + Sync>;
 
 /// Makes a filter the routes of a port.
 pub(crate) fn routes(

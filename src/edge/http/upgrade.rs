@@ -22,7 +22,7 @@ const KEY: GeneralPurpose = GeneralPurpose::new(
 
 /// What is wrong with a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum HandshakeError {
     Method,
     NoUpgrade,
     HttpVersion,
@@ -36,39 +36,43 @@ pub(super) enum Fault {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn accept(method: &Method, version: Version, headers: &HeaderMap) -> Result<HeaderValue, Fault> {
+pub(super) fn accept(
+    method: &Method,
+    version: Version,
+    headers: &HeaderMap,
+) -> Result<HeaderValue, HandshakeError> {
     if *method != Method::GET && *method != Method::HEAD {
-        return Err(Fault::Method);
+        return Err(HandshakeError::Method);
     }
     let upgrades = has_token(headers, &CONNECTION, "upgrade") && has_token(headers, &UPGRADE, "websocket");
     if *method == Method::HEAD || !upgrades {
-        return Err(Fault::NoUpgrade);
+        return Err(HandshakeError::NoUpgrade);
     }
     // RFC 9110 §7.8: from an older version an upgrade must not be taken.
     if version != Version::HTTP_11 {
-        return Err(Fault::HttpVersion);
+        return Err(HandshakeError::HttpVersion);
     }
     if [SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION].iter().any(|name| headers.get_all(name).iter().count() > 1)
     {
-        return Err(Fault::Twice);
+        return Err(HandshakeError::Twice);
     }
     if headers.get(SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes) != Some(b"13") {
-        return Err(Fault::WebSocketVersion);
+        return Err(HandshakeError::WebSocketVersion);
     }
     let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
     if KEY.decode(key).map(|nonce| nonce.len()) != Ok(16) {
-        return Err(Fault::Key);
+        return Err(HandshakeError::Key);
     }
     if headers.contains_key(TRANSFER_ENCODING)
         || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
     {
-        return Err(Fault::Body);
+        return Err(HandshakeError::Body);
     }
     let accept = STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize());
-    HeaderValue::from_str(&accept).map_err(|_| Fault::Key)
+    HeaderValue::from_str(&accept).map_err(|_| HandshakeError::Key)
 }
 
-impl Fault {
+impl HandshakeError {
     pub(super) fn message(self) -> &'static str {
         match self {
             Self::Method => "A WebSocket handshake is a GET request",
@@ -135,7 +139,7 @@ mod tests {
     ];
 
     /// A handshake without a header, and with others instead.
-    fn without(left_out: &str, others: &[(&str, &[u8])]) -> Result<HeaderValue, Fault> {
+    fn without(left_out: &str, others: &[(&str, &[u8])]) -> Result<HeaderValue, HandshakeError> {
         let mut headers = HeaderMap::new();
         let kept = HANDSHAKE.iter().filter(|(name, _)| *name != left_out);
         let kept = kept.map(|(name, value)| (*name, value.as_bytes()));
@@ -163,37 +167,41 @@ mod tests {
         let lines: &[(&str, &[u8])] = &[("upgrade", b"h2c"), ("upgrade", b"WebSocket")];
         assert!(without("upgrade", lines).is_ok());
         for value in [&b""[..], b"upgraded", b"keep-alive upgrade", b"up grade"] {
-            assert_eq!(without("connection", &[("connection", value)]), Err(Fault::NoUpgrade));
+            assert_eq!(without("connection", &[("connection", value)]), Err(HandshakeError::NoUpgrade));
         }
     }
 
     #[test]
     fn each_fault_is_named() {
-        type Case = (&'static str, &'static [(&'static str, &'static [u8])], Fault);
+        type Case = (&'static str, &'static [(&'static str, &'static [u8])], HandshakeError);
         let faults: &[Case] = &[
-            ("upgrade", &[("upgrade", b"h2c")], Fault::NoUpgrade),
-            ("connection", &[], Fault::NoUpgrade),
-            ("sec-websocket-version", &[], Fault::WebSocketVersion),
-            ("sec-websocket-version", &[("sec-websocket-version", b"8")], Fault::WebSocketVersion),
-            ("sec-websocket-version", &[("sec-websocket-version", b"13, 8")], Fault::WebSocketVersion),
-            ("", &[("sec-websocket-version", b"13")], Fault::Twice),
-            ("", &[("sec-websocket-key", b"AQIDBAUGBwgJCgsMDQ4PEA==")], Fault::Twice),
-            ("sec-websocket-key", &[], Fault::Key),
-            ("sec-websocket-key", &[("sec-websocket-key", b"AQIDBAUGBwgJCgsMDQ4PEA")], Fault::Key),
-            ("sec-websocket-key", &[("sec-websocket-key", b"AQIDBAUGBwgJCgsMDQ4P")], Fault::Key),
-            ("sec-websocket-key", &[("sec-websocket-key", b"AQIDBAUGBwgJCgsMDQ4PEBE=")], Fault::Key),
-            ("", &[("content-length", b"1")], Fault::Body),
-            ("", &[("transfer-encoding", b"chunked")], Fault::Body),
+            ("upgrade", &[("upgrade", b"h2c")], HandshakeError::NoUpgrade),
+            ("connection", &[], HandshakeError::NoUpgrade),
+            ("sec-websocket-version", &[], HandshakeError::WebSocketVersion),
+            ("sec-websocket-version", &[("sec-websocket-version", b"8")], HandshakeError::WebSocketVersion),
+            (
+                "sec-websocket-version",
+                &[("sec-websocket-version", b"13, 8")],
+                HandshakeError::WebSocketVersion,
+            ),
+            ("", &[("sec-websocket-version", b"13")], HandshakeError::Twice),
+            ("", &[("sec-websocket-key", b"AQIDBAUGBwgJCgsMDQ4PEA==")], HandshakeError::Twice),
+            ("sec-websocket-key", &[], HandshakeError::Key),
+            ("sec-websocket-key", &[("sec-websocket-key", b"AQIDBAUGBwgJCgsMDQ4PEA")], HandshakeError::Key),
+            ("sec-websocket-key", &[("sec-websocket-key", b"AQIDBAUGBwgJCgsMDQ4P")], HandshakeError::Key),
+            ("sec-websocket-key", &[("sec-websocket-key", b"AQIDBAUGBwgJCgsMDQ4PEBE=")], HandshakeError::Key),
+            ("", &[("content-length", b"1")], HandshakeError::Body),
+            ("", &[("transfer-encoding", b"chunked")], HandshakeError::Body),
         ];
         for (left_out, others, fault) in faults {
             assert_eq!(without(left_out, others), Err(*fault), "{left_out} {others:?}");
         }
         assert!(without("", &[("content-length", b"0")]).is_ok());
         let mut headers = HeaderMap::new();
-        assert_eq!(accept(&Method::POST, Version::HTTP_11, &headers), Err(Fault::Method));
-        assert_eq!(accept(&Method::HEAD, Version::HTTP_11, &headers), Err(Fault::NoUpgrade));
+        assert_eq!(accept(&Method::POST, Version::HTTP_11, &headers), Err(HandshakeError::Method));
+        assert_eq!(accept(&Method::HEAD, Version::HTTP_11, &headers), Err(HandshakeError::NoUpgrade));
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        assert_eq!(accept(&Method::GET, Version::HTTP_10, &headers), Err(Fault::HttpVersion));
+        assert_eq!(accept(&Method::GET, Version::HTTP_10, &headers), Err(HandshakeError::HttpVersion));
     }
 }

@@ -212,7 +212,7 @@ pub(crate) enum Foreign {
     /// An entry of a channel's stream.
     Entry,
     /// A letter to this node.
-    Letter,
+    PeerMessage,
 }
 
 /// What went wrong while deletion costs were kept.
@@ -280,7 +280,7 @@ labels! {
     }
     GivenUp { TooLong => "too_long", QueueFull => "queue_full" }
     NameLimit { Connection => "connection", Address => "address" }
-    Foreign { Message => "message", Entry => "entry", Letter => "letter" }
+    Foreign { Message => "message", Entry => "entry", PeerMessage => "letter" }
     SendLimit {
         Messages => "message_rate", Bytes => "receive_bytes_rate", FanoutBytes => "fanout_bytes_rate",
     }

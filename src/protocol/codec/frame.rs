@@ -53,7 +53,7 @@ impl Opcode {
 
 /// What a client may send.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct FrameLimits {
     /// Longest payload of one frame, in bytes.
     pub(crate) frame_bytes: usize,
     /// Longest message, all fragments together, in bytes.

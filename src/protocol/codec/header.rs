@@ -1,6 +1,6 @@
 //! The header of one frame: its layout (RFC 6455 §5.2) and what of it is refused.
 
-use super::frame::{CONTROL_MAX, Limits, Opcode, Violation};
+use super::frame::{CONTROL_MAX, FrameLimits, Opcode, Violation};
 
 /// Longest header: two bytes, eight of length, four of mask.
 pub(super) const HEADER_MAX: usize = 14;
@@ -52,7 +52,7 @@ impl Header {
     }
 
     /// Checks the header against what came before (`message_len`: bytes so far of a message under way) and the limits.
-    pub(super) fn check(&self, message_len: Option<usize>, limits: &Limits) -> Result<(), Violation> {
+    pub(super) fn check(&self, message_len: Option<usize>, limits: &FrameLimits) -> Result<(), Violation> {
         if self.opcode.is_control() {
             return match (self.fin, self.payload_len) {
                 (false, _) => Err(Violation::Protocol("fragmented control frame")),

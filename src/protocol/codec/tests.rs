@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: Limits = Limits { frame_bytes: 1 << 20, message_bytes: 1 << 20, binary: true };
+const LIMITS: FrameLimits = FrameLimits { frame_bytes: 1 << 20, message_bytes: 1 << 20, binary: true };
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
 /// A frame as a client sends it.
@@ -35,7 +35,7 @@ fn what_is_encoded_can_be_taken_apart() {
 }
 
 /// Decodes `wire` handed over in pieces of the given sizes, again and again.
-fn decode(wire: &[u8], pieces: &[usize], limits: &Limits) -> Result<Vec<Message<'static>>, Violation> {
+fn decode(wire: &[u8], pieces: &[usize], limits: &FrameLimits) -> Result<Vec<Message<'static>>, Violation> {
     let mut decoder = Decoder::default();
     let mut messages = Vec::new();
     let mut rest = wire;
@@ -65,7 +65,7 @@ fn owned(message: Message<'_>) -> Message<'static> {
     }
 }
 
-fn violation(wire: &[u8], limits: &Limits) -> Violation {
+fn violation(wire: &[u8], limits: &FrameLimits) -> Violation {
     let whole = decode(wire, &[wire.len()], limits).expect_err("a violation");
     let bytewise = decode(wire, &[1], limits).expect_err("a violation");
     assert_eq!(whole, bytewise, "however the bytes arrive");
@@ -148,7 +148,7 @@ fn utf8_is_refused_at_the_first_hopeless_byte() {
 
 #[test]
 fn limits_hold_before_the_payload_arrives() {
-    let limits = Limits { frame_bytes: 10, message_bytes: 15, binary: false };
+    let limits = FrameLimits { frame_bytes: 10, message_bytes: 15, binary: false };
     let header_only = &client_frame(true, Opcode::Text, &[b'a'; 11])[..6];
     assert_eq!(violation(header_only, &limits), Violation::TooBig);
     let claims_much = [0x81, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0];
@@ -225,7 +225,7 @@ proptest! {
 
     #[test]
     fn no_bytes_make_it_panic_or_hoard(bytes in prop::collection::vec(any::<u8>(), 0..2_000), size in 1_usize..64) {
-        let limits = Limits { frame_bytes: 512, message_bytes: 1_024, binary: true };
+        let limits = FrameLimits { frame_bytes: 512, message_bytes: 1_024, binary: true };
         let whole = decode(&bytes, &[bytes.len().max(1)], &limits);
         let pieces = decode(&bytes, &[size], &limits);
         prop_assert_eq!(whole.is_ok(), pieces.is_ok(), "however the bytes arrive");
@@ -246,7 +246,7 @@ fn weight(message: &Message<'_>) -> usize {
 }
 
 /// Decodes up to a violation, and skips what is left, in pieces.
-fn closes_behind_violation(wire: &[u8], piece: usize, limits: &Limits) -> bool {
+fn closes_behind_violation(wire: &[u8], piece: usize, limits: &FrameLimits) -> bool {
     let (mut decoder, mut broken) = (Decoder::default(), false);
     wire.chunks(piece).any(|chunk| {
         let mut chunk = chunk.to_vec();
@@ -264,7 +264,7 @@ fn closes_behind_violation(wire: &[u8], piece: usize, limits: &Limits) -> bool {
 
 #[test]
 fn a_close_frame_is_found_behind_every_violation() {
-    let limits = Limits { frame_bytes: 200, message_bytes: 300, binary: false };
+    let limits = FrameLimits { frame_bytes: 200, message_bytes: 300, binary: false };
     let unmasked = encode(Opcode::Text, &[b'x'; 150]).to_vec();
     let mut reserved = client_frame(true, Opcode::Text, &[b'x'; 150]);
     reserved[0] |= 0x40;

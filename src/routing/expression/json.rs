@@ -21,11 +21,11 @@ const NODES: usize = 16;
 pub(super) struct Json<'a> {
     text: &'a str,
     /// All values, and the names of members before theirs, in the order of the text.
-    nodes: Vec<Node>,
+    nodes: Vec<JsonNode>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Node {
+struct JsonNode {
     /// Where its text begins, in bytes.
     start: u32,
     /// Where its text ends; while an array or object is read, the index of the one around it.
@@ -38,7 +38,7 @@ struct Node {
 
 /// Why a text has no values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum JsonError {
     /// It is not JSON.
     Grammar,
     /// It nests deeper than [`DEPTH_MAX`]. Nothing behind the place where it does was read.
@@ -47,9 +47,9 @@ pub(super) enum Fault {
 
 impl<'a> Json<'a> {
     /// Reads a text.
-    pub(super) fn parse(text: &'a str) -> Result<Self, Fault> {
+    pub(super) fn parse(text: &'a str) -> Result<Self, JsonError> {
         if u32::try_from(text.len()).is_err() {
-            return Err(Fault::Grammar);
+            return Err(JsonError::Grammar);
         }
         let nodes = Vec::with_capacity(NODES);
         let mut scanner = Scanner { bytes: text.as_bytes(), at: 0, nodes, around: NONE, depth: 0 };
@@ -186,14 +186,14 @@ fn code_point(escape: &str) -> (char, &str) {
 struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
-    nodes: Vec<Node>,
+    nodes: Vec<JsonNode>,
     /// The innermost array or object that is open.
     around: u32,
     depth: usize,
 }
 
 impl Scanner<'_> {
-    fn document(&mut self) -> Result<(), Fault> {
+    fn document(&mut self) -> Result<(), JsonError> {
         self.value()?;
         while let Some(around) = self.nodes.get(self.around as usize) {
             let is_object = self.bytes.get(around.start as usize) == Some(&b'{');
@@ -205,22 +205,22 @@ impl Scanner<'_> {
                     self.child(is_object)?;
                 }
                 _ if is_empty => self.child(is_object)?,
-                _ => return Err(Fault::Grammar),
+                _ => return Err(JsonError::Grammar),
             }
         }
         self.blanks();
-        if self.at == self.bytes.len() { Ok(()) } else { Err(Fault::Grammar) }
+        if self.at == self.bytes.len() { Ok(()) } else { Err(JsonError::Grammar) }
     }
 
     /// Reads a member or an element.
-    fn child(&mut self, is_object: bool) -> Result<(), Fault> {
+    fn child(&mut self, is_object: bool) -> Result<(), JsonError> {
         if is_object {
             if self.token()? != b'"' {
-                return Err(Fault::Grammar);
+                return Err(JsonError::Grammar);
             }
             self.string()?;
             if self.token()? != b':' {
-                return Err(Fault::Grammar);
+                return Err(JsonError::Grammar);
             }
             self.at += 1;
         }
@@ -228,7 +228,7 @@ impl Scanner<'_> {
     }
 
     /// Reads a value; of an array or object its beginning.
-    fn value(&mut self) -> Result<(), Fault> {
+    fn value(&mut self) -> Result<(), JsonError> {
         match self.token()? {
             b'"' => self.string(),
             b'{' | b'[' => self.open(),
@@ -236,17 +236,17 @@ impl Scanner<'_> {
             b't' => self.literal(b"true"),
             b'f' => self.literal(b"false"),
             b'n' => self.literal(b"null"),
-            _ => Err(Fault::Grammar),
+            _ => Err(JsonError::Grammar),
         }
     }
 
-    fn open(&mut self) -> Result<(), Fault> {
+    fn open(&mut self) -> Result<(), JsonError> {
         if self.depth == DEPTH_MAX {
-            return Err(Fault::TooDeep);
+            return Err(JsonError::TooDeep);
         }
         self.depth += 1;
         let (index, around) = (count(self.nodes.len()), self.around);
-        self.nodes.push(Node { start: count(self.at), end: around, after: NONE, is_escaped: false });
+        self.nodes.push(JsonNode { start: count(self.at), end: around, after: NONE, is_escaped: false });
         self.around = index;
         self.at += 1;
         Ok(())
@@ -265,10 +265,10 @@ impl Scanner<'_> {
     /// Adds what has no values inside.
     fn leaf(&mut self, start: usize, is_escaped: bool) {
         let after = count(self.nodes.len() + 1);
-        self.nodes.push(Node { start: count(start), end: count(self.at), after, is_escaped });
+        self.nodes.push(JsonNode { start: count(start), end: count(self.at), after, is_escaped });
     }
 
-    fn string(&mut self) -> Result<(), Fault> {
+    fn string(&mut self) -> Result<(), JsonError> {
         let start = self.at;
         let mut is_escaped = false;
         self.at += 1;
@@ -280,7 +280,7 @@ impl Scanner<'_> {
                     is_escaped = true;
                     self.escape()?;
                 }
-                _ => return Err(Fault::Grammar),
+                _ => return Err(JsonError::Grammar),
             }
         }
         self.at += 1;
@@ -288,16 +288,16 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    fn escape(&mut self) -> Result<(), Fault> {
+    fn escape(&mut self) -> Result<(), JsonError> {
         self.at += match self.bytes.get(self.at + 1..).unwrap_or_default() {
             [b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
             [b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|digit| digit.is_ascii_hexdigit()) => 6,
-            _ => return Err(Fault::Grammar),
+            _ => return Err(JsonError::Grammar),
         };
         Ok(())
     }
 
-    fn number(&mut self) -> Result<(), Fault> {
+    fn number(&mut self) -> Result<(), JsonError> {
         let start = self.at;
         self.skip(b"-");
         // No digit follows a zero at the beginning.
@@ -316,12 +316,12 @@ impl Scanner<'_> {
     }
 
     /// Reads one digit and more.
-    fn digits(&mut self) -> Result<(), Fault> {
+    fn digits(&mut self) -> Result<(), JsonError> {
         let start = self.at;
         while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
             self.at += 1;
         }
-        if self.at == start { Err(Fault::Grammar) } else { Ok(()) }
+        if self.at == start { Err(JsonError::Grammar) } else { Ok(()) }
     }
 
     /// Skips one of these, if it is there.
@@ -331,10 +331,10 @@ impl Scanner<'_> {
         is_there
     }
 
-    fn literal(&mut self, word: &[u8]) -> Result<(), Fault> {
+    fn literal(&mut self, word: &[u8]) -> Result<(), JsonError> {
         let start = self.at;
         if !self.bytes.get(start..).unwrap_or_default().starts_with(word) {
-            return Err(Fault::Grammar);
+            return Err(JsonError::Grammar);
         }
         self.at += word.len();
         self.leaf(start, false);
@@ -342,9 +342,9 @@ impl Scanner<'_> {
     }
 
     /// Returns the next byte that is no blank, which there must be.
-    fn token(&mut self) -> Result<u8, Fault> {
+    fn token(&mut self) -> Result<u8, JsonError> {
         self.blanks();
-        self.bytes.get(self.at).copied().ok_or(Fault::Grammar)
+        self.bytes.get(self.at).copied().ok_or(JsonError::Grammar)
     }
 
     fn blanks(&mut self) {
@@ -422,7 +422,7 @@ mod tests {
         let other = OTHER.split_whitespace().map(|text| text.replace('|', " "));
         for text in other.chain(["", " ", "\"\n\"", "\"1234567\u{1}\"", "\u{feff}1"].map(str::to_owned)) {
             assert!(!is_json(&text), "{text}");
-            assert_eq!(Json::parse(&text).err(), Some(Fault::Grammar), "{text}");
+            assert_eq!(Json::parse(&text).err(), Some(JsonError::Grammar), "{text}");
         }
     }
 
@@ -432,10 +432,10 @@ mod tests {
             let levels = open.matches(['[', '{']).count();
             assert!(Json::parse(&nested(open, close, DEPTH_MAX / levels)).is_ok());
             for times in [DEPTH_MAX / levels + 1, 1_000_000] {
-                assert_eq!(Json::parse(&nested(open, close, times)).err(), Some(Fault::TooDeep));
+                assert_eq!(Json::parse(&nested(open, close, times)).err(), Some(JsonError::TooDeep));
             }
         }
-        assert_eq!(Json::parse(&"[".repeat(DEPTH_MAX)).err(), Some(Fault::Grammar));
+        assert_eq!(Json::parse(&"[".repeat(DEPTH_MAX)).err(), Some(JsonError::Grammar));
         let wide = format!("[{}1]", format!("{},", nested("[", "]", DEPTH_MAX - 1)).repeat(1_000));
         assert!(Json::parse(&wide).is_ok(), "levels that are closed do not count");
     }

@@ -1,6 +1,6 @@
 //! What can be said of an expression before there is a message.
 
-use super::{Expression, Form, Part, Variable};
+use super::{Expression, Form, TemplatePart, Variable};
 
 impl Expression {
     /// Returns the text that it always gives, if it is one.
@@ -8,7 +8,7 @@ impl Expression {
         match &self.0 {
             Form::Composite(parts) => match parts.as_slice() {
                 [] => Some(""),
-                [Part::Literal(text)] => Some(text),
+                [TemplatePart::Literal(text)] => Some(text),
                 _ => None,
             },
             Form::Variable(_) => None,
@@ -18,9 +18,9 @@ impl Expression {
     /// Returns all that it may give, with `*` for each part that a message or a connection decides.
     pub(crate) fn pattern(&self) -> String {
         let Form::Composite(parts) = &self.0 else { return "*".to_owned() };
-        let piece = |part: &Part| match part {
-            Part::Literal(text) => text.clone(),
-            Part::Variable(_) => "*".to_owned(),
+        let piece = |part: &TemplatePart| match part {
+            TemplatePart::Literal(text) => text.clone(),
+            TemplatePart::Variable(_) => "*".to_owned(),
         };
         parts.iter().map(piece).collect()
     }
@@ -40,14 +40,14 @@ impl Expression {
         let Form::Composite(parts) = &self.0 else { return true };
         let (mut rest, mut is_open) = (text, false);
         let (last, parts) = match parts.split_last() {
-            Some((Part::Literal(last), parts)) => (last.as_str(), parts),
+            Some((TemplatePart::Literal(last), parts)) => (last.as_str(), parts),
             _ => ("", parts.as_slice()),
         };
         for part in parts {
             // The earliest place of each literal leaves the most room for the next.
             match part {
-                Part::Variable(_) => is_open = true,
-                Part::Literal(literal) => {
+                TemplatePart::Variable(_) => is_open = true,
+                TemplatePart::Literal(literal) => {
                     let at =
                         if is_open { rest.find(literal) } else { rest.starts_with(literal).then_some(0) };
                     let Some(after) = at.and_then(|at| rest.get(at + literal.len()..)) else { return false };
@@ -59,13 +59,13 @@ impl Expression {
     }
 
     fn variables(&self) -> impl Iterator<Item = &Variable> {
-        let (one, parts): (_, &[Part]) = match &self.0 {
+        let (one, parts): (_, &[TemplatePart]) = match &self.0 {
             Form::Variable(variable) => (Some(variable), &[]),
             Form::Composite(parts) => (None, parts),
         };
         one.into_iter().chain(parts.iter().filter_map(|part| match part {
-            Part::Variable(variable) => Some(variable),
-            Part::Literal(_) => None,
+            TemplatePart::Variable(variable) => Some(variable),
+            TemplatePart::Literal(_) => None,
         }))
     }
 }

@@ -26,7 +26,7 @@ use crate::routing::gateway::Gateway;
 use crate::shard::hub::Hub;
 use crate::shard::inbox::{Event, JoinOutcome};
 use crate::shard::socket::NewSocket;
-use crate::shard::{Door, Parts};
+use crate::shard::{EventLoop, Parts};
 
 /// Small enough that a property test fills it.
 const CONFIG: &str = "[limits]\nmessage_bytes = 32_768\nframe_bytes = 32_768\noutbox_bytes = 65_536\n";
@@ -82,8 +82,8 @@ impl Bench {
         let (tag, telemetry) = (NodeTag::random(), Telemetry::without_spans().expect("metrics"));
         let metrics = Arc::clone(&telemetry.metrics);
         let budget = Arc::new(Budget::new(1 << 32, 1));
-        let door = Door::open(&budget, 0, 1).expect("an event loop");
-        let hub = Arc::new(Hub::new(vec![door.inbox()], Arc::clone(&metrics), budget));
+        let event_loop = EventLoop::open(&budget, 0, 1).expect("an event loop");
+        let hub = Arc::new(Hub::new(vec![event_loop.inbox()], Arc::clone(&metrics), budget));
         let broker = Arc::new(Slow::default());
         let gateway = Arc::new(Gateway::new(config.routes, &config.stage, tag, &metrics));
         let names = Arc::new(Names::new(&config.limits, Vec::new()));
@@ -97,7 +97,7 @@ impl Bench {
             limits: config.limits,
             names,
         };
-        let mut shard = Shard::new(0, door, parts);
+        let mut shard = Shard::new(0, event_loop, parts);
         let (client, served) = UnixStream::pair().expect("a pair of sockets");
         for socket in [&client, &served] {
             socket.set_nonblocking(true).expect("a socket");

@@ -29,7 +29,7 @@ use crate::model::id::{ConnectionId, NodeTag, RequestId};
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::telemetry::Telemetry;
 use crate::protocol::codec::{Opcode, encode, payload_of};
-use crate::shard::Door;
+use crate::shard::EventLoop;
 use crate::shard::hub::Hub;
 use crate::shard::inbox::{Event, answer};
 
@@ -59,7 +59,7 @@ struct Node {
     broker: Arc<dyn Broker>,
     hub: Arc<Hub>,
     /// They keep the inboxes' wakers alive.
-    _doors: Vec<Door>,
+    _event_loops: Vec<EventLoop>,
 }
 
 /// What a seat was told and nobody has asked for yet.
@@ -291,15 +291,16 @@ impl Bench {
 impl Node {
     fn new(make: impl FnOnce(&Arc<Hub>, &Telemetry) -> Arc<dyn Broker>) -> Self {
         let budget = Arc::new(Budget::new(1 << 32, SHARDS));
-        let doors: Vec<_> =
-            (0..SHARDS).map(|index| Door::open(&budget, index, SHARDS).expect("an event loop")).collect();
+        let event_loops: Vec<_> = (0..SHARDS)
+            .map(|index| EventLoop::open(&budget, index, SHARDS).expect("an event loop"))
+            .collect();
         let telemetry = Telemetry::without_spans().expect("metrics");
         let hub = Arc::new(Hub::new(
-            doors.iter().map(Door::inbox).collect(),
+            event_loops.iter().map(EventLoop::inbox).collect(),
             Arc::clone(&telemetry.metrics),
             budget,
         ));
-        Self { broker: make(&hub, &telemetry), hub, _doors: doors }
+        Self { broker: make(&hub, &telemetry), hub, _event_loops: event_loops }
     }
 }
 

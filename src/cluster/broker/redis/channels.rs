@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use self::entry::Entry;
-use super::pace::Pace;
+use super::pace::RepairPace;
 use super::track::{Reading, Step, Track, Verdict};
 use crate::model::broker::{Accepted, Channel, PublishError, PublishResult, Standing, Wait};
 use crate::ops::metrics::{DropReason, Foreign, GaugeGuard, Recovery};
@@ -42,7 +42,7 @@ pub(super) struct Channels {
     /// Told when there is something to read, for each errand.
     to_read: [Notify; 2],
     /// Told when a channel is not subscribed to any more, though it is wanted.
-    pub(super) astray: Notify,
+    pub(super) moved: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ struct State {
     /// Names of channels to read, for each errand; an entry that is not marked so is not meant any more.
     unread: [VecDeque<String>; 2],
     /// Names of channels that their servers have given away.
-    astray: HashSet<String>,
+    moved: HashSet<String>,
     /// Whether the connection is gone.
     is_away: bool,
     /// Whether Redis has ever confirmed a subscription.
@@ -82,8 +82,8 @@ pub(super) enum Next {
 impl Channels {
     /// `is_local`: whether members join while Redis is away.
     pub(super) fn new(hub: Arc<Hub>, telemetry: Telemetry, is_local: bool) -> Self {
-        let (state, to_read, astray) = (Mutex::default(), Default::default(), Notify::new());
-        Self { hub, telemetry, is_local, state, to_read, astray }
+        let (state, to_read, moved) = (Mutex::default(), Default::default(), Notify::new());
+        Self { hub, telemetry, is_local, state, to_read, moved }
     }
 
     /// Adds a shard's interest; `true` with it if Redis has to be asked to subscribe.
@@ -106,7 +106,7 @@ impl Channels {
             track: Track::default(),
             is_promised: false,
             is_unread: false,
-            pace: Pace::default(),
+            pace: RepairPace::default(),
             _counted: (*channel != Channel::Broadcast)
                 .then(|| GaugeGuard::new(&self.telemetry.metrics.channels)),
         });
@@ -144,39 +144,39 @@ impl Channels {
     pub(super) fn suspect_all(&self, is_for: impl Fn(&str) -> bool) -> Vec<String> {
         let mut state = self.state.lock();
         state.is_away = false;
-        let State { entries, astray, .. } = &mut *state;
+        let State { entries, moved, .. } = &mut *state;
         let mut names = Vec::new();
         for (name, entry) in entries.iter_mut().filter(|(name, _)| is_for(name)) {
             entry.track.suspect();
             entry.is_unread = false;
-            astray.remove(name);
+            moved.remove(name);
             names.push(name.clone());
         }
         names
     }
 
     /// Notes that a server does not have a channel any more; a channel that nobody wants does not matter.
-    pub(super) fn went_astray(&self, name: &str) {
+    pub(super) fn mark_moved(&self, name: &str) {
         let mut state = self.state.lock();
         if let Some(entry) = state.entries.get_mut(name) {
             entry.track.suspect();
-            state.astray.insert(name.to_owned());
+            state.moved.insert(name.to_owned());
             drop(state);
-            self.astray.notify_one();
+            self.moved.notify_one();
         }
     }
 
     /// The same for all channels that have moved.
-    pub(super) fn lead_astray(&self, has_moved: impl Fn(&str) -> bool) {
+    pub(super) fn mark_all_moved(&self, has_moved: impl Fn(&str) -> bool) {
         let state = self.state.lock();
         let moved: Vec<String> = state.entries.keys().filter(|name| has_moved(name)).cloned().collect();
         drop(state);
-        moved.iter().for_each(|name| self.went_astray(name));
+        moved.iter().for_each(|name| self.mark_moved(name));
     }
 
     /// Returns the channels to subscribe to anew.
-    pub(super) fn take_astray(&self) -> Vec<String> {
-        self.state.lock().astray.drain().collect()
+    pub(super) fn take_moved(&self) -> Vec<String> {
+        self.state.lock().moved.drain().collect()
     }
 
     /// Notes that Redis has confirmed subscriptions. One that stood already has ended in between: a shard left, and came back.
@@ -380,7 +380,7 @@ impl Channels {
                 entry.tell_waiting(&self.hub, Ok(()));
                 entry.pace.go_on(Instant::now());
                 if done {
-                    entry.pace = Pace::default();
+                    entry.pace = RepairPace::default();
                     return Next::Done;
                 }
                 Next::Again
@@ -399,14 +399,14 @@ mod tests {
     use super::*;
     use crate::limits::budget::Budget;
     use crate::ops::metrics::Metrics;
-    use crate::shard::Door;
+    use crate::shard::EventLoop;
     use crate::shard::inbox::Event;
 
     struct Bench {
         channels: Channels,
         hub: Arc<Hub>,
         metrics: Arc<Metrics>,
-        _doors: Vec<Door>,
+        _event_loops: Vec<EventLoop>,
     }
 
     const NAME: &str = "gatecast:{group:ticks}";
@@ -414,17 +414,21 @@ mod tests {
     /// Two shards with members of a group.
     fn bench(is_local: bool, is_kept: bool) -> Bench {
         let budget = Arc::new(Budget::new(1 << 32, 2));
-        let doors: Vec<_> =
-            (0..2).map(|index| Door::open(&budget, index, 2).expect("an event loop")).collect();
+        let event_loops: Vec<_> =
+            (0..2).map(|index| EventLoop::open(&budget, index, 2).expect("an event loop")).collect();
         let telemetry = Telemetry::without_spans().expect("metrics");
         let metrics = Arc::clone(&telemetry.metrics);
-        let hub = Arc::new(Hub::new(doors.iter().map(Door::inbox).collect(), Arc::clone(&metrics), budget));
+        let hub = Arc::new(Hub::new(
+            event_loops.iter().map(EventLoop::inbox).collect(),
+            Arc::clone(&metrics),
+            budget,
+        ));
         let channels = Channels::new(Arc::clone(&hub), telemetry, is_local);
         for shard in 0..2 {
             let (standing, is_new) = channels.add(NAME, (&group(), is_kept), shard);
             assert!(matches!(standing, Standing::Pending(_)) && is_new == (shard == 0));
         }
-        Bench { channels, hub, metrics, _doors: doors }
+        Bench { channels, hub, metrics, _event_loops: event_loops }
     }
 
     fn group() -> Channel {
@@ -447,7 +451,7 @@ mod tests {
 
     #[test]
     fn what_is_not_kept_is_dropped_for_a_full_shard_alone_and_counted() {
-        let Bench { channels, hub, metrics, _doors } = bench(false, false);
+        let Bench { channels, hub, metrics, _event_loops } = bench(false, false);
         channels.confirm(&[NAME.to_owned()]);
         assert!(answers(&hub, 0) == [Ok(())] && answers(&hub, 1) == [Ok(())], "no stream has to be read");
         assert!(channels.take_unread(Errand::Repair, 1).is_empty());

@@ -65,7 +65,7 @@ struct Sign {
 }
 
 /// What the connection's reading works with.
-struct Ears {
+struct LinkReader {
     channels: Arc<Channels>,
     peers: Arc<Peers>,
     beats: Arc<Beats>,
@@ -160,7 +160,7 @@ impl Link {
         let map = store.topology().map();
         let Some(tag) = map.tag_at(&address) else { return StoreError::Closed };
         let own = store.node_channel(peers.tag());
-        let ears = Arc::new(Ears {
+        let reader = Arc::new(LinkReader {
             channels: Arc::clone(channels),
             peers: Arc::clone(peers),
             beats: Arc::clone(&self.beats),
@@ -174,31 +174,31 @@ impl Link {
             address: address.clone(),
         });
         // Who does not do what it is asked is not worth any subscriptions if another may.
-        if let Err(error) = write(&self.parts, &ears).await
+        if let Err(error) = write(&self.parts, &reader).await
             && error.class().is_none_or(RedisRefusal::is_moved_on)
         {
             return error;
         }
-        let hearing = Arc::clone(&ears);
+        let hearing = Arc::clone(&reader);
         let mut connection = match self.server.subscriber(move |push| hearing.on_push(push)).await {
             Ok(connection) => connection,
             Err(error) => return error,
         };
         let ended = connection.clone();
-        let mut names = vec![ears.beat.clone()];
+        let mut names = vec![reader.beat.clone()];
         names.extend(map.is_at(&own, &address).then_some(own));
         names.extend(channels.suspect_all(|name| map.is_at(name, &address)));
         let commands = names.into_iter().map(Subscription::Subscribe).collect();
         tokio::select! {
-            error = follow(&self.parts, &ears, &mut connection, commands, &mut self.commands) => error,
-            error = beat(&self.parts, &self.server, &ears) => error,
+            error = follow(&self.parts, &reader, &mut connection, commands, &mut self.commands) => error,
+            error = beat(&self.parts, &self.server, &reader) => error,
             () = self.server.moved() => StoreError::Replica,
-            () = ears.ended.notified() => ended.why_ended(),
+            () = reader.ended.notified() => ended.why_ended(),
         }
     }
 }
 
-impl Ears {
+impl LinkReader {
     /// Returns whether the node cannot work without a subscription.
     fn needs(&self, name: &str) -> bool {
         [&self.own, &self.beat, &self.all].iter().any(|needed| *needed == name)
@@ -213,7 +213,7 @@ impl Ears {
                 if let Some(Value::BulkString(name)) = data.into_iter().next()
                     && let Ok(name) = String::from_utf8(name)
                 {
-                    self.channels.went_astray(&name);
+                    self.channels.mark_moved(&name);
                 }
             }
             PushKind::Disconnection => self.ended.notify_one(),
@@ -258,14 +258,14 @@ fn parse(payload: &[u8], message_bytes: usize) -> Option<(&str, u64, &[u8])> {
 /// Carries out `first`, and then what the broker wishes, many at a time.
 async fn follow(
     parts: &Shared,
-    ears: &Ears,
+    reader: &LinkReader,
     connection: &mut Connection,
     first: Vec<Subscription>,
     commands: &mut mpsc::Receiver<Subscription>,
 ) -> StoreError {
     let mut refused = Vec::new();
     for batch in first.chunks(BATCH) {
-        match carry_out(parts, ears, connection, batch).await {
+        match carry_out(parts, reader, connection, batch).await {
             Ok(again) => refused.extend(again),
             Err(error) => return error,
         }
@@ -278,7 +278,7 @@ async fn follow(
             Ok(_) => {}
             Err(_) => batch.extend(refused.drain(..refused.len().min(BATCH))),
         }
-        match carry_out(parts, ears, connection, &batch).await {
+        match carry_out(parts, reader, connection, &batch).await {
             Ok(again) => refused.extend(again),
             Err(error) => return error,
         }
@@ -289,7 +289,7 @@ async fn follow(
 /// Returns the subscriptions that the server refuses though there are members already.
 async fn carry_out(
     parts: &Shared,
-    ears: &Ears,
+    reader: &LinkReader,
     connection: &mut Connection,
     commands: &[Subscription],
 ) -> Result<Vec<Subscription>, StoreError> {
@@ -322,11 +322,12 @@ async fn carry_out(
                 let error = StoreError::Command(error.into());
                 if error.class() == Some(RedisRefusal::ClusterDown) {
                     tracing::debug!(%error, channel = command.name(), "subscribing");
-                    parts.channels.went_astray(command.name());
-                } else if ears.needs(command.name()) || error.class().is_some_and(RedisRefusal::is_moved_on) {
+                    parts.channels.mark_moved(command.name());
+                } else if reader.needs(command.name()) || error.class().is_some_and(RedisRefusal::is_moved_on)
+                {
                     return Err(error);
                 } else {
-                    parts.store.refusals().on_error(&ears.address, &error);
+                    parts.store.refusals().on_error(&reader.address, &error);
                     refused.extend(parts.channels.refuse(command.name()).then(|| command.clone()));
                 }
             }
@@ -341,13 +342,13 @@ async fn carry_out(
 }
 
 /// Sends heartbeats; ends when too many have not come back, or when the server is none to ask any more.
-async fn beat(parts: &Shared, server: &Server, ears: &Ears) -> StoreError {
+async fn beat(parts: &Shared, server: &Server, reader: &LinkReader) -> StoreError {
     let mut ticks = tokio::time::interval(parts.heartbeat);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for number in 1_u32.. {
         ticks.tick().await;
         parts.store.refusals().settle();
-        if ears.heard.lock().elapsed() > parts.heartbeat * PATIENCE + ANSWER_TIMEOUT {
+        if reader.heard.lock().elapsed() > parts.heartbeat * PATIENCE + ANSWER_TIMEOUT {
             break;
         }
         if number % CHECK_BEATS == 0
@@ -355,17 +356,17 @@ async fn beat(parts: &Shared, server: &Server, ears: &Ears) -> StoreError {
         {
             return error;
         }
-        match write(parts, ears).await {
+        match write(parts, reader).await {
             Err(error) if error.class().is_some_and(RedisRefusal::is_moved_on) => return error,
             Err(error) => tracing::debug!(%error, "writing a heartbeat"),
             Ok(()) => {}
         }
         let stamp = parts.health.stamp().to_string();
-        if let Err(error) = parts.store.publish(&ears.beat, stamp.as_bytes()).await {
+        if let Err(error) = parts.store.publish(&reader.beat, stamp.as_bytes()).await {
             tracing::debug!(%error, "heartbeat");
             if error.class().is_some() {
                 // What was not sent cannot be heard, which says nothing of the connection.
-                *ears.heard.lock() = Instant::now();
+                *reader.heard.lock() = Instant::now();
                 parts.health.lost(&error);
             }
         }
@@ -374,18 +375,18 @@ async fn beat(parts: &Shared, server: &Server, ears: &Ears) -> StoreError {
 }
 
 /// Writes a heartbeat: whoever takes it takes this node's other writes.
-async fn write(parts: &Shared, ears: &Ears) -> Result<(), StoreError> {
+async fn write(parts: &Shared, reader: &LinkReader) -> Result<(), StoreError> {
     let kept = u64::try_from((parts.heartbeat * KEPT_BEATS).as_millis()).unwrap_or(u64::MAX);
-    let command = Cmd::pset_ex(&ears.beat, "1", kept);
-    let result = match parts.store.ask::<Value>(&ears.beat, command).await {
+    let command = Cmd::pset_ex(&reader.beat, "1", kept);
+    let result = match parts.store.ask::<Value>(&reader.beat, command).await {
         Ok(Value::Okay) => Ok(()),
         Ok(_) => {
             let error = StoreError::Broken(Breach::Unfit("PSETEX"));
-            parts.store.refusals().on_error(&ears.address, &error);
+            parts.store.refusals().on_error(&reader.address, &error);
             Err(error)
         }
         Err(error) => Err(error),
     };
-    ears.beats.wrote(&ears.address, result.as_ref().err());
+    reader.beats.wrote(&reader.address, result.as_ref().err());
     result
 }

@@ -13,18 +13,18 @@ const LEAST: Duration = Duration::from_millis(100);
 
 /// See the head of this file.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct RepairPace {
     left: Duration,
     held_up: Option<Instant>,
 }
 
-impl Default for Pace {
+impl Default for RepairPace {
     fn default() -> Self {
         Self { left: PATIENCE, held_up: None }
     }
 }
 
-impl Pace {
+impl RepairPace {
     /// Returns whether the next page has waited for long enough.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         self.held_up.is_some_and(|since| now.saturating_duration_since(since) >= self.left.max(LEAST))
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn a_repair_waits_for_a_while_in_all_and_then_for_a_moment_a_page() {
-        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        let (mut pace, mut now) = (RepairPace::default(), Instant::now());
         assert!(!pace.is_over(now), "nobody has been waited for");
         let mut waits = Vec::new();
         for wait in [500, 1_000, 5_000, 5_000, 20, 5_000].map(Duration::from_millis) {

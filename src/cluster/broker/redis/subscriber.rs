@@ -66,7 +66,7 @@ impl Subscriber {
                     }
                     batch.drain(..).for_each(|command| self.route(&map, command));
                 }
-                () = channels.astray.notified() => {
+                () = channels.moved.notified() => {
                     self.parts.store.topology().suspect();
                     tokio::time::sleep(PAUSE).await;
                     self.resubscribe(&map);
@@ -100,7 +100,7 @@ impl Subscriber {
             self.links.insert(server.address.clone(), handle);
         }
         let address = |map: &Map, name: &str| map.server_of(name).map(|server| server.address.clone());
-        self.parts.channels.lead_astray(|name| {
+        self.parts.channels.mark_all_moved(|name| {
             let before = address(old, name);
             before.is_some() && before != address(new, name)
         });
@@ -108,7 +108,7 @@ impl Subscriber {
 
     /// Subscribes, where they are now, to channels that their servers have given away.
     fn resubscribe(&mut self, map: &Map) {
-        for name in self.parts.channels.take_astray() {
+        for name in self.parts.channels.take_moved() {
             self.route(map, Subscription::Subscribe(name));
         }
     }

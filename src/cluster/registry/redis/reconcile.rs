@@ -9,7 +9,7 @@ use std::sync::Arc;
 use redis::{Cmd, cmd};
 use tokio::sync::mpsc;
 
-use super::{BATCH, Keeper, Write};
+use super::{BATCH, RegistryTask, Write};
 use crate::cluster::store::StoreError;
 use crate::model::id::ConnectionId;
 use crate::model::registry::Record;
@@ -49,7 +49,7 @@ impl Suspicion {
     }
 }
 
-impl Keeper {
+impl RegistryTask {
     /// Makes Redis hold this node's records, no more and no fewer. Nobody else writes meanwhile: what comes is put into
     /// `batch`.
     pub(super) async fn reconcile(

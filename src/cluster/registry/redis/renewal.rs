@@ -9,7 +9,7 @@ use redis::Cmd;
 use tokio::sync::{mpsc, oneshot};
 
 use super::reconcile::Suspicion;
-use super::{Keeper, PAUSE, Write};
+use super::{PAUSE, RegistryTask, Write};
 use crate::cluster::store::{Script, StoreError, milliseconds};
 use crate::model::registry::MARK_KEPT;
 use crate::model::trouble::Trouble;
@@ -18,7 +18,7 @@ use crate::ops::metrics::as_i64;
 /// How long Redis keeps a lease that nobody renews.
 const LEASE_KEPT: Duration = Duration::from_secs(24 * 3_600);
 
-impl Keeper {
+impl RegistryTask {
     /// Gives up the lease.
     pub(super) async fn leave(&self, done: oneshot::Sender<()>) {
         self.left.cancel();

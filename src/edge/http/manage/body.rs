@@ -17,7 +17,7 @@ const COPIES: usize = 3;
 
 /// Why there is no body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum BodyError {
     TooLarge,
     /// It was not kept, or what it asks for is not done, since memory runs out.
     Memory,
@@ -27,7 +27,7 @@ pub(super) enum Fault {
     Late,
 }
 
-impl Fault {
+impl BodyError {
     pub(super) fn answer(self) -> Response<Vec<u8>> {
         match self {
             Self::TooLarge => {
@@ -56,21 +56,21 @@ pub(super) async fn read<E>(
     limit: usize,
     time: Duration,
     budget: &Budget,
-) -> Result<Bytes, Fault> {
-    tokio::time::timeout(time, collect(stream, limit, budget)).await.unwrap_or(Err(Fault::Late))
+) -> Result<Bytes, BodyError> {
+    tokio::time::timeout(time, collect(stream, limit, budget)).await.unwrap_or(Err(BodyError::Late))
 }
 
 async fn collect<E>(
     mut stream: impl Stream<Item = Result<impl Buf, E>> + Unpin,
     limit: usize,
     budget: &Budget,
-) -> Result<Bytes, Fault> {
+) -> Result<Bytes, BodyError> {
     let mut body = BytesMut::new();
     let mut held = budget.gauge(Kind::Http, 0).hold(0);
     let mut is_refused = false;
     let mut seen = 0_usize;
     while let Some(chunk) = stream.next().await {
-        let mut chunk = chunk.map_err(|_| Fault::Broken)?;
+        let mut chunk = chunk.map_err(|_| BodyError::Broken)?;
         seen += chunk.remaining();
         if seen > DISCARD_MAX {
             break;
@@ -85,8 +85,8 @@ async fn collect<E>(
         }
     }
     match seen > limit {
-        true => Err(Fault::TooLarge),
-        false if is_refused => Err(Fault::Memory),
+        true => Err(BodyError::TooLarge),
+        false if is_refused => Err(BodyError::Memory),
         false => Ok(held.with(body.freeze())),
     }
 }

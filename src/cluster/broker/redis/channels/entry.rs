@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::cluster::broker::redis::pace::Pace;
+use crate::cluster::broker::redis::pace::RepairPace;
 use crate::cluster::broker::redis::track::Track;
 use crate::model::broker::{Channel, Delivery, PublishError, Wait};
 use crate::model::trace_context::TraceContext;
@@ -28,7 +28,7 @@ pub(super) struct Entry {
     /// Whether it waits to be read.
     pub(super) is_unread: bool,
     /// Of its repair.
-    pub(super) pace: Pace,
+    pub(super) pace: RepairPace,
     /// Broadcasts are nothing to be a member of.
     pub(super) _counted: Option<GaugeGuard>,
 }
