@@ -47,7 +47,7 @@ def test_the_compose_file_and_the_workflows_have_the_form_they_must_have():
 def test_the_workflows_run_what_exists():
     for path in WORKFLOWS:
         for job in yaml.safe_load(path.read_text())["jobs"].values():
-            words = [word for step in job["steps"] for word in re.split(r"\s+", step.get("run", ""))]
+            words = [word for step in job["steps"] for word in re.split(r"[\s()\"']+", step.get("run", ""))]
             for word in words:
                 if re.match(r"(tests|deploy|k8s)/", word):
                     assert (ROOT / word).exists(), word

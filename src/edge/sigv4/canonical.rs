@@ -130,7 +130,7 @@ pub(super) fn iso_time(secs: i64) -> String {
 /// Written back it must be the same text: the parser alone would let signs and blanks pass.
 pub(super) fn parse_iso_time(text: &str) -> Option<i64> {
     let time = civil::DateTime::strptime(ISO_BASIC, text).ok()?;
-    let secs = time.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second();
+    let secs = time.to_zoned_datetime(TimeZone::UTC).ok()?.timestamp().as_second();
     (iso_time(secs) == text).then_some(secs)
 }
 
