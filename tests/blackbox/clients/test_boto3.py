@@ -6,7 +6,7 @@ import botocore
 import pytest
 from botocore.exceptions import ClientError
 
-from conftest import connection_id, drain_frames
+from gatecast import connection_id, drain_frames
 from management import KEYS, MESSAGE_MAX, UNKNOWN_ID, clock_off_by, is_uuid, sdk
 from wire import Socket
 

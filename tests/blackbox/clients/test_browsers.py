@@ -3,8 +3,8 @@
 import pytest
 
 from browser import STRANGER, Chromium, Firefox, run
-from conftest import connection_id, eventually, request
-from edge import LOOPBACK, HaProxy, start_balancer
+from edge import LOOPBACK, HaProxy
+from gatecast import connection_id, eventually, request
 
 BROWSERS = pytest.mark.parametrize("browser", [Chromium, Firefox])
 RUNS = 3

@@ -11,8 +11,8 @@ from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from conftest import clean_environment, connection_id, request
-from management import KEY_ID, KEYS, SECRET, clock_off_by, sdk
+from gatecast import clean_environment, connection_id, request
+from management import KEYS, KEY_ID, SECRET, clock_off_by, sdk
 from terminal import NODE_MODULES
 
 SCRIPT = Path(__file__).with_name("presign.cjs")

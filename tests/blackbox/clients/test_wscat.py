@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import boto3
 import pytest
 
-from conftest import EXAMPLES, eventually
+from gatecast import EXAMPLES, eventually
 from terminal import Terminal
 
 CHAT = '{"action": "sendMessage", "data" : "Ground Control to Major Tom"}'

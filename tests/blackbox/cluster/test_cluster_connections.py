@@ -3,8 +3,8 @@
 import pytest
 from botocore.exceptions import ClientError
 
-from cluster import clients_of, redis, start_on, start_redis
-from conftest import connection_id, drain_frames
+from cluster import clients_of
+from gatecast import connection_id, drain_frames
 from management import KEYS, MESSAGE_MAX, UNKNOWN_ID, sdk
 from wire import Socket
 

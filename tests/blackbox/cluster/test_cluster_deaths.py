@@ -5,14 +5,9 @@ import time
 
 import pytest
 
-from cluster import clients_of, paused, publish, received_until_now, redis, start_on, start_redis, throughout
-from conftest import connection_id, drain_frames, eventually
+from cluster import ANNOUNCED, clients_of, kill, paused, publish, received_until_now, throughout
+from gatecast import connection_id, drain_frames, eventually
 
-ANNOUNCED = """
-[routes."$disconnect"]
-integration = "broadcast"
-data = "${context.connectionId} left"
-"""
 LEASE = 1
 
 
@@ -28,12 +23,6 @@ def farewells(watchers, ids, through):
         assert sorted(watcher.recv(timeout=10) for _ in expected) == expected
     throughout(1.5 * LEASE, lambda: through.page("/live")[0] == 200)
     assert received_until_now(watchers, through) == [[]] * len(watchers)
-
-
-def kill(nodes):
-    for node in nodes:
-        node.is_ended_by_test = True
-        node.process.kill()
 
 
 def is_ready(node):

@@ -7,17 +7,11 @@ import time
 
 import pytest
 
-from cluster import LONG_LEASE, clients_of, metric, paused, publish, redis, start_on, start_redis, throughout
-from conftest import eventually, request
+from cluster import ANNOUNCED, LONG_LEASE, clients_of, metric, paused, publish, throughout
 from crowd import crowd_of, hear, say
-from test_cluster_partitions import proxy
+from gatecast import eventually, request
 
 LEASE = 1
-ANNOUNCED = """
-[routes."$disconnect"]
-integration = "broadcast"
-data = "${context.connectionId} left"
-"""
 BUFFER = {"GATECAST_REDIS_ON_OUTAGE": "buffer"}
 LOCAL = {"GATECAST_REDIS_ON_OUTAGE": "local"}
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from cluster import JOIN_MOON, Publisher, ask, clients_of, publish, received_until_now, redis, start_on, start_redis
-from conftest import connection_id
+from cluster import JOIN_MOON, Publisher, clients_of, publish, received_until_now
+from gatecast import ask, connection_id
 
 
 @pytest.fixture

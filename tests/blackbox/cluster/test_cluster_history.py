@@ -4,8 +4,8 @@ import base64
 
 import pytest
 
-from cluster import metric, publish, redis, start_on, start_redis
-from conftest import eventually, request
+from cluster import metric, publish
+from gatecast import eventually, request
 from listing import call, fits
 
 STREAM = "gatecast:{group:moon}:stream"

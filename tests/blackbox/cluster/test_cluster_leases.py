@@ -13,11 +13,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from cluster import clients_of, metric, paused, received_until_now, redis, start_on, start_redis, throughout
-from conftest import eventually
-from test_cluster_deaths import ANNOUNCED, kill
-from topologies import start_form
-from topologies import start_on as start_on_form
+from cluster import ANNOUNCED, clients_of, kill, metric, paused, received_until_now, throughout
+from gatecast import eventually
 from wire import Socket
 
 SECONDS = 1

@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from cluster import LONG_LEASE, ask, clients_of, metric, paused, publish, redis, start_on, start_redis
-from conftest import connection_id, eventually, request
+from cluster import LONG_LEASE, clients_of, metric, paused, publish
+from gatecast import ask, eventually, request
 from listing import call, count, everything, fits, identified, pages
 from management import KEYS, signed
 from wire import Socket

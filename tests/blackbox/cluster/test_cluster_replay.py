@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from cluster import ask, clients_of, metric, redis, start_on, start_redis
-from conftest import eventually, request
+from cluster import clients_of, metric
+from gatecast import ask, eventually, request
 
 TICKS = '[[groups]]\npattern = "ticks-*"\nreplay = "off"\n'
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from cluster import ask, clients_of, metric, paused, publish, redis, start_on, start_redis
-from conftest import eventually
+from cluster import clients_of, metric, paused, publish
 from crowd import crowd_of, hear, say
+from gatecast import eventually
 
 # So long that nothing happens by itself while commands are counted.
 QUIET = {"GATECAST_REDIS_LEASE": "10m", "GATECAST_REDIS_HEARTBEAT": "60s"}

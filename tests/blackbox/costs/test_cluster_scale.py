@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from cluster import metric, publish, redis, start_on, start_redis
-from conftest import eventually, request
+from cluster import metric, publish
 from crowd import crowd_of, hear, say
+from gatecast import eventually, request
 
 # A full subscription again takes a moment; nobody is to be taken for dead meanwhile.
 # Clients that are looked at one after the other do not answer pings meanwhile.

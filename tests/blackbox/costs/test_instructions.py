@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from conftest import ROOT, TARGET, clean_environment
+from gatecast import ROOT, TARGET, clean_environment
 
 PROGRAM = TARGET / "release/examples/instructions"
 STORED = tomllib.loads((ROOT / "tests/instructions.toml").read_text())

@@ -13,7 +13,7 @@ import pytest
 import model
 import simulate
 import tables
-from conftest import GATECAST, ROOT, TARGET
+from gatecast import GATECAST, ROOT, TARGET
 
 PAGE = (ROOT / "docs/scaling.md").read_text()
 CONSTANTS, ASSUMED, LOADS, MEASURED = INPUTS = model.read()

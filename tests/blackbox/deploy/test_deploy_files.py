@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import GATECAST, ROOT, command
+from gatecast import GATECAST, ROOT, command
 from k8s import seconds
 
 DEPLOY = ROOT / "deploy"

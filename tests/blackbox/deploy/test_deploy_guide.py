@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from cluster import JOIN_MOON, ask, clients_of, metric, publish, redis, start_on, start_redis
-from conftest import ROOT, eventually, request
+from cluster import JOIN_MOON, clients_of, metric, publish
+from gatecast import ROOT, ask, eventually, request
 
 README = (ROOT / "README.md").read_text()
 GUIDE = (ROOT / "docs/operations.md").read_text()
@@ -17,7 +17,6 @@ RIGHTS = re.search(r"^The least rights that a user needs: `([^`]+)`", README, re
 UNUSED = {"select", "ping"}
 # What this test calls itself, and what everybody may.
 OWN = {"config|resetstat", "client|kill", "acl|log", "hello"}
-__all__ = ["redis", "start_on", "start_redis"]
 
 
 def block(beginning):

@@ -12,10 +12,9 @@ import threading
 
 import pytest
 
-from cluster import redis, start_redis
-from conftest import ROOT, TARGET, clean_environment, connection_id, eventually, request
-from management import KEYS, signed
+from gatecast import ROOT, TARGET, clean_environment, connection_id, eventually, request
 from k8s import seconds
+from management import KEYS, signed
 from ports import free_port
 from websockets.sync.client import connect
 
@@ -26,7 +25,6 @@ QUICK = {"CARGO_PROFILE_RELEASE_OPT_LEVEL": "0", "CARGO_PROFILE_RELEASE_LTO": "o
 NAMESERVER = "127.0.0.53"
 # The build of all dependencies, where there is none yet.
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(1200)]
-__all__ = ["redis", "start_redis"]
 
 
 def stages():

@@ -3,7 +3,7 @@
 import socket
 import threading
 
-from conftest import command
+from gatecast import command
 
 
 def probe(address, *page):

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 
-from conftest import GATECAST, ROOT, clean_environment, connection_id, eventually, request
-from ports import free_row
+from gatecast import GATECAST, ROOT, clean_environment, connection_id, eventually, request
 from management import signature
+from ports import free_row
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 

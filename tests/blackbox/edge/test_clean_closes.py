@@ -4,12 +4,13 @@ client is still sending."""
 import json
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from conftest import ROOT, clean_environment, eventually, request
-from edge import LOOPBACK, HaProxy, Nginx, start_balancer
+from edge import LOOPBACK, HaProxy, Nginx
+from gatecast import clean_environment, eventually, request
 from terminal import NODE_MODULES
 from wire import BINARY, CLOSE, TEXT, Socket, close_payload, frame
 
@@ -100,7 +101,7 @@ def test_websockets_sees_the_code_in_every_run(way):
 
 def test_clients_in_javascript_see_the_code_in_every_run(way):
     environment = clean_environment({"NODE_PATH": str(NODE_MODULES)})
-    script = ROOT / "tests/blackbox/closes.cjs"
+    script = Path(__file__).with_name("closes.cjs")
     line = ["node", "--experimental-websocket", script, f"ws://{way.address[0]}:{way.address[1]}/beta", str(RUNS)]
     done = subprocess.run(line, env=environment, capture_output=True, timeout=25, check=True)
     closes = json.loads(done.stdout)

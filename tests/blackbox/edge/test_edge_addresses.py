@@ -2,19 +2,8 @@
 
 import pytest
 
-from conftest import connection_id, request
-from edge import (
-    CLIENT,
-    LOOPBACK,
-    PROXY_PROTOCOL,
-    HaProxy,
-    Nginx,
-    redis,
-    source_ip,
-    start_balancer,
-    start_on,
-    start_redis,
-)
+from edge import CLIENT, LOOPBACK, PROXY_PROTOCOL, HaProxy, Nginx, source_ip
+from gatecast import connection_id, request
 
 SPOOFED = "203.0.113.9"
 WHERE = '[routes.where]\nintegration = "reply"\nreply = "${context.identity.sourceIp}"\n'

@@ -11,23 +11,9 @@ import pytest
 from botocore.exceptions import ClientError
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from cluster import LONG_LEASE, Publisher, ask, paused, received_until_now
-from conftest import ROOT, connection_id, drain_frames, eventually
-from edge import (
-    CLIENT,
-    DEPLOY,
-    LOOPBACK,
-    OPEN,
-    HaProxy,
-    Nginx,
-    counts,
-    redis,
-    refusal,
-    source_ip,
-    start_balancer,
-    start_on,
-    start_redis,
-)
+from cluster import LONG_LEASE, Publisher, paused, received_until_now
+from edge import CLIENT, DEPLOY, LOOPBACK, OPEN, HaProxy, Nginx, counts, refusal, source_ip
+from gatecast import ROOT, ask, connection_id, drain_frames, eventually
 from management import KEYS, sdk
 from ports import free_port
 from wire import Socket

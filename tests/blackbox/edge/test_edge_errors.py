@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 from botocore.exceptions import ClientError
 
-from conftest import connection_id, request
-from edge import LOOPBACK, HaProxy, Nginx, start_balancer
+from edge import LOOPBACK, HaProxy, Nginx
+from gatecast import connection_id, request
+from javascript import errors, run
 from management import KEYS, MESSAGE_MAX, UNKNOWN_ID, sdk
-from test_javascript_sdk import errors, run
 from wire import Socket
 
 BALANCERS = pytest.mark.parametrize("kind", [HaProxy, Nginx])

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from conftest import eventually
 from edge import CLIENT, PROXY_PROTOCOL, source_ip
+from gatecast import eventually
 from wire import TEXT, Socket, frame, handshake
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"

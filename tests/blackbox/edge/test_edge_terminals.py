@@ -5,8 +5,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from conftest import eventually
-from edge import LOOPBACK, HaProxy, Nginx, counts, redis, start_balancer, start_on, start_redis
+from edge import LOOPBACK, HaProxy, Nginx, counts
+from gatecast import eventually
 from terminal import Terminal
 
 TOM = '{"action": "sendMessage", "data" : "Ground Control to Major Tom"}'

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from conftest import connection_id, request
+from gatecast import connection_id, request
 from wire import Socket, handshake
 
 USER = 'trusted_proxies = ["127.0.0.1"]\nauth.user_header = "X-User"\n'

@@ -6,8 +6,8 @@ import subprocess
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from conftest import connection_id, eventually, request
-from edge import HaProxy, Nginx, redis, start_balancer, start_on, start_redis
+from edge import HaProxy, Nginx
+from gatecast import connection_id, eventually, request
 from management import KEYS, sdk, signed
 from ports import free_port
 from wire import Socket, handshake

@@ -6,7 +6,7 @@ import subprocess
 
 import yaml
 
-from conftest import ROOT
+from gatecast import ROOT
 from k8s import K8S, matches, named, of_kind, overlay
 
 

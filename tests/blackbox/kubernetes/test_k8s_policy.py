@@ -8,9 +8,9 @@ import tomllib
 import pytest
 import yaml
 
-from conftest import GATECAST, ROOT, clean_environment, command, eventually
-from k8s import (K8S, OVERLAYS, arguments, environment, matches, named, node_container, node_pod, of_kind, overlay, quantity,
-                 seconds, secret_values, with_component)
+from gatecast import GATECAST, ROOT, clean_environment, command, eventually
+from k8s import (K8S, OVERLAYS, arguments, environment, matches, named, node_container, node_pod, of_kind, overlay,
+                 quantity, seconds, secret_values, with_component)
 from management import KEYS
 
 ALL = pytest.mark.parametrize("name", OVERLAYS)

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from cluster import Publisher, redis, start_redis
-from conftest import eventually, request
-from edge import HaProxy, start_balancer
+from cluster import Publisher
+from edge import HaProxy
+from gatecast import eventually, request
 from k8s import named, node_container, overlay, seconds
 from kubelet import TIME, Controller, real
 from management import KEYS, signature
@@ -25,7 +25,6 @@ CLIENTS = 1 / 500
 LOAD = 0.6
 # HAProxy's own times are not in the manifests; `deploy/haproxy` has them, longer.
 HAPROXY_TIMES = "inter 200ms fastinter 100ms downinter 100ms slowstart 3s"
-__all__ = ["redis", "start_redis", "start_balancer"]
 
 
 class EndpointsProxy(HaProxy):

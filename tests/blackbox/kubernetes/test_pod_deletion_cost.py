@@ -14,9 +14,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from apiserver import COST, NAMESPACE, VERBS, ApiServer
-from conftest import GATECAST, ROOT, clean_environment, eventually, request
 from crowd import crowd_of
-from k8s import KUBECTL, arguments, named, node_pod, of_kind, overlay
+from gatecast import GATECAST, ROOT, clean_environment, eventually, request
+from k8s import KUBECTL, arguments, named, node_pod, overlay
 from topologies import Certificates
 
 MANIFESTS = overlay("production")

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from conftest import GATECAST, clean_environment, command
+from gatecast import GATECAST, clean_environment, command
 
 MIB = 1 << 20
 # What is written in the file, and parts of its only fault.

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from cluster import clients_of, metric, redis, start_on, start_redis
-from conftest import drain_frames, eventually
+from cluster import clients_of, metric
+from gatecast import drain_frames, eventually
 from wire import Socket
 
 

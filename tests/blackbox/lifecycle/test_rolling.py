@@ -9,8 +9,8 @@ from collections import Counter
 import pytest
 
 from cluster import Publisher
-from conftest import eventually
-from edge import OPEN, HaProxy, redis, start_balancer, start_on, start_redis
+from edge import OPEN, HaProxy
+from gatecast import eventually
 from roaming import Roamers, check_books
 
 CLIENTS = 240

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from conftest import connection_id, drain_frames, eventually, request
+from gatecast import connection_id, drain_frames, eventually, request
 from wire import Socket
 
 MESSAGE = b"." * 100_000

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from conftest import EXAMPLES, command, eventually
+from gatecast import EXAMPLES, command, eventually
 
 EPHEMERAL = ("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import conftest
-from conftest import Node, connection_id, drain_frames, eventually, request
+import gatecast
+from gatecast import Node, connection_id, drain_frames, eventually, request
 from threads import HeldThread
 
 LOST = "gatecast_log_lines_lost_total"
@@ -55,7 +55,7 @@ def node_logging_to(log, monkeypatch, directory, **environment):
         return real(line, **(options | {"stderr": log}))
 
     with monkeypatch.context() as patched:
-        patched.setattr(conftest.subprocess, "Popen", start)
+        patched.setattr(gatecast.subprocess, "Popen", start)
         node = Node(directory, environment=NOISY | environment)
     yield node
     node.kill()
@@ -102,8 +102,8 @@ def test_a_start_that_fails_does_not_wait_for_whoever_reads_the_log(tmp_path):
                 os.write(end, b"x" * 4096)
         except BlockingIOError:
             os.set_blocking(end, True)
-        line = [conftest.GATECAST, "--listen", "192.0.2.1:80", "--admin-listen", "127.0.0.1:0"]
-        environment = conftest.clean_environment({"GATECAST_MANAGEMENT_AUTH": "none"})
+        line = [gatecast.GATECAST, "--listen", "192.0.2.1:80", "--admin-listen", "127.0.0.1:0"]
+        environment = gatecast.clean_environment({"GATECAST_MANAGEMENT_AUTH": "none"})
         process = subprocess.Popen([str(word) for word in line], stderr=end, stdout=end, env=environment)
         assert process.wait(timeout=20) == 69
 

@@ -4,8 +4,7 @@ import threading
 
 import pytest
 
-from conftest import connection_id, eventually
-from test_bad_handshakes import answer
+from gatecast import eventually
 from wire import Socket, handshake
 
 FLOODER, OTHER = "127.0.0.7", "127.0.0.8"

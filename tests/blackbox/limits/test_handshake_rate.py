@@ -2,7 +2,7 @@
 
 import time
 
-from conftest import eventually
+from gatecast import eventually
 from wire import Socket, answer, handshake
 
 ONE_A_SECOND = "[limits]\nhandshake_rate = 1\n"

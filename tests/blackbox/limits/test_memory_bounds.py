@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from conftest import eventually
+from gatecast import eventually
 from wire import PING, PONG, TEXT, Socket, frame
 
 MIB = 1 << 20
@@ -12,7 +12,6 @@ MIB = 1 << 20
 def resident(node):
     """Memory of the process, in bytes."""
     return int(re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{node.process.pid}/status").read_text(), re.M)[1]) << 10
-
 
 
 def test_pings_whose_pongs_are_not_read_cost_a_client_little(start):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import paused, redis, start_redis
-from conftest import Node, eventually, request
+from cluster import paused
+from gatecast import Node, eventually, request
 from wire import CLOSE, CONTINUATION, PING, TEXT, Socket, frame, handshake
 
 MIB = 1 << 20

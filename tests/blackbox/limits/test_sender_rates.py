@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from conftest import eventually, request
+from gatecast import eventually, request
 from wire import CLOSE, CONTINUATION, PING, PONG, TEXT, Socket, close_payload, frame
 
 FRAME = 32 << 10

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from conftest import eventually
-from wire import CLOSE, CONTINUATION, PING, PONG, TEXT, Socket, close_payload, frame
+from gatecast import eventually
+from wire import CLOSE, CONTINUATION, PING, PONG, TEXT, Socket, frame
 
 MESSAGE = 20_000
 
@@ -67,7 +67,6 @@ def fill(node, client):
             assert node.metric("gatecast_outbox_bytes") > 10 * MESSAGE, "the kernel alone holds everything"
             return own, accepted
         accepted.append(body)
-
 
 
 def closes(node, **labels):

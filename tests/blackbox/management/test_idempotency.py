@@ -5,9 +5,9 @@ import signal
 
 import pytest
 
-from cluster import JOIN_MOON, LONG_LEASE, ask, clients_of, metric, received_until_now, redis, start_on, start_redis
-from conftest import eventually, request
-from doubts import doubtful, hold_up
+from cluster import JOIN_MOON, LONG_LEASE, clients_of, metric, received_until_now
+from doubts import hold_up
+from gatecast import ask, eventually, request
 
 PATHS = ["@broadcast", "@groups/moon", "@users/tom"]
 SUBMIT = """

@@ -8,8 +8,7 @@ from contextlib import ExitStack
 import pytest
 from openapi_spec_validator import validate
 
-from cluster import ask
-from conftest import connection_id, eventually, request
+from gatecast import ask, connection_id, eventually, request
 from listing import call, count, everything, fits, identified, pages
 from management import KEYS, UNKNOWN_ID, is_uuid, sdk, signature, signed
 from wire import Socket

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from conftest import command, connection_id, request
+from gatecast import command, connection_id, request
 from management import KEYS, MESSAGE_MAX, SECRET, UNKNOWN_ID, is_uuid, sdk, signature, signed
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"

@@ -7,8 +7,8 @@ from urllib.parse import quote
 import pytest
 from jsonschema import Draft202012Validator
 
-from cluster import LONG_LEASE, redis, start_on, start_redis
-from conftest import connection_id, request
+from cluster import LONG_LEASE
+from gatecast import connection_id, request
 from management import KEYS, MESSAGE_MAX, UNKNOWN_ID, signed
 
 # What a caller could come up with; the document says which are names.

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 import yaml
 
-from conftest import ROOT
+from gatecast import ROOT
 
 RULES = ROOT / "deploy/prometheus"
 CASES = ROOT / "tests/promtool/alerts.yaml"

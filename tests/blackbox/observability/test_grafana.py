@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import ROOT
 from dashboard import Dashboard
 from draw import draw
+from gatecast import ROOT
 from observed import KUBERNETES, LABELS, PLAIN, Run
 
 pytestmark = pytest.mark.timeout(240)

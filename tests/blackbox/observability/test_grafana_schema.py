@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import yaml
 
-from conftest import ROOT
+from gatecast import ROOT
 from terminal import NODE_MODULES
 
 FILES = sorted((ROOT / "deploy/grafana/dashboards").glob("*.json"))

@@ -7,7 +7,7 @@ from collections import defaultdict
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from conftest import ROOT, eventually, request
+from gatecast import ROOT, eventually, request
 from wire import CLOSE, PING, TEXT, Socket, close_payload, frame
 
 GAUGES = """

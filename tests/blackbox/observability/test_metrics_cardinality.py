@@ -4,7 +4,7 @@ import json
 import secrets
 from collections import Counter
 
-from conftest import connection_id, eventually, request
+from gatecast import connection_id, eventually, request
 from wire import CLOSE, Socket, close_payload, frame
 
 # Besides the buckets of a histogram. The longest set is that of closes: codes, who ended the connection, and why.

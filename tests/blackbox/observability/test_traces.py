@@ -11,12 +11,11 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-import conftest
-from cluster import JOIN_MOON, ask, clients_of, metric, publish, redis, start_on, start_redis
-from conftest import TARGET, eventually, request
+import gatecast
+from cluster import JOIN_MOON, clients_of, metric, publish
+from gatecast import TARGET, ask, eventually, request
 from listing import call
 
-__all__ = ["redis", "start_on", "start_redis"]
 # Built with all features by the Rust tests.
 WITH_FEATURE = TARGET / "debug/gatecast"
 CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -75,7 +74,7 @@ def collector():
 
 @pytest.fixture(autouse=True)
 def with_feature(monkeypatch):
-    monkeypatch.setattr(conftest, "GATECAST", WITH_FEATURE)
+    monkeypatch.setattr(gatecast, "GATECAST", WITH_FEATURE)
 
 
 def standard(url, sampler="always_on", **more):

@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 from kosoku import FailureError, run_fuzzingclient
 
-from conftest import EXAMPLES
+from gatecast import EXAMPLES
 
 CASES = {"1": 16, "2": 11, "3": 7, "4": 10, "5": 20, "6": 145, "7": 37, "9": 54, "10": 1}
 EXCLUDED = ["12.*", "13.*"]

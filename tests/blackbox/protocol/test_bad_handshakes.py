@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from conftest import eventually, request
+from gatecast import eventually, request
 from wire import KEY, TEXT, Socket, answer, frame, handshake
 
 TIMEOUT = 0.5

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from conftest import eventually, request
+from gatecast import eventually, request
 from wire import BINARY, CLOSE, TEXT, Socket, close_payload, frame, handshake
 
 LEFT = 'data = "${context.connectionId} left"'

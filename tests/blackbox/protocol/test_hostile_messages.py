@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from conftest import ask
-from test_routes import BAD_BODY, FORBIDDEN
+from gatecast import ask
+from wire import BAD_BODY, FORBIDDEN
 
 DEPTH_MAX = 128
 # Under limits.message_bytes.

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from conftest import eventually, request
-from wire import Socket, handshake
+from gatecast import eventually, request
+from wire import Socket
 
 PORTS = ["address", "admin_address"]
 SHORT = '[limits]\nhandshake_timeout = "400ms"\nkeep_alive_timeout = "1s"'

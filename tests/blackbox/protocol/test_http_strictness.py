@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from conftest import connection_id, request
+from gatecast import connection_id, request
 from wire import Socket, answer, handshake
 
 RFC_KEY, RFC_ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="

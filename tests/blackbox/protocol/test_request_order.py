@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cluster import LONG_LEASE, eventually, paused, redis, start_on, start_redis
-from conftest import request
+from cluster import LONG_LEASE, paused
+from gatecast import eventually, request
 from listing import call
 from wire import CLOSE, TEXT, Socket, frame
 

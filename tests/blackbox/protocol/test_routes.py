@@ -6,10 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from conftest import ask, connection_id, request
-
-FORBIDDEN = r'\{"message": "Forbidden", "connectionId":"([\w-]{15}=)", "requestId":"([\w-]{15}=)"\}'
-BAD_BODY = r'\{"message" : "Bad request body", "connectionId": "([\w-]{15}=)", "messageId": "([\w-]{15}=)"\}'
+from gatecast import ask, connection_id, request
+from wire import BAD_BODY, FORBIDDEN
 
 
 def say(client, **message):

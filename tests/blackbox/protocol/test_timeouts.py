@@ -6,7 +6,7 @@ import time
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from conftest import connection_id, drain_frames, eventually, request
+from gatecast import connection_id, drain_frames, eventually, request
 from wire import CLOSE, PING, PONG, TEXT, Socket, close_payload, frame
 
 GOING_AWAY = (1001, "Going away")

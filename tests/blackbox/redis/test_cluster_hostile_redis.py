@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from cluster import ask, clients_of, is_internal_error, metric, publish, redis, start_on, start_redis
-from conftest import eventually
+from cluster import clients_of, is_internal_error, metric, publish
 from crowd import crowd_of, hear, say
+from gatecast import ask, eventually
 
 STREAM, META = "gatecast:{group:moon}:stream", "gatecast:{group:moon}:meta"
 JOIN = '{"action":"joinGroup","group":"%s"}'

@@ -16,16 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster import (BROADCAST_AND_MOON, JOIN_MOON, LEASE, Publisher, RedisServer, ask, clients_of, is_internal_error, metric, publish,
-                     received_until_now, throughout)
-from conftest import EXAMPLES, Node, drain_frames, eventually
+from cluster import (ANNOUNCED, BROADCAST_AND_MOON, JOIN_MOON, LEASE, Publisher, RedisServer, clients_of,
+                     is_internal_error, metric, publish, received_until_now, throughout)
+from gatecast import EXAMPLES, Node, ask, drain_frames, eventually
 from wire import Socket, handshake
 
-ANNOUNCED = f"""{(EXAMPLES / "chat.toml").read_text()}
-[routes."$disconnect"]
-integration = "broadcast"
-data = "${{context.connectionId}} left"
-"""
+CHAT = (EXAMPLES / "chat.toml").read_text() + ANNOUNCED
 # A fault that is shorter than the lease even on a machine that is busy.
 PATIENT = {
     "GATECAST_REDIS_LEASE": "25s",
@@ -261,7 +257,7 @@ def refuses_what_needs_redis(client, far, text):
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_node_that_is_cut_off_for_less_than_its_lease_misses_nothing(network, start_cut_off, way):
-    lonely, well = start_cut_off(ANNOUNCED, **PATIENT)
+    lonely, well = start_cut_off(CHAT, **PATIENT)
     with clients_of([lonely, *well], each=2) as clients:
         near, far = clients[0], clients[2]
         for client in clients:
@@ -300,7 +296,7 @@ def test_a_node_that_is_cut_off_for_less_than_its_lease_misses_nothing(network, 
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_node_that_is_cut_off_for_longer_than_its_lease_is_ended_by_the_others_once(network, start_cut_off, way):
-    lonely, well = start_cut_off(ANNOUNCED, **LEASE)
+    lonely, well = start_cut_off(CHAT, **LEASE)
     with clients_of([lonely], each=5) as lost, clients_of(well) as watchers:
         with failing(network, way):
             expected = sorted(f"{client.id} left" for client in lost)

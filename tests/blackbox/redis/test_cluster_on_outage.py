@@ -8,12 +8,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from cluster import (JOIN_MOON, LONG_LEASE, LateNode, Publisher, ask, clients_of, is_internal_error, listening_ports,
-                     metric, paused, publish, received_until_now, redis, start_on, start_redis, throughout)
-from conftest import connection_id, eventually, request
-from doubts import doubtful, hold_up
-from test_cluster_partitions import proxy
-from wire import Socket, handshake
+from cluster import (JOIN_MOON, LONG_LEASE, LateNode, Publisher, clients_of, handshake_status, is_internal_error,
+                     listening_ports, metric, paused, publish, received_until_now, throughout)
+from doubts import hold_up
+from gatecast import ask, connection_id, eventually, request
 
 BUFFER = LONG_LEASE | {"GATECAST_REDIS_ON_OUTAGE": "buffer", "GATECAST_REDIS_BUFFER_AGE": "20s"}
 LOCAL = {"GATECAST_REDIS_ON_OUTAGE": "local"}
@@ -27,11 +25,6 @@ def answer_of(node, path, text):
 
 def say(client, text):
     client.send(json.dumps({"action": "sendMessage", "data": text}))
-
-
-def handshake_status(address):
-    with Socket(address) as client:
-        return client.send(handshake()).response(has_body=False)[0]
 
 
 def buffered(node):

@@ -4,10 +4,8 @@ import json
 
 import pytest
 
-from cluster import (LEASE, LONG_LEASE, ask, clients_of, is_internal_error, metric, publish, received_until_now, redis,
-                     start_on, start_redis, throughout)
-from conftest import connection_id, eventually
-from test_cluster_partitions import Proxy, proxy
+from cluster import LEASE, LONG_LEASE, clients_of, is_internal_error, metric, publish, received_until_now, throughout
+from gatecast import ask, connection_id, eventually
 from wire import Socket, handshake
 
 OPERATIONS = ["open connections", "a handshake", "a broadcast", "a group send", "a join", "a publication",

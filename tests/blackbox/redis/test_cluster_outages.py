@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cluster import (BROADCAST_AND_MOON, JOIN_MOON, LEASE, LateNode, Publisher, ask, clients_of, is_internal_error,
-                     metric, paused, publish, received_until_now, redis, start_on, start_redis, throughout)
-from conftest import connection_id, eventually
+from cluster import (BROADCAST_AND_MOON, JOIN_MOON, LEASE, LateNode, Publisher, clients_of, is_internal_error, metric,
+                     paused, publish, received_until_now, throughout)
+from gatecast import ask, connection_id, eventually
 from wire import Socket, handshake
 
 

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cluster import ask, clients_of, metric, publish, redis, start_on, start_redis
-from conftest import ROOT, eventually
+from cluster import clients_of, metric, publish
 from crowd import crowd_of, hear, say
+from gatecast import ROOT, ask, eventually
 
 SCRIPTS = sorted((ROOT / "src").rglob("*.lua"))
 AGE = {"GATECAST_REDIS_STREAM_AGE": "1s"}

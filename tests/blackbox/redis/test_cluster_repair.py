@@ -5,9 +5,9 @@ import time
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from cluster import (BROADCAST_AND_MOON, JOIN_MOON, LONG_LEASE, Publisher, ask, clients_of, metric, paused, publish,
-                     received_until_now, redis, start_on, start_redis, throughout)
-from conftest import eventually
+from cluster import (BROADCAST_AND_MOON, JOIN_MOON, LONG_LEASE, Publisher, clients_of, metric, paused, publish,
+                     received_until_now, throughout)
+from gatecast import ask, eventually
 from wire import TEXT, Socket, frame
 
 

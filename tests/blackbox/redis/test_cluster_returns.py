@@ -4,9 +4,8 @@ import shutil
 
 import pytest
 
-from cluster import JOIN_MOON, LONG_LEASE, ask, clients_of, metric, publish, redis, start_on, start_redis
-from conftest import eventually
-from test_cluster_partitions import proxy
+from cluster import JOIN_MOON, LONG_LEASE, clients_of, metric, publish
+from gatecast import ask, eventually
 
 PATHS = ("@broadcast", "@groups/moon")
 

@@ -4,23 +4,19 @@ import json
 
 import pytest
 
-from cluster import (BROADCAST_AND_MOON, JOIN_MOON, Publisher, ask, clients_of, metric, publish, received_until_now,
-                     throughout)
-from conftest import EXAMPLES, command, eventually
-from topologies import LEASE, PASSWORD, form, start_form, start_on
+from cluster import (ANNOUNCED, BROADCAST_AND_MOON, JOIN_MOON, Publisher, clients_of, metric, publish,
+                     received_until_now, throughout)
+from gatecast import EXAMPLES, ask, command, eventually
+from topologies import LEASE, PASSWORD
 
-ANNOUNCED = f"""{(EXAMPLES / "chat.toml").read_text()}
-[routes."$disconnect"]
-integration = "broadcast"
-data = "${{context.connectionId}} left"
-"""
+CHAT = (EXAMPLES / "chat.toml").read_text() + ANNOUNCED
 # A change of masters takes a few seconds; nobody is to be taken for dead meanwhile.
 PATIENT = {"GATECAST_REDIS_LEASE": "25s", "GATECAST_REDIS_STREAM_ENTRIES": "100000"}
 pytestmark = pytest.mark.timeout(90)
 
 
-def test_messages_of_all_kinds_reach_all_nodes(form, start_on):
-    nodes = start_on(form, GATECAST_AUTH_USER_HEADER="X-User", GATECAST_TRUSTED_PROXIES="127.0.0.1")
+def test_messages_of_all_kinds_reach_all_nodes(form, start_on_form):
+    nodes = start_on_form(form, GATECAST_AUTH_USER_HEADER="X-User", GATECAST_TRUSTED_PROXIES="127.0.0.1")
     with clients_of(nodes, each=2) as clients, nodes[2].connect(additional_headers={"X-User": "tom"}) as tom:
         everybody = [*clients, tom]
         for number, sender in enumerate(clients[::2]):
@@ -41,8 +37,8 @@ def test_messages_of_all_kinds_reach_all_nodes(form, start_on):
         assert received_until_now(everybody, nodes[0]) == [[]] * 7
 
 
-def test_every_node_answers_for_every_connection(form, start_on):
-    nodes = start_on(form)
+def test_every_node_answers_for_every_connection(form, start_on_form):
+    nodes = start_on_form(form)
     with clients_of(nodes) as clients:
         for node in nodes:
             for client in clients:
@@ -54,17 +50,17 @@ def test_every_node_answers_for_every_connection(form, start_on):
         eventually(lambda: not form.mentions(gone))
 
 
-def test_a_node_that_is_ready_holds_its_lease(form, start_on):
+def test_a_node_that_is_ready_holds_its_lease(form, start_on_form):
     """Else nobody would look after its connections, should it die now."""
     for lease in ("2s", "10s"):
-        (node,) = start_on(form, 1, GATECAST_REDIS_LEASE=lease, GATECAST_REDIS_PREFIX=f"gatecast:{lease}")
+        (node,) = start_on_form(form, 1, GATECAST_REDIS_LEASE=lease, GATECAST_REDIS_PREFIX=f"gatecast:{lease}")
         with node.connect():
             keys = [key for server in form.data_servers() for key in server.ask("KEYS", f"gatecast:{lease}:*").split()]
             assert [key for key in keys if key.endswith(":lease")] and f"gatecast:{lease}:nodes" in keys, keys
 
 
-def test_disconnect_runs_once_for_the_connections_of_a_killed_node(form, start_on):
-    dead, *alive = start_on(form, config=ANNOUNCED)
+def test_disconnect_runs_once_for_the_connections_of_a_killed_node(form, start_on_form):
+    dead, *alive = start_on_form(form, config=CHAT)
     with clients_of([dead], each=8) as lost, clients_of(alive) as watchers:
         dead.is_ended_by_test = True
         dead.process.kill()
@@ -76,8 +72,8 @@ def test_disconnect_runs_once_for_the_connections_of_a_killed_node(form, start_o
         assert alive[0].post(lost[0].id, b"hello") == alive[1].post(lost[1].id, b"hello") == 410
 
 
-def test_what_was_published_while_subscribers_were_cut_is_repaired(form, start_on):
-    nodes = start_on(form, **PATIENT)
+def test_what_was_published_while_subscribers_were_cut_is_repaired(form, start_on_form):
+    nodes = start_on_form(form, **PATIENT)
     with clients_of(nodes, each=2) as clients:
         join_moon(clients)
         with Publisher(nodes, name="broadcast") as all_of_them, Publisher(nodes, "@groups/moon", "moon") as members:
@@ -93,8 +89,8 @@ def test_what_was_published_while_subscribers_were_cut_is_repaired(form, start_o
             members.check(received, f"client {number}")
 
 
-def test_gateways_with_other_prefixes_in_one_redis_do_not_hear_each_other(form, start_on):
-    ours, theirs = start_on(form, 2, ANNOUNCED), start_on(form, 1, ANNOUNCED)
+def test_gateways_with_other_prefixes_in_one_redis_do_not_hear_each_other(form, start_on_form):
+    ours, theirs = start_on_form(form, 2, CHAT), start_on_form(form, 1, CHAT)
     with clients_of(ours) as us, clients_of(theirs) as them:
         join_moon(us + them)
         for number, node in enumerate([*ours, *theirs]):
@@ -231,16 +227,16 @@ def admits_losses(outcome):
 
 
 @pytest.mark.parametrize("change", ["fail_over", "kill_master"])
-def test_sentinel_names_another_master_and_clients_stay(start_form, start_on, note, change):
+def test_sentinel_names_another_master_and_clients_stay(start_form, start_on_form, note, change):
     form = start_form("sentinel")
-    nodes = start_on(form, **PATIENT)
+    nodes = start_on_form(form, **PATIENT)
     admits_losses(changes(form, getattr(form, change), nodes, note))
 
 
-def test_sentinel_names_another_master_twice(start_form, start_on, note):
+def test_sentinel_names_another_master_twice(start_form, start_on_form, note):
     """The second time the first master, now a replica, may be the one."""
     form = start_form("sentinel")
-    nodes = start_on(form, **PATIENT)
+    nodes = start_on_form(form, **PATIENT)
 
     def fail_over_twice():
         form.fail_over()
@@ -250,20 +246,20 @@ def test_sentinel_names_another_master_twice(start_form, start_on, note):
     admits_losses(changes(form, fail_over_twice, nodes, note))
 
 
-def test_one_sentinel_of_three_is_enough_to_start(start_form, start_on):
+def test_one_sentinel_of_three_is_enough_to_start(start_form, start_on_form):
     form = start_form("sentinel")
     form.sentinels[0].kill()
     form.sentinels[1].kill()
-    nodes = start_on(form, 2)
+    nodes = start_on_form(form, 2)
     with clients_of(nodes) as clients:
         assert publish(nodes[0], "@broadcast", "hello")[0] == 200
         assert [client.recv(timeout=10) for client in clients] == ["hello"] * 2
 
 
 @pytest.mark.parametrize("channel", ["{all}", "{group:moon}"])
-def test_a_slot_moves_to_another_master_under_load_and_nothing_is_lost(start_form, start_on, note, channel):
+def test_a_slot_moves_to_another_master_under_load_and_nothing_is_lost(start_form, start_on_form, note, channel):
     form = start_form("cluster")
-    nodes = start_on(form, GATECAST_REDIS_PREFIX="gatecast", **PATIENT)
+    nodes = start_on_form(form, GATECAST_REDIS_PREFIX="gatecast", **PATIENT)
 
     def move():
         for _ in range(3):
@@ -273,9 +269,9 @@ def test_a_slot_moves_to_another_master_under_load_and_nothing_is_lost(start_for
     assert [lost for _, lost in outcome] == [[]] * 6
 
 
-def test_a_master_of_the_cluster_is_killed_and_its_replica_takes_over(start_form, start_on, note):
+def test_a_master_of_the_cluster_is_killed_and_its_replica_takes_over(start_form, start_on_form, note):
     form = start_form("cluster")
-    nodes = start_on(form, GATECAST_REDIS_PREFIX="gatecast", **PATIENT)
+    nodes = start_on_form(form, GATECAST_REDIS_PREFIX="gatecast", **PATIENT)
 
     def kill_owner():
         form.kill_owner("gatecast:{all}")
@@ -283,9 +279,9 @@ def test_a_master_of_the_cluster_is_killed_and_its_replica_takes_over(start_form
     admits_losses(changes(form, kill_owner, nodes, note))
 
 
-def test_groups_are_spread_over_all_masters_of_a_cluster(start_form, start_on):
+def test_groups_are_spread_over_all_masters_of_a_cluster(start_form, start_on_form):
     form = start_form("cluster")
-    nodes = start_on(form, 2, GATECAST_REDIS_PREFIX="gatecast")
+    nodes = start_on_form(form, 2, GATECAST_REDIS_PREFIX="gatecast")
     with clients_of(nodes) as (one, two):
         for number in range(60):
             for client in (one, two):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster import LEASE, LONG_LEASE, ask, clients_of, is_internal_error, metric, publish, redis, start_redis
-from conftest import eventually
-from impostor import commands_in, impostor, impostors
-from test_redis_refusals import handshake_status, ready, refusals, warnings
+from cluster import (LEASE, LONG_LEASE, clients_of, handshake_status, is_internal_error, metric, publish, ready,
+                     refusals, warnings)
+from gatecast import ask, eventually
+from impostor import commands_in
 
 MIB = 1 << 20
 # Of what a connection may bring, twice while it is copied, for the connection for commands and the one for messages.
@@ -91,7 +91,7 @@ def test_who_is_no_redis_is_none_to_start_with(impostor, redis, start, garbage):
     eventually(lambda: refusals(node, "broken") > 1)
     status, body = ready(node)
     assert status == 503 and "its reply cannot be read" in body["reason"], body
-    assert handshake_status(node) == 503 and node.page("/live")[0] == 200 and metric(node, "gatecast_redis_up") == 0
+    assert handshake_status(node.address) == 503 and node.page("/live")[0] == 200 and metric(node, "gatecast_redis_up") == 0
     is_told_once(node, impostor)
     count = impostor.count
     comes_back(node, impostor, redis)

@@ -4,17 +4,15 @@ import json
 import re
 import socket
 import subprocess
-import time
-from contextlib import contextmanager
 
 import pytest
 
-from cluster import (LEASE, LONG_LEASE, ask, clients_of, is_internal_error, metric, publish, redis, start_on, start_redis,
-                     throughout)
-from conftest import eventually, request
-from impostor import commands_in, impostor, impostors
+from cluster import (LEASE, LONG_LEASE, clients_of, handshake_status, is_internal_error, metric, publish, ready,
+                     refusals, throughout, warnings)
+from gatecast import ask, eventually, request
+from impostor import commands_in
 from ports import free_port
-from test_cluster_partitions import Proxy, proxy
+from proxies import Proxy
 from topologies import Server, cluster_info
 from wire import Socket, handshake
 
@@ -127,24 +125,6 @@ MESSAGES_GO_ON = {"no_writes", "replica_that_writes"}
 SHORT_LEASE = {"GATECAST_REDIS_LEASE": "600ms", "GATECAST_REDIS_HEARTBEAT": "100ms"}
 
 
-def refusals(node, kind):
-    return metric(node, "gatecast_redis_refusals_total", **{"class": kind})
-
-
-def handshake_status(node):
-    with Socket(node.address) as client:
-        return client.send(handshake()).response(has_body=False)[0]
-
-
-def ready(node):
-    status, body = node.page("/ready")
-    return status, json.loads(body)
-
-
-def warnings(node, text):
-    return [line for line in node.log().splitlines() if " WARN " in line and text in line]
-
-
 @pytest.mark.parametrize("name", AILMENTS)
 def test_a_refusal_is_told_counted_and_over_when_it_is_mended(redis, start_on, name):
     ail, kind, said = AILMENTS[name]
@@ -160,7 +140,7 @@ def test_a_refusal_is_told_counted_and_over_when_it_is_mended(redis, start_on, n
             eventually(lambda: refusals(node, kind) > 0)
             assert "Redis" in ready(node)[1]["reason"]
             if name not in HANDSHAKES_GO_ON:
-                assert handshake_status(node) == 503
+                assert handshake_status(node.address) == 503
             if name not in MESSAGES_GO_ON:
                 assert is_internal_error(ask(near, "hello"))
                 response, body = request(node.address, "POST", "/beta/@broadcast", b"hello")
@@ -317,7 +297,7 @@ def test_a_cluster_that_is_not_whole_is_named(serve, start, coverage):
 
     def is_named(status):
         eventually(lambda: ready(node)[0] == status and "the Cluster is not whole" in ready(node)[1]["reason"])
-        assert handshake_status(node) == 503 and node.page("/live")[0] == 200
+        assert handshake_status(node.address) == 503 and node.page("/live")[0] == 200
         response, body = request(node.address, "POST", "/beta/@broadcast", b"hello")
         assert response.status == 503 and b"the Cluster is not whole" in body, body
 
@@ -351,7 +331,7 @@ def test_a_server_that_reads_its_data_is_waited_for(serve, start):
     server.options = (*slowly, "--key-load-delay", "100000")
     assert server.start()
     eventually(lambda: refusals(node, "loading") > 0)
-    assert handshake_status(node) == 503 and node.page("/live")[0] == 200
+    assert handshake_status(node.address) == 503 and node.page("/live")[0] == 200
     eventually(lambda: metric(node, "gatecast_redis_up") == 1, within=30)
     node.serves()
     assert len(warnings(node, "it is reading its data from disk")) == 1
@@ -411,7 +391,7 @@ def test_keys_of_somebody_else_are_named_and_concern_no_more_than_they_must(redi
         tags = [client.node and next(key for key in redis.ask("KEYS", "*:connections").split() if redis.ask("HEXISTS", key, client.id) == "1")
                 for client in clients]
         redis.ask("SET", tags[0], "mine")
-        assert handshake_status(nodes[0]) == 503
+        assert handshake_status(nodes[0].address) == 503
         nodes[1].serves()
         assert refusals(nodes[0], "wrongtype") > 0 and refusals(nodes[1], "wrongtype") == 0
         assert publish(nodes[0], "@broadcast", "hello")[0] == 200

@@ -7,7 +7,7 @@ import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from conftest import clean_environment
+from gatecast import clean_environment
 from wire import answer
 
 # A name of a stranger, which leads to this host: what a browser is told of names is told to it alone.

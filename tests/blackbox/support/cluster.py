@@ -12,14 +12,21 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from conftest import Node, ask, connection_id, eventually, request
+from gatecast import Node, connection_id, eventually, request
 from ports import free_port
+from wire import Socket, handshake
 
 LEASE = {"GATECAST_REDIS_LEASE": "1s", "GATECAST_REDIS_HEARTBEAT": "200ms"}
 # A fault that is shorter than the lease even on a machine that is busy.
 LONG_LEASE = {"GATECAST_REDIS_LEASE": "10s"}
 # Order is promised within a channel only, so each channel has its own last message.
 BROADCAST_AND_MOON = ("@broadcast", "@groups/moon")
+# Everybody is told of every end.
+ANNOUNCED = """
+[routes."$disconnect"]
+integration = "broadcast"
+data = "${context.connectionId} left"
+"""
 JOIN_MOON = '{"action":"joinGroup","group":"moon"}'
 
 
@@ -115,6 +122,12 @@ def paused(process):
         process.send_signal(signal.SIGCONT)
 
 
+def kill(nodes):
+    for node in nodes:
+        node.is_ended_by_test = True
+        node.process.kill()
+
+
 def throughout(seconds, check):
     """Asserts that something is so all the time."""
     deadline = time.monotonic() + seconds
@@ -174,6 +187,24 @@ def metric(node, name, **labels):
     """As the node's own, but it is a fault if there is none."""
     assert any(sample.name == name for sample in node.samples()), f"{name} is missing"
     return node.metric(name, **labels)
+
+
+def refusals(node, kind):
+    return metric(node, "gatecast_redis_refusals_total", **{"class": kind})
+
+
+def handshake_status(address):
+    with Socket(address) as client:
+        return client.send(handshake()).response(has_body=False)[0]
+
+
+def ready(node):
+    status, body = node.page("/ready")
+    return status, json.loads(body)
+
+
+def warnings(node, text):
+    return [line for line in node.log().splitlines() if " WARN " in line and text in line]
 
 
 def publish(node, path, text):

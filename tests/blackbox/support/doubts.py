@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from test_cluster_partitions import Proxy, close
+from proxies import Proxy, close
 
 
 class DoubtfulProxy(Proxy):

@@ -14,8 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import InvalidStatus
 
-from cluster import redis, start_on, start_redis
-from conftest import ROOT, Node, clean_environment, eventually, request
+from gatecast import ROOT, Node, clean_environment, eventually, request
 from ports import free_port
 
 DEPLOY = ROOT / "deploy"
@@ -25,7 +24,6 @@ OPEN = LOOPBACK | {"GATECAST_MANAGEMENT_AUTH": "none"}
 PROXY_PROTOCOL = LOOPBACK | {"GATECAST_PROXY_PROTOCOL": "true"}
 # Another address of this host: not that of the balancers.
 CLIENT = "127.0.0.5"
-__all__ = ["redis", "start_on", "start_redis"]
 
 
 class Balancer:

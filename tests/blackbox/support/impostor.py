@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from test_cluster_partitions import close
+from proxies import close
 
 
 class Impostor:

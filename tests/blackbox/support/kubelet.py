@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 
-from conftest import GATECAST, clean_environment, eventually
+from gatecast import GATECAST, clean_environment, eventually
 from k8s import arguments, environment
 from ports import free_port
 

@@ -6,7 +6,7 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from conftest import connection_id, request
+from gatecast import connection_id, request
 
 
 def call(node, method, path, status=200, error_type=None):

@@ -10,7 +10,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
-from conftest import request
+from gatecast import request
 
 KEY_ID, SECRET = "AKIDGATECASTTEST", "a secret of the tests"
 KEYS = {"GATECAST_ACCESS_KEY_ID": KEY_ID, "GATECAST_SECRET_ACCESS_KEY": SECRET}

@@ -18,8 +18,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 from cluster import RedisServer, publish
-from conftest import ROOT, Node, eventually, request
 from dashboard import Prometheus
+from gatecast import ROOT, Node, eventually, request
 from ports import free_port
 from wire import TEXT, Socket, frame
 

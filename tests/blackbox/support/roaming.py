@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from conftest import eventually
+from gatecast import eventually
 
 # Where no answer says how long to wait.
 RETRY_SECONDS = 0.25

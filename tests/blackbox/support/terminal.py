@@ -9,7 +9,7 @@ import subprocess
 import termios
 import threading
 
-from conftest import ROOT, clean_environment, eventually
+from gatecast import ROOT, clean_environment, eventually
 
 NODE_MODULES = ROOT / "tests/.tools/node/node_modules"
 WSCAT = NODE_MODULES / "wscat/bin/wscat"

@@ -4,7 +4,7 @@ import ctypes
 import os
 from pathlib import Path
 
-from conftest import eventually
+from gatecast import eventually
 
 SEIZE, INTERRUPT, DETACH, GET_REGISTERS, SET_REGISTERS, STEP = 0x4206, 0x4207, 17, 12, 13, 9
 DUP2, EPOLL_WAIT = 33, 232

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from conftest import eventually
+from gatecast import eventually
 from ports import free_port
 
 PASSWORD = "ground:control@moon/1"  # What has to be quoted in a URL is in it.
@@ -410,13 +410,13 @@ def start_form(tmp_path):
 
 
 @pytest.fixture
-def start_on(start):
+def start_on_form(start):
     """Starts nodes on a Redis, and waits as a load balancer does. Each call's nodes are a gateway of their own."""
 
-    def start_on(form, count=3, config="", **environment):
+    def start_on_form(form, count=3, config="", **environment):
         own = {"GATECAST_REDIS_URL": form.url, "GATECAST_REDIS_PREFIX": f"gatecast:{next(prefixes)}"}
         nodes = [start(config, **(LEASE | form.settings | own | environment)) for _ in range(count)]
         eventually(lambda: all(node.page("/ready")[0] == 200 for node in nodes), within=20)
         return nodes
 
-    return start_on
+    return start_on_form

@@ -10,6 +10,8 @@ import time
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 KEY = base64.b64encode(bytes(16)).decode()
+FORBIDDEN = r'\{"message": "Forbidden", "connectionId":"([\w-]{15}=)", "requestId":"([\w-]{15}=)"\}'
+BAD_BODY = r'\{"message" : "Bad request body", "connectionId": "([\w-]{15}=)", "messageId": "([\w-]{15}=)"\}'
 
 
 def handshake(path="/beta", **changes):
