@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 
 from cluster import ANNOUNCED, clients_of, kill, metric, paused, received_until_now, throughout
-from gatecast import eventually
+from gatecast import eventually, lasts
 from wire import Socket
 
 SECONDS = 1
@@ -86,7 +86,7 @@ def test_a_redis_that_is_back_with_an_old_snapshot_ends_nobody(redis, start_on, 
         assert redis.ask("SAVE") == "OK"
         throughout(1.5 * SECONDS, lambda: all(is_well(node) for node in nodes))
         redis.kill()
-        time.sleep(leases_away * SECONDS)
+        lasts(leases_away * SECONDS)
         assert redis.start()
 
 
@@ -96,7 +96,7 @@ def test_a_stall_with_a_flush_behind_it_ends_nobody(redis, start_on, stall):
     with nobody_is_harmed(nodes):
         with paused(redis.process):
             flush = subprocess.Popen(["redis-cli", "-p", str(redis.port), "FLUSHALL"], stdout=subprocess.PIPE, text=True)
-            time.sleep(stall)
+            lasts(stall)
         assert flush.communicate(timeout=10)[0].strip() == "OK"
 
 
@@ -105,8 +105,8 @@ def test_stalls_in_a_row_end_nobody(redis, start_on):
     with nobody_is_harmed(nodes):
         for _ in range(6):
             with paused(redis.process):
-                time.sleep(0.7 * SECONDS)
-            time.sleep(0.1 * SECONDS)
+                lasts(0.7 * SECONDS)
+            lasts(0.1 * SECONDS)
 
 
 def test_flushes_in_a_row_end_nobody(redis, start_on):
@@ -115,7 +115,7 @@ def test_flushes_in_a_row_end_nobody(redis, start_on):
         ends = time.monotonic() + 4 * SECONDS
         while time.monotonic() < ends:
             assert redis.ask("FLUSHALL") == "OK"
-            time.sleep(0.05)
+            lasts(0.05)
 
 
 @pytest.mark.parametrize("step", [60, -60, 3_600])
@@ -184,7 +184,7 @@ def test_commands_that_are_cut_off_every_half_lease_end_nobody(redis, start_on):
     with nobody_is_harmed(nodes):
         for _ in range(12):
             assert int(redis.ask("CLIENT", "KILL", "TYPE", "normal")) > 0
-            time.sleep(SECONDS / 2)
+            lasts(SECONDS / 2)
 
 
 def test_two_failovers_in_a_row_end_nobody(start_form, start_on_form):

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from cluster import LONG_LEASE, clients_of, metric, paused, publish
-from gatecast import ask, eventually, request
+from gatecast import ask, eventually, lasts, request
 from listing import call, count, everything, fits, identified, pages
 from management import KEYS, signed
 from wire import Socket
@@ -365,7 +365,7 @@ def test_a_list_from_a_redis_that_came_back_empty_is_whole_or_says_what_it_lacks
         tags = {row["node"] for row in everything(nodes[0], "@connections")}
         redis.kill()
         # Longer than a lease: what is not looked for is not forgotten.
-        time.sleep(3.2)
+        lasts(3.2)
         assert redis.start()
 
         def is_whole():

@@ -10,7 +10,7 @@ import pytest
 
 from cluster import Publisher
 from edge import OPEN, HaProxy
-from gatecast import eventually
+from gatecast import eventually, lasts
 from roaming import Roamers, check_books
 
 CLIENTS = 240
@@ -62,7 +62,7 @@ class Drain:
                 self.rates.add(round(float(rate), 1))
             except OSError:
                 pass  # It is about to exit.
-            time.sleep(0.1)
+            lasts(0.1)
             assert time.monotonic() - self.began < 60, node.log()
         self.ended = time.monotonic()
         self.code = node.process.returncode

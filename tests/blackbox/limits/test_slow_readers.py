@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from gatecast import eventually
+from gatecast import eventually, lasts
 from wire import CLOSE, CONTINUATION, PING, PONG, TEXT, Socket, frame
 
 MESSAGE = 20_000
@@ -30,7 +30,7 @@ class SlowReader(Socket):
     def _fill(self):
         if self.began is not None:
             due = self.began + self.count / self.rate
-            time.sleep(max(0, due - time.monotonic()))
+            lasts(max(0, due - time.monotonic()))
         data = self.raw.recv(8_192)
         if not data:
             raise EOFError(f"closed by the server after {self.pending[:50]!r}")
@@ -208,7 +208,7 @@ def test_a_message_that_comes_slowly_is_no_idleness(start):
         end = time.monotonic() + 2
         while time.monotonic() < end:
             client.send(frame(CONTINUATION, b".", fin=False))
-            time.sleep(0.05)
+            lasts(0.05)
         client.send(frame(CONTINUATION, b"!"))
         opcode, text = client.receive()
         assert (opcode, text[:5], text[-1:]) == (TEXT, b"slow.", b"!")

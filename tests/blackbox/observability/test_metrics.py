@@ -7,7 +7,7 @@ from collections import defaultdict
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gatecast import ROOT, eventually, request
+from gatecast import ROOT, eventually, lasts, request
 from wire import CLOSE, PING, TEXT, Socket, close_payload, frame
 
 GAUGES = """
@@ -51,7 +51,7 @@ def settled(node, totals):
     """The metrics that `totals` names, once they are as they should be, or as they are in the end."""
     deadline = time.monotonic() + 5
     while (found := {name: node.metric(name) for name in totals}) != totals and time.monotonic() < deadline:
-        time.sleep(0.01)
+        lasts(0.01)
     return found
 
 

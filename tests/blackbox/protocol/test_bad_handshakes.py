@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from gatecast import eventually, request
+from gatecast import eventually, lasts, request
 from wire import KEY, TEXT, Socket, answer, frame, handshake
 
 TIMEOUT = 0.5
@@ -69,7 +69,7 @@ def test_header_names_and_tokens_may_be_in_any_case(node):
 def in_pieces(client, data):
     """Sends a head so that a server that reads what has come sees that there is more to come."""
     client.send(data[:40])
-    time.sleep(0.05)
+    lasts(0.05)
     return client.send(data[40:])
 
 

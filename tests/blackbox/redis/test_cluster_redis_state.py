@@ -9,7 +9,7 @@ import pytest
 
 from cluster import clients_of, metric, publish
 from crowd import crowd_of, hear, say
-from gatecast import ROOT, ask, eventually
+from gatecast import ROOT, ask, eventually, lasts
 
 SCRIPTS = sorted((ROOT / "src").rglob("*.lua"))
 AGE = {"GATECAST_REDIS_STREAM_AGE": "1s"}
@@ -84,7 +84,7 @@ def test_a_stream_is_bounded_in_age_while_more_come(redis, start_on):
         status, offset = publish(node, "@groups/moon", "x")
         assert status == 200
         sent[offset] = time.monotonic()
-        time.sleep(0.01)
+        lasts(0.01)
     asked = time.monotonic()
     oldest = int(redis.ask("EVAL", "return redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1][1]", "1", STREAM).split("-")[0])
     # A part is a quarter of the age, and the oldest goes when the next begins; more only where this machine was held up.
@@ -150,7 +150,7 @@ def test_a_full_redis_takes_no_message_and_nobody_for_dead(redis, start_on):
         assert publish(nodes[0], "@groups/moon", "refused")[0] == 503
         assert used(redis) < size + 1_000_000
         # Longer than a lease.
-        time.sleep(1.5)
+        lasts(1.5)
         assert redis.ask("CONFIG", "SET", "maxmemory", "0") == "OK"
         eventually(lambda: publish(nodes[1], "@groups/moon", "after")[0] == 200)
         assert [client.recv(timeout=10) for client in clients] == ["after"] * 2

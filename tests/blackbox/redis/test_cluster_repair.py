@@ -7,7 +7,7 @@ from websockets.exceptions import ConnectionClosed
 
 from cluster import (BROADCAST_AND_MOON, JOIN_MOON, LONG_LEASE, Publisher, clients_of, metric, paused, publish,
                      received_until_now, throughout)
-from gatecast import ask, eventually
+from gatecast import ask, eventually, lasts
 from wire import TEXT, Socket, frame
 
 
@@ -157,7 +157,7 @@ def hear(client, groups, count, pause=0.0):
         assert opcode == TEXT, text
         group, number, _ = text.decode().split()
         heard[group].append(int(number))
-        time.sleep(pause)
+        lasts(pause)
     assert all(numbers == list(range(count)) for numbers in heard.values())
 
 

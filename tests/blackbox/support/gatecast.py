@@ -28,6 +28,11 @@ def eventually(check, within=10):
     return value
 
 
+def lasts(seconds):
+    """Lets time pass. Only for what is to last so long: whoever waits for something takes `eventually`."""
+    time.sleep(seconds)
+
+
 def clean_environment(extra=None):
     """The environment without what would configure the program or its clients."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GATECAST_", "AWS_", "RUST_LOG"))}

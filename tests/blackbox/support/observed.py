@@ -19,7 +19,7 @@ from websockets.exceptions import WebSocketException
 
 from cluster import RedisServer, publish
 from dashboard import Prometheus
-from gatecast import ROOT, Node, eventually, request
+from gatecast import ROOT, Node, eventually, lasts, request
 from ports import free_port
 from wire import TEXT, Socket, frame
 
@@ -237,7 +237,7 @@ class Run:
 
     def be_quiet(self, seconds):
         """An ordinary time; the pictures need some."""
-        time.sleep(seconds)
+        lasts(seconds)
 
     def be_slow(self):
         """A client that never reads, until it is closed."""
@@ -259,7 +259,7 @@ class Run:
         """Redis closes the connections that listen, until nodes have had to repair what they missed."""
         def is_repaired():
             assert self.redis.cut_subscribers() > 0
-            time.sleep(0.5)
+            lasts(0.5)
             return all(node.metric("gatecast_messages_repaired_total") for node in self.nodes.values())
 
         eventually(is_repaired, within=20)

@@ -2,9 +2,10 @@
 
 import socket
 import threading
-import time
 
 import pytest
+
+from gatecast import lasts
 
 
 class Proxy:
@@ -67,7 +68,7 @@ class Proxy:
     def _pass(self, source, sink, gate):
         try:
             while data := source.recv(1 << 16):
-                time.sleep(self.latency)
+                lasts(self.latency)
                 gate.wait()
                 sink.sendall(data)
         except OSError:
