@@ -2,13 +2,20 @@
 
 import signal
 import time
+from functools import partial
 
 import pytest
 
-from cluster import ANNOUNCED, clients_of, kill, paused, publish, received_until_now, throughout
+from cluster import ANNOUNCED, SHORT_LEASE, clients_of, kill, paused, publish, received_until_now, throughout
 from gatecast import connection_id, drain_frames, eventually
 
 LEASE = 1
+
+
+@pytest.fixture
+def start_on(start_on):
+    """Here nodes are found dead, or find that they may be."""
+    return partial(start_on, **SHORT_LEASE)
 
 
 @pytest.fixture

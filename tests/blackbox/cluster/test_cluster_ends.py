@@ -3,16 +3,23 @@
 import itertools
 import signal
 import socket
+from functools import partial
 
 import pytest
 
-from cluster import ANNOUNCED, LONG_LEASE, clients_of, metric, paused, publish, throughout
+from cluster import ANNOUNCED, LONG_LEASE, SHORT_LEASE, clients_of, metric, paused, publish, throughout
 from crowd import crowd_of, hear, say
 from gatecast import eventually, request
 
 LEASE = 1
 BUFFER = {"GATECAST_REDIS_ON_OUTAGE": "buffer"}
 LOCAL = {"GATECAST_REDIS_ON_OUTAGE": "local"}
+
+
+@pytest.fixture
+def start_on(start_on):
+    """Here nodes are found dead, or find that they may be."""
+    return partial(start_on, **SHORT_LEASE)
 
 
 def names(server):

@@ -10,10 +10,11 @@ import subprocess
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
-from cluster import ANNOUNCED, clients_of, kill, metric, paused, received_until_now, throughout
+from cluster import ANNOUNCED, SHORT_LEASE, clients_of, kill, metric, paused, received_until_now, throughout
 from gatecast import eventually, lasts
 from wire import Socket
 
@@ -56,7 +57,12 @@ time_t time(time_t *place) {
     return now.tv_sec;
 }
 """
-pytestmark = pytest.mark.timeout(90)
+
+
+@pytest.fixture
+def start_on(start_on):
+    """Here nodes are found dead, or find that they may be."""
+    return partial(start_on, **SHORT_LEASE)
 
 
 def is_well(node):
@@ -189,7 +195,7 @@ def test_commands_that_are_cut_off_every_half_lease_end_nobody(redis, start_on):
 
 def test_two_failovers_in_a_row_end_nobody(start_form, start_on_form):
     form = start_form("sentinel")
-    nodes = start_on_form(form, config=ANNOUNCED)
+    nodes = start_on_form(form, config=ANNOUNCED, **SHORT_LEASE)
     with nobody_is_harmed(nodes):
         for _ in range(2):
             old = form.master()

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from cluster import LONG_LEASE, clients_of, metric, paused, publish
+from cluster import SHORT_LEASE, clients_of, metric, paused, publish
 from gatecast import ask, eventually, lasts, request
 from listing import call, count, everything, fits, identified, pages
 from management import KEYS, signed
@@ -133,7 +133,7 @@ def test_a_node_killed_amid_paging_is_named_until_it_is_gone(nodes):
 
 def test_a_node_that_stands_still_is_named_and_the_rest_is_listed(redis, start_on):
     # Each of the four calls waits for it.
-    nodes = start_on(redis, **LONG_LEASE | {"GATECAST_REDIS_LEASE": "60s"})
+    nodes = start_on(redis, GATECAST_REDIS_LEASE="60s")
     with clients_of(nodes, each=3) as clients:
         for client in clients:
             ask(client, JOIN % "moon")
@@ -221,7 +221,7 @@ def test_a_join_through_any_node_stands_when_it_is_answered(nodes):
 
 
 def test_without_redis_lists_and_joins_are_unavailable_and_come_back(redis, start_on):
-    nodes = start_on(redis, **LONG_LEASE)
+    nodes = start_on(redis)
     with clients_of(nodes) as clients:
         redis.kill()
         eventually(lambda: metric(nodes[0], "gatecast_redis_up") == 0)
@@ -291,7 +291,7 @@ def test_churn_of_connections_is_not_taken_for_loss(redis, nodes):
 
 
 def test_gauges_tell_the_truth_after_the_death_of_clients_and_nodes(redis, start_on):
-    nodes = start_on(redis)
+    nodes = start_on(redis, **SHORT_LEASE)
     gauges = ["gatecast_connections", "gatecast_group_members", "gatecast_channels", "gatecast_outbox_bytes"]
     assert [metric(node, name) for node in nodes for name in gauges] == [0] * 12
     with sockets_of(nodes, 10) as sockets:
@@ -330,7 +330,7 @@ def test_a_node_that_lets_clients_in_is_known_to_the_others(redis, start):
 
 
 def test_nodes_that_redis_has_forgotten_are_asked_all_the_same(redis, start_on):
-    nodes = start_on(redis, **LONG_LEASE)
+    nodes = start_on(redis)
     with sockets_of(nodes, 3) as sockets:
         assert [count(node) for node in nodes] == [9] * 3
         for _ in range(3):
@@ -344,7 +344,7 @@ def test_nodes_that_redis_has_forgotten_are_asked_all_the_same(redis, start_on):
 
 
 def test_a_node_that_redis_has_forgotten_and_that_does_not_answer_is_named(redis, start_on):
-    nodes = start_on(redis, **LONG_LEASE)
+    nodes = start_on(redis)
     with clients_of(nodes) as (near, _, lost):
         tag = tag_of(nodes[0], lost.id)
         with paused(lost.node.process):

@@ -5,8 +5,6 @@ import re
 import subprocess
 import time
 
-import pytest
-
 from cluster import metric, publish
 from crowd import crowd_of, hear, say
 from gatecast import eventually, request
@@ -15,7 +13,6 @@ from gatecast import eventually, request
 # Clients that are looked at one after the other do not answer pings meanwhile.
 PATIENT = {"GATECAST_REDIS_LEASE": "30s", "GATECAST_LIMITS_PING_INTERVAL": "off"}
 MANY_GROUPS = {"GATECAST_LIMITS_GROUPS_PER_CONNECTION": "10000"}
-pytestmark = pytest.mark.timeout(120)
 
 
 def records(server):

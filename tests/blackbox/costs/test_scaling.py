@@ -194,7 +194,6 @@ def test_everything_that_is_asked_for_is_measured():
 
 
 @pytest.mark.alone
-@pytest.mark.timeout(120)
 def test_what_measures_prints_every_constant():
     """In little: the figures are worth nothing."""
     line = [sys.executable, ROOT / "docs/scaling/measure.py", "--short", GATECAST, TARGET / "release/loadtest"]

@@ -132,7 +132,6 @@ def test_one_command_gives_a_watched_gateway_and_ctrl_c_ends_it(trial):
     assert not folder.exists()
 
 
-@pytest.mark.timeout(120)
 def test_when_it_is_killed_nothing_is_left(trial):
     children = trial.children()
     folder = trial.said("Logs")

@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from cluster import LONG_LEASE, Publisher, paused, received_until_now
+from cluster import SHORT_LEASE, Publisher, paused, received_until_now
 from edge import CLIENT, DEPLOY, LOOPBACK, OPEN, HaProxy, Nginx, counts, refusal, source_ip
 from gatecast import ROOT, ask, connection_id, drain_frames, eventually
 from management import KEYS, sdk
@@ -173,7 +173,7 @@ def test_clients_of_a_killed_node_come_back_to_the_others_at_once(kind, redis, s
 def test_a_post_through_the_balancer_finds_every_node_and_is_410_once_a_dead_nodes_lease_is_over(
     redis, start_on, start_balancer, opened, note
 ):
-    nodes = start_on(redis, **KEYS, **LOOPBACK)
+    nodes = start_on(redis, **KEYS, **LOOPBACK, **SHORT_LEASE)
     balancer = start_balancer(HaProxy, nodes)
     clients = opened(balancer, 3)
     api = sdk(balancer.management)
@@ -220,7 +220,7 @@ def test_signed_calls_pass_unchanged(kind, redis, start_on, start_balancer, open
 
 
 def test_a_node_that_hangs_is_left_out_and_comes_back(redis, start_on, start_balancer, opened):
-    nodes = start_on(redis, **LONG_LEASE, **LOOPBACK)
+    nodes = start_on(redis, **LOOPBACK)
     balancer = start_balancer(HaProxy, nodes)
     clients = opened(balancer, 3)
     hanging = clients[0].node

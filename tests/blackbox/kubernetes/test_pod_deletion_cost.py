@@ -359,7 +359,6 @@ def test_a_pod_that_is_gone_keeps_no_other_waiting_but_a_server_that_refuses_is_
         assert "lplp" in "".join(each.verb[0] for each in api.seen)
 
 
-@pytest.mark.timeout(60)
 def test_a_server_that_hangs_is_given_up_and_a_signal_ends_at_once_meanwhile(api, keep):
     api.trouble["list"] = "hang"
     keeper = keep()

@@ -5,16 +5,23 @@ import re
 import signal
 import time
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
-from cluster import clients_of, metric
+from cluster import SHORT_LEASE, clients_of, metric
 from gatecast import drain_frames, eventually
 from wire import Socket
 
 
 # Nodes that are told to end at the same moment know of each other when it is over.
 NOTICE = {"GATECAST_DRAIN_NOTICE": "1s"}
+
+
+@pytest.fixture
+def start_on(start_on):
+    """Here nodes are found dead, or find that they may be."""
+    return partial(start_on, **SHORT_LEASE)
 
 
 def accepts(rate):

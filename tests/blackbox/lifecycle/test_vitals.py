@@ -68,7 +68,6 @@ def lines_until_lost(node):
             assert request(node.address, "GET", "/nowhere")[0].status in (404, 426, 403)
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("log", LOGS)
 @pytest.mark.parametrize("format", ["text", "json"])
 def test_a_log_that_takes_nothing_costs_lines_and_nothing_else(log, format, monkeypatch, tmp_path):

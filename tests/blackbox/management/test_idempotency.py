@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from cluster import JOIN_MOON, LONG_LEASE, clients_of, metric, received_until_now
+from cluster import JOIN_MOON, clients_of, metric, received_until_now
 from doubts import hold_up
 from gatecast import ask, eventually, request
 
@@ -99,8 +99,8 @@ def test_all_nodes_know_a_key(redis, start_on):
 @pytest.mark.parametrize("way", ["the answer is lost", "Redis stalls"])
 def test_a_retry_after_a_try_in_doubt_arrives_once(redis, doubtful, start_on, way, path):
     """The caller is told 503 and Redis has the message: a retry finds it there, whichever node it comes through."""
-    (other,) = start_on(redis, 1, **LONG_LEASE)
-    (node,) = start_on(doubtful, 1, **LONG_LEASE)
+    (other,) = start_on(redis, 1)
+    (node,) = start_on(doubtful, 1)
     with clients_of([node, other]) as clients:
         for client in clients:
             assert ask(client, JOIN_MOON) == "joined moon"
@@ -119,7 +119,7 @@ def test_a_retry_after_a_try_in_doubt_arrives_once(redis, doubtful, start_on, wa
 
 def test_a_retry_after_redis_was_killed_arrives_once(start_redis, start_on):
     server = start_redis(is_persistent=True)
-    nodes = start_on(server, 2, **LONG_LEASE)
+    nodes = start_on(server, 2)
     with clients_of(nodes) as clients:
         assert publish_once(nodes[0], "taken", "taken")[0] == 200
         server.kill()

@@ -7,7 +7,6 @@ from urllib.parse import quote
 import pytest
 from jsonschema import Draft202012Validator
 
-from cluster import LONG_LEASE
 from gatecast import connection_id, request
 from management import KEYS, MESSAGE_MAX, UNKNOWN_ID, signed
 
@@ -189,7 +188,7 @@ def test_names_that_are_no_utf_8_are_refused(node, document):
 
 
 def test_with_redis_sends_and_histories_are_as_documented(start_on, redis, document, schema):
-    [node] = start_on(redis, count=1, config='[[groups]]\npattern = "ticks"\nreplay = "off"\n', **LONG_LEASE)
+    [node] = start_on(redis, count=1, config='[[groups]]\npattern = "ticks"\nreplay = "off"\n')
     for method, path, operation, _ in operations(document):
         if "connectionId" in path:
             continue

@@ -184,6 +184,8 @@ def never_readers(node, port, count):
     clients = []
     for _ in range(count):
         client = Socket(getattr(node, port), receive_buffer=2_048)
+        # Else the kernel takes megabytes of each.
+        client.raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2_048)
         client.raw.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while True:

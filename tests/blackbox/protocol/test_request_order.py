@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cluster import LONG_LEASE, paused
+from cluster import paused
 from gatecast import eventually, request
 from listing import call
 from wire import CLOSE, TEXT, Socket, frame
@@ -24,7 +24,7 @@ def any_node(request, start):
 
 @pytest.fixture
 def lone(redis, start_on):
-    return start_on(redis, 1, QUICK, **LONG_LEASE)[0]
+    return start_on(redis, 1, QUICK)[0]
 
 
 def send(client, *texts):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import (ANNOUNCED, BROADCAST_AND_MOON, JOIN_MOON, LEASE, Publisher, RedisServer, clients_of,
+from cluster import (ANNOUNCED, BROADCAST_AND_MOON, JOIN_MOON, SHORT_LEASE, Publisher, RedisServer, clients_of,
                      is_internal_error, metric, publish, received_until_now, throughout)
 from gatecast import EXAMPLES, Node, ask, drain_frames, eventually
 from wire import Socket, handshake
@@ -254,7 +254,6 @@ def refuses_what_needs_redis(client, far, text):
     return others
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_node_that_is_cut_off_for_less_than_its_lease_misses_nothing(network, start_cut_off, way):
     lonely, well = start_cut_off(CHAT, **PATIENT)
@@ -293,10 +292,9 @@ def test_a_node_that_is_cut_off_for_less_than_its_lease_misses_nothing(network, 
     assert lonely.process.poll() is None
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_node_that_is_cut_off_for_longer_than_its_lease_is_ended_by_the_others_once(network, start_cut_off, way):
-    lonely, well = start_cut_off(CHAT, **LEASE)
+    lonely, well = start_cut_off(CHAT, **SHORT_LEASE)
     with clients_of([lonely], each=5) as lost, clients_of(well) as watchers:
         with failing(network, way):
             expected = sorted(f"{client.id} left" for client in lost)
@@ -332,7 +330,7 @@ def test_a_name_is_resolved_anew_with_every_connection(tmp_path, network):
         first, second = (NamedRedis(tmp_path / address, network, address) for address in ("127.0.0.2", "127.0.0.3"))
         ends += [first.kill, second.kill]
         (tmp_path / "node").mkdir()
-        variables = {"GATECAST_REDIS_URL": first.url_for_node, "GATECAST_MANAGEMENT_AUTH": "none"} | LEASE
+        variables = {"GATECAST_REDIS_URL": first.url_for_node, "GATECAST_MANAGEMENT_AUTH": "none"} | SHORT_LEASE
         node = node_in(network)(tmp_path / "node", listen=f"{network.node_for_clients}:0", environment=variables)
         ends.append(node.kill)
         eventually(lambda: node.page("/ready")[0] == 200)

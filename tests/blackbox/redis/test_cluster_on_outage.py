@@ -8,12 +8,12 @@ from contextlib import ExitStack
 
 import pytest
 
-from cluster import (JOIN_MOON, LONG_LEASE, LateNode, Publisher, clients_of, handshake_status, is_internal_error,
-                     listening_ports, metric, paused, publish, received_until_now, throughout)
+from cluster import (JOIN_MOON, LateNode, Publisher, clients_of, handshake_status, is_internal_error, listening_ports,
+                     metric, paused, publish, received_until_now, throughout)
 from doubts import hold_up
 from gatecast import ask, connection_id, eventually, request
 
-BUFFER = LONG_LEASE | {"GATECAST_REDIS_ON_OUTAGE": "buffer", "GATECAST_REDIS_BUFFER_AGE": "20s"}
+BUFFER = {"GATECAST_REDIS_ON_OUTAGE": "buffer", "GATECAST_REDIS_BUFFER_AGE": "20s"}
 LOCAL = {"GATECAST_REDIS_ON_OUTAGE": "local"}
 JOIN = '{"action":"joinGroup","group":"GROUP"}'
 
@@ -234,7 +234,7 @@ def publish_locally(node, path, text):
 
 @pytest.mark.parametrize("way", ["the answer is lost", "Redis stalls"])
 def test_alone_a_message_in_doubt_is_refused_and_comes_at_most_once(redis, doubtful, start_on, way):
-    (node,) = start_on(doubtful, 1, **(LOCAL | LONG_LEASE))
+    (node,) = start_on(doubtful, 1, **LOCAL)
     with clients_of([node]) as (client,):
         doubtful.leave_in_doubt("doubtful", doubtful.lose_answer if way == "the answer is lost" else hold_up(redis.process))
         assert publish(node, "@broadcast", "doubtful")[0] == 503
@@ -251,8 +251,8 @@ def with_key(node, key, text, path="@broadcast"):
 def test_alone_what_has_a_key_is_refused_and_comes_once(redis, proxy, start_on, way):
     """Another node may have been given the same, and its members here would have it twice."""
     keyed = '[routes.once]\nintegration = "broadcast"\ndata = "$request.body.data"\nidempotency_key = "$request.body.id"\n'
-    (near,) = start_on(redis, 1, keyed, **(LOCAL | LONG_LEASE))
-    (alone,) = start_on(proxy, 1, keyed, **(LOCAL | LONG_LEASE))
+    (near,) = start_on(redis, 1, keyed, **LOCAL)
+    (alone,) = start_on(proxy, 1, keyed, **LOCAL)
     with clients_of([near, alone]) as clients:
         getattr(proxy, way)()
         # What was on the way is in doubt, and may come later.
@@ -289,8 +289,8 @@ def lost(node):
 
 def test_who_joins_alone_has_what_was_accepted_since_or_it_is_counted(redis, proxy, start_on):
     users = 'trusted_proxies = ["127.0.0.1"]\nauth.user_header = "x-user"\n'
-    (near,) = start_on(redis, 1, users, **(LOCAL | LONG_LEASE))
-    (alone,) = start_on(proxy, 1, users, **(LOCAL | LONG_LEASE))
+    (near,) = start_on(redis, 1, users, **LOCAL)
+    (alone,) = start_on(proxy, 1, users, **LOCAL)
     paths = ("@groups/known", "@groups/strange", "@users/tom")
     with clients_of([alone]) as (member,), ExitStack() as stack:
         assert ask(member, JOIN.replace("GROUP", "known")) == "joined known"
@@ -326,7 +326,7 @@ def test_a_node_that_starts_without_redis_never_serves_alone(tmp_path, redis):
         assert redis.start()
 
     (tmp_path / "late").mkdir()
-    node = LateNode(tmp_path / "late", while_starting, GATECAST_REDIS_URL=redis.url, **(LOCAL | LONG_LEASE))
+    node = LateNode(tmp_path / "late", while_starting, GATECAST_REDIS_URL=redis.url, **LOCAL)
     try:
         eventually(lambda: node.page("/ready")[0] == 200)
         node.serves()

@@ -1,15 +1,23 @@
 """The README's table of what works while something is wrong with Redis: each of its cells, by default settings."""
 
 import json
+from functools import partial
 
 import pytest
 
-from cluster import LEASE, LONG_LEASE, clients_of, is_internal_error, metric, publish, received_until_now, throughout
+from cluster import (LONG_LEASE, SHORT_LEASE, clients_of, is_internal_error, metric, publish, received_until_now,
+                     throughout)
 from gatecast import ask, connection_id, eventually
 from wire import Socket, handshake
 
 OPERATIONS = ["open connections", "a handshake", "a broadcast", "a group send", "a join", "a publication",
               "a call for this node", "a call for another", "probes"]
+
+
+@pytest.fixture
+def start_on(start_on):
+    """Here nodes are found dead, or find that they may be."""
+    return partial(start_on, **SHORT_LEASE)
 
 
 class Scene:
@@ -135,7 +143,7 @@ def test_restarted_empty_begins_a_new_epoch(redis, start_on):
 
 
 def test_readiness_comes_back_with_steady_heartbeats(redis, start_on):
-    (node,) = start_on(redis, 1, **(LEASE | {"GATECAST_REDIS_LEASE": "1500ms", "GATECAST_REDIS_HEARTBEAT": "500ms"}))
+    (node,) = start_on(redis, 1, **(SHORT_LEASE | {"GATECAST_REDIS_LEASE": "1500ms", "GATECAST_REDIS_HEARTBEAT": "500ms"}))
     redis.kill()
     eventually(lambda: node.page("/ready")[0] == 503)
     assert redis.start()

@@ -2,13 +2,20 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
-from cluster import (BROADCAST_AND_MOON, JOIN_MOON, LEASE, LateNode, Publisher, clients_of, is_internal_error, metric,
-                     paused, publish, received_until_now, throughout)
+from cluster import (BROADCAST_AND_MOON, JOIN_MOON, SHORT_LEASE, LateNode, Publisher, clients_of, is_internal_error,
+                     metric, paused, publish, received_until_now, throughout)
 from gatecast import ask, connection_id, eventually
 from wire import Socket, handshake
+
+
+@pytest.fixture
+def start_on(start_on):
+    """Here nodes are found dead, or find that they may be."""
+    return partial(start_on, **SHORT_LEASE)
 
 
 class Outages:
@@ -144,7 +151,7 @@ def test_a_node_that_starts_while_redis_is_away_waits_and_says_so(tmp_path, redi
         assert redis.start()
 
     (tmp_path / "late").mkdir()
-    node = LateNode(tmp_path / "late", while_starting, GATECAST_REDIS_URL=redis.url, **LEASE)
+    node = LateNode(tmp_path / "late", while_starting, GATECAST_REDIS_URL=redis.url, **SHORT_LEASE)
     try:
         eventually(lambda: is_up(node))
         (other,) = start_on(redis, 1)

@@ -1,9 +1,18 @@
 """One node alone loses Redis, by a proxy between them: its clients miss nothing, or are closed."""
 
+from functools import partial
+
 import pytest
 
-from cluster import ANNOUNCED, LONG_LEASE, Publisher, clients_of, metric, publish, received_until_now, throughout
+from cluster import (ANNOUNCED, LONG_LEASE, SHORT_LEASE, Publisher, clients_of, metric, publish, received_until_now,
+                     throughout)
 from gatecast import drain_frames, eventually
+
+
+@pytest.fixture
+def start_on(start_on):
+    """Here nodes are found dead, or find that they may be."""
+    return partial(start_on, **SHORT_LEASE)
 
 
 def test_a_node_is_not_ready_before_it_hears_its_channels(redis, proxy, start_on):

@@ -5,8 +5,8 @@ import time
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from cluster import (BROADCAST_AND_MOON, JOIN_MOON, LONG_LEASE, Publisher, clients_of, metric, paused, publish,
-                     received_until_now, throughout)
+from cluster import (BROADCAST_AND_MOON, JOIN_MOON, Publisher, clients_of, metric, paused, publish, received_until_now,
+                     throughout)
 from gatecast import ask, eventually, lasts
 from wire import TEXT, Socket, frame
 
@@ -53,7 +53,7 @@ class Faults:
 @pytest.mark.parametrize("fault", [name for name in vars(Faults) if not name.startswith("_")])
 def test_every_accepted_message_arrives_in_order_once_though(start_redis, start_on, fault):
     server = start_redis(is_persistent=True)
-    nodes = start_on(server, **LONG_LEASE)
+    nodes = start_on(server)
     with clients_of(nodes, each=2) as clients:
         for client in clients:
             assert ask(client, JOIN_MOON) == "joined moon"
@@ -84,7 +84,7 @@ def is_same_order(some, others, name):
 
 def test_a_lost_subscription_is_repaired_without_another_message(redis, start_on):
     """The last message of a burst has no successor that would show the gap."""
-    nodes = start_on(redis, 2, **LONG_LEASE)
+    nodes = start_on(redis, 2)
     with clients_of(nodes) as clients:
         with paused(nodes[1].process):
             redis.cut_subscribers()
@@ -95,7 +95,7 @@ def test_a_lost_subscription_is_repaired_without_another_message(redis, start_on
 
 
 def test_what_the_stream_no_longer_holds_is_counted_as_lost(redis, start_on):
-    nodes = start_on(redis, 2, GATECAST_REDIS_STREAM_ENTRIES="20", **LONG_LEASE)
+    nodes = start_on(redis, 2, GATECAST_REDIS_STREAM_ENTRIES="20")
     with clients_of(nodes) as (healthy, late):
         with paused(nodes[1].process), Publisher(nodes[:1]) as publisher:
             redis.cut_subscribers()
@@ -117,7 +117,7 @@ def test_what_the_stream_no_longer_holds_is_counted_as_lost(redis, start_on):
 
 
 def test_metrics_of_redis_are_there_and_count_what_happens(redis, start_on):
-    nodes = start_on(redis, 2, **LONG_LEASE)
+    nodes = start_on(redis, 2)
     for node in nodes:
         # The subscribers of all nodes are cut each time.
         eventually(lambda: metric(node, "gatecast_redis_up") == 1)
@@ -163,7 +163,7 @@ def hear(client, groups, count, pause=0.0):
 
 @pytest.mark.parametrize("groups, count", [(1, 60), (12, 5)], ids=["one channel", "many channels"])
 def test_who_was_behind_gets_a_big_repair_as_fast_as_it_reads(redis, start_on, groups, count):
-    nodes = start_on(redis, 2, **LONG_LEASE)
+    nodes = start_on(redis, 2)
     # 10 MB/s at most, with little room on the way.
     with member(nodes[1], groups, receive_buffer=64 << 10) as client:
         missed(redis, nodes, groups, count)
@@ -176,7 +176,7 @@ def test_who_was_behind_gets_a_big_repair_as_fast_as_it_reads(redis, start_on, g
 
 
 def test_who_does_not_read_holds_a_repair_up_for_a_short_time_only(redis, start_on):
-    nodes = start_on(redis, 2, **LONG_LEASE)
+    nodes = start_on(redis, 2)
     with member(nodes[1], 1, receive_buffer=2_048), member(nodes[1], 1) as reader:
         missed(redis, nodes, 1, 60)
         began = time.monotonic()

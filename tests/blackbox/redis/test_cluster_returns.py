@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from cluster import JOIN_MOON, LONG_LEASE, clients_of, metric, publish
+from cluster import JOIN_MOON, clients_of, metric, publish
 from gatecast import ask, eventually
 
 PATHS = ("@broadcast", "@groups/moon")
@@ -52,7 +52,7 @@ def joined(clients):
 
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_history_that_returns_comes_once(redis, start_on, times):
-    nodes = start_on(redis, 2, **LONG_LEASE)
+    nodes = start_on(redis, 2)
     with clients_of(nodes) as clients:
         joined(clients)
         expected = ["1", "2", "3", "4", "5", "6"]
@@ -79,8 +79,8 @@ def test_a_history_that_returns_comes_once(redis, start_on, times):
 
 
 def test_who_was_away_gets_nothing_behind_what_came_later_and_it_is_counted(redis, proxy, start_on):
-    (near,) = start_on(redis, 1, **LONG_LEASE)
-    (lonely,) = start_on(proxy, 1, **LONG_LEASE)
+    (near,) = start_on(redis, 1)
+    (lonely,) = start_on(proxy, 1)
     with clients_of([near, lonely]) as clients:
         joined(clients)
         say(near, "1", "2", "3")

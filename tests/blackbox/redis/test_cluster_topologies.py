@@ -4,15 +4,14 @@ import json
 
 import pytest
 
-from cluster import (ANNOUNCED, BROADCAST_AND_MOON, JOIN_MOON, Publisher, clients_of, metric, publish,
+from cluster import (ANNOUNCED, BROADCAST_AND_MOON, JOIN_MOON, SHORT_LEASE, Publisher, clients_of, metric, publish,
                      received_until_now, throughout)
 from gatecast import EXAMPLES, ask, command, eventually
-from topologies import LEASE, PASSWORD
+from topologies import PASSWORD
 
 CHAT = (EXAMPLES / "chat.toml").read_text() + ANNOUNCED
 # A change of masters takes a few seconds; nobody is to be taken for dead meanwhile.
 PATIENT = {"GATECAST_REDIS_LEASE": "25s", "GATECAST_REDIS_STREAM_ENTRIES": "100000"}
-pytestmark = pytest.mark.timeout(90)
 
 
 def test_messages_of_all_kinds_reach_all_nodes(form, start_on_form):
@@ -60,7 +59,7 @@ def test_a_node_that_is_ready_holds_its_lease(form, start_on_form):
 
 
 def test_disconnect_runs_once_for_the_connections_of_a_killed_node(form, start_on_form):
-    dead, *alive = start_on_form(form, config=CHAT)
+    dead, *alive = start_on_form(form, config=CHAT, **SHORT_LEASE)
     with clients_of([dead], each=8) as lost, clients_of(alive) as watchers:
         dead.is_ended_by_test = True
         dead.process.kill()
@@ -122,7 +121,7 @@ def says_why_it_waits(node, text="Redis is away"):
 @pytest.mark.parametrize("name", ["password", "few_rights"])
 def test_a_wrong_password_is_refused_with_a_clear_text(start_form, start, name):
     form = start_form(name)
-    log = says_why_it_waits(start(GATECAST_REDIS_URL=form.wrong_url, **LEASE), "Redis refuses what it is asked: the login is wrong")
+    log = says_why_it_waits(start(GATECAST_REDIS_URL=form.wrong_url, **SHORT_LEASE), "Redis refuses what it is asked: the login is wrong")
     assert "WRONGPASS" in log and "Redis is away" not in log, log
 
 
@@ -130,14 +129,14 @@ def test_a_wrong_password_is_refused_with_a_clear_text(start_form, start, name):
 def test_a_server_that_no_known_authority_vouches_for_is_refused_with_a_clear_text(start_form, start, authority):
     form = start_form("tls")
     settings = {"GATECAST_REDIS_TLS_CA_FILE": str(form.certificates.stranger)} if authority else {}
-    log = says_why_it_waits(start(GATECAST_REDIS_URL=form.url, **settings, **LEASE))
+    log = says_why_it_waits(start(GATECAST_REDIS_URL=form.url, **settings, **SHORT_LEASE))
     assert "certificate" in log.lower(), log
 
 
 def test_a_client_without_the_certificate_that_the_server_asks_for_is_refused_with_a_clear_text(start_form, start):
     form = start_form("tls_with_client_certificate")
     settings = {"GATECAST_REDIS_TLS_CA_FILE": str(form.certificates.authority)}
-    log = says_why_it_waits(start(GATECAST_REDIS_URL=form.url, **settings, **LEASE))
+    log = says_why_it_waits(start(GATECAST_REDIS_URL=form.url, **settings, **SHORT_LEASE))
     assert "certificate" in log.lower(), log
 
 

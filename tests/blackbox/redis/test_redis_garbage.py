@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import (LEASE, LONG_LEASE, clients_of, handshake_status, is_internal_error, metric, publish, ready,
+from cluster import (LONG_LEASE, SHORT_LEASE, clients_of, handshake_status, is_internal_error, metric, publish, ready,
                      refusals, warnings)
 from gatecast import ask, eventually
 from impostor import commands_in
@@ -86,7 +86,7 @@ def comes_back(node, impostor, redis):
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
 def test_who_is_no_redis_is_none_to_start_with(impostor, redis, start, garbage):
     impostor.turn(lambda _: garbage())
-    node = start(GATECAST_REDIS_URL=impostor.url, **LEASE)
+    node = start(GATECAST_REDIS_URL=impostor.url, **SHORT_LEASE)
     before = resident(node)
     eventually(lambda: refusals(node, "broken") > 1)
     status, body = ready(node)
@@ -100,7 +100,7 @@ def test_who_is_no_redis_is_none_to_start_with(impostor, redis, start, garbage):
 
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
 def test_redis_that_begins_to_say_anything_costs_no_socket(impostor, redis, start, garbage):
-    node = start(GATECAST_REDIS_URL=impostor.url, **LEASE)
+    node = start(GATECAST_REDIS_URL=impostor.url, **SHORT_LEASE)
     eventually(lambda: ready(node)[0] == 200)
     with clients_of([node], each=2) as (near, far):
         assert publish(node, "@broadcast", "before")[0] == 200
@@ -123,7 +123,7 @@ def test_redis_that_begins_to_say_anything_costs_no_socket(impostor, redis, star
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_answers_of_a_wrong_kind_are_not_taken_for_right_ones(impostor, redis, start, wrong):
     impostor.turn(lambda data: [wrong * commands_in(data)])
-    node = start(GATECAST_REDIS_URL=impostor.url, **LEASE)
+    node = start(GATECAST_REDIS_URL=impostor.url, **SHORT_LEASE)
     eventually(lambda: refusals(node, "broken") > 1)
     assert ready(node)[0] == 503 and node.page("/live")[0] == 200 and metric(node, "gatecast_redis_up") == 0
     is_told_once(node, impostor)
@@ -134,7 +134,7 @@ def test_answers_of_a_wrong_kind_are_not_taken_for_right_ones(impostor, redis, s
 @pytest.mark.parametrize("silent", SILENT.values(), ids=SILENT)
 def test_who_begins_and_does_not_go_on_is_away(impostor, redis, start, silent, ends):
     impostor.turn(lambda _: silent(), ends)
-    node = start(GATECAST_REDIS_URL=impostor.url, **LEASE)
+    node = start(GATECAST_REDIS_URL=impostor.url, **SHORT_LEASE)
     eventually(lambda: metric(node, "gatecast_redis_command_errors_total") > 2)
     assert ready(node)[0] == 503 and "away" in ready(node)[1]["reason"] and node.page("/live")[0] == 200
     count, errors = impostor.count, metric(node, "gatecast_redis_command_errors_total")

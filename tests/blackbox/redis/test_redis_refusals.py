@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from cluster import (LEASE, LONG_LEASE, clients_of, handshake_status, is_internal_error, metric, publish, ready,
+from cluster import (LONG_LEASE, SHORT_LEASE, clients_of, handshake_status, is_internal_error, metric, publish, ready,
                      refusals, throughout, warnings)
 from gatecast import ask, eventually, request
 from impostor import commands_in
@@ -122,14 +122,14 @@ MESSAGES_GO_ON = {"no_writes", "replica_that_writes"}
 
 
 # Most of the time of these tests is that a node stays ready for three leases, and that Redis is well for two heartbeats.
-SHORT_LEASE = {"GATECAST_REDIS_LEASE": "600ms", "GATECAST_REDIS_HEARTBEAT": "100ms"}
+SHORTEST_LEASE = {"GATECAST_REDIS_LEASE": "600ms", "GATECAST_REDIS_HEARTBEAT": "100ms"}
 
 
 @pytest.mark.parametrize("name", AILMENTS)
 def test_a_refusal_is_told_counted_and_over_when_it_is_mended(redis, start_on, name):
     ail, kind, said = AILMENTS[name]
     # One: of several whose leases could not be renewed for so long, the first to renew its own takes the others for dead.
-    nodes = [node] = start_on(redis, 1, **SHORT_LEASE)
+    nodes = [node] = start_on(redis, 1, **SHORTEST_LEASE)
     with clients_of(nodes, each=2) as (near, far):
         assert metric(node, "gatecast_redis_up") == 1 and refusals(node, kind) == 0
         assert publish(node, "@broadcast", "before")[0] == 200
@@ -164,7 +164,7 @@ def test_a_refusal_is_told_counted_and_over_when_it_is_mended(redis, start_on, n
 
 
 def test_a_node_that_is_refused_stays_ready_for_three_leases_and_says_why(redis, start_on):
-    (node,) = start_on(redis, 1, **LONG_LEASE)
+    (node,) = start_on(redis, 1)
     mend = refuse_memory(redis)
     eventually(lambda: metric(node, "gatecast_redis_up") == 0)
     throughout(0.5, lambda: ready(node)[0] == 200 and "its memory is full" in ready(node)[1]["reason"])
@@ -179,7 +179,7 @@ def test_a_failover_behind_one_address_is_followed_at_once(start_redis, start_on
     new.ask("REPLICAOF", "127.0.0.1", str(old.port))
     eventually(lambda: "master_link_status:up" in new.ask("INFO", "replication"))
     address = Proxy(old.port)
-    nodes = start_on(address, 2, **LONG_LEASE)
+    nodes = start_on(address, 2)
     with clients_of(nodes) as (near, far):
         assert publish(nodes[0], "@broadcast", "before")[0] == 200
         assert near.recv(timeout=10) == far.recv(timeout=10) == "before"
@@ -201,7 +201,7 @@ def test_a_failover_behind_one_address_is_followed_at_once(start_redis, start_on
 
 def waits(start, server, said, kind):
     """Starts a node that Redis does not serve: it is alive, not ready, says why once, and lets nobody in."""
-    node = start(GATECAST_REDIS_URL=f"redis://{server.address}", **LEASE)
+    node = start(GATECAST_REDIS_URL=f"redis://{server.address}", **SHORT_LEASE)
     eventually(lambda: refusals(node, kind) > 0)
     throughout(0.5, lambda: node.page("/live")[0] == 200 and ready(node)[0] == 503)
     [line] = warnings(node, "Redis refuses what it is asked")
@@ -252,7 +252,7 @@ def saying(version):
 
 def test_a_server_of_an_old_version_is_told_which_is_needed(redis, impostors, start):
     impostor = impostors(redis.port, saying(b"6.0.16"))
-    node = start(GATECAST_REDIS_URL=impostor.url, **LEASE)
+    node = start(GATECAST_REDIS_URL=impostor.url, **SHORT_LEASE)
     too_old(node, impostor.address, "the server's version is 6.0.16, and 6.2 or later is needed")
     impostor.edit = saying(b"6.2.1")
     eventually(lambda: ready(node)[0] == 200)
@@ -262,7 +262,7 @@ def test_a_server_of_an_old_version_is_told_which_is_needed(redis, impostors, st
 @pytest.mark.parametrize("said", ["-ERR unknown command `HELLO`, with args beginning with: `3`, ", "-NOPROTO unsupported protocol version"])
 def test_a_server_that_does_not_speak_the_newer_protocol_is_told_which_is_needed(impostor, redis, start, said):
     impostor.turn(lambda data: [f"{said}\r\n".encode() * commands_in(data)])
-    node = start(GATECAST_REDIS_URL=impostor.url, **LEASE)
+    node = start(GATECAST_REDIS_URL=impostor.url, **SHORT_LEASE)
     too_old(node, impostor.address, "6" if "HELLO" in said else "NOPROTO")
     impostor.mend(redis.port)
     eventually(lambda: ready(node)[0] == 200)
@@ -281,7 +281,7 @@ def small_cluster(serve, port, *options):
 def test_a_cluster_needs_a_newer_version_than_a_server_alone(serve, impostors, start):
     impostor = impostors(None, saying(b"6.2.14"))
     impostor.redis = small_cluster(serve, impostor.address.split(":")[1]).port
-    node = start(GATECAST_REDIS_URL=f"redis+cluster://{impostor.address}", **LEASE)
+    node = start(GATECAST_REDIS_URL=f"redis+cluster://{impostor.address}", **SHORT_LEASE)
     too_old(node, impostor.address, "the server's version is 6.2.14, and 7.0 or later is needed")
     impostor.edit = bytes
     eventually(lambda: ready(node)[0] == 200)
@@ -293,7 +293,7 @@ def test_a_cluster_that_is_not_whole_is_named(serve, start, coverage):
     server = small_cluster(serve, 0, "--cluster-require-full-coverage", coverage)
     assert server.ask("CLUSTER", "DELSLOTSRANGE", 0, 16_383) == "OK"
     eventually(lambda: cluster_info(server, "cluster_slots_assigned") == "0")
-    node = start(GATECAST_REDIS_URL=f"redis+cluster://{server.address}", **LEASE)
+    node = start(GATECAST_REDIS_URL=f"redis+cluster://{server.address}", **SHORT_LEASE)
 
     def is_named(status):
         eventually(lambda: ready(node)[0] == status and "the Cluster is not whole" in ready(node)[1]["reason"])
@@ -325,7 +325,7 @@ def test_a_server_that_reads_its_data_is_waited_for(serve, start):
     for number in range(40):
         server.ask("SET", f"key {number}", "x" * 2_000)
     assert server.ask("SAVE") == "OK"
-    node = start(GATECAST_REDIS_URL=f"redis://{server.address}", **LEASE | {"GATECAST_REDIS_LEASE": "10s"})
+    node = start(GATECAST_REDIS_URL=f"redis://{server.address}", **LONG_LEASE)
     eventually(lambda: ready(node)[0] == 200)
     server.kill()
     server.options = (*slowly, "--key-load-delay", "100000")
@@ -338,7 +338,7 @@ def test_a_server_that_reads_its_data_is_waited_for(serve, start):
 
 
 def test_a_right_to_subscribe_that_is_lost_concerns_who_joins(redis, start_on):
-    node, _ = start_on(redis, 2, **LONG_LEASE)
+    node, _ = start_on(redis, 2)
     with clients_of([node], each=2) as (near, far):
         join = '{"action":"joinGroup","group":"%s"}'
         assert ask(near, join % "moon") == "joined moon"
@@ -360,7 +360,7 @@ def test_a_right_to_subscribe_that_is_lost_concerns_who_joins(redis, start_on):
 
 
 def test_records_that_may_not_be_written_let_nobody_in(redis, start_on):
-    (node,) = start_on(redis, 1, **LONG_LEASE)
+    (node,) = start_on(redis, 1)
     mend = forbid("hset")(redis)
     with Socket(node.address) as client:
         status, headers, body = client.send(handshake()).response()
@@ -385,7 +385,7 @@ def test_a_lease_that_may_not_be_renewed_is_not_well(redis, start_on):
 
 
 def test_keys_of_somebody_else_are_named_and_concern_no_more_than_they_must(redis, start_on):
-    nodes = start_on(redis, 2, **LONG_LEASE)
+    nodes = start_on(redis, 2)
     keys = redis.ask("KEYS", "*:lease").split()
     with clients_of(nodes) as clients:
         tags = [client.node and next(key for key in redis.ask("KEYS", "*:connections").split() if redis.ask("HEXISTS", key, client.id) == "1")
@@ -412,7 +412,7 @@ def test_keys_of_somebody_else_are_named_and_concern_no_more_than_they_must(redi
 
 
 def test_a_connection_that_is_cut_is_not_called_away(redis, start_on):
-    (node,) = start_on(redis, 1, **LONG_LEASE)
+    (node,) = start_on(redis, 1)
     reconnects = metric(node, "gatecast_redis_reconnects_total")
     redis.cut_subscribers()
     redis.ask("CLIENT", "KILL", "TYPE", "normal")

@@ -16,9 +16,10 @@ from gatecast import Node, connection_id, eventually, request
 from ports import free_port
 from wire import Socket, handshake
 
-LEASE = {"GATECAST_REDIS_LEASE": "1s", "GATECAST_REDIS_HEARTBEAT": "200ms"}
-# A fault that is shorter than the lease even on a machine that is busy.
-LONG_LEASE = {"GATECAST_REDIS_LEASE": "10s"}
+# Longer than any fault, even on a machine that is busy: nobody is taken for dead.
+LONG_LEASE = {"GATECAST_REDIS_LEASE": "10s", "GATECAST_REDIS_HEARTBEAT": "200ms"}
+# For tests in which somebody is.
+SHORT_LEASE = LONG_LEASE | {"GATECAST_REDIS_LEASE": "1s"}
 # Order is promised within a channel only, so each channel has its own last message.
 BROADCAST_AND_MOON = ("@broadcast", "@groups/moon")
 # Everybody is told of every end.
@@ -160,7 +161,7 @@ def start_on(start):
     """Starts nodes on a Redis, with times that suit tests, and waits as a load balancer does."""
 
     def start_on(server, count=3, config="", **environment):
-        nodes = [start(config, GATECAST_REDIS_URL=server.url, **(LEASE | environment)) for _ in range(count)]
+        nodes = [start(config, GATECAST_REDIS_URL=server.url, **(LONG_LEASE | environment)) for _ in range(count)]
         eventually(lambda: all(node.page("/ready")[0] == 200 for node in nodes))
         return nodes
 
