@@ -57,7 +57,7 @@ fn one_stopped_reader_is_closed_and_a_thousand_others_miss_nothing() {
     stopped.set_recv_buffer_size(4_096).expect("an option");
     stopped.connect(&node.public.into()).expect("connected");
     let mut stopped = Client::upgrade(stopped.into());
-    let load = ["fanout", "--connections", "1000", "--bytes", "16384", "--messages", "600", "--window", "4"];
+    let load = ["fanout", "--connections", "1000", "--bytes", "16384", "--messages", "150", "--window", "4"];
     relay_is_faultless(&node, &load);
     assert_eq!(node.metric("gatecast_slow_consumer_disconnects_total", "disconnect"), 1.0);
     assert!(node.metric("gatecast_messages_dropped_total", "slow_consumer") > 0.0);
