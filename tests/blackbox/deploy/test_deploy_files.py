@@ -49,7 +49,7 @@ def test_the_workflows_run_what_exists():
         for job in yaml.safe_load(path.read_text())["jobs"].values():
             words = [word for step in job["steps"] for word in re.split(r"[\s()\"']+", step.get("run", ""))]
             for word in words:
-                if re.match(r"(tests|deploy|k8s)/", word):
+                if re.match(r"(\.ci|tests|deploy|k8s)/", word):
                     assert (ROOT / word).exists(), word
 
 
