@@ -99,7 +99,8 @@ def test_a_signature_reaches_every_page(redis, start_on):
         assert sorted(seen) == sorted(sockets)
 
 
-def test_a_node_killed_amid_paging_is_named_until_it_is_gone(nodes):
+def test_a_node_killed_amid_paging_is_named_until_it_is_gone(redis, start_on):
+    nodes = start_on(redis, **SHORT_LEASE)
     victim = nodes[2]
     with sockets_of(nodes, 40) as sockets:
         with ExitStack() as stack:
@@ -238,7 +239,9 @@ def test_without_redis_lists_and_joins_are_unavailable_and_come_back(redis, star
         assert clients[1].recv(timeout=10) == "hello"
 
 
-def test_records_that_redis_lost_or_held_too_many_are_put_right(redis, nodes):
+def test_records_that_redis_lost_or_held_too_many_are_put_right(redis, start_on):
+    nodes = start_on(redis, **SHORT_LEASE)
+
     def written(node):
         return metric(node, "gatecast_registry_reconciled_total", result="written")
 
@@ -275,7 +278,8 @@ def test_records_that_redis_lost_or_held_too_many_are_put_right(redis, nodes):
                    + metric(nodes[2], "gatecast_connections_reaped_total") == 4)
 
 
-def test_churn_of_connections_is_not_taken_for_loss(redis, nodes):
+def test_churn_of_connections_is_not_taken_for_loss(redis, start_on):
+    nodes = start_on(redis, **SHORT_LEASE)
     deadline = time.monotonic() + 3
     with clients_of(nodes):
         while time.monotonic() < deadline:
