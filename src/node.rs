@@ -108,11 +108,8 @@ impl Node {
         admin_listener.bound_kernel(budget.limit())?;
         let event_loops = (0..shards).map(|index| EventLoop::open(&budget, index, shards));
         let event_loops = event_loops.collect::<io::Result<Vec<_>>>()?;
-        let hub = Arc::new(Hub::new(
-            event_loops.iter().map(EventLoop::inbox).collect(),
-            Arc::clone(&metrics),
-            budget,
-        ));
+        let inboxes = event_loops.iter().map(EventLoop::inbox).collect();
+        let hub = Arc::new(Hub::new(inboxes, Arc::clone(&metrics), budget));
         let places = Arc::new(Places::default());
         let backend = Backend::start(config, tag, (&hub, &places), (&lifecycle, &telemetry))?;
         let gateway = Gateway::new(config.routes.clone(), &config.stage, tag, &metrics);
@@ -370,7 +367,7 @@ fn warn_of_no_address_limits(config: &Config) {
 }
 
 fn start_shards(
-    event_loops: Vec<EventLoop>,
+    loops: Vec<EventLoop>,
     parts: &Parts,
     lifecycle: &Lifecycle,
 ) -> io::Result<Vec<JoinHandle<()>>> {
@@ -383,7 +380,7 @@ fn start_shards(
             drop(vital);
         })
     };
-    event_loops.into_iter().enumerate().map(start).collect()
+    loops.into_iter().enumerate().map(start).collect()
 }
 
 fn watch_shards(hub: &Arc<Hub>) -> Arc<Vitals> {
