@@ -19,12 +19,12 @@ use self::floods::{FLOODS, Flood};
 use self::innocents::{Innocents, Phase};
 use self::verdict::Outcome;
 use crate::cli::AbuseArgs;
-use crate::faults::node::{Counters, Node};
-use crate::faults::ports::Ports;
-use crate::faults::redis::Redis;
-use crate::faults::wait::{Interrupt, Stop};
-use crate::target::Target;
-use crate::{process, progress};
+use crate::shared::node::{Counters, Node};
+use crate::shared::ports::Ports;
+use crate::shared::redis::Redis;
+use crate::shared::target::Target;
+use crate::shared::wait::{Interrupt, Stop};
+use crate::shared::{process, progress};
 
 /// What a node may hold for all clients together; small, so that a flood reaches it.
 const BUDGET: &str = "134217728";

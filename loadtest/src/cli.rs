@@ -25,10 +25,10 @@ pub(crate) use self::messages::{
 };
 pub(crate) use self::output::OutputArgs;
 pub(crate) use self::post::PostArgs;
-use crate::dialect::{self, Dialect};
-use crate::payload::MIN_BYTES;
-use crate::relay::{Audience, Plan};
-use crate::target::Target;
+use crate::bench::dialect::{self, Dialect};
+use crate::bench::payload::MIN_BYTES;
+use crate::bench::relay::{Audience, Plan};
+use crate::shared::target::Target;
 
 const MAX_CONNECTIONS: usize = 100_000;
 const MAX_MESSAGES: i64 = 1_000_000;

@@ -4,33 +4,15 @@
 //! `crowd`, `publisher`, `subscriber`, `member`, `poster` (the clients), `log` (what they note) → `judge`, `order` (what it means)
 //! → `report`. Several faults at a time: `chaos`.
 
-mod acts;
+mod backend;
 mod balancer;
 pub(crate) mod chaos;
-mod cluster;
-mod crowd;
-mod faketime;
-pub(crate) mod http;
+mod clients;
 mod judge;
 mod log;
-mod member;
-pub(crate) mod node;
-mod order;
-pub(crate) mod ports;
-mod poster;
-mod proxy;
-mod publisher;
-pub(crate) mod redis;
-mod report;
-mod round;
 pub(crate) mod sabotage;
 mod scene;
-mod sentinel;
-pub(crate) mod socket;
-mod subscriber;
-mod table;
-mod topology;
-pub(crate) mod wait;
+mod single;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,14 +21,15 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use self::crowd::Size;
-use self::report::Report;
+use self::clients::Size;
 use self::sabotage::Sabotage;
 use self::scene::Setup;
-use self::table::{FAULTS, Fault, QUICK, find};
-use self::wait::Interrupt;
 use crate::cli::{FaultsArgs, OutputArgs};
-use crate::progress;
+use crate::faults::single::report::Report;
+use crate::faults::single::round;
+use crate::faults::single::table::{FAULTS, Fault, QUICK, find};
+use crate::shared::progress;
+use crate::shared::wait::Interrupt;
 
 /// Runs the faults that are asked for; returns whether all promises were kept.
 ///

@@ -10,38 +10,10 @@
 //! cannot hide by being on both sides.
 
 mod abuse;
-mod child;
+mod bench;
 mod cli;
-mod cluster;
-mod compare;
-mod conn;
-mod crowd;
-mod dialect;
-mod fanout;
 mod faults;
-mod fleet;
-mod floor;
-mod frame;
-mod goals;
-mod handshake;
-mod http;
-mod idle;
-mod join;
-mod latency;
-mod payload;
-mod plot;
-mod post;
-mod process;
-mod progress;
-mod random;
-mod relay;
-mod report;
-mod sequence;
-mod servers;
-mod sigv4;
-mod storm;
-mod target;
-mod works;
+mod shared;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -49,14 +21,14 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 
+use crate::bench::report::Report;
 use crate::cli::{Cli, Command, OutputArgs};
-use crate::report::Report;
 
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
         Ok(code) => code,
         Err(err) => {
-            progress::say(format!("error: {err:#}"));
+            shared::progress::say(format!("error: {err:#}"));
             ExitCode::FAILURE
         }
     }
@@ -64,17 +36,17 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<ExitCode> {
     let report = match &cli.command {
-        Command::Idle(args) => idle::idle(args)?,
-        Command::Storm(args) => storm::storm(args)?,
-        Command::Churn(args) => idle::churn(args)?,
-        Command::Fanout(args) => fanout::fanout(args)?,
-        Command::Flood(args) => fanout::flood(args)?,
-        Command::Latency(args) => latency::latency(args)?,
-        Command::Groups(args) => fanout::groups(args)?,
-        Command::Post(args) => post::post(args)?,
-        Command::Floor(args) => floor::floor(args)?,
-        Command::Cluster(args) => cluster::cluster(args)?,
-        Command::Compare(args) => compare::compare(args)?,
+        Command::Idle(args) => bench::idle::idle(args)?,
+        Command::Storm(args) => bench::storm::storm(args)?,
+        Command::Churn(args) => bench::idle::churn(args)?,
+        Command::Fanout(args) => bench::fanout::fanout(args)?,
+        Command::Flood(args) => bench::fanout::flood(args)?,
+        Command::Latency(args) => bench::latency::latency(args)?,
+        Command::Groups(args) => bench::fanout::groups(args)?,
+        Command::Post(args) => bench::post::post(args)?,
+        Command::Floor(args) => bench::floor::floor(args)?,
+        Command::Cluster(args) => bench::cluster::cluster(args)?,
+        Command::Compare(args) => bench::compare::compare(args)?,
         Command::Report => stored(&cli.output)?,
         Command::Faults(args) => {
             let is_good = faults::faults(args, &cli.output)?;
@@ -84,9 +56,9 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             let is_good = abuse::abuse(args)?;
             return Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::FloorServer(args) => return floor::serve(args).map(|()| ExitCode::SUCCESS),
-        Command::Worker(args) => return crowd::serve(args).map(|()| ExitCode::SUCCESS),
-        Command::Leash { command } => return child::leash(command).map(|()| ExitCode::SUCCESS),
+        Command::FloorServer(args) => return bench::floor::serve(args).map(|()| ExitCode::SUCCESS),
+        Command::Worker(args) => return bench::crowd::serve(args).map(|()| ExitCode::SUCCESS),
+        Command::Leash { command } => return shared::child::leash(command).map(|()| ExitCode::SUCCESS),
     };
     hand_out(&report, cli)
 }
@@ -107,13 +79,13 @@ fn hand_out(report: &Report, cli: &Cli) -> Result<ExitCode> {
         report.write_markdown(path)?;
     }
     if let Some(folder) = &output.plots {
-        plot::write(report, folder)?;
+        bench::plot::write(report, folder)?;
     }
     match writeln!(io::stdout(), "{}", report.markdown()) {
         // Whoever reads it has seen enough.
         Err(err) if err.kind() == io::ErrorKind::BrokenPipe => {}
         written => written.context("cannot print the table")?,
     }
-    let has_failed = report.has_faults() || output.strict && goals::is_any_missed(report);
+    let has_failed = report.has_faults() || output.strict && bench::goals::is_any_missed(report);
     Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

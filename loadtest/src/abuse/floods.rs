@@ -9,10 +9,10 @@ use std::time::Duration;
 use anyhow::Result;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::faults::wait::Stop;
-use crate::frame::{Opcode, encode_client};
-use crate::handshake;
-use crate::target::Target;
+use crate::shared::frame::{Opcode, encode_client};
+use crate::shared::handshake;
+use crate::shared::target::Target;
+use crate::shared::wait::Stop;
 
 const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 /// Longest wait for a connection, a read or a write of an attacker.

@@ -9,11 +9,11 @@ use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
-use crate::faults::http;
-use crate::faults::node::Node;
-use crate::faults::socket::{Incoming, Socket};
-use crate::faults::wait::{Interrupt, Stop};
-use crate::target::Target;
+use crate::shared::node::Node;
+use crate::shared::request as http;
+use crate::shared::socket::{Incoming, Socket};
+use crate::shared::target::Target;
+use crate::shared::wait::{Interrupt, Stop};
 
 const TALKERS: usize = 16;
 /// Between two messages of one of them, and two arrivals.

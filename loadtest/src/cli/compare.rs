@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::{LoadArgs, connections, rounds, within};
-use crate::works::{GATECAST, SOCKET_IO_REDIS};
+use crate::bench::works::{GATECAST, SOCKET_IO_REDIS};
 
 #[derive(Debug, Args)]
 pub(crate) struct ServersArgs {

@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::{DialectArgs, LoadArgs, MAX_MESSAGES, TargetArgs, WorkersArgs, bytes, connections, rate, rounds};
-use crate::dialect::Dialect;
-use crate::relay::{Audience, Plan};
+use crate::bench::dialect::Dialect;
+use crate::bench::relay::{Audience, Plan};
 
 /// Messages a second: above what any server here relays to a single connection.
 const MAX_RATE: f64 = 1e5;

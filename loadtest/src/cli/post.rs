@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use super::{MAX_MESSAGES, TargetArgs, bytes, connections, rounds, within};
-use crate::post::Plan;
-use crate::sigv4::Key;
+use crate::bench::post::Plan;
+use crate::bench::sigv4::Key;
 
 #[derive(Debug, Args)]
 pub(crate) struct PostArgs {

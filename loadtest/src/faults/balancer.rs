@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::http;
-use super::wait::Interrupt;
-use crate::child::Server;
+use crate::shared::child::Server;
+use crate::shared::request as http;
+use crate::shared::wait::Interrupt;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
 const ANSWER_LIMIT: Duration = Duration::from_millis(500);

@@ -18,11 +18,11 @@ use serde::Serialize;
 
 use self::plan::{Event, Plan};
 use self::run::Outcome;
-use super::report::{put, say};
 use super::scene::Setup;
 use super::{keep_logs, setup};
 use crate::cli::{FaultsArgs, OutputArgs};
-use crate::progress;
+use crate::faults::single::report::{put, say};
+use crate::shared::progress;
 
 /// Runs that make a plan shorter, at most, and what they may take together.
 const SHRINK_TRIES: usize = 12;

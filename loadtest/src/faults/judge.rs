@@ -3,13 +3,15 @@
 //! Rule: pure. A connection is owed what was accepted entirely within its membership. It may miss the end of that only if it was
 //! closed: "handed it once, or closed"; a gap before something it received is always a loss.
 
+pub(crate) mod order;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::log::{Answer, Channel, Connection, Id, Log, Publication};
-use super::order::Order;
+use crate::faults::judge::order::Order;
 
 /// A connection that is closed in an orderly way must have got what was accepted so long before its end.
 const CLOSING: Duration = Duration::from_secs(1);

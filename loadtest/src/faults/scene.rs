@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::backend::{Backend, Ground, Topology};
 use super::balancer::Balancer;
-use super::crowd::{Crowd, Doors, Size};
-use super::http;
-use super::node::{Counters, Node};
-use super::ports::Ports;
-use super::table::Fault;
-use super::topology::{Backend, Ground, Topology};
-use super::wait::Interrupt;
+use super::clients::{Crowd, Doors, Size};
+use crate::faults::single::table::Fault;
+use crate::shared::node::{Counters, Node};
+use crate::shared::ports::Ports;
+use crate::shared::request as http;
+use crate::shared::wait::Interrupt;
 
 /// What all rounds have in common.
 #[derive(Clone, Debug)]

@@ -7,10 +7,10 @@ use anyhow::{Context, Result};
 use rustix::process::Signal;
 
 use super::moves::Act;
-use crate::faults::proxy::Mode;
+use crate::faults::backend::Backend;
+use crate::faults::backend::proxy::Mode;
 use crate::faults::scene::Scene;
-use crate::faults::topology::Backend;
-use crate::progress;
+use crate::shared::progress;
 
 /// A Sentinel that is busy with the last failover begins another within this time.
 const FAIL_OVER_LIMIT: Duration = Duration::from_secs(8);

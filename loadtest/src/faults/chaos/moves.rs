@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::plan::{Backing, Event};
-use crate::faults::proxy::Mode;
+use crate::faults::backend::proxy::Mode;
 
 /// One kind of event.
 #[derive(Debug)]

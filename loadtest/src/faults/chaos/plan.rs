@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::moves::{MOVES, Move, Value, find};
-use crate::faults::topology::Topology;
-use crate::random::Random;
+use crate::faults::backend::Topology;
+use crate::shared::random::Random;
 
 /// See the head of this file.
 #[derive(Clone, Debug, PartialEq, Eq)]

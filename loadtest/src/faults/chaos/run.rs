@@ -10,13 +10,13 @@ use super::keeper::Keeper;
 use super::moves::Act;
 use super::plan::{Backing, Outage, Plan};
 use super::verdict::{Facts, REAPED, Violation, violations};
+use crate::faults::backend::Backend;
 use crate::faults::judge::{self, Findings, Terms};
 use crate::faults::log::{Answer, Log, Publication};
-use crate::faults::round::{self, BEFORE, Metrics, OPEN_LIMIT, REPAIR_LIMIT, UNDER_WAY};
 use crate::faults::sabotage::Sabotage;
 use crate::faults::scene::{Scene, Setup, Stage};
-use crate::faults::topology::Backend;
-use crate::progress;
+use crate::faults::single::round::{self, BEFORE, Metrics, OPEN_LIMIT, REPAIR_LIMIT, UNDER_WAY};
+use crate::shared::progress;
 
 /// Between two looks at the nodes.
 const LOOK: Duration = Duration::from_millis(20);

@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::keeper::{Apart, Exit};
+use crate::faults::clients::member::{ANSWERED, REFUSED};
 use crate::faults::judge::Findings;
 use crate::faults::log::{Connection, Log, Post, Request};
-use crate::faults::member::{ANSWERED, REFUSED};
 
 /// What happened to nodes and Redis.
 #[derive(Clone, Debug, Default)]

@@ -1,0 +1,23 @@
+//! What a server costs and how fast it is: the load generator, and the comparison of servers.
+
+pub(crate) mod cluster;
+pub(crate) mod compare;
+pub(crate) mod crowd;
+pub(crate) mod dialect;
+pub(crate) mod fanout;
+pub(crate) mod fleet;
+pub(crate) mod floor;
+pub(crate) mod goals;
+pub(crate) mod idle;
+pub(crate) mod join;
+pub(crate) mod latency;
+pub(crate) mod payload;
+pub(crate) mod plot;
+pub(crate) mod post;
+pub(crate) mod relay;
+pub(crate) mod report;
+pub(crate) mod sequence;
+pub(crate) mod servers;
+pub(crate) mod sigv4;
+pub(crate) mod storm;
+pub(crate) mod works;

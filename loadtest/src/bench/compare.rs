@@ -1,0 +1,159 @@
+//! `compare`: gatecast beside other servers in every work that has a goal, in turns, in one table.
+//!
+//! Reading order: `contest` (who takes part) → `traffic` (messages) → `connections` (storms, memory) →
+//! `posts` (the management API).
+//! Rule: every round measures everything once, and another server begins in each, so that a machine that gets slower does
+//! so for all alike. What fails is a fault of the report and does not end the run.
+
+mod connections;
+mod contest;
+mod posts;
+mod traffic;
+
+use anyhow::Result;
+
+use self::contest::Contest;
+use crate::bench::report::Report;
+use crate::bench::works::Work;
+use crate::cli::CompareArgs;
+use crate::shared::process;
+use crate::shared::progress::Steps;
+
+/// How large the works are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scale {
+    Full,
+    /// A fiftieth of the connections: what is measured shows that all works, and has names that no goal has.
+    Quick,
+}
+
+/// One part of a round: works that are measured together, since they need the same connections.
+#[derive(Debug)]
+enum Part {
+    Traffic(Vec<&'static traffic::Case>),
+    Latency(&'static traffic::Pace),
+    Connections(&'static connections::Case),
+    Posts(&'static posts::Case),
+}
+
+/// Measures all works, or those that are asked for, round by round.
+///
+/// # Errors
+/// Gatecast cannot be started; no work has such a name.
+pub(crate) fn compare(args: &CompareArgs) -> Result<Report> {
+    let scale = if args.quick { Scale::Quick } else { Scale::Full };
+    let rounds = if args.quick { 1 } else { args.rounds };
+    let parts = parts(&args.only);
+    anyhow::ensure!(!parts.is_empty(), "no work has a name with {:?} in it", args.only);
+    process::reserve_files(15_000)?;
+    let mut report = Report::new("compare");
+    report.set(format!(
+        "{rounds} rounds; every server is a process of its own, fresh where memory is measured"
+    ));
+    if args.quick {
+        report.note("quick: too few connections and messages for figures that mean anything".to_owned());
+    }
+    let mut contest = Contest::open(args, scale, &mut report)?;
+    let mut steps = Steps::new(rounds * parts.len());
+    for round in 1..=rounds {
+        report.begin_round(round);
+        contest.begin_round(round);
+        for part in &parts {
+            steps.begin(&format!("round {round}, {}", part.name()));
+            contest.run(part, &mut report);
+        }
+    }
+    Ok(report)
+}
+
+/// Returns what is to be measured, in the order in which it is: a pace needs the peak of a flood before it.
+fn parts(only: &[String]) -> Vec<Part> {
+    let is_asked = |work: &Work| only.is_empty() || only.iter().any(|text| work.name.contains(text.as_str()));
+    let paces = || traffic::PACES.iter().filter(|pace| is_asked(pace.work));
+    let is_needed = |work: &Work| is_asked(work) || paces().any(|pace| pace.peak.name == work.name);
+    let mut parts = Vec::new();
+    for together in traffic::CASES.chunk_by(|one, other| one.shares_connections(other)) {
+        let cases: Vec<_> = together.iter().filter(|case| is_needed(case.work)).collect();
+        if !cases.is_empty() {
+            parts.push(Part::Traffic(cases));
+        }
+    }
+    parts.extend(paces().map(Part::Latency));
+    let connections = connections::CASES.iter().filter(|case| is_asked(case.work));
+    parts.extend(connections.map(Part::Connections));
+    parts.extend(posts::CASES.iter().filter(|case| is_asked(case.work)).map(Part::Posts));
+    parts
+}
+
+impl Part {
+    fn name(&self) -> String {
+        match self {
+            Self::Traffic(cases) => {
+                let names: Vec<_> = cases.iter().map(|case| case.work.name).collect();
+                names.join(", ")
+            }
+            Self::Latency(pace) => pace.work.name.to_owned(),
+            Self::Connections(case) => case.work.name.to_owned(),
+            Self::Posts(case) => case.work.name.to_owned(),
+        }
+    }
+}
+
+impl Scale {
+    /// Names a work in the report.
+    fn name(self, work: &Work) -> String {
+        match self {
+            Self::Full => work.name.to_owned(),
+            Self::Quick => format!("{}, quick", work.name),
+        }
+    }
+
+    /// Returns how many groups of how many connections there are.
+    fn size(self, work: &Work) -> (usize, usize) {
+        match self {
+            Self::Full => (work.groups, work.group_size),
+            Self::Quick if work.groups == 1 => (1, work.group_size / 50),
+            Self::Quick => (work.groups / 50, work.group_size),
+        }
+    }
+
+    fn messages(self, messages: u32) -> u32 {
+        match self {
+            Self::Full => messages,
+            Self::Quick => (messages / 50).max(10),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::goals;
+    use crate::bench::works::LATENCY;
+
+    #[test]
+    fn a_pace_brings_the_flood_that_it_needs() {
+        let parts = parts(&[LATENCY.name.to_owned()]);
+        let names: Vec<_> = parts.iter().map(Part::name).collect();
+        assert_eq!(names, ["flood to 1,000", LATENCY.name]);
+        assert!(super::parts(&["no such work".to_owned()]).is_empty());
+    }
+
+    #[test]
+    fn every_goal_has_its_work() {
+        let parts = parts(&[]);
+        let names: Vec<_> = parts.iter().map(Part::name).collect();
+        for work in goals::works() {
+            assert!(names.iter().any(|name| name.contains(work.name)), "{}", work.name);
+        }
+    }
+
+    #[test]
+    fn a_quick_run_is_small_and_is_not_judged() {
+        for case in traffic::CASES {
+            let (groups, size) = Scale::Quick.size(case.work);
+            assert!((2..=300).contains(&(groups * size)), "{}", case.work.name);
+            assert_ne!(Scale::Quick.name(case.work), case.work.name);
+        }
+    }
+}

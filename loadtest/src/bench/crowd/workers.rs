@@ -1,0 +1,103 @@
+//! Processes of this program that hold a share each.
+//!
+//! Rule: an order is a line of JSON on a worker's standard input, its reply a line on its standard output; a worker ends with
+//! its input, and by the kernel's hand when the program that started it ends.
+#![expect(clippy::print_stdout, reason = "a worker replies to its parent")]
+
+use std::io;
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::local::Local;
+use super::{Order, Reply};
+use crate::cli::{DialectArgs, WorkerArgs};
+use crate::shared::child::{self, Server};
+use crate::shared::process;
+use crate::shared::target::Target;
+
+/// Longer than any order may take by its own limits.
+const REPLY_LIMIT: Duration = Duration::from_secs(7200);
+/// Between two looks for an order while connections are served.
+const TICK: Duration = Duration::from_millis(20);
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Worker {
+    child: Server,
+}
+
+impl Worker {
+    /// Starts a worker without connections.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(super) fn start((url, allow_remote): (&str, bool), dialect: &DialectArgs) -> Result<Self> {
+        let mut args = vec!["worker".to_owned(), format!("--url={url}")];
+        args.extend(allow_remote.then(|| "--allow-remote".to_owned()));
+        args.push(format!("--dialect={}", dialect.dialect.as_str()));
+        args.extend(dialect.message_template.iter().map(|text| format!("--message-template={text}")));
+        Ok(Self { child: Server::start(&child::this_program()?, args, &[])? })
+    }
+
+    /// Gives an order.
+    ///
+    /// # Errors
+    /// The worker is gone.
+    pub(super) fn tell(&mut self, order: &Order) -> Result<()> {
+        let line = serde_json::to_string(order)? + "\n";
+        self.child.write(line.as_bytes())
+    }
+
+    /// Waits for the reply to it.
+    ///
+    /// # Errors
+    /// The order could not be carried out, or the worker is gone.
+    pub(super) fn reply(&mut self) -> Result<Reply> {
+        let line = self.child.line(REPLY_LIMIT).context("a worker is gone")?;
+        match serde_json::from_str(&line).with_context(|| format!("a worker said `{line}`"))? {
+            Reply::Failed(reason) => bail!("{reason}"),
+            reply => Ok(reply),
+        }
+    }
+}
+
+/// Is a worker: carries out orders until there are no more.
+///
+/// # Errors
+/// The target is not allowed, or an order is none.
+pub(crate) fn serve(args: &WorkerArgs) -> Result<()> {
+    process::connections_of_a_process()?;
+    let target = Target::parse(&args.url, args.allow_remote)?;
+    let mut local = Local::new(target, args.dialect.to_everybody()?);
+    let orders = orders();
+    while let Some(line) = next(&orders, &mut local)? {
+        let order = serde_json::from_str(&line).context("this is no order")?;
+        let reply = local.obey(order).unwrap_or_else(|err| Reply::Failed(format!("{err:#}")));
+        println!("{}", serde_json::to_string(&reply)?);
+    }
+    Ok(())
+}
+
+/// Reads standard input in a thread of its own, since connections have to be served meanwhile.
+fn orders() -> Receiver<String> {
+    let (sender, orders) = mpsc::sync_channel(1);
+    thread::spawn(move || {
+        let lines = io::stdin().lines().map_while(Result::ok);
+        lines.take_while(|line| sender.send(line.clone()).is_ok()).for_each(drop);
+    });
+    orders
+}
+
+fn next(orders: &Receiver<String>, local: &mut Local) -> Result<Option<String>> {
+    while local.is_open() {
+        match orders.try_recv() {
+            Ok(line) => return Ok(Some(line)),
+            Err(TryRecvError::Disconnected) => return Ok(None),
+            Err(TryRecvError::Empty) => local.linger(TICK)?,
+        }
+    }
+    Ok(orders.recv().ok())
+}

@@ -1,0 +1,247 @@
+//! All connections of a run, driven by one thread through one epoll.
+//!
+//! Rule: the client must stay cheap, since it shares the cores with the server it measures: one shared read buffer,
+//! no task, timer or buffer per connection.
+
+mod opening;
+
+use std::io::ErrorKind;
+use std::mem;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+
+pub(crate) use self::opening::{Opened, Pace};
+use crate::bench::dialect::Envelope;
+use crate::shared::conn::{Conn, Incoming, Speech, State};
+use crate::shared::frame::{self, Opcode};
+use crate::shared::handshake;
+use crate::shared::progress;
+use crate::shared::target::Target;
+
+/// How long a server may take to answer our close frames.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+/// Longest sleep between two looks at the clock.
+const TICK: Duration = Duration::from_millis(50);
+const EVENTS_PER_TURN: usize = 1024;
+/// The token of the timer; no connection has it.
+const ALARM: Token = Token(usize::MAX);
+/// Fits a flood's worth of frames for one connection in one read.
+const SCRATCH_BYTES: usize = 128 << 10;
+
+/// How connections begin, and what they carry then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    Handshake(Envelope),
+    /// Frames from the first byte on, as from the floor.
+    Bare,
+    /// Requests and answers.
+    Http,
+}
+
+/// Many connections to one server, which may have several nodes.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    poll: Poll,
+    events: Events,
+    /// Wakes a turn to the microsecond, where the time limit of a poll counts milliseconds.
+    alarm: OwnedFd,
+    /// Index = token = number of the connection, for the whole life of the fleet.
+    conns: Vec<Conn>,
+    n_open: usize,
+    n_closed: usize,
+    /// Why the first connection was lost, for the error message.
+    first_loss: Option<String>,
+    scratch: Vec<u8>,
+    outgoing: Vec<u8>,
+}
+
+impl Fleet {
+    /// Returns how many connections were lost since the fleet opened.
+    pub(crate) fn n_closed(&self) -> usize {
+        self.n_closed
+    }
+
+    /// Returns why the first of them was lost.
+    pub(crate) fn first_loss(&self) -> Option<&str> {
+        self.first_loss.as_deref()
+    }
+
+    /// Sends a text message on connection `nth`; never waits for the socket.
+    ///
+    /// # Errors
+    /// There is no such connection.
+    pub(crate) fn send_text(&mut self, nth: usize, text: &str) -> Result<()> {
+        let mut wire = mem::take(&mut self.outgoing);
+        wire.clear();
+        frame::encode_client(&mut wire, Opcode::Text, text.as_bytes());
+        let res = self.send_bytes(nth, &wire);
+        self.outgoing = wire;
+        res
+    }
+
+    /// Sends bytes as they are; never waits for the socket.
+    ///
+    /// # Errors
+    /// There is no such connection.
+    pub(crate) fn send_bytes(&mut self, nth: usize, bytes: &[u8]) -> Result<()> {
+        let conn = self.conns.get_mut(nth).with_context(|| format!("there is no connection {nth}"))?;
+        if let Err(err) = conn.send(bytes) {
+            self.lose(nth, &err);
+        }
+        Ok(())
+    }
+
+    /// Waits up to `wait` for sockets and hands each message to `handler` with the number of its connection.
+    ///
+    /// # Errors
+    /// The poll itself; what happens to one connection is told to the handler.
+    pub(crate) fn turn(
+        &mut self,
+        wait: Duration,
+        handler: &mut impl FnMut(usize, Incoming<'_>),
+    ) -> Result<()> {
+        match self.poll.poll(&mut self.events, Some(wait)) {
+            Err(err) if err.kind() == ErrorKind::Interrupted => return Ok(()),
+            other => other.context("cannot poll")?,
+        }
+        for event in &self.events {
+            let nth = event.token().0;
+            let Some(conn) = self.conns.get_mut(nth).filter(|conn| conn.state() != State::Closed) else {
+                continue;
+            };
+            let was_open = conn.state() == State::Open;
+            let mut res = Ok(());
+            if event.is_writable() {
+                res = conn.on_writable();
+            }
+            let hung_up = event.is_read_closed() || event.is_error();
+            if res.is_ok() && (event.is_readable() || hung_up) {
+                res = conn.on_readable(&mut self.scratch, hung_up, &mut |incoming| handler(nth, incoming));
+            }
+            if !was_open && conn.state() == State::Open {
+                self.n_open += 1;
+                handler(nth, Incoming::Opened);
+            }
+            if let Err(err) = res {
+                conn.set_closed();
+                self.n_closed += 1;
+                self.first_loss.get_or_insert_with(|| format!("{err:#}"));
+                handler(nth, Incoming::Closed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a turn that waits return after `time`.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn wake_in(&self, time: Duration) -> Result<()> {
+        // Zero would switch the timer off.
+        let it_value = Timespec::try_from(time.max(Duration::from_nanos(1)))?;
+        let once = Itimerspec { it_interval: Timespec::default(), it_value };
+        timerfd_settime(&self.alarm, TimerfdTimerFlags::empty(), &once).context("cannot set a timer")?;
+        Ok(())
+    }
+
+    /// Serves the connections (pings) for `time`, and drops what they bring.
+    ///
+    /// # Errors
+    /// As [`Self::turn`].
+    pub(crate) fn linger(&mut self, time: Duration) -> Result<()> {
+        let until = Instant::now() + time;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            self.turn(left.min(TICK), &mut |_, _| {})?;
+        }
+        Ok(())
+    }
+
+    /// Closes every connection with a close frame, and waits for the server to answer.
+    ///
+    /// # Errors
+    /// As [`Self::turn`]; a server that is late is only noted.
+    pub(crate) fn close(mut self) -> Result<()> {
+        let mut goodbye = Vec::new();
+        frame::encode_client(&mut goodbye, Opcode::Close, &1000_u16.to_be_bytes());
+        for nth in 0..self.conns.len() {
+            let Some(conn) = self.conns.get_mut(nth) else {
+                continue;
+            };
+            if !conn.has_frames() && conn.state() != State::Closed {
+                conn.set_closed();
+                self.n_closed += 1;
+            }
+            if let Err(err) = conn.send(&goodbye) {
+                self.lose(nth, &err);
+            }
+        }
+        let started = Instant::now();
+        while self.n_closed < self.conns.len() && started.elapsed() < CLOSE_LIMIT {
+            self.turn(TICK, &mut |_, _| {})?;
+        }
+        let unanswered = self.conns.len() - self.n_closed;
+        if unanswered > 0 {
+            progress::say(format!("{unanswered} close frames were not answered in {CLOSE_LIMIT:?}"));
+        }
+        Ok(())
+    }
+
+    /// Returns a fleet without connections.
+    ///
+    /// # Errors
+    /// The kernel has no descriptors left.
+    pub(crate) fn empty() -> Result<Self> {
+        let poll = Poll::new().context("cannot open an epoll")?;
+        let alarm = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
+        // Edge-triggered: it need not be read, each expiry is an event of its own.
+        poll.registry().register(&mut SourceFd(&alarm.as_raw_fd()), ALARM, Interest::READABLE)?;
+        Ok(Self {
+            poll,
+            alarm,
+            events: Events::with_capacity(EVENTS_PER_TURN),
+            conns: Vec::new(),
+            n_open: 0,
+            n_closed: 0,
+            first_loss: None,
+            scratch: vec![0; SCRATCH_BYTES],
+            outgoing: Vec::new(),
+        })
+    }
+
+    fn dial(&mut self, target: &Target, opening: Opening) -> Result<()> {
+        let nth = self.conns.len();
+        let stream = target.dial(nth)?;
+        let (request, speech) = match opening {
+            Opening::Handshake(envelope) => {
+                (Some(handshake::request(target).into_bytes()), Speech::Frames(envelope))
+            }
+            Opening::Bare => (None, Speech::Frames(Envelope::Plain)),
+            Opening::Http => (None, Speech::Http),
+        };
+        let mut conn = Conn::new(stream, request, speech);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(conn.stream_mut(), Token(nth), interest)
+            .context("cannot register a socket")?;
+        self.conns.push(conn);
+        Ok(())
+    }
+
+    /// Marks a connection whose sending failed; the run learns of it from [`Self::n_closed`].
+    fn lose(&mut self, nth: usize, err: &anyhow::Error) {
+        let Some(conn) = self.conns.get_mut(nth).filter(|conn| conn.state() != State::Closed) else {
+            return;
+        };
+        conn.set_closed();
+        self.n_closed += 1;
+        self.first_loss.get_or_insert_with(|| anyhow!("sending: {err:#}").to_string());
+    }
+}

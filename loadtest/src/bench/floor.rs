@@ -1,0 +1,101 @@
+//! The floor: a bare server that sends one pre-built frame to every socket with one `send(2)` each.
+//!
+//! Rule: no server that writes to each socket by itself can cost less, so this is what others are divided by; it is
+//! received and checked by the same client as they are.
+#![expect(clippy::print_stdout, reason = "the server tells its parent where it listens")]
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+
+use anyhow::{Context, Result};
+use socket2::{Domain, Socket, Type};
+
+use crate::bench::fleet::{Fleet, Opening};
+use crate::bench::relay::{self, Outcome, Plan};
+use crate::bench::report::Report;
+use crate::bench::works::FLOOR;
+use crate::cli::{FloorArgs, FloorServerArgs};
+use crate::shared::child::Server;
+use crate::shared::frame::{self, Opcode};
+use crate::shared::process;
+use crate::shared::progress::Steps;
+use crate::shared::target::Target;
+
+const BACKLOG: i32 = 4096;
+
+/// Measures the floor alone.
+///
+/// # Errors
+/// The server cannot be started or reached.
+pub(crate) fn floor(args: &FloorArgs) -> Result<Report> {
+    let mut report = Report::new("floor");
+    let plan = args.load.plan(1, args.connections, 1);
+    process::reserve_files(args.connections)?;
+    report.set(format!("{}, bare TCP, one message at a time", args.load.describe(args.connections)));
+    let mut steps = Steps::new(args.load.rounds);
+    for _ in 0..args.load.rounds {
+        steps.begin(FLOOR);
+        report.add_outcome("fanout, window 1", FLOOR, &measure(&plan)?);
+    }
+    Ok(report)
+}
+
+/// Starts a floor server, runs `plan` against it, ends it.
+///
+/// # Errors
+/// The server cannot be started or reached.
+pub(crate) fn measure(plan: &Plan) -> Result<Outcome> {
+    let frame_bytes = wire_frame(&"x".repeat(plan.bytes)).len();
+    let this = std::env::current_exe().context("cannot find this program")?;
+    let args = ["floor-server".to_owned(), plan.group_size.to_string(), frame_bytes.to_string()];
+    let mut server = Server::start(&this, args, &[])?;
+    let port = server.word("port:")?.trim_start_matches("port:").parse()?;
+    let mut fleet = Fleet::open(&[Target::local(port)], plan.group_size, Opening::Bare)?;
+    server.word("accepted")?;
+    let process = server.process().into();
+    let warm =
+        relay::run(&mut fleet, &plan.warm_up(), &process, |_, post| server.write(&wire_frame(post.payload)))?;
+    let mut outcome =
+        relay::run(&mut fleet, plan, &process, |_, post| server.write(&wire_frame(post.payload)))?;
+    outcome.faults.extend(warm.faults);
+    Ok(outcome)
+}
+
+/// Is the bare server: reads complete frames from standard input, sends each to every socket, ends with the input.
+///
+/// # Errors
+/// It cannot listen, or a socket is gone.
+pub(crate) fn serve(args: &FloorServerArgs) -> Result<()> {
+    process::reserve_files(args.connections)?;
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    socket.listen(BACKLOG)?;
+    let listener = TcpListener::from(socket);
+    println!("port:{}", listener.local_addr()?.port());
+    let mut clients = Vec::with_capacity(args.connections);
+    while clients.len() < args.connections {
+        let (client, _) = listener.accept()?;
+        client.set_nodelay(true)?;
+        clients.push(client);
+    }
+    println!("accepted");
+    let mut frame = vec![0; args.frame_bytes];
+    let mut input = io::stdin().lock();
+    while input.read_exact(&mut frame).is_ok() {
+        send_to_all(&clients, &frame)?;
+    }
+    Ok(())
+}
+
+fn send_to_all(clients: &[TcpStream], frame: &[u8]) -> Result<()> {
+    for mut client in clients {
+        client.write_all(frame)?;
+    }
+    Ok(())
+}
+
+fn wire_frame(payload: &str) -> Vec<u8> {
+    let mut wire = Vec::with_capacity(payload.len() + 10);
+    frame::encode_server(&mut wire, Opcode::Text, payload.as_bytes());
+    wire
+}

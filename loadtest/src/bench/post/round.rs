@@ -1,0 +1,251 @@
+//! One round of posts, and the check of where each arrives.
+//!
+//! Rule: a client sends its next post when the last is answered; the round ends when all have arrived too. Signatures are made
+//! before it begins, so that nothing that is measured has to wait for them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+
+use super::{Outcome, Plan, Posting};
+use crate::bench::fleet::Fleet;
+use crate::bench::payload::Payloads;
+use crate::shared::conn::Incoming;
+use crate::shared::histogram;
+use crate::shared::http::Answer;
+use crate::shared::process::{Meter, Processes};
+
+/// Nothing answered and nothing arrived for so long means that what is missing is lost.
+const STALL: Duration = Duration::from_secs(10);
+/// How long to listen for duplicates after the last arrival.
+const SETTLE: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_millis(50);
+const ACCEPTED: u16 = 200;
+
+struct Sent {
+    at: Instant,
+    arrivals: u32,
+}
+
+pub(super) struct Round {
+    n_sockets: usize,
+    payloads: Payloads,
+    /// Headers by number of the post; empty where posts are not signed.
+    signatures: Vec<String>,
+    /// By number of the post, as carried in its payload.
+    sent: Vec<Sent>,
+    /// The post whose answer each client waits for.
+    waiting: Vec<Option<usize>>,
+    /// Clients that may send.
+    free: Vec<usize>,
+    n_answered: u32,
+    n_arrived: u32,
+    duplicated: u64,
+    astray: u64,
+    /// Posts that were refused, by status and error.
+    refused: BTreeMap<(u16, String), u64>,
+    answered: Histogram<u64>,
+    arrived: Histogram<u64>,
+}
+
+impl Round {
+    /// Runs a plan over open connections.
+    ///
+    /// # Errors
+    /// The server is gone. Posts that are refused, lost, doubled or astray are faults of the outcome.
+    pub(super) fn run(posting: &mut Posting, plan: &Plan, server: &Processes) -> Result<Outcome> {
+        let mut round = Self::new(posting.n_sockets(), posting.clients, plan.bytes)?;
+        round.signatures = posting.sign(&round.payloads, plan.posts)?;
+        let meter = Meter::start(server)?;
+        let cut = round.drive(posting, plan)?;
+        let spent = meter.stop()?;
+        round.turn(posting, SETTLE)?;
+        let refused: u64 = round.refused.values().sum();
+        let posts = u64::from(round.n_answered).saturating_sub(refused);
+        let faults = round.faults(&posting.fleet, cut);
+        Ok(Outcome { posts, spent, answered: round.answered, arrived: round.arrived, faults })
+    }
+
+    fn new(n_sockets: usize, clients: usize, bytes: usize) -> Result<Self> {
+        Ok(Self {
+            n_sockets,
+            payloads: Payloads::new(bytes),
+            signatures: Vec::new(),
+            sent: Vec::new(),
+            waiting: vec![None; clients],
+            free: (0..clients).collect(),
+            n_answered: 0,
+            n_arrived: 0,
+            duplicated: 0,
+            astray: 0,
+            refused: BTreeMap::new(),
+            answered: histogram::empty()?,
+            arrived: histogram::empty()?,
+        })
+    }
+
+    /// Posts until all is done; returns why it was cut short, if it was.
+    fn drive(&mut self, posting: &mut Posting, plan: &Plan) -> Result<Option<String>> {
+        let started = Instant::now();
+        let mut heard = (0, started);
+        while self.n_answered < plan.posts || !self.have_all_arrived() {
+            while self.sent.len() < plan.posts as usize
+                && let Some(client) = self.free.pop()
+            {
+                self.post(posting, client)?;
+            }
+            self.turn(posting, TICK)?;
+            let now = Instant::now();
+            let sum = self.n_answered + self.n_arrived;
+            if sum > heard.0 {
+                heard = (sum, now);
+            }
+            if now - heard.1 > STALL {
+                return Ok(Some(format!("nothing was answered and nothing arrived for {STALL:?}")));
+            }
+            if now - started > plan.limit {
+                return Ok(Some(format!("cut after {:?}: {} posts answered", plan.limit, self.n_answered)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn post(&mut self, posting: &mut Posting, client: usize) -> Result<()> {
+        let (socket, payload) = self.draw(client)?;
+        // The one that was drawn.
+        let signature = self.signatures.get(self.sent.len() - 1).map_or("", String::as_str);
+        posting.post(client, socket, (signature, &payload))
+    }
+
+    /// Notes the next post, and returns its socket and its body.
+    fn draw(&mut self, client: usize) -> Result<(usize, String)> {
+        let number = self.sent.len();
+        self.sent.push(Sent { at: Instant::now(), arrivals: 0 });
+        if let Some(waiting) = self.waiting.get_mut(client) {
+            *waiting = Some(number);
+        }
+        Ok((number % self.n_sockets, self.payloads.build(u32::try_from(number)?)))
+    }
+
+    fn turn(&mut self, posting: &mut Posting, wait: Duration) -> Result<()> {
+        let n_sockets = self.n_sockets;
+        posting.fleet.turn(wait, &mut |conn, incoming| match incoming {
+            Incoming::Text(payload) if conn < n_sockets => {
+                if self.on_arrival(conn, payload).is_none() {
+                    self.astray += 1;
+                }
+            }
+            Incoming::Answer(answer) => self.on_answer(conn.wrapping_sub(n_sockets), answer),
+            Incoming::Text(_) | Incoming::Binary => self.astray += 1,
+            // The fleet counts these.
+            Incoming::Opened | Incoming::Closed => {}
+        })
+    }
+
+    /// Returns nothing for what is not ours, was changed, or was not meant for this socket.
+    fn on_arrival(&mut self, socket: usize, payload: &[u8]) -> Option<()> {
+        let number = self.payloads.number(payload)? as usize;
+        let sent = self.sent.get_mut(number).filter(|_| number % self.n_sockets == socket)?;
+        sent.arrivals += 1;
+        if sent.arrivals == 1 {
+            self.n_arrived += 1;
+            histogram::record(&mut self.arrived, sent.at.elapsed());
+        } else {
+            self.duplicated += 1;
+        }
+        Some(())
+    }
+
+    fn on_answer(&mut self, client: usize, answer: Answer<'_>) {
+        let number = self.waiting.get_mut(client).and_then(Option::take);
+        let Some(sent) = number.and_then(|number| self.sent.get(number)) else {
+            // An answer that nobody waits for.
+            self.astray += 1;
+            return;
+        };
+        self.n_answered += 1;
+        if answer.status == ACCEPTED {
+            histogram::record(&mut self.answered, sent.at.elapsed());
+        } else {
+            *self.refused.entry((answer.status, answer.error.to_owned())).or_default() += 1;
+        }
+        self.free.push(client);
+    }
+
+    fn have_all_arrived(&self) -> bool {
+        let refused: u64 = self.refused.values().sum();
+        u64::from(self.n_arrived) + refused >= self.sent.len() as u64
+    }
+
+    fn faults(&self, fleet: &Fleet, cut: Option<String>) -> Vec<String> {
+        let refused: u64 = self.refused.values().sum();
+        let lost = (self.sent.len() as u64).saturating_sub(refused + u64::from(self.n_arrived));
+        let counted =
+            [(lost, "lost"), (self.duplicated, "duplicated"), (self.astray, "astray or not readable")];
+        let counted = counted.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} posts {what}"));
+        let refused = self.refused.iter().map(|((status, error), n)| {
+            format!("{n} posts answered with {status} {error}").trim_end().to_owned()
+        });
+        let (n, reason) = (fleet.n_closed(), fleet.first_loss().unwrap_or_default());
+        let closed = (n > 0).then(|| format!("{n} connections lost: {reason}"));
+        cut.into_iter().chain(counted).chain(refused).chain(closed).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Four posts to two sockets by one client, of which the last is refused with 410.
+    fn round() -> (Round, Vec<String>) {
+        let mut round = Round::new(2, 1, 64).unwrap();
+        let mut bodies = Vec::new();
+        for status in [200, 200, 200, 410] {
+            bodies.push(round.draw(0).unwrap().1);
+            round.on_answer(0, Answer { status, error: if status == 410 { "GoneException" } else { "" } });
+        }
+        (round, bodies)
+    }
+
+    fn faults(round: &Round) -> Vec<String> {
+        round.faults(&Fleet::empty().unwrap(), None)
+    }
+
+    #[test]
+    fn posts_that_arrive_once_where_they_should_are_no_faults_and_refused_ones_are() {
+        let (mut round, bodies) = round();
+        for (number, body) in bodies.iter().take(3).enumerate() {
+            assert!(round.on_arrival(number % 2, body.as_bytes()).is_some());
+        }
+        assert!(round.have_all_arrived());
+        assert_eq!(faults(&round), ["1 posts answered with 410 GoneException"]);
+        assert_eq!((round.answered.len(), round.arrived.len()), (3, 3));
+    }
+
+    #[test]
+    fn what_is_lost_doubled_or_astray_is_found() {
+        let (mut round, bodies) = round();
+        assert!(round.on_arrival(0, bodies[0].as_bytes()).is_some());
+        round.on_arrival(0, bodies[0].as_bytes());
+        // To the wrong socket, changed, of another run, never sent.
+        assert!(round.on_arrival(0, bodies[1].as_bytes()).is_none());
+        assert!(round.on_arrival(1, &bodies[1].as_bytes()[1..]).is_none());
+        assert!(round.on_arrival(0, round.payloads.build(9).as_bytes()).is_none());
+        assert!(!round.have_all_arrived());
+        assert_eq!(
+            faults(&round),
+            ["2 posts lost", "1 posts duplicated", "1 posts answered with 410 GoneException"]
+        );
+    }
+
+    #[test]
+    fn an_answer_that_nobody_waits_for_is_astray() {
+        let (mut round, _) = round();
+        let ok = Answer { status: 200, error: "" };
+        round.on_answer(0, ok);
+        round.on_answer(7, ok);
+        assert_eq!((round.astray, round.n_answered), (2, 4));
+    }
+}

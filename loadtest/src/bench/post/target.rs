@@ -1,0 +1,139 @@
+//! Where posts go: sockets whose ids are known, and the HTTP connections of the clients.
+//!
+//! Rule: all are in one fleet, sockets first, so that one thread sees a post's answer and its arrival by the same clock.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use crate::bench::dialect::Envelope;
+use crate::bench::fleet::{Fleet, Opening, Pace};
+use crate::bench::payload::Payloads;
+use crate::bench::sigv4::{Key, Signer};
+use crate::shared::conn::Incoming;
+use crate::shared::http;
+use crate::shared::process;
+use crate::shared::target::Target;
+
+/// No route has such a name; what the server says to that carries the connection's id.
+const QUESTION: &str = r#"{"action":"loadtest-asks-for-its-connection-id"}"#;
+const UNDER_WAY: usize = 256;
+const LIMIT: Duration = Duration::from_secs(60);
+const TICK: Duration = Duration::from_millis(50);
+
+/// Open connections of both kinds.
+#[derive(Debug)]
+pub(crate) struct Posting {
+    pub(super) fleet: Fleet,
+    /// Where a post to each socket goes, by number of the socket.
+    paths: Vec<String>,
+    authority: String,
+    pub(super) clients: usize,
+    /// None where posts are not signed.
+    key: Option<Key>,
+    outgoing: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    #[serde(rename = "connectionId")]
+    connection_id: String,
+}
+
+impl Posting {
+    /// Opens the sockets, learns their ids, and opens the clients' connections.
+    ///
+    /// # Errors
+    /// A server cannot be reached, or does not tell the ids.
+    pub(crate) fn open(
+        (sockets, n): (&[Target], usize),
+        (entrance, clients): (&Target, usize),
+    ) -> Result<Self> {
+        process::reserve_files(n + clients)?;
+        let mut fleet = Fleet::open(sockets, n, Opening::Handshake(Envelope::Plain))?;
+        let stage = entrance.path.split('?').next().unwrap_or_default().trim_end_matches('/').to_owned();
+        let paths = ids(&mut fleet, n)?.iter().map(|id| format!("{stage}/@connections/{id}")).collect();
+        fleet.add(std::slice::from_ref(entrance), (clients, Opening::Http), &Pace::default())?;
+        let authority = entrance.authority.clone();
+        Ok(Self { fleet, paths, authority, clients, key: None, outgoing: Vec::new() })
+    }
+
+    /// Has posts signed from now on, if there is a key.
+    pub(crate) fn signed(self, key: Option<Key>) -> Self {
+        Self { key, ..self }
+    }
+
+    pub(super) fn n_sockets(&self) -> usize {
+        self.paths.len()
+    }
+
+    /// Returns the headers that sign the first `n` posts, which go to the sockets in turn; none where posts are not signed.
+    ///
+    /// # Errors
+    /// As [`Signer::new`].
+    pub(super) fn sign(&self, payloads: &Payloads, n: u32) -> Result<Vec<String>> {
+        let Some(key) = &self.key else { return Ok(Vec::new()) };
+        let signer = Signer::new(key, SystemTime::now())?;
+        let posts = (0..n).zip(self.paths.iter().cycle());
+        let sign =
+            |(number, path): (u32, &String)| signer.headers((&self.authority, path), &payloads.build(number));
+        Ok(posts.map(sign).collect())
+    }
+
+    /// Lets a client post further headers and a body to a socket; never waits.
+    ///
+    /// # Errors
+    /// There is no such client or socket.
+    pub(super) fn post(&mut self, client: usize, socket: usize, content: (&str, &str)) -> Result<()> {
+        let path = self.paths.get(socket).with_context(|| format!("there is no socket {socket}"))?;
+        self.outgoing.clear();
+        http::encode_post(&mut self.outgoing, (&self.authority, path), content);
+        self.fleet.send_bytes(self.paths.len() + client, &self.outgoing)
+    }
+
+    /// Closes everything.
+    ///
+    /// # Errors
+    /// As [`Fleet::close`].
+    pub(crate) fn close(self) -> Result<()> {
+        self.fleet.close()
+    }
+}
+
+/// Asks the server for the id of each connection.
+fn ids(fleet: &mut Fleet, n: usize) -> Result<Vec<String>> {
+    let mut ids = vec![String::new(); n];
+    let (mut asked, mut known) = (0, 0);
+    let mut other = None;
+    let started = Instant::now();
+    while known < n {
+        while asked < n && asked - known < UNDER_WAY {
+            fleet.send_text(asked, QUESTION)?;
+            asked += 1;
+        }
+        fleet.turn(TICK, &mut |conn, incoming| {
+            let refusal = match &incoming {
+                Incoming::Text(text) => serde_json::from_slice::<Refusal>(text).ok(),
+                _ => None,
+            };
+            match (refusal, ids.get_mut(conn)) {
+                (Some(refusal), Some(id)) if id.is_empty() && is_plain(&refusal.connection_id) => {
+                    *id = refusal.connection_id;
+                    known += 1;
+                }
+                _ => other = Some(format!("{incoming:?}")),
+            }
+        })?;
+        if let Some(other) = other.take() {
+            bail!("the server did not refuse an unknown action with the connection's id, but sent {other}");
+        }
+        ensure!(started.elapsed() < LIMIT, "only {known} of {n} ids are known after {LIMIT:?}");
+    }
+    Ok(ids)
+}
+
+/// Whether an id can stand in a path as it is.
+fn is_plain(id: &str) -> bool {
+    !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=.~".contains(&byte))
+}

@@ -1,0 +1,133 @@
+//! The Redis of a round: one server, a master with replicas and Sentinels, or a Cluster.
+
+pub(crate) mod cluster;
+pub(crate) mod proxy;
+pub(crate) mod sentinel;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::faults::backend::cluster::Cluster;
+use crate::faults::backend::proxy::Proxy;
+use crate::faults::backend::sentinel::Sentinels;
+use crate::shared::ports::Ports;
+use crate::shared::redis::Redis;
+use crate::shared::wait::Interrupt;
+
+/// Which Redis a fault needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Topology {
+    /// One server, which keeps everything it has accepted.
+    Durable,
+    /// One server, which keeps nothing.
+    Forgetful,
+    /// A durable server, to which each node comes through a proxy of its own.
+    Proxied,
+    /// The same, with a server that keeps nothing.
+    ProxiedForgetful,
+    /// One master, two replicas, three Sentinels.
+    Sentinel,
+    /// Three masters, each with so many replicas.
+    Cluster(usize),
+}
+
+/// A running Redis.
+#[derive(Debug)]
+pub(crate) enum Backend {
+    /// With the nodes' proxies, if they have any.
+    Single(Redis, Vec<Proxy>),
+    Sentinels(Sentinels),
+    Cluster(Cluster),
+}
+
+/// What a Redis is started with.
+pub(crate) struct Ground<'a> {
+    pub(crate) directory: &'a Path,
+    pub(crate) ports: &'a mut Ports,
+    pub(crate) interrupt: &'a Interrupt,
+    pub(crate) nodes: usize,
+    /// Whether a single Redis has a clock that can be stepped.
+    pub(crate) clock: bool,
+}
+
+/// A Redis is made in this time, its parts having found each other.
+pub(crate) const FORM_LIMIT: Duration = Duration::from_secs(30);
+
+const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+/// So that a stream is trimmed to the very entry, which makes a loss easy to provoke on purpose.
+const EXACT: [&str; 2] = ["--stream-node-max-entries", "1"];
+
+impl Topology {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// A server does not start, or they do not find each other.
+    pub(crate) fn start(self, ground: &mut Ground<'_>) -> Result<Backend> {
+        match self {
+            Self::Durable | Self::Proxied | Self::Forgetful | Self::ProxiedForgetful => {
+                let is_durable = matches!(self, Self::Durable | Self::Proxied);
+                let durable = DURABLE.into_iter().filter(|_| is_durable);
+                let args: Vec<&str> = durable.chain(EXACT).collect();
+                let Ground { directory, interrupt, clock, .. } = *ground;
+                let redis =
+                    Redis::start_with_clock(ground.ports.draw()?, directory, &args, interrupt, clock)?;
+                let is_proxied = matches!(self, Self::Proxied | Self::ProxiedForgetful);
+                let proxies =
+                    (0..if is_proxied { ground.nodes } else { 0 }).map(|_| Proxy::start(redis.port));
+                let proxies = proxies.collect::<Result<_>>()?;
+                Ok(Backend::Single(redis, proxies))
+            }
+            Self::Sentinel => Sentinels::start(ground).map(Backend::Sentinels),
+            Self::Cluster(replicas) => Cluster::start(replicas, ground).map(Backend::Cluster),
+        }
+    }
+}
+
+impl Backend {
+    /// Returns the URL for a node.
+    pub(crate) fn url(&self, node: usize) -> String {
+        match self {
+            Self::Single(redis, proxies) => {
+                let port = proxies.get(node).map_or(redis.port, |proxy| proxy.port);
+                format!("redis://127.0.0.1:{port}")
+            }
+            Self::Sentinels(sentinels) => sentinels.url(),
+            Self::Cluster(cluster) => cluster.url(),
+        }
+    }
+
+    pub(crate) fn single(&mut self) -> Result<&mut Redis> {
+        match self {
+            Self::Single(redis, _) => Ok(redis),
+            Self::Sentinels(_) | Self::Cluster(_) => anyhow::bail!("this fault needs one Redis"),
+        }
+    }
+
+    pub(crate) fn proxy(&self, node: usize) -> Result<&Proxy> {
+        match self {
+            Self::Single(_, proxies) => proxies.get(node).context("this fault needs a proxy"),
+            Self::Sentinels(_) | Self::Cluster(_) => anyhow::bail!("this fault needs a proxy"),
+        }
+    }
+
+    pub(crate) fn sentinels(&mut self) -> Result<&mut Sentinels> {
+        match self {
+            Self::Sentinels(sentinels) => Ok(sentinels),
+            Self::Single(..) | Self::Cluster(_) => anyhow::bail!("this fault needs Sentinels"),
+        }
+    }
+
+    pub(crate) fn cluster(&mut self) -> Result<&mut Cluster> {
+        match self {
+            Self::Cluster(cluster) => Ok(cluster),
+            Self::Single(..) | Self::Sentinels(_) => anyhow::bail!("this fault needs a Cluster"),
+        }
+    }
+}
+
+/// Joins addresses as the URLs of Sentinel and Cluster have them.
+pub(crate) fn addresses(ports: impl Iterator<Item = u16>) -> String {
+    ports.map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
+}

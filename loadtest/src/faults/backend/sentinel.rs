@@ -1,0 +1,184 @@
+//! One master, two replicas and three Sentinels that watch it.
+
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::{FORM_LIMIT, Ground, addresses};
+use crate::shared::child::Server;
+use crate::shared::redis::{Redis, ask};
+use crate::shared::wait::Interrupt;
+
+const NAME: &str = "mymaster";
+const REPLICAS: usize = 2;
+const SENTINELS: usize = 3;
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Sentinels {
+    servers: Vec<Redis>,
+    watchers: Vec<(u16, Server)>,
+    interrupt: Interrupt,
+}
+
+impl Sentinels {
+    /// Starts all, and waits until every Sentinel knows all.
+    ///
+    /// # Errors
+    /// One does not start, or they do not find each other.
+    pub(crate) fn start(ground: &mut Ground<'_>) -> Result<Self> {
+        let master = ground.ports.draw()?;
+        let mut servers = vec![Redis::start(master, ground.directory, &[], ground.interrupt)?];
+        for _ in 0..REPLICAS {
+            let of = format!("127.0.0.1 {master}");
+            let args = ["--replicaof", &of, "--repl-diskless-sync-delay", "0"];
+            servers.push(Redis::start(ground.ports.draw()?, ground.directory, &args, ground.interrupt)?);
+        }
+        let mut watchers = Vec::new();
+        for _ in 0..SENTINELS {
+            let port = ground.ports.draw()?;
+            watchers.push((port, watch(port, master, ground.directory)?));
+        }
+        let this = Self { servers, watchers, interrupt: ground.interrupt.clone() };
+        this.interrupt.eventually("the Sentinels know each other and the replicas", FORM_LIMIT, || {
+            this.watchers.iter().all(|(port, _)| knows_all(*port)).then_some(())
+        })?;
+        Ok(this)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        let ports = addresses(self.watchers.iter().map(|(port, _)| *port));
+        format!("redis+sentinel://{ports}/{NAME}")
+    }
+
+    /// Asks a Sentinel to promote a replica, and waits until the old master is one: until then, both take writes.
+    ///
+    /// # Errors
+    /// It does not become so.
+    pub(crate) fn fail_over(&mut self) -> Result<()> {
+        let before = self.master()?;
+        let watcher = self.watcher()?;
+        ask::<String>(watcher, &["SENTINEL", "FAILOVER", NAME])?;
+        self.wait_for_another(before)?;
+        self.interrupt.eventually("the old master has become a replica", FORM_LIMIT, || {
+            (!is_master(before)).then_some(())
+        })
+    }
+
+    /// Asks a Sentinel to promote a replica; returns whether it will.
+    pub(crate) fn ask_to_fail_over(&self) -> bool {
+        self.watcher().and_then(|watcher| ask::<String>(watcher, &["SENTINEL", "FAILOVER", NAME])).is_ok()
+    }
+
+    /// Waits until there is one master and no more: after a failover the old one takes writes until it is told to follow.
+    ///
+    /// # Errors
+    /// There are more, or none, for too long.
+    pub(crate) fn wait_settled(&self) -> Result<()> {
+        self.interrupt.eventually("one master and no more", FORM_LIMIT, || {
+            let masters = self.servers.iter().filter(|server| server.is_running() && is_master(server.port));
+            (masters.count() == 1).then_some(())
+        })
+    }
+
+    /// Starts again what was killed; Sentinels make it a replica.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) fn revive(&mut self) -> Result<()> {
+        self.servers.iter_mut().filter(|server| !server.is_running()).try_for_each(Redis::restart)
+    }
+
+    /// Kills the master; the Sentinels find out by themselves. Returns its port.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn kill_master(&mut self) -> Result<u16> {
+        let master = self.master()?;
+        self.servers.iter_mut().find(|server| server.port == master).context("no master")?.kill()?;
+        Ok(master)
+    }
+
+    /// Waits until a server other than `before` is the master, and says so itself.
+    ///
+    /// # Errors
+    /// None becomes it in time.
+    pub(crate) fn wait_for_another(&self, before: u16) -> Result<()> {
+        self.interrupt.eventually("another master", FORM_LIMIT, || {
+            let master = self.master().ok().filter(|master| *master != before)?;
+            is_master(master).then_some(())
+        })
+    }
+
+    fn master(&self) -> Result<u16> {
+        let (_, port): (String, String) =
+            ask(self.watcher()?, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME])?;
+        Ok(port.parse()?)
+    }
+
+    fn watcher(&self) -> Result<u16> {
+        self.watchers.first().map(|(port, _)| *port).context("no Sentinel")
+    }
+}
+
+fn watch(port: u16, master: u16, directory: &Path) -> Result<Server> {
+    let directory = directory.join(format!("sentinel-{port}"));
+    fs::create_dir_all(&directory)?;
+    let file = directory.join("sentinel.conf");
+    let text = format!(
+        "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor {NAME} 127.0.0.1 {master} 2\n\
+         sentinel down-after-milliseconds {NAME} 1000\nsentinel failover-timeout {NAME} 5000\n",
+        directory.display()
+    );
+    fs::write(&file, text)?;
+    let path = directory.join("sentinel.log");
+    let log = OpenOptions::new().create(true).append(true).open(&path)?;
+    let args = [file.as_os_str(), "--sentinel".as_ref(), "--logfile".as_ref(), path.as_os_str()];
+    Server::launch(Path::new("redis-server"), args, |command| {
+        command.stderr(log);
+        Ok(())
+    })
+}
+
+fn is_master(port: u16) -> bool {
+    ask::<String>(port, &["INFO", "replication"]).is_ok_and(|info| info.contains("role:master"))
+}
+
+fn knows_all(port: u16) -> bool {
+    let Ok(state) = ask::<HashMap<String, String>>(port, &["SENTINEL", "MASTER", NAME]) else { return false };
+    let count = |name: &str| state.get(name).and_then(|count| count.parse::<usize>().ok());
+    let replicas: Result<Vec<HashMap<String, String>>> = ask(port, &["SENTINEL", "REPLICAS", NAME]);
+    let in_step = replicas.is_ok_and(|replicas| {
+        replicas.len() == REPLICAS
+            && replicas.iter().all(|each| each.get("master-link-status").is_some_and(|link| link == "ok"))
+    });
+    in_step && count("num-other-sentinels") == Some(SENTINELS - 1) && count("num-slaves") == Some(REPLICAS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shared::ports::Ports;
+
+    #[test]
+    fn a_replica_takes_over_when_asked_and_when_the_master_dies() {
+        let directory = tempfile::tempdir().unwrap();
+        let interrupt = Interrupt::default();
+        let mut ports = Ports::new(1);
+        let mut ground = Ground {
+            directory: directory.path(),
+            ports: &mut ports,
+            interrupt: &interrupt,
+            nodes: 0,
+            clock: false,
+        };
+        let mut sentinels = Sentinels::start(&mut ground).unwrap();
+        let first = sentinels.master().unwrap();
+        sentinels.fail_over().unwrap();
+        let second = sentinels.kill_master().unwrap();
+        sentinels.wait_for_another(second).unwrap();
+        assert_ne!(first, second);
+    }
+}

@@ -1,0 +1,264 @@
+//! One connection: handshake, frames in, bytes out.
+//!
+//! Rule: an idle connection owns no buffer; only a partial frame or unsent bytes are kept.
+
+use std::io::{ErrorKind, Read, Write};
+use std::mem;
+
+use anyhow::{Result, bail};
+use mio::net::TcpStream;
+
+use crate::bench::dialect::{Envelope, Heard};
+use crate::shared::frame::{self, Frame, Opcode};
+use crate::shared::handshake;
+use crate::shared::http::{self, Answer};
+
+/// What a connection tells whoever drives it.
+#[derive(Debug)]
+pub(crate) enum Incoming<'a> {
+    /// From now on messages may be sent.
+    Opened,
+    Text(&'a [u8]),
+    Binary,
+    /// To an HTTP request.
+    Answer(Answer<'a>),
+    /// The connection is gone; nothing follows.
+    Closed,
+}
+
+/// What goes over a connection once it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speech {
+    Frames(Envelope),
+    /// Answers to the requests that were sent as bytes.
+    Http,
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// TCP is on its way.
+    Dialling,
+    /// The request was sent.
+    Upgrading,
+    /// The server is yet to say welcome.
+    Greeting,
+    Open,
+    Closed,
+}
+
+/// A client socket.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    stream: TcpStream,
+    state: State,
+    /// What to send when TCP is there; none for a bare server, whose connections open at once.
+    request: Option<Vec<u8>>,
+    speech: Speech,
+    /// The beginning of a frame whose rest has not come.
+    partial: Vec<u8>,
+    /// What the socket did not take yet.
+    unsent: Vec<u8>,
+}
+
+impl Conn {
+    pub(crate) fn new(stream: TcpStream, request: Option<Vec<u8>>, speech: Speech) -> Self {
+        Self { stream, state: State::Dialling, request, speech, partial: Vec::new(), unsent: Vec::new() }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    /// Returns whether it is a WebSocket, to which one says goodbye.
+    pub(crate) fn has_frames(&self) -> bool {
+        matches!(self.speech, Speech::Frames(_))
+    }
+
+    pub(crate) fn stream_mut(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// Gives the socket up; it stays allocated until the fleet is dropped.
+    pub(crate) fn set_closed(&mut self) {
+        self.state = State::Closed;
+        self.partial = Vec::new();
+        self.unsent = Vec::new();
+    }
+
+    /// Sends `bytes` now, or keeps what the socket does not take for the next [`Self::on_writable`].
+    ///
+    /// # Errors
+    /// The socket is broken.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.state == State::Closed {
+            return Ok(());
+        }
+        if !self.unsent.is_empty() {
+            self.unsent.extend_from_slice(bytes);
+            return Ok(());
+        }
+        let sent = write_some(&mut self.stream, bytes)?;
+        self.unsent.extend_from_slice(bytes.get(sent..).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Finishes the dialling, or sends what was kept.
+    ///
+    /// # Errors
+    /// The socket is broken, or was never connected.
+    pub(crate) fn on_writable(&mut self) -> Result<()> {
+        match self.state {
+            State::Dialling => self.on_dialled(),
+            State::Upgrading | State::Greeting | State::Open if !self.unsent.is_empty() => {
+                let kept = mem::take(&mut self.unsent);
+                self.send(&kept)
+            }
+            State::Upgrading | State::Greeting | State::Open | State::Closed => Ok(()),
+        }
+    }
+
+    /// Reads until the socket is empty and hands over each complete message.
+    ///
+    /// A read that does not fill `scratch` has emptied the socket (epoll(7), edge triggered), which saves one system
+    /// call per delivery; only after a hang-up must the end be read too.
+    ///
+    /// # Errors
+    /// The server closed, refused the handshake or broke the protocol.
+    pub(crate) fn on_readable(
+        &mut self,
+        scratch: &mut [u8],
+        hung_up: bool,
+        deliver: &mut impl FnMut(Incoming<'_>),
+    ) -> Result<()> {
+        while self.state != State::Closed {
+            match self.stream.read(scratch) {
+                Ok(0) => bail!("server closed the TCP connection"),
+                Ok(n) => {
+                    self.take_in(scratch.get(..n).unwrap_or_default(), deliver)?;
+                    if n < scratch.len() && !hung_up {
+                        break;
+                    }
+                }
+                Err(err) if err.kind() == ErrorKind::WouldBlock => break,
+                Err(err) if err.kind() == ErrorKind::Interrupted => {}
+                Err(err) => return Err(err.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn on_dialled(&mut self) -> Result<()> {
+        if let Some(err) = self.stream.take_error()? {
+            return Err(err.into());
+        }
+        match self.request.take() {
+            Some(request) => {
+                self.state = State::Upgrading;
+                self.send(&request)
+            }
+            None => {
+                self.state = State::Open;
+                Ok(())
+            }
+        }
+    }
+
+    fn take_in(&mut self, fresh: &[u8], deliver: &mut impl FnMut(Incoming<'_>)) -> Result<()> {
+        if self.partial.is_empty() {
+            let used = self.parse(fresh, deliver)?;
+            self.partial.extend_from_slice(fresh.get(used..).unwrap_or_default());
+            return Ok(());
+        }
+        let mut joined = mem::take(&mut self.partial);
+        joined.extend_from_slice(fresh);
+        let used = self.parse(&joined, deliver)?;
+        if used < joined.len() {
+            joined.drain(..used);
+            self.partial = joined;
+        }
+        Ok(())
+    }
+
+    fn parse(&mut self, bytes: &[u8], deliver: &mut impl FnMut(Incoming<'_>)) -> Result<usize> {
+        let Speech::Frames(envelope) = self.speech else {
+            return parse_answers(bytes, deliver);
+        };
+        let mut used = 0;
+        if self.state == State::Upgrading {
+            let Some(head) = handshake::accept(bytes)? else {
+                return Ok(0);
+            };
+            self.state = if envelope.has_welcome() { State::Greeting } else { State::Open };
+            used = head;
+        }
+        while let Some((frame, len)) = frame::decode(bytes.get(used..).unwrap_or_default())? {
+            used += len;
+            self.on_frame(envelope, &frame, deliver)?;
+        }
+        Ok(used)
+    }
+
+    fn on_frame(
+        &mut self,
+        envelope: Envelope,
+        frame: &Frame<'_>,
+        deliver: &mut impl FnMut(Incoming<'_>),
+    ) -> Result<()> {
+        match frame.opcode {
+            Opcode::Text => self.on_text(envelope.read(frame.payload), deliver)?,
+            Opcode::Binary => deliver(Incoming::Binary),
+            Opcode::Ping => self.answer(Opcode::Pong, frame.payload)?,
+            Opcode::Pong => {}
+            Opcode::Close => {
+                self.answer(Opcode::Close, frame.payload.get(..2).unwrap_or_default())?;
+                bail!("server closed with {}", close_reason(frame.payload));
+            }
+        }
+        Ok(())
+    }
+
+    fn on_text(&mut self, heard: Heard<'_>, deliver: &mut impl FnMut(Incoming<'_>)) -> Result<()> {
+        match heard {
+            Heard::Payload(payload) => deliver(Incoming::Text(payload)),
+            Heard::Question(reply) => self.answer(Opcode::Text, reply.as_bytes())?,
+            Heard::Welcome => self.state = State::Open,
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, opcode: Opcode, payload: &[u8]) -> Result<()> {
+        let mut wire = Vec::new();
+        frame::encode_client(&mut wire, opcode, payload);
+        self.send(&wire)
+    }
+}
+
+fn parse_answers(bytes: &[u8], deliver: &mut impl FnMut(Incoming<'_>)) -> Result<usize> {
+    let mut used = 0;
+    while let Some((answer, len)) = http::decode(bytes.get(used..).unwrap_or_default())? {
+        used += len;
+        deliver(Incoming::Answer(answer));
+    }
+    Ok(used)
+}
+
+fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> Result<usize> {
+    let mut sent = 0;
+    while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+        match stream.write(rest) {
+            Ok(n) => sent += n,
+            Err(err) if err.kind() == ErrorKind::WouldBlock => break,
+            Err(err) if err.kind() == ErrorKind::Interrupted => {}
+            Err(err) => return Err(err.into()),
+        }
+    }
+    Ok(sent)
+}
+
+fn close_reason(payload: &[u8]) -> String {
+    match payload.split_first_chunk::<2>() {
+        Some((code, reason)) => format!("{} {}", u16::from_be_bytes(*code), String::from_utf8_lossy(reason)),
+        None => "no code".to_owned(),
+    }
+}
