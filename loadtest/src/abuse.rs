@@ -5,6 +5,7 @@
 //!
 //! Reading order: [`one`] (a flood from start to end) → `innocents` (who must not notice) → `floods` (who attacks) → `verdict`.
 
+pub(crate) mod args;
 mod floods;
 mod innocents;
 mod verdict;
@@ -15,10 +16,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use self::args::AbuseArgs;
 use self::floods::{FLOODS, Flood};
 use self::innocents::{Innocents, Phase};
 use self::verdict::Outcome;
-use crate::cli::AbuseArgs;
 use crate::shared::node::{Counters, Node};
 use crate::shared::ports::Ports;
 use crate::shared::redis::Redis;

@@ -1,5 +1,6 @@
 //! What a server costs and how fast it is: the load generator, and the comparison of servers.
 
+pub(crate) mod args;
 pub(crate) mod cluster;
 pub(crate) mod compare;
 pub(crate) mod crowd;
@@ -11,6 +12,9 @@ pub(crate) mod goals;
 pub(crate) mod idle;
 pub(crate) mod join;
 pub(crate) mod latency;
+pub(crate) mod markdown;
+pub(crate) mod outcome;
+pub(crate) mod output;
 pub(crate) mod payload;
 pub(crate) mod plot;
 pub(crate) mod post;

@@ -1,169 +1,34 @@
 //! `faults`: whether the promises hold while nodes and Redis fail.
 //!
-//! Reading order: `table` (the faults) → `round` (one round) → `scene` (what runs in it), `acts` (what goes wrong) →
-//! `crowd`, `publisher`, `subscriber`, `member`, `poster` (the clients), `log` (what they note) → `judge`, `order` (what it means)
-//! → `report`. Several faults at a time: `chaos`.
+//! Reading order: `single` (one fault at a time), `chaos` (several) → `scene` (what runs), `backend` (its Redis) → `clients` →
+//! `log` (what they note) → `judge` (what it means).
 
+pub(crate) mod args;
 mod backend;
 mod balancer;
-pub(crate) mod chaos;
+mod chaos;
 mod clients;
 mod judge;
 mod log;
-pub(crate) mod sabotage;
+mod phases;
+mod plan;
+mod sabotage;
 mod scene;
+mod setup;
 mod single;
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
-use std::process::Command;
+use anyhow::Result;
 
-use anyhow::{Context, Result, bail};
+use self::args::FaultsArgs;
+use crate::shared::args::OutputArgs;
 
-use self::clients::Size;
-use self::sabotage::Sabotage;
-use self::scene::Setup;
-use crate::cli::{FaultsArgs, OutputArgs};
-use crate::faults::single::report::Report;
-use crate::faults::single::round;
-use crate::faults::single::table::{FAULTS, Fault, QUICK, find};
-use crate::shared::progress;
-use crate::shared::wait::Interrupt;
-
-/// Runs the faults that are asked for; returns whether all promises were kept.
+/// Runs the faults or plans that are asked for; returns whether all promises were kept.
 ///
 /// # Errors
-/// Nothing could be run, or the user wants to stop.
+/// Nothing could be run, a result cannot be written, or the user wants to stop.
 pub(crate) fn faults(args: &FaultsArgs, output: &OutputArgs) -> Result<bool> {
-    if args.random || !args.plan.is_empty() {
-        return chaos::chaos(args, output);
+    match args.random || !args.plan.is_empty() {
+        true => chaos::run_plans(args, output),
+        false => single::run_faults(args, output),
     }
-    let faults = chosen(args)?;
-    let setup = setup(args)?;
-    let mut report = Report::new(vec![
-        format!(
-            "fault made {} a round; {} nodes, {} publishers ({} messages/s), {} subscribers in {} groups and the broadcast, {} of them send; seed {}",
-            if args.repeat == 1 { "once".to_owned() } else { format!("{} times", args.repeat) },
-            setup.nodes,
-            args.publishers,
-            args.rate,
-            args.subscribers(),
-            args.groups,
-            setup.size.senders,
-            args.seed
-        ),
-        format!("{}; HAProxy: {}", versions(&args.gatecast), if setup.haproxy { "yes" } else { "no" }),
-        args.set.iter().map(|(name, value)| format!("{name}={value}; ")).collect::<String>()
-            + "other settings of the nodes as usual, but for lease, heartbeat and drain",
-    ]);
-    for round in 1..=args.rounds() {
-        for fault in &faults {
-            let outcome = run(&setup, fault, round, args);
-            setup.interrupt.check()?;
-            report.add(fault, outcome);
-        }
-        // After each round, so that a run that is ended early leaves what it has found.
-        if let Some(path) = &output.json {
-            report.write_json(path)?;
-        }
-        if let Some(path) = &output.markdown {
-            report.write_markdown(path)?;
-        }
-    }
-    report.print();
-    Ok(report.is_good())
-}
-
-/// Runs one round, in a directory that is removed afterwards; the logs of a bad one are kept where the user wants them.
-fn run(setup: &Setup, fault: &Fault, round: usize, args: &FaultsArgs) -> Result<round::Outcome, String> {
-    let run = || {
-        let directory = tempfile::tempdir().context("no temporary directory")?;
-        let mut setup = setup.clone();
-        setup.size.seed = args.seed.wrapping_mul(1000).wrapping_add(round as u64);
-        let outcome = round::run(&setup, fault, args.sabotage, directory.path());
-        let is_bad = outcome.as_ref().map_or(true, |outcome| !outcome.broken.is_empty());
-        if let Some(keep) = args.keep_logs.as_ref().filter(|_| is_bad) {
-            keep_logs(directory.path(), &keep.join(format!("{}-{round}", fault.name)))?;
-        }
-        outcome.map(|outcome| round::Outcome { round, ..outcome })
-    };
-    let outcome = run().map_err(|err: anyhow::Error| format!("{err:#}"));
-    let verdict = match &outcome {
-        Ok(outcome) if outcome.broken.is_empty() => format!("kept, {:.1} s", outcome.took_seconds),
-        Ok(outcome) => format!("BROKEN: {}", outcome.broken.join("; ")),
-        Err(reason) => format!("NOT RUN: {reason}"),
-    };
-    progress::say(format!("round {round}/{}, {}: {verdict}", args.rounds(), fault.name));
-    outcome
-}
-
-fn chosen(args: &FaultsArgs) -> Result<Vec<&'static Fault>> {
-    if args.fault.is_empty() {
-        let is_wanted = |fault: &&Fault| !args.short || QUICK.contains(&fault.name);
-        return Ok(FAULTS.iter().filter(is_wanted).collect());
-    }
-    let each = |name: &String| match find(name) {
-        Some(fault) => Ok(fault),
-        None => bail!(
-            "there is no fault `{name}`; there are {}",
-            FAULTS.iter().map(|fault| fault.name).collect::<Vec<_>>().join(", ")
-        ),
-    };
-    args.fault.iter().map(each).collect()
-}
-
-fn setup(args: &FaultsArgs) -> Result<Setup> {
-    let mut environment: BTreeMap<String, String> = args.set.iter().cloned().collect();
-    if args.sabotage == Some(Sabotage::Trim) {
-        environment.insert("GATECAST_REDIS_STREAM_ENTRIES".to_owned(), "1".to_owned());
-    }
-    let subscribers = args.subscribers();
-    Ok(Setup {
-        program: args.gatecast.clone(),
-        nodes: args.nodes,
-        repeat: args.repeat,
-        haproxy: args.haproxy == crate::cli::YesNo::Yes,
-        size: Size {
-            publishers: args.publishers,
-            subscribers,
-            senders: args.senders.min(subscribers),
-            groups: args.groups,
-            rate: args.rate,
-            seed: args.seed,
-            members: 0,
-        },
-        environment,
-        interrupt: Interrupt::on_signals().context("cannot listen for signals")?,
-    })
-}
-
-/// Says what was tested with what.
-fn versions(gatecast: &Path) -> String {
-    let of = |program: &Path, flag: &str| {
-        let output = Command::new(program).arg(flag).output().ok()?;
-        Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned())
-    };
-    [(gatecast, "--version"), (Path::new("redis-server"), "--version"), (Path::new("haproxy"), "-v")]
-        .into_iter()
-        .filter_map(|(program, flag)| of(program, flag))
-        .map(|line| {
-            line.split(" - ").next().unwrap_or_default().split(" sha=").next().unwrap_or_default().to_owned()
-        })
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-/// Copies the files of a round, and those one folder below.
-fn keep_logs(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let to = to.join(entry.file_name());
-        match entry.file_type()?.is_dir() {
-            true => keep_logs(&entry.path(), &to)?,
-            false => drop(fs::copy(entry.path(), to)?),
-        }
-    }
-    Ok(())
 }

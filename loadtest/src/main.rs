@@ -15,14 +15,14 @@ mod cli;
 mod faults;
 mod shared;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 
 use crate::bench::report::Report;
-use crate::cli::{Cli, Command, OutputArgs};
+use crate::cli::{Cli, Command};
+use crate::shared::args::OutputArgs;
 
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
@@ -60,32 +60,13 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Worker(args) => return bench::crowd::serve(args).map(|()| ExitCode::SUCCESS),
         Command::Leash { command } => return shared::child::leash(command).map(|()| ExitCode::SUCCESS),
     };
-    hand_out(&report, cli)
+    // `report` must not write what it has read.
+    let json = cli.output.json.as_deref().filter(|_| !matches!(cli.command, Command::Report));
+    let is_good = bench::output::write(&report, json, &cli.output)?;
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn stored(output: &OutputArgs) -> Result<Report> {
     let path = output.json.as_deref().context("--json must name the file to read")?;
     Report::read_json(path)
-}
-
-/// Writes what is asked for and prints the report; says whether all went well.
-fn hand_out(report: &Report, cli: &Cli) -> Result<ExitCode> {
-    let Cli { command, output } = cli;
-    match &output.json {
-        Some(path) if !matches!(command, Command::Report) => report.write_json(path)?,
-        _ => {}
-    }
-    if let Some(path) = &output.markdown {
-        report.write_markdown(path)?;
-    }
-    if let Some(folder) = &output.plots {
-        bench::plot::write(report, folder)?;
-    }
-    match writeln!(io::stdout(), "{}", report.markdown()) {
-        // Whoever reads it has seen enough.
-        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => {}
-        written => written.context("cannot print the table")?,
-    }
-    let has_failed = report.has_faults() || output.strict && bench::goals::is_any_missed(report);
-    Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -1,7 +1,9 @@
 //! What the load generator and the harness of faults and abuse both need: clients, processes, clocks of the machine.
 
+pub(crate) mod args;
 pub(crate) mod child;
 pub(crate) mod conn;
+pub(crate) mod envelope;
 pub(crate) mod faketime;
 pub(crate) mod frame;
 pub(crate) mod handshake;

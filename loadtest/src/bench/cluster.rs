@@ -4,12 +4,12 @@
 
 use anyhow::Result;
 
+use crate::bench::args::{ClusterArgs, Peer};
 use crate::bench::fanout;
 use crate::bench::fleet::{Fleet, Opening};
 use crate::bench::relay::Plan;
 use crate::bench::report::Report;
 use crate::bench::servers::Programs;
-use crate::cli::{ClusterArgs, Peer};
 use crate::shared::process;
 use crate::shared::progress::Steps;
 

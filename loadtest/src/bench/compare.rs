@@ -8,24 +8,18 @@
 mod connections;
 mod contest;
 mod posts;
+mod scale;
 mod traffic;
 
 use anyhow::Result;
 
 use self::contest::Contest;
+use self::scale::Scale;
+use crate::bench::args::CompareArgs;
 use crate::bench::report::Report;
 use crate::bench::works::Work;
-use crate::cli::CompareArgs;
 use crate::shared::process;
 use crate::shared::progress::Steps;
-
-/// How large the works are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scale {
-    Full,
-    /// A fiftieth of the connections: what is measured shows that all works, and has names that no goal has.
-    Quick,
-}
 
 /// One part of a round: works that are measured together, since they need the same connections.
 #[derive(Debug)]
@@ -60,7 +54,7 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<Report> {
         contest.begin_round(round);
         for part in &parts {
             steps.begin(&format!("round {round}, {}", part.name()));
-            contest.run(part, &mut report);
+            part.run(&mut contest, &mut report);
         }
     }
     Ok(report)
@@ -86,6 +80,21 @@ fn parts(only: &[String]) -> Vec<Part> {
 }
 
 impl Part {
+    /// Measures it with every server that takes part in it.
+    fn run(&self, contest: &mut Contest, report: &mut Report) {
+        for name in contest.order() {
+            let done = match self {
+                Self::Traffic(cases) => traffic::run(contest, cases, name, report),
+                Self::Latency(pace) => traffic::keep_pace(contest, pace, name, report),
+                Self::Connections(case) => connections::run(contest, case, name, report),
+                Self::Posts(case) => posts::run(contest, case, name, report),
+            };
+            if let Err(err) = done {
+                report.fault(format!("{}, {name}: {err:#}", self.name()));
+            }
+        }
+    }
+
     fn name(&self) -> String {
         match self {
             Self::Traffic(cases) => {
@@ -95,32 +104,6 @@ impl Part {
             Self::Latency(pace) => pace.work.name.to_owned(),
             Self::Connections(case) => case.work.name.to_owned(),
             Self::Posts(case) => case.work.name.to_owned(),
-        }
-    }
-}
-
-impl Scale {
-    /// Names a work in the report.
-    fn name(self, work: &Work) -> String {
-        match self {
-            Self::Full => work.name.to_owned(),
-            Self::Quick => format!("{}, quick", work.name),
-        }
-    }
-
-    /// Returns how many groups of how many connections there are.
-    fn size(self, work: &Work) -> (usize, usize) {
-        match self {
-            Self::Full => (work.groups, work.group_size),
-            Self::Quick if work.groups == 1 => (1, work.group_size / 50),
-            Self::Quick => (work.groups / 50, work.group_size),
-        }
-    }
-
-    fn messages(self, messages: u32) -> u32 {
-        match self {
-            Self::Full => messages,
-            Self::Quick => (messages / 50).max(10),
         }
     }
 }

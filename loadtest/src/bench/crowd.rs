@@ -4,20 +4,22 @@
 //! Rule: a command cannot tell how many processes there are; what they found is one figure, one histogram, one list of faults.
 
 mod local;
+mod order;
 mod workers;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
 
 use self::local::Local;
+use self::order::{Losses, Order, Reply, Sending};
 use self::workers::Worker;
 pub(crate) use self::workers::serve;
+use crate::bench::args::{CrowdArgs, DialectArgs, TargetArgs, WorkersArgs};
 use crate::bench::fleet::{Opened, Pace};
+use crate::bench::outcome::Outcome;
 use crate::bench::payload::Payloads;
-use crate::bench::relay::{Outcome, Plan};
-use crate::cli::{CrowdArgs, DialectArgs, TargetArgs, WorkersArgs};
+use crate::bench::relay::Plan;
 use crate::shared::process::{self, Processes};
 
 /// Until all workers have read their order.
@@ -34,45 +36,6 @@ pub(crate) struct Crowd {
 enum Hands {
     Own(Box<Local>),
     Workers(Vec<Worker>),
-}
-
-/// What a process is to do with its share of the connections.
-#[derive(Debug, Serialize, Deserialize)]
-enum Order {
-    Open { n: usize, pace: Pace },
-    Join { first: usize, n: usize, groups: usize },
-    Send(Box<Sending>),
-    Losses,
-    Close,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Sending {
-    plan: Plan,
-    server: Processes,
-    first: usize,
-    n: usize,
-    /// Of the payloads.
-    tag: String,
-    /// When the first message is due, by the clock that all processes share.
-    start: Duration,
-}
-
-/// What came of it.
-#[derive(Debug, Serialize, Deserialize)]
-enum Reply {
-    Done,
-    Opened(Opened),
-    Sent(Box<Outcome>),
-    Losses(Losses),
-    Failed(String),
-}
-
-/// Connections that the server closed or that broke.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Losses {
-    n: usize,
-    first: Option<String>,
 }
 
 impl Crowd {
@@ -225,14 +188,6 @@ impl Crowd {
                 workers.iter_mut().map(Worker::reply).collect()
             }
         }
-    }
-}
-
-impl Losses {
-    /// Says it as a fault; nothing if there are none.
-    pub(crate) fn fault(self) -> Option<String> {
-        let Self { n, first } = self;
-        (n > 0).then(|| format!("{n} connections lost: {}", first.unwrap_or_default()))
     }
 }
 

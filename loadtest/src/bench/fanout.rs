@@ -4,12 +4,13 @@
 
 use anyhow::Result;
 
+use crate::bench::args::{BroadcastArgs, FanoutArgs, FloodArgs, GroupsArgs};
 use crate::bench::dialect::Dialect;
 use crate::bench::fleet::{Fleet, Opening};
 use crate::bench::join;
-use crate::bench::relay::{self, Audience, Outcome, Plan, Share};
+use crate::bench::outcome::Outcome;
+use crate::bench::relay::{self, Audience, Plan, Share};
 use crate::bench::report::Report;
-use crate::cli::{BroadcastArgs, FanoutArgs, FloodArgs, GroupsArgs};
 use crate::shared::process::{self, Processes};
 use crate::shared::progress;
 

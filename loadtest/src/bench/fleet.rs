@@ -3,25 +3,25 @@
 //! Rule: the client must stay cheap, since it shares the cores with the server it measures: one shared read buffer,
 //! no task, timer or buffer per connection.
 
-mod opening;
-
 use std::io::ErrorKind;
 use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
+use hdrhistogram::Histogram;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
+use serde::{Deserialize, Serialize};
 
-pub(crate) use self::opening::{Opened, Pace};
-use crate::bench::dialect::Envelope;
 use crate::shared::conn::{Conn, Incoming, Speech, State};
+use crate::shared::envelope::Envelope;
 use crate::shared::frame::{self, Opcode};
 use crate::shared::handshake;
+use crate::shared::histogram;
 use crate::shared::progress;
 use crate::shared::target::Target;
 
@@ -34,6 +34,12 @@ const EVENTS_PER_TURN: usize = 1024;
 const ALARM: Token = Token(usize::MAX);
 /// Fits a flood's worth of frames for one connection in one read.
 const SCRATCH_BYTES: usize = 128 << 10;
+
+/// Enough to keep a server busy, below any listen backlog.
+const DIALS_UNDER_WAY: usize = 128;
+/// A server that has not taken all connections by then, or so long after the last was due, never will; 15,000 take about
+/// two seconds.
+const OPEN_LIMIT: Duration = Duration::from_secs(60);
 
 /// How connections begin, and what they carry then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +68,112 @@ pub(crate) struct Fleet {
     outgoing: Vec<u8>,
 }
 
+/// How fast connections are opened.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Pace {
+    /// Handshakes at once.
+    pub(crate) under_way: usize,
+    /// Handshakes a second; without it, the next begins when one is done.
+    pub(crate) rate: Option<f64>,
+}
+
+/// What opening connections showed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Opened {
+    pub(crate) elapsed: Duration,
+    /// Nanoseconds from dialling, or from when that was due, until messages may be sent.
+    #[serde(with = "histogram")]
+    pub(crate) handshakes: Histogram<u64>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { under_way: DIALS_UNDER_WAY, rate: None }
+    }
+}
+
+impl Pace {
+    /// Returns the moment, after the start, at which the `nth` dialling is due; none if any moment is right.
+    fn due(&self, nth: usize) -> Option<Duration> {
+        self.rate.map(|rate| Duration::from_secs_f64(nth as f64 / rate))
+    }
+}
+
 impl Fleet {
+    /// Returns a fleet without connections.
+    ///
+    /// # Errors
+    /// The kernel has no descriptors left.
+    pub(crate) fn empty() -> Result<Self> {
+        let poll = Poll::new().context("cannot open an epoll")?;
+        let alarm = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
+        // Edge-triggered: it need not be read, each expiry is an event of its own.
+        poll.registry().register(&mut SourceFd(&alarm.as_raw_fd()), ALARM, Interest::READABLE)?;
+        Ok(Self {
+            poll,
+            alarm,
+            events: Events::with_capacity(EVENTS_PER_TURN),
+            conns: Vec::new(),
+            n_open: 0,
+            n_closed: 0,
+            first_loss: None,
+            scratch: vec![0; SCRATCH_BYTES],
+            outgoing: Vec::new(),
+        })
+    }
+
+    /// Opens `n` connections, to the targets in turn, and returns when all of them are open.
+    ///
+    /// # Errors
+    /// The first connection that fails, or the time limit.
+    pub(crate) fn open(targets: &[Target], n: usize, opening: Opening) -> Result<Self> {
+        let mut fleet = Self::empty()?;
+        fleet.add(targets, (n, opening), &Pace::default())?;
+        Ok(fleet)
+    }
+
+    /// Opens `n` connections more, numbered after those that are there.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn add(
+        &mut self,
+        targets: &[Target],
+        (n, opening): (usize, Opening),
+        pace: &Pace,
+    ) -> Result<Opened> {
+        let (first, last) = (self.conns.len(), self.conns.len() + n);
+        let mut targets = targets.iter().cycle();
+        let mut begun: Vec<Instant> = Vec::with_capacity(n);
+        let mut handshakes = histogram::empty()?;
+        let started = Instant::now();
+        let limit = OPEN_LIMIT + pace.due(n).unwrap_or_default();
+        while self.n_open < last {
+            while self.conns.len() < last && self.conns.len() - self.n_open < pace.under_way {
+                let now = Instant::now();
+                let due = pace.due(self.conns.len() - first).map_or(now, |due| started + due);
+                if due > now {
+                    self.wake_in(due - now)?;
+                    break;
+                }
+                self.dial(targets.next().context("no target")?, opening)?;
+                begun.push(due);
+            }
+            self.turn(TICK, &mut |nth, incoming| {
+                if let (Incoming::Opened, Some(at)) = (incoming, begun.get(nth.wrapping_sub(first))) {
+                    histogram::record(&mut handshakes, at.elapsed());
+                }
+            })?;
+            if let Some(reason) = self.first_loss.take() {
+                bail!("connection lost after {} of {last} were open: {reason}", self.n_open);
+            }
+            if started.elapsed() > limit {
+                bail!("only {} of {last} connections opened in {limit:?}", self.n_open);
+            }
+        }
+        Ok(Opened { elapsed: started.elapsed(), handshakes })
+    }
+
     /// Returns how many connections were lost since the fleet opened.
     pub(crate) fn n_closed(&self) -> usize {
         self.n_closed
@@ -191,28 +302,6 @@ impl Fleet {
             progress::say(format!("{unanswered} close frames were not answered in {CLOSE_LIMIT:?}"));
         }
         Ok(())
-    }
-
-    /// Returns a fleet without connections.
-    ///
-    /// # Errors
-    /// The kernel has no descriptors left.
-    pub(crate) fn empty() -> Result<Self> {
-        let poll = Poll::new().context("cannot open an epoll")?;
-        let alarm = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
-        // Edge-triggered: it need not be read, each expiry is an event of its own.
-        poll.registry().register(&mut SourceFd(&alarm.as_raw_fd()), ALARM, Interest::READABLE)?;
-        Ok(Self {
-            poll,
-            alarm,
-            events: Events::with_capacity(EVENTS_PER_TURN),
-            conns: Vec::new(),
-            n_open: 0,
-            n_closed: 0,
-            first_loss: None,
-            scratch: vec![0; SCRATCH_BYTES],
-            outgoing: Vec::new(),
-        })
     }
 
     fn dial(&mut self, target: &Target, opening: Opening) -> Result<()> {

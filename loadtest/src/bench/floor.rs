@@ -10,11 +10,12 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use anyhow::{Context, Result};
 use socket2::{Domain, Socket, Type};
 
+use crate::bench::args::{FloorArgs, FloorServerArgs};
 use crate::bench::fleet::{Fleet, Opening};
-use crate::bench::relay::{self, Outcome, Plan};
+use crate::bench::outcome::Outcome;
+use crate::bench::relay::{self, Plan};
 use crate::bench::report::Report;
 use crate::bench::works::FLOOR;
-use crate::cli::{FloorArgs, FloorServerArgs};
 use crate::shared::child::Server;
 use crate::shared::frame::{self, Opcode};
 use crate::shared::process;

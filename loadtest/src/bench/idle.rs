@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::bench::args::{ChurnArgs, IdleArgs};
 use crate::bench::crowd::Crowd;
 use crate::bench::fleet::Pace;
 use crate::bench::report::Report;
 use crate::bench::storm;
 use crate::bench::works::{RSS, SLAB, rss_at};
-use crate::cli::{ChurnArgs, IdleArgs};
 use crate::shared::process::{self, Processes};
 use crate::shared::progress;
 

@@ -5,11 +5,12 @@
 
 use anyhow::Result;
 
+use crate::bench::args::LatencyArgs;
 use crate::bench::crowd::Crowd;
 use crate::bench::fleet::Pace;
-use crate::bench::relay::{Outcome, Plan};
+use crate::bench::outcome::Outcome;
+use crate::bench::relay::Plan;
 use crate::bench::report::Report;
-use crate::cli::LatencyArgs;
 use crate::shared::process::Processes;
 use crate::shared::progress::Steps;
 

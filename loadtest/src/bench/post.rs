@@ -9,38 +9,15 @@ mod target;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use hdrhistogram::Histogram;
 
 use self::round::Round;
+pub(crate) use self::round::{Outcome, Plan};
 pub(crate) use self::target::Posting;
+use crate::bench::args::PostArgs;
 use crate::bench::report::Report;
-use crate::bench::works::{POST_CPU, POSTS};
-use crate::cli::PostArgs;
-use crate::shared::process::{Processes, Spent};
+use crate::shared::process::Processes;
 use crate::shared::progress::Steps;
 use crate::shared::target::Target;
-
-/// How many posts, and how.
-#[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    pub(crate) posts: u32,
-    pub(crate) bytes: usize,
-    /// A round that takes longer is cut, and has failed.
-    pub(crate) limit: Duration,
-}
-
-/// What a round showed.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    /// Those that were accepted.
-    posts: u64,
-    spent: Spent,
-    /// Nanoseconds from sending to the answer.
-    answered: Histogram<u64>,
-    /// Nanoseconds from sending to the socket.
-    arrived: Histogram<u64>,
-    faults: Vec<String>,
-}
 
 /// Measures posts, each client sending its next when the last is answered.
 ///
@@ -56,7 +33,8 @@ pub(crate) fn post(args: &PostArgs) -> Result<Report> {
             Target::parse(&format!("ws://{rest}"), target.allow_remote)?
         }
     };
-    let (plan, key) = (args.plan(), args.key()?);
+    let limit = Duration::from_secs(args.max_seconds);
+    let (plan, key) = (Plan { posts: args.posts, bytes: args.bytes, limit }, args.key()?);
     let mut report = Report::new("post");
     report.set(format!(
         "{} posts of {} bytes to {connections} connections by {clients} clients, {}, {rounds} rounds; sockets at {}, posts to {}",
@@ -89,25 +67,4 @@ pub(crate) fn measure(posting: &mut Posting, plan: &Plan, server: &Processes) ->
     let mut outcome = Round::run(posting, plan, server)?;
     outcome.faults.extend(warm.faults);
     Ok(outcome)
-}
-
-impl Outcome {
-    /// Adds the figures and faults to a report.
-    pub(crate) fn add_to(&self, report: &mut Report, work: &str, name: &str) {
-        let Self { posts, spent, answered, arrived, faults } = self;
-        let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / (*posts).max(1) as f64;
-        report.add(work, name, POSTS, *posts as f64 / spent.elapsed.as_secs_f64());
-        report.add(work, name, POST_CPU, each(spent.server_cpu));
-        if !spent.store_cpu.is_zero() {
-            report.add(work, name, ("Redis CPU per post", "µs"), each(spent.store_cpu));
-        }
-        report.add(work, name, ("client CPU per post", "µs"), each(spent.client_cpu));
-        report.add_histogram(work, name, answered);
-        for (measure, quantile) in [("post to socket, p50", 0.5), ("post to socket, p99", 0.99)] {
-            report.add(work, name, (measure, "µs"), arrived.value_at_quantile(quantile) as f64 / 1e3);
-        }
-        for fault in faults {
-            report.fault(format!("{work}, {name}: {fault}"));
-        }
-    }
 }

@@ -4,16 +4,14 @@
 //! a rate: then each is sent when it is due, and its latency counts from that moment, however late it could be sent. The
 //! server is whatever `emit` hands a message to, so that the floor and a gateway are measured by the same code.
 
-mod outcome;
-
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::outcome::{OpenLoop, Outcome};
 use crate::bench::fleet::Fleet;
+use crate::bench::outcome::{OpenLoop, Outcome};
 use crate::bench::payload::Payloads;
 use crate::bench::sequence::Sequence;
 use crate::shared::conn::Incoming;

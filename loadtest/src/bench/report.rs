@@ -3,8 +3,6 @@
 //! Rule: no figure without its machine, its settings, its number of samples and its spread; a ratio is made within a
 //! round, so that a machine that drifts during the run drifts for both.
 
-mod markdown;
-
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -13,8 +11,7 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::bench::goals::{self, Verdict};
-use crate::bench::relay::{OpenLoop, Outcome};
+use crate::bench::outcome::{OpenLoop, Outcome};
 use crate::bench::works::{CLIENT_CPU, DELIVERIES, LONGEST, P50, P99, P999, REDIS_CPU, SERVER_CPU};
 use crate::shared::histogram;
 use crate::shared::numbers::{self, Spread};
@@ -30,38 +27,30 @@ const LATE: u64 = 1_000_000;
 /// Everything a command found.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
-    command: String,
+    pub(crate) command: String,
     /// When it began.
-    date: String,
-    machine: Machine,
-    settings: Vec<String>,
+    pub(crate) date: String,
+    pub(crate) machine: Machine,
+    pub(crate) settings: Vec<String>,
     /// The round that is being measured, from 1; 0 where nobody counts them.
     #[serde(skip)]
     round: usize,
-    rows: Vec<Row>,
+    pub(crate) rows: Vec<Row>,
     latencies: Vec<Latency>,
     /// Most cores that other processes used during a run; 0 when they were quiet.
-    disturbed: f64,
-    notes: Vec<String>,
+    pub(crate) disturbed: f64,
+    pub(crate) notes: Vec<String>,
     /// Any of these fails the command.
-    faults: Vec<String>,
-}
-
-/// A report as it is stored: with what it says of the goals, which is judged anew when it is read again.
-#[derive(Serialize)]
-struct Judged<'a> {
-    #[serde(flatten)]
-    report: &'a Report,
-    goals: Vec<Verdict>,
+    pub(crate) faults: Vec<String>,
 }
 
 /// What one server did in one respect.
 #[derive(Debug, Serialize, Deserialize)]
-struct Row {
-    work: String,
-    server: String,
-    measure: String,
-    unit: String,
+pub(crate) struct Row {
+    pub(crate) work: String,
+    pub(crate) server: String,
+    pub(crate) measure: String,
+    pub(crate) unit: String,
     /// One for each round; none for a round that this server missed.
     samples: Vec<Option<f64>>,
 }
@@ -226,16 +215,6 @@ impl Report {
         serde_json::from_slice(&json).with_context(|| format!("{} is no report", path.display()))
     }
 
-    /// Writes everything, each sample included, to `path`.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub(crate) fn write_json(&self, path: &Path) -> Result<()> {
-        let all = Judged { report: self, goals: goals::table(self) };
-        let json = serde_json::to_string_pretty(&all)?;
-        fs::write(path, json + "\n").with_context(|| format!("cannot write {}", path.display()))
-    }
-
     /// Returns the samples of a row, round by round; none where there is no such row.
     pub(crate) fn samples(&self, work: &str, server: &str, measure: &str) -> &[Option<f64>] {
         self.rows.iter().find(|row| row.is(work, server, measure)).map_or(&[], |row| &row.samples)
@@ -255,7 +234,7 @@ impl Report {
     }
 
     /// Returns how many times `server` showed what `reference` did, for each round that has both.
-    fn ratios(&self, work: &str, measure: &str, (server, reference): (&str, &str)) -> Vec<f64> {
+    pub(crate) fn ratios(&self, work: &str, measure: &str, (server, reference): (&str, &str)) -> Vec<f64> {
         numbers::ratios(self.samples(work, server, measure), self.samples(work, reference, measure))
     }
 }

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::bench::args::StormArgs;
 use crate::bench::crowd::Crowd;
 use crate::bench::fleet::{Opened, Pace};
 use crate::bench::report::Report;
 use crate::bench::works::{OPENED, OPENING_CPU};
-use crate::cli::StormArgs;
 use crate::shared::process::Processes;
 use crate::shared::progress::Steps;
 

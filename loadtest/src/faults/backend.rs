@@ -1,20 +1,17 @@
 //! The Redis of a round: one server, a master with replicas and Sentinels, or a Cluster.
 
 pub(crate) mod cluster;
+mod ground;
 pub(crate) mod proxy;
 pub(crate) mod sentinel;
 
-use std::path::Path;
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 
+pub(crate) use self::ground::Ground;
 use crate::faults::backend::cluster::Cluster;
 use crate::faults::backend::proxy::Proxy;
 use crate::faults::backend::sentinel::Sentinels;
-use crate::shared::ports::Ports;
 use crate::shared::redis::Redis;
-use crate::shared::wait::Interrupt;
 
 /// Which Redis a fault needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,19 +38,6 @@ pub(crate) enum Backend {
     Sentinels(Sentinels),
     Cluster(Cluster),
 }
-
-/// What a Redis is started with.
-pub(crate) struct Ground<'a> {
-    pub(crate) directory: &'a Path,
-    pub(crate) ports: &'a mut Ports,
-    pub(crate) interrupt: &'a Interrupt,
-    pub(crate) nodes: usize,
-    /// Whether a single Redis has a clock that can be stepped.
-    pub(crate) clock: bool,
-}
-
-/// A Redis is made in this time, its parts having found each other.
-pub(crate) const FORM_LIMIT: Duration = Duration::from_secs(30);
 
 const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 /// So that a stream is trimmed to the very entry, which makes a loss easy to provoke on purpose.
@@ -125,9 +109,4 @@ impl Backend {
             Self::Single(..) | Self::Sentinels(_) => anyhow::bail!("this fault needs a Cluster"),
         }
     }
-}
-
-/// Joins addresses as the URLs of Sentinel and Cluster have them.
-pub(crate) fn addresses(ports: impl Iterator<Item = u16>) -> String {
-    ports.map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
 }

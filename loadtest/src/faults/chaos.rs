@@ -4,8 +4,6 @@
 //! → `shrink` (what of it is needed).
 
 mod keeper;
-mod moves;
-pub(crate) mod plan;
 mod run;
 mod shrink;
 mod verdict;
@@ -16,12 +14,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use self::plan::{Event, Plan};
 use self::run::Outcome;
-use super::scene::Setup;
-use super::{keep_logs, setup};
-use crate::cli::{FaultsArgs, OutputArgs};
+use super::args::FaultsArgs;
+use super::plan::{Event, Plan};
+use super::setup::{Setup, keep_logs};
 use crate::faults::single::report::{put, say};
+use crate::shared::args::OutputArgs;
 use crate::shared::progress;
 
 /// Runs that make a plan shorter, at most, and what they may take together.
@@ -54,8 +52,8 @@ struct Run {
 ///
 /// # Errors
 /// The user wants to stop, or a result cannot be written.
-pub(crate) fn chaos(args: &FaultsArgs, output: &OutputArgs) -> Result<bool> {
-    let mut setup = setup(args)?;
+pub(crate) fn run_plans(args: &FaultsArgs, output: &OutputArgs) -> Result<bool> {
+    let mut setup = Setup::new(args)?;
     setup.size.subscribers = setup.size.subscribers.min(MOST_SUBSCRIBERS);
     setup.size.senders = setup.size.senders.min(setup.size.subscribers);
     setup.size.members = MEMBERS;

@@ -3,33 +3,19 @@
 //! Rule: whatever happens, all of it ends with this value: processes are killed by their own id, files are removed.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::backend::{Backend, Ground, Topology};
 use super::balancer::Balancer;
-use super::clients::{Crowd, Doors, Size};
-use crate::faults::single::table::Fault;
+use super::clients::{Crowd, Doors};
+use super::setup::Setup;
 use crate::shared::node::{Counters, Node};
 use crate::shared::ports::Ports;
 use crate::shared::request as http;
 use crate::shared::wait::Interrupt;
-
-/// What all rounds have in common.
-#[derive(Clone, Debug)]
-pub(crate) struct Setup {
-    pub(crate) program: PathBuf,
-    pub(crate) nodes: usize,
-    pub(crate) haproxy: bool,
-    /// How often the fault is made in a round.
-    pub(crate) repeat: usize,
-    pub(crate) size: Size,
-    /// Further settings for the nodes.
-    pub(crate) environment: BTreeMap<String, String>,
-    pub(crate) interrupt: Interrupt,
-}
 
 /// What one round needs.
 #[derive(Clone, Debug)]
@@ -40,12 +26,6 @@ pub(crate) struct Stage {
     pub(crate) clock: bool,
     /// Further routes, in the form of a configuration.
     pub(crate) routes: Option<&'static str>,
-}
-
-impl Stage {
-    pub(crate) fn of(fault: &Fault) -> Self {
-        Self { topology: fault.topology, lease: fault.lease, clock: false, routes: None }
-    }
 }
 
 /// See the head of this file. Clients end first, then what they talk to.

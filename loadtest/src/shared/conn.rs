@@ -8,7 +8,7 @@ use std::mem;
 use anyhow::{Result, bail};
 use mio::net::TcpStream;
 
-use crate::bench::dialect::{Envelope, Heard};
+use crate::shared::envelope::{Envelope, Heard};
 use crate::shared::frame::{self, Frame, Opcode};
 use crate::shared::handshake;
 use crate::shared::http::{self, Answer};

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::Scale;
 use super::contest::Contest;
+use super::scale::Scale;
 use crate::bench::fleet::{Fleet, Opening};
 use crate::bench::idle::{STEADY_SAMPLES, steady};
 use crate::bench::join;

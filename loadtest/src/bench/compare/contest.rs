@@ -6,14 +6,14 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
-use super::{Part, Scale, connections, posts, traffic};
+use super::scale::Scale;
+use crate::bench::args::CompareArgs;
 use crate::bench::report::Report;
 use crate::bench::servers::{Programs, Service};
 use crate::bench::sigv4::Key;
 use crate::bench::works::{
     FLOOR, GATECAST, SERVERS, SOCKET_IO, SOCKET_IO_REDIS, UWEBSOCKETS, UWEBSOCKETS_JS, WS,
 };
-use crate::cli::CompareArgs;
 
 const NODES: usize = 3;
 
@@ -63,21 +63,11 @@ impl Contest {
         self.round = number;
     }
 
-    /// Measures a part with every server that takes part in it.
-    pub(super) fn run(&mut self, part: &Part, report: &mut Report) {
+    /// Returns all servers in the order of this round.
+    pub(super) fn order(&self) -> [&'static str; SERVERS.len()] {
         let mut order = SERVERS;
         order.rotate_left(self.round % SERVERS.len());
-        for name in order {
-            let done = match part {
-                Part::Traffic(cases) => traffic::run(self, cases, name, report),
-                Part::Latency(pace) => traffic::keep_pace(self, pace, name, report),
-                Part::Connections(case) => connections::run(self, case, name, report),
-                Part::Posts(case) => posts::run(self, case, name, report),
-            };
-            if let Err(err) = done {
-                report.fault(format!("{}, {name}: {err:#}", part.name()));
-            }
-        }
+        order
     }
 
     /// Returns a server that runs, alone or as several nodes.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{Losses, Order, Reply, Sending};
+use super::order::{Losses, Order, Reply, Sending};
 use crate::bench::dialect::Dialect;
 use crate::bench::fanout;
 use crate::bench::fleet::{Fleet, Opening};

@@ -12,8 +12,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::local::Local;
-use super::{Order, Reply};
-use crate::cli::{DialectArgs, WorkerArgs};
+use super::order::{Order, Reply};
+use crate::bench::args::{DialectArgs, WorkerArgs};
 use crate::shared::child::{self, Server};
 use crate::shared::process;
 use crate::shared::target::Target;

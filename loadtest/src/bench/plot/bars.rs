@@ -6,7 +6,7 @@ use plotters::element::{PathElement, Rectangle};
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{Color, TRANSPARENT};
 
-use super::{Area, GRID, HEAD, INK, colour, page, text, tick};
+use super::page::{Area, GRID, HEAD, INK, colour, page, text, tick};
 use crate::bench::report::Report;
 use crate::bench::works::{Measure, place};
 use crate::shared::numbers::{Spread, number};

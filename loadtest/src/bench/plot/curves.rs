@@ -9,7 +9,7 @@ use plotters::series::LineSeries;
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{Color, TRANSPARENT};
 
-use super::{Area, GRID, HEAD, INK, colour, legend, page, text, tick};
+use super::page::{Area, GRID, HEAD, INK, colour, legend, page, text, tick};
 use crate::bench::report::Report;
 use crate::bench::works::{GATECAST, place};
 

@@ -7,7 +7,7 @@ use plotters::series::LineSeries;
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{Color, TRANSPARENT};
 
-use super::{GRID, HEAD, INK, colour, legend, page, text, tick};
+use super::page::{GRID, HEAD, INK, colour, legend, page, text, tick};
 use crate::bench::report::Report;
 use crate::bench::works::place;
 use crate::shared::numbers::Spread;

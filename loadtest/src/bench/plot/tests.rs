@@ -1,7 +1,9 @@
 //! What a plot must show: a title, units, every server in its colour, axes from 0, and where the figures are.
 
 use hdrhistogram::Histogram;
+use plotters::style::RGBColor;
 
+use super::page::{colour, tick};
 use super::*;
 use crate::bench::works::{FLOOD_1K, FLOOR, GATECAST, LATENCY, SOCKET_IO, SOCKET_IO_REDIS, UWEBSOCKETS, WS};
 

@@ -9,13 +9,15 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use hdrhistogram::Histogram;
 
-use super::{Outcome, Plan, Posting};
+use super::target::Posting;
 use crate::bench::fleet::Fleet;
 use crate::bench::payload::Payloads;
+use crate::bench::report::Report;
+use crate::bench::works::{POST_CPU, POSTS};
 use crate::shared::conn::Incoming;
 use crate::shared::histogram;
 use crate::shared::http::Answer;
-use crate::shared::process::{Meter, Processes};
+use crate::shared::process::{Meter, Processes, Spent};
 
 /// Nothing answered and nothing arrived for so long means that what is missing is lost.
 const STALL: Duration = Duration::from_secs(10);
@@ -23,6 +25,28 @@ const STALL: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_millis(200);
 const TICK: Duration = Duration::from_millis(50);
 const ACCEPTED: u16 = 200;
+
+/// How many posts, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) posts: u32,
+    pub(crate) bytes: usize,
+    /// A round that takes longer is cut, and has failed.
+    pub(crate) limit: Duration,
+}
+
+/// What a round showed.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// Those that were accepted.
+    posts: u64,
+    spent: Spent,
+    /// Nanoseconds from sending to the answer.
+    answered: Histogram<u64>,
+    /// Nanoseconds from sending to the socket.
+    arrived: Histogram<u64>,
+    pub(super) faults: Vec<String>,
+}
 
 struct Sent {
     at: Instant,
@@ -48,6 +72,27 @@ pub(super) struct Round {
     refused: BTreeMap<(u16, String), u64>,
     answered: Histogram<u64>,
     arrived: Histogram<u64>,
+}
+
+impl Outcome {
+    /// Adds the figures and faults to a report.
+    pub(crate) fn add_to(&self, report: &mut Report, work: &str, name: &str) {
+        let Self { posts, spent, answered, arrived, faults } = self;
+        let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / (*posts).max(1) as f64;
+        report.add(work, name, POSTS, *posts as f64 / spent.elapsed.as_secs_f64());
+        report.add(work, name, POST_CPU, each(spent.server_cpu));
+        if !spent.store_cpu.is_zero() {
+            report.add(work, name, ("Redis CPU per post", "µs"), each(spent.store_cpu));
+        }
+        report.add(work, name, ("client CPU per post", "µs"), each(spent.client_cpu));
+        report.add_histogram(work, name, answered);
+        for (measure, quantile) in [("post to socket, p50", 0.5), ("post to socket, p99", 0.99)] {
+            report.add(work, name, (measure, "µs"), arrived.value_at_quantile(quantile) as f64 / 1e3);
+        }
+        for fault in faults {
+            report.fault(format!("{work}, {name}: {fault}"));
+        }
+    }
 }
 
 impl Round {

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use crate::bench::dialect::Envelope;
 use crate::bench::fleet::{Fleet, Opening, Pace};
 use crate::bench::payload::Payloads;
 use crate::bench::sigv4::{Key, Signer};
 use crate::shared::conn::Incoming;
+use crate::shared::envelope::Envelope;
 use crate::shared::http;
 use crate::shared::process;
 use crate::shared::target::Target;

@@ -5,8 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 
 use super::*;
-use crate::bench::dialect::Envelope;
 use crate::bench::fleet::Opening;
+use crate::shared::envelope::Envelope;
 use crate::shared::frame::{Opcode, encode_server};
 use crate::shared::target::Target;
 

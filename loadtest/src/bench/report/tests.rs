@@ -1,6 +1,8 @@
 //! Reports: rows by round, ratios, JSON and back.
 
 use super::*;
+use crate::bench::markdown::markdown;
+use crate::bench::output;
 use crate::bench::works::{FLOOR, GATECAST};
 
 const WORK: &str = "some work";
@@ -18,7 +20,7 @@ fn servers_are_compared_round_by_round_even_if_one_misses_a_round() {
     assert_eq!(report.ratios(WORK, SERVER_CPU.0, (GATECAST, FLOOR)), [2.0, 1.0]);
     assert_eq!(report.samples(WORK, GATECAST, SERVER_CPU.0), [Some(4.0), None, Some(4.0)]);
     assert!(report.ratios(WORK, DELIVERIES.0, (GATECAST, FLOOR)).is_empty());
-    let table = report.markdown();
+    let table = markdown(&report);
     for line in [
         "### some work",
         "| | gatecast | bare send loop |",
@@ -44,9 +46,9 @@ fn a_stored_report_reads_as_it_was_written() {
     report.add(WORK, GATECAST, RSS_OF_NOTHING, f64::NAN);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("report.json");
-    report.write_json(&path).unwrap();
+    output::write_json(&report, &path).unwrap();
     let read = Report::read_json(&path).unwrap();
-    assert_eq!(read.markdown(), report.markdown());
+    assert_eq!(markdown(&read), markdown(&report));
     assert_eq!(read.latencies[0].nanos, report.latencies[0].nanos);
     assert_eq!(read.latencies[0].nanos.len(), 2000);
     assert_eq!(read.rows[0].samples.len(), 2);

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::{FORM_LIMIT, Ground, addresses};
+use super::ground::{FORM_LIMIT, Ground, addresses};
 use crate::shared::redis::{Redis, ask};
 use crate::shared::wait::Interrupt;
 

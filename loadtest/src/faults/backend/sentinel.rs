@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{FORM_LIMIT, Ground, addresses};
+use super::ground::{FORM_LIMIT, Ground, addresses};
 use crate::shared::child::Server;
 use crate::shared::redis::{Redis, ask};
 use crate::shared::wait::Interrupt;

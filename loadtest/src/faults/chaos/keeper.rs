@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::process::Signal;
 
-use super::moves::Act;
 use crate::faults::backend::Backend;
 use crate::faults::backend::proxy::Mode;
+use crate::faults::plan::Act;
 use crate::faults::scene::Scene;
 use crate::shared::progress;
 

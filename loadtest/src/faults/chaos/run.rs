@@ -7,15 +7,15 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::keeper::Keeper;
-use super::moves::Act;
-use super::plan::{Backing, Outage, Plan};
 use super::verdict::{Facts, REAPED, Violation, violations};
 use crate::faults::backend::Backend;
 use crate::faults::judge::{self, Findings, Terms};
 use crate::faults::log::{Answer, Log, Publication};
+use crate::faults::phases::{self, BEFORE, Metrics, OPEN_LIMIT, REPAIR_LIMIT, UNDER_WAY};
+use crate::faults::plan::{Act, Backing, Outage, Plan};
 use crate::faults::sabotage::Sabotage;
-use crate::faults::scene::{Scene, Setup, Stage};
-use crate::faults::single::round::{self, BEFORE, Metrics, OPEN_LIMIT, REPAIR_LIMIT, UNDER_WAY};
+use crate::faults::scene::{Scene, Stage};
+use crate::faults::setup::Setup;
 use crate::shared::progress;
 
 /// Between two looks at the nodes.
@@ -125,7 +125,7 @@ fn judge(
         }
         scene.hold(LOOK * 10)?;
     }
-    let mut log = round::settle(scene, &terms, sabotage)?;
+    let mut log = phases::settle(scene, &terms, sabotage)?;
     if is_local {
         doubt_what_came_back(&mut log);
     }

@@ -1,6 +1,6 @@
 //! Makes a plan that breaks a promise shorter: whatever it can do without is left out.
 
-use super::plan::Plan;
+use crate::faults::plan::Plan;
 
 /// Tries the plan without each of its events, the last first, and keeps what still fails; at most so many times.
 pub(crate) fn shrink(plan: &Plan, tries: usize, mut still_fails: impl FnMut(&Plan) -> bool) -> Plan {

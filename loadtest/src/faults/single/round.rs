@@ -9,23 +9,13 @@ use serde::Serialize;
 use super::table::{Fault, Loss};
 use crate::faults::judge::{Findings, Terms, judge};
 use crate::faults::log::Log;
+use crate::faults::phases::{BEFORE, Metrics, OPEN_LIMIT, REPAIR_LIMIT, UNDER_WAY, settle};
 use crate::faults::sabotage::Sabotage;
-use crate::faults::scene::{Scene, Setup, Stage};
-use crate::shared::node::Counters;
+use crate::faults::scene::{Scene, Stage};
+use crate::faults::setup::Setup;
 
-/// Traffic before the fault, and after the repair.
-pub(crate) const BEFORE: Duration = Duration::from_millis(500);
+/// Traffic after the repair.
 const AFTER: Duration = Duration::from_millis(300);
-/// All clients are there within this time.
-pub(crate) const OPEN_LIMIT: Duration = Duration::from_secs(20);
-/// Repair that takes longer is none.
-pub(crate) const REPAIR_LIMIT: Duration = Duration::from_secs(30);
-/// What was accepted last arrives within this time of the end of all publishing.
-const ARRIVE_LIMIT: Duration = Duration::from_secs(5);
-/// How long to listen for duplicates after that.
-const SETTLE: Duration = Duration::from_millis(200);
-/// What Redis has accepted so shortly before it dies may be under way to the nodes.
-pub(crate) const UNDER_WAY: Duration = Duration::from_millis(500);
 
 /// What a round showed.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -47,16 +37,6 @@ pub(crate) struct Outcome {
     pub(crate) took_seconds: f64,
 }
 
-/// What the nodes' own metrics tell, all nodes together.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(crate) struct Metrics {
-    pub(crate) recoveries_repaired: u64,
-    pub(crate) recoveries_lost: u64,
-    pub(crate) messages_repaired: u64,
-    pub(crate) messages_lost: u64,
-    pub(crate) redis_reconnects: u64,
-}
-
 /// Runs a round in `directory`.
 ///
 /// # Errors
@@ -68,7 +48,9 @@ pub(crate) fn run(
     directory: &Path,
 ) -> Result<Outcome> {
     let started = Instant::now();
-    let mut scene = Scene::start(setup, &Stage::of(fault), directory)?;
+    let Fault { topology, lease, .. } = *fault;
+    let stage = Stage { topology, lease, clock: false, routes: None };
+    let mut scene = Scene::start(setup, &stage, directory)?;
     let opened = scene.crowd.clock.now();
     scene.wait_fresh(opened, OPEN_LIMIT).context("before the fault")?;
     scene.hold(BEFORE)?;
@@ -112,20 +94,6 @@ pub(crate) fn run(
     outcome.broken.extend(silence);
     outcome.judge();
     Ok(outcome)
-}
-
-/// Waits until nothing is missing any more, and a little longer for what comes too often; returns what was noted.
-pub(crate) fn settle(scene: &Scene, terms: &Terms, sabotage: Option<Sabotage>) -> Result<Log> {
-    let until = Instant::now() + ARRIVE_LIMIT;
-    while Instant::now() < until && judge(&scene.crowd.log(), terms).lost > 0 {
-        scene.hold(SETTLE)?;
-    }
-    scene.hold(SETTLE)?;
-    let mut log = scene.crowd.log();
-    if let Some(sabotage) = sabotage {
-        sabotage.falsify(&mut log);
-    }
-    Ok(log)
 }
 
 /// Returns the longest time within a window in which no publication was accepted.
@@ -180,18 +148,6 @@ impl Outcome {
                 "{} deliveries are missing, and no metric of a node says so",
                 lost + forgotten
             ));
-        }
-    }
-}
-
-impl Metrics {
-    pub(crate) fn of(counters: &Counters) -> Self {
-        Self {
-            recoveries_repaired: counters.sum("gatecast_recoveries_total{result=\"repaired\"}"),
-            recoveries_lost: counters.sum("gatecast_recoveries_total{result=\"lost\"}"),
-            messages_repaired: counters.sum("gatecast_messages_repaired_total"),
-            messages_lost: counters.sum("gatecast_messages_lost_total"),
-            redis_reconnects: counters.sum("gatecast_redis_reconnects_total"),
         }
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::shared::args::{setting, within};
+
 /// Seconds of each flood in a short run.
 const SHORT_SECONDS: usize = 2;
 
@@ -20,10 +22,10 @@ pub(crate) struct AbuseArgs {
     #[arg(long)]
     pub(crate) short: bool,
     /// Seconds of each flood, at another node and at the innocents'
-    #[arg(long, default_value_t = 10, value_parser = |text: &str| super::within(text, 1, 60))]
+    #[arg(long, default_value_t = 10, value_parser = |text: &str| within(text, 1, 60))]
     pub(crate) seconds: usize,
     /// A setting for the nodes, such as `GATECAST_SHARDS=1`; may be given more than once
-    #[arg(long, value_name = "NAME=VALUE", value_parser = super::faults::setting)]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
     pub(crate) set: Vec<(String, String)>,
     /// For the ports, which are drawn by lot
     #[arg(long, default_value_t = 1)]

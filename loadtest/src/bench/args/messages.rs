@@ -5,9 +5,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use super::{DialectArgs, LoadArgs, MAX_MESSAGES, TargetArgs, WorkersArgs, bytes, connections, rate, rounds};
+use super::common::{DialectArgs, LoadArgs, MAX_MESSAGES, TargetArgs, WorkersArgs, bytes, connections};
 use crate::bench::dialect::Dialect;
 use crate::bench::relay::{Audience, Plan};
+use crate::shared::args::{rate, rounds};
 
 /// Messages a second: above what any server here relays to a single connection.
 const MAX_RATE: f64 = 1e5;

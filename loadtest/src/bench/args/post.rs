@@ -1,14 +1,13 @@
 //! The command of the management API.
 
 use std::env;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use super::{MAX_MESSAGES, TargetArgs, bytes, connections, rounds, within};
-use crate::bench::post::Plan;
+use super::common::{MAX_MESSAGES, TargetArgs, bytes, connections};
 use crate::bench::sigv4::Key;
+use crate::shared::args::{rounds, within};
 
 #[derive(Debug, Args)]
 pub(crate) struct PostArgs {
@@ -41,12 +40,6 @@ pub(crate) struct PostArgs {
 }
 
 impl PostArgs {
-    /// Returns the plan of one round.
-    pub(crate) fn plan(&self) -> Plan {
-        let limit = Duration::from_secs(self.max_seconds);
-        Plan { posts: self.posts, bytes: self.bytes, limit }
-    }
-
     /// Returns the key to sign with; none where posts are not to be signed.
     ///
     /// # Errors

@@ -4,65 +4,8 @@
 
 use std::time::Duration;
 
-use super::plan::{Backing, Event};
+use super::event::{Act, Backing, Move, Value};
 use crate::faults::backend::proxy::Mode;
-
-/// One kind of event.
-#[derive(Debug)]
-pub(crate) struct Move {
-    pub(crate) name: &'static str,
-    /// For people.
-    pub(crate) about: &'static str,
-    on: &'static [Backing],
-    /// How long it lasts when it is drawn, from and to, in milliseconds.
-    pub(crate) lasts: (usize, usize),
-    pub(crate) value: Value,
-    /// What is done, and when; times count from the start of the plan.
-    pub(crate) acts: fn(&Event) -> Vec<(Duration, Act)>,
-}
-
-/// What the value of an event is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Value {
-    None,
-    /// The number of a node.
-    Node,
-    /// Milliseconds by which a snapshot is older.
-    Age,
-    /// Seconds by which a clock is stepped.
-    Step,
-}
-
-/// The parts of which events are made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Act {
-    KillNode(usize),
-    /// SIGTERM.
-    StopNode(usize),
-    FreezeNode(usize),
-    WakeNode(usize),
-    /// One node's way to Redis.
-    Link(usize, Mode),
-    /// All nodes' ways.
-    Links(Mode),
-    /// Loses one node's connections to Redis without ending them.
-    Strand(usize),
-    FreezeRedis,
-    WakeRedis,
-    KillRedis,
-    /// With what it kept itself.
-    StartRedis,
-    /// With a snapshot of that name.
-    StartRedisWith(String),
-    Snapshot(String),
-    /// A command that is sent whether or not Redis answers.
-    Tell(&'static [&'static str]),
-    Clock(i64),
-    FailOver,
-    KillMaster,
-    Revive,
-    MoveSlots,
-}
 
 const SINGLE: &[Backing] = &[Backing::Durable, Backing::Forgetful];
 const FORGETFUL: &[Backing] = &[Backing::Forgetful];
@@ -308,41 +251,12 @@ pub(crate) fn find(name: &str) -> Option<&'static Move> {
     MOVES.iter().find(|each| each.name == name)
 }
 
-impl Move {
-    pub(crate) fn fits(&self, redis: Backing) -> bool {
-        self.on.contains(&redis)
-    }
-}
-
-impl Event {
-    pub(crate) fn end(&self) -> Duration {
-        self.at + self.lasts
-    }
-
-    fn node(&self) -> usize {
-        usize::try_from(self.value).unwrap_or_default()
-    }
-
-    fn age(&self) -> Duration {
-        Duration::from_millis(self.value.unsigned_abs())
-    }
-
-    /// Names a snapshot that is this event's own.
-    fn snapshot(&self, which: &str) -> String {
-        format!("{which}-{}-{}.rdb", self.what.name, self.at.as_millis())
-    }
-
-    fn link(&self, mode: Mode) -> Vec<(Duration, Act)> {
-        vec![(self.at, Act::Link(self.node(), mode)), (self.end(), Act::Link(self.node(), Mode::Pass))]
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::faults::chaos::plan::Plan;
+    use crate::faults::plan::Plan;
 
     #[test]
     fn each_has_a_name_of_its_own_and_a_redis_it_fits() {

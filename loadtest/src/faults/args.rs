@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{rounds, within};
-use crate::faults::chaos::plan::Plan;
+use crate::faults::plan::Plan;
 use crate::faults::sabotage::Sabotage;
+use crate::shared::args::{rounds, setting, within};
 
 /// Subscribers of a short run of faults.
 const SHORT_SUBSCRIBERS: usize = 12;
@@ -96,12 +96,4 @@ impl FaultsArgs {
 
 fn plan(text: &str) -> Result<Plan, String> {
     text.parse().map_err(|err: anyhow::Error| format!("{err:#}"))
-}
-
-pub(super) fn setting(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
-    if !name.starts_with("GATECAST_") {
-        return Err("must begin with GATECAST_".to_owned());
-    }
-    Ok((name.to_owned(), value.to_owned()))
 }

@@ -2,13 +2,18 @@
 //!
 //! Text: words `redis=…`, `outage=…`, `lease=…`, and for each event `NAME@AT`, `NAME@AT+LASTS`, either with `/VALUE`; times in seconds.
 
+mod event;
+mod moves;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::moves::{MOVES, Move, Value, find};
+pub(crate) use self::event::{Act, Backing, Event};
+use self::event::{Move, Value};
+use self::moves::{MOVES, find};
 use crate::faults::backend::Topology;
 use crate::shared::random::Random;
 
@@ -19,28 +24,6 @@ pub(crate) struct Plan {
     pub(crate) outage: Outage,
     pub(crate) lease: Duration,
     pub(crate) events: Vec<Event>,
-}
-
-/// One thing that goes wrong.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Event {
-    pub(crate) what: &'static Move,
-    /// From the start of the plan.
-    pub(crate) at: Duration,
-    pub(crate) lasts: Duration,
-    /// See [`Value`].
-    pub(crate) value: i64,
-}
-
-/// Which Redis the nodes have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Backing {
-    /// One server that keeps everything.
-    Durable,
-    /// One that keeps nothing but what is put back.
-    Forgetful,
-    Sentinel,
-    Cluster,
 }
 
 /// What nodes do without Redis: `redis.on_outage`.
@@ -102,7 +85,7 @@ impl Plan {
             at += steps(&mut random, 0, NEXT);
             let (least, most) = what.lasts;
             let lasts = Duration::from_millis(steps(&mut random, least, most) as u64);
-            let value = what.value.draw(&mut random, nodes);
+            let value = value(what.value, &mut random, nodes);
             events.push(Event { what, at: Duration::from_millis(at as u64), lasts, value });
         }
         Self { redis, outage, lease: LEASE, events }
@@ -132,16 +115,15 @@ impl Outage {
     }
 }
 
-impl Value {
-    fn draw(self, random: &mut Random, nodes: usize) -> i64 {
-        let drawn = match self {
-            Self::None => 0,
-            Self::Node => random.below(nodes),
-            Self::Age => steps(random, 200, 5000),
-            Self::Step => return if random.below(2) == 0 { 60 } else { -60 },
-        };
-        i64::try_from(drawn).unwrap_or_default()
-    }
+/// Draws the value of an event.
+fn value(of: Value, random: &mut Random, nodes: usize) -> i64 {
+    let drawn = match of {
+        Value::None => 0,
+        Value::Node => random.below(nodes),
+        Value::Age => steps(random, 200, 5000),
+        Value::Step => return if random.below(2) == 0 { 60 } else { -60 },
+    };
+    i64::try_from(drawn).unwrap_or_default()
 }
 
 impl fmt::Display for Plan {
@@ -149,21 +131,6 @@ impl fmt::Display for Plan {
         let redis = name_of(&BACKINGS, self.redis);
         write!(f, "redis={redis} outage={} lease={}s", self.outage.name(), self.lease.as_secs_f64())?;
         self.events.iter().try_for_each(|event| write!(f, " {event}"))
-    }
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}s", self.what.name, self.at.as_secs_f64())?;
-        if !self.lasts.is_zero() {
-            write!(f, "+{}s", self.lasts.as_secs_f64())?;
-        }
-        match self.what.value {
-            Value::None => Ok(()),
-            Value::Age => write!(f, "/{}s", Duration::from_millis(self.value.unsigned_abs()).as_secs_f64()),
-            Value::Step => write!(f, "/{}s", self.value),
-            Value::Node => write!(f, "/{}", self.value),
-        }
     }
 }
 
@@ -179,7 +146,7 @@ impl FromStr for Plan {
                 Some(("outage", name)) => plan.outage = named(&OUTAGES, name)?,
                 Some(("lease", time)) => plan.lease = seconds(time)?,
                 Some((name, _)) => bail!("a plan has no `{name}`"),
-                None => plan.events.push(word.parse().with_context(|| format!("in `{word}`"))?),
+                None => plan.events.push(event(word).with_context(|| format!("in `{word}`"))?),
             }
         }
         ensure!(LEASES.contains(&plan.lease), "a lease is 1 to 30 seconds");
@@ -191,43 +158,29 @@ impl FromStr for Plan {
     }
 }
 
-impl FromStr for Event {
-    type Err = anyhow::Error;
-
-    fn from_str(word: &str) -> Result<Self> {
-        let (word, value) = word.split_once('/').map_or((word, None), |(word, value)| (word, Some(value)));
-        let (name, times) = word.split_once('@').context("an event is NAME@AT+LASTS/VALUE")?;
-        let what = find(name).with_context(|| {
-            let names: Vec<&str> = MOVES.iter().map(|each| each.name).collect();
-            format!("there is no `{name}`; there are {}", names.join(", "))
-        })?;
-        let (at, lasts) = times.split_once('+').unwrap_or((times, "0s"));
-        let (at, lasts) = (seconds(at)?, seconds(lasts)?);
-        ensure!(at + lasts <= LONGEST, "a plan takes {LONGEST:?} at most");
-        let value = match (what.value, value) {
-            (Value::None, Some(_)) => bail!("{name} takes no value"),
-            (Value::None, None) => 0,
-            (Value::Node, value) => {
-                i64::from(value.unwrap_or("0").parse::<u8>().context("no number of a node")?)
-            }
-            (Value::Age, value) => i64::try_from(seconds(value.unwrap_or("3s"))?.as_millis())?,
-            (Value::Step, value) => {
-                let text = value.unwrap_or("60s").trim_end_matches('s');
-                i64::from(text.parse::<i16>().context("no number of seconds")?)
-            }
-        };
-        Ok(Self { what, at, lasts, value })
-    }
+/// Reads an event.
+fn event(word: &str) -> Result<Event> {
+    let (word, value) = word.split_once('/').map_or((word, None), |(word, value)| (word, Some(value)));
+    let (name, times) = word.split_once('@').context("an event is NAME@AT+LASTS/VALUE")?;
+    let what = find(name).with_context(|| {
+        let names: Vec<&str> = MOVES.iter().map(|each| each.name).collect();
+        format!("there is no `{name}`; there are {}", names.join(", "))
+    })?;
+    let (at, lasts) = times.split_once('+').unwrap_or((times, "0s"));
+    let (at, lasts) = (seconds(at)?, seconds(lasts)?);
+    ensure!(at + lasts <= LONGEST, "a plan takes {LONGEST:?} at most");
+    let value = match (what.value, value) {
+        (Value::None, Some(_)) => bail!("{name} takes no value"),
+        (Value::None, None) => 0,
+        (Value::Node, value) => i64::from(value.unwrap_or("0").parse::<u8>().context("no number of a node")?),
+        (Value::Age, value) => i64::try_from(seconds(value.unwrap_or("3s"))?.as_millis())?,
+        (Value::Step, value) => {
+            let text = value.unwrap_or("60s").trim_end_matches('s');
+            i64::from(text.parse::<i16>().context("no number of seconds")?)
+        }
+    };
+    Ok(Event { what, at, lasts, value })
 }
-
-impl PartialEq for Event {
-    fn eq(&self, other: &Self) -> bool {
-        (self.what.name, self.at, self.lasts, self.value)
-            == (other.what.name, other.at, other.lasts, other.value)
-    }
-}
-
-impl Eq for Event {}
 
 fn steps(random: &mut Random, least: usize, most: usize) -> usize {
     least + random.below((most - least) / STEP + 1) * STEP

@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::{DialectArgs, TargetArgs, WorkersArgs, connections, rate, rounds, within};
+use super::common::{DialectArgs, TargetArgs, WorkersArgs, connections};
+use crate::shared::args::{rate, rounds, within};
 
 /// Handshakes a second: above what any server here takes.
 const MAX_RATE: f64 = 1e6;

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{LoadArgs, connections, rounds, within};
+use super::common::{LoadArgs, connections};
 use crate::bench::works::{GATECAST, SOCKET_IO_REDIS};
+use crate::shared::args::{rounds, within};
 
 #[derive(Debug, Args)]
 pub(crate) struct ServersArgs {

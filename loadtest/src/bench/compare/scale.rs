@@ -1,0 +1,37 @@
+//! How large the works are: as the goals have them, or just large enough to show that all of it works.
+
+use crate::bench::works::Work;
+
+/// How large the works are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scale {
+    Full,
+    /// A fiftieth of the connections: what is measured shows that all works, and has names that no goal has.
+    Quick,
+}
+
+impl Scale {
+    /// Names a work in the report.
+    pub(super) fn name(self, work: &Work) -> String {
+        match self {
+            Self::Full => work.name.to_owned(),
+            Self::Quick => format!("{}, quick", work.name),
+        }
+    }
+
+    /// Returns how many groups of how many connections there are.
+    pub(super) fn size(self, work: &Work) -> (usize, usize) {
+        match self {
+            Self::Full => (work.groups, work.group_size),
+            Self::Quick if work.groups == 1 => (1, work.group_size / 50),
+            Self::Quick => (work.groups / 50, work.group_size),
+        }
+    }
+
+    pub(super) fn messages(self, messages: u32) -> u32 {
+        match self {
+            Self::Full => messages,
+            Self::Quick => (messages / 50).max(10),
+        }
+    }
+}
