@@ -11,7 +11,6 @@ mod innocents;
 mod verdict;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -20,11 +19,11 @@ use self::args::AbuseArgs;
 use self::floods::{FLOODS, Flood};
 use self::innocents::{Innocents, Phase};
 use self::verdict::Outcome;
+use crate::shared::gateway;
 use crate::shared::node::{Counters, Node};
-use crate::shared::ports::Ports;
 use crate::shared::redis::Redis;
-use crate::shared::target::Target;
 use crate::shared::wait::{Interrupt, Stop};
+use crate::shared::workspace::Workspace;
 use crate::shared::{process, progress};
 
 /// What a node may hold for all clients together; small, so that a flood reaches it.
@@ -43,6 +42,7 @@ const MEMORY_LOOK: Duration = Duration::from_millis(50);
 struct Place {
     node: Node,
     _redis: Option<Redis>,
+    _workspace: Workspace,
 }
 
 /// Runs the floods that are asked for and prints a table; returns whether nobody was harmed.
@@ -81,30 +81,25 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Flood>> {
 /// Runs one flood: at another node, then at the node of the innocents, then a look whether all is well again.
 fn one(flood: &Flood, args: &AbuseArgs, interrupt: &Interrupt) -> Result<Outcome> {
     let directory = tempfile::tempdir().context("no temporary directory")?;
-    let mut ports = Ports::new(args.seed);
-    let mut start = |name| place(args, flood, &mut ports, &directory.path().join(name), interrupt);
+    let start = |name| {
+        let workspace = Workspace::new(&directory.path().join(name), args.seed, interrupt)?;
+        place(args, flood, workspace)
+    };
     let (mut victim, mut other) = (start("victim")?, start("other")?);
-    victim.node.wait_ready(interrupt)?;
-    other.node.wait_ready(interrupt)?;
+    victim.node.wait_ready()?;
+    other.node.wait_ready()?;
     let innocents = Innocents::start(victim.node.port)?;
     flood_at(&other, flood, args.time(), (&innocents, Phase::FloodElsewhere), interrupt)?;
     let before = counters(&victim)?;
     let peak = flood_at(&victim, flood, args.time(), (&innocents, Phase::FloodHere), interrupt)?;
     let after = counters(&victim)?;
     let recovered = innocents.all_is_well(&victim.node, RECOVERY, interrupt);
-    let lives = victim.node.status()?.is_none();
+    let lives = victim.node.child.status()?.is_none();
     let seen = innocents.end();
     Ok(Outcome::judge(flood, args.short, (&seen, lives, recovered), peak, &changes(&before, &after)))
 }
 
-fn place(
-    args: &AbuseArgs,
-    flood: &Flood,
-    ports: &mut Ports,
-    directory: &Path,
-    interrupt: &Interrupt,
-) -> Result<Place> {
-    std::fs::create_dir_all(directory)?;
+fn place(args: &AbuseArgs, flood: &Flood, mut workspace: Workspace) -> Result<Place> {
     let mut settings: BTreeMap<String, String> = [
         ("GATECAST_LIMITS_MEMORY_BUDGET", BUDGET),
         // All clients are at loopback, which is the case in which addresses are not looked at by default.
@@ -113,19 +108,14 @@ fn place(
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into();
-    let redis = if flood.needs_redis {
-        let memory = ["--maxmemory", REDIS_MEMORY, "--maxmemory-policy", "noeviction"];
-        let redis = Redis::start(ports.draw()?, directory, &memory, interrupt)?;
-        settings.insert("GATECAST_REDIS_URL".to_owned(), format!("redis://127.0.0.1:{}", redis.port));
-        Some(redis)
-    } else {
-        None
-    };
+    let memory = ["--maxmemory", REDIS_MEMORY, "--maxmemory-policy", "noeviction"];
+    let redis = flood.needs_redis.then(|| Redis::start(&mut workspace, &memory)).transpose()?;
+    if let Some(redis) = &redis {
+        settings.insert("GATECAST_REDIS_URL".to_owned(), redis.url());
+    }
     settings.extend(args.set.iter().cloned());
-    let log = directory.join("node.log");
-    let mut node = Node::new(&args.gatecast, (ports.draw()?, ports.draw()?), settings, log);
-    node.start()?;
-    Ok(Place { node, _redis: redis })
+    let node = Node::start(&args.gatecast, "node", &settings, &mut workspace)?;
+    Ok(Place { node, _redis: redis, _workspace: workspace })
 }
 
 /// Floods a node for a time; returns the most memory that it had, in bytes.
@@ -137,7 +127,7 @@ fn flood_at(
     interrupt: &Interrupt,
 ) -> Result<u64> {
     let (stop, mut peak) = (Stop::default(), 0);
-    let target = Target::local(place.node.port).with_path("/beta");
+    let target = gateway::target(place.node.port);
     std::thread::scope(|scope| {
         let attackers: Vec<_> = (0..flood.attackers)
             .map(|nth| {
@@ -147,7 +137,7 @@ fn flood_at(
             .collect();
         let watched = interrupt.hold(RISE).and_then(|()| {
             innocents.enter(phase);
-            let process = place.node.process()?;
+            let process = place.node.child.process();
             let until = std::time::Instant::now() + time;
             while std::time::Instant::now() < until {
                 peak = peak.max(process.rss().unwrap_or(0));

@@ -61,7 +61,7 @@ pub(crate) enum Command {
     Worker(WorkerArgs),
     /// Runs a command that ends when its parent does
     #[command(hide = true)]
-    Leash {
+    DieWithParent {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<OsString>,
     },

@@ -58,7 +58,9 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         }
         Command::FloorServer(args) => return bench::floor::serve(args).map(|()| ExitCode::SUCCESS),
         Command::Worker(args) => return bench::crowd::serve(args).map(|()| ExitCode::SUCCESS),
-        Command::Leash { command } => return shared::child::leash(command).map(|()| ExitCode::SUCCESS),
+        Command::DieWithParent { command } => {
+            return shared::child::die_with_parent(command).map(|()| ExitCode::SUCCESS);
+        }
     };
     // `report` must not write what it has read.
     let json = cli.output.json.as_deref().filter(|_| !matches!(cli.command, Command::Report));

@@ -3,14 +3,14 @@
 //! Rule: an attacker expects nothing. Whatever the node does to its sockets, it opens others and goes on.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use anyhow::Result;
-use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::shared::frame::{Opcode, encode_client};
-use crate::shared::handshake;
+use crate::shared::gateway;
+use crate::shared::socket::Socket;
 use crate::shared::target::Target;
 use crate::shared::wait::Stop;
 
@@ -76,25 +76,20 @@ pub(super) const FLOODS: &[Flood] = &[
 
 /// Opens TCP.
 fn dial(target: &Target) -> Result<TcpStream> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-    socket.bind(&SocketAddr::from((ATTACKER, 0)).into())?;
-    socket.connect_timeout(&target.addr.into(), TIMEOUT)?;
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    let stream = target.connect(Some(ATTACKER), TIMEOUT)?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    stream.set_nodelay(true)?;
     Ok(stream)
 }
 
 /// Opens a WebSocket.
 fn open(target: &Target) -> Result<TcpStream> {
-    let mut stream = dial(target)?;
-    stream.write_all(handshake::request(target).as_bytes())?;
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while handshake::accept(&head)?.is_none() {
-        stream.read_exact(&mut byte)?;
-        head.extend_from_slice(&byte);
-    }
+    Ok(Socket::over(dial(target)?, target)?.into_stream())
+}
+
+/// Opens a WebSocket and joins a group.
+fn open_in(group: &str, target: &Target) -> Result<TcpStream> {
+    let mut stream = open(target)?;
+    stream.write_all(&text(&gateway::join(group)))?;
     Ok(stream)
 }
 
@@ -210,9 +205,8 @@ fn names(target: &Target, nth: usize, stop: &Stop) {
         |stream, _| {
             for _ in 0..16 {
                 number += 1;
-                let message =
-                    format!(r#"{{"action":"sendToGroup","group":"g-{nth}-{number}","data":"{data}"}}"#);
-                stream.write_all(&text(&message))?;
+                let group = format!("g-{nth}-{number}");
+                stream.write_all(&text(&gateway::send_to_group(&group, &data)))?;
             }
             drain(stream)
         },
@@ -221,10 +215,8 @@ fn names(target: &Target, nth: usize, stop: &Stop) {
 
 /// Half of the attackers read slowly what the other half sends them.
 fn slow_readers(target: &Target, nth: usize, stop: &Stop) {
-    let join = text(r#"{"action":"joinGroup","group":"slow"}"#);
-    let message =
-        text(&format!(r#"{{"action":"sendToGroup","group":"slow","data":"{}"}}"#, "x".repeat(16 * KIB)));
     if nth.is_multiple_of(2) {
+        let message = text(&gateway::send_to_group("slow", &"x".repeat(16 * KIB)));
         return each_of(
             4,
             stop,
@@ -235,18 +227,18 @@ fn slow_readers(target: &Target, nth: usize, stop: &Stop) {
             },
         );
     }
-    let member = || -> Result<TcpStream> {
-        let mut stream = open(target)?;
-        stream.write_all(&join)?;
-        Ok(stream)
-    };
     // 600 bytes from each about every 10 ms.
     let mut bytes = [0; 600];
-    each_of(16, stop, member, |stream, _| match stream.read(&mut bytes) {
-        Ok(0) => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
-        Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => Err(error.into()),
-        _ => Ok(()),
-    });
+    each_of(
+        16,
+        stop,
+        || open_in("slow", target),
+        |stream, _| match stream.read(&mut bytes) {
+            Ok(0) => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => Err(error.into()),
+            _ => Ok(()),
+        },
+    );
 }
 
 fn pongs(target: &Target, _: usize, stop: &Stop) {
@@ -290,18 +282,16 @@ fn handshakes(target: &Target, _: usize, stop: &Stop) {
 }
 
 fn sender(target: &Target, _: usize, stop: &Stop) {
-    let join = text(r#"{"action":"joinGroup","group":"loud"}"#);
-    let message =
-        text(&format!(r#"{{"action":"sendToGroup","group":"loud","data":"{}"}}"#, "x".repeat(30 * KIB)));
-    let member = || -> Result<TcpStream> {
-        let mut stream = open(target)?;
-        stream.write_all(&join)?;
-        Ok(stream)
-    };
-    each_of(64, stop, member, |stream, nth| {
-        if nth == 0 {
-            stream.write_all(&message)?;
-        }
-        drain(stream)
-    });
+    let message = text(&gateway::send_to_group("loud", &"x".repeat(30 * KIB)));
+    each_of(
+        64,
+        stop,
+        || open_in("loud", target),
+        |stream, nth| {
+            if nth == 0 {
+                stream.write_all(&message)?;
+            }
+            drain(stream)
+        },
+    );
 }

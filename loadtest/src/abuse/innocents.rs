@@ -9,8 +9,10 @@ use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
+use crate::shared::gateway::{self, Notice, WHO_AM_I};
+use crate::shared::histogram;
+use crate::shared::http;
 use crate::shared::node::Node;
-use crate::shared::request as http;
 use crate::shared::socket::{Incoming, Socket};
 use crate::shared::target::Target;
 use crate::shared::wait::{Interrupt, Stop};
@@ -21,9 +23,6 @@ const PAUSE: Duration = Duration::from_millis(25);
 const ARRIVAL_PAUSE: Duration = Duration::from_millis(200);
 /// Longest wait for an answer; later is as never.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// In microseconds, longer than anybody waits.
-const LONGEST: u64 = 60_000_000;
 
 /// When something was measured.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +37,7 @@ pub(super) enum Phase {
 /// What the innocents have met.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// Microseconds from a message to its return, by [`Phase`]; the last is not looked at.
+    /// Nanoseconds from a message to its return, by [`Phase`]; the last is not looked at.
     pub(super) latency: [Option<Histogram<u64>>; 3],
     /// Who was closed, refused or not answered, in words.
     pub(super) harmed: Vec<String>,
@@ -58,10 +57,10 @@ impl Innocents {
         let phase = Arc::new(AtomicUsize::new(Phase::Calm as usize));
         let seen = Arc::new(Mutex::new(Seen::default()));
         let mut threads = Vec::new();
-        let target = Target::local(port).with_path("/beta");
+        let target = gateway::target(port);
         for nth in 0..TALKERS {
             let mut socket = Socket::open(&target)?;
-            socket.send(&format!(r#"{{"action":"joinGroup","group":"calm-{nth}"}}"#));
+            socket.send(&gateway::join(&format!("calm-{nth}")));
             ensure!(
                 matches!(socket.next(PATIENCE), Incoming::Text(_)),
                 "an innocent could not join its group"
@@ -80,9 +79,9 @@ impl Innocents {
 
     /// Waits until the node is itself again: ready, open to newcomers, and with nobody's connections but the innocents'.
     pub(super) fn all_is_well(&self, node: &Node, limit: Duration, interrupt: &Interrupt) -> Result<()> {
-        let target = Target::local(node.port).with_path("/beta");
+        let target = gateway::target(node.port);
         interrupt.eventually("the node is ready, lets clients in, and has forgotten the flood", limit, || {
-            let ready = http::request(node.admin_port, ("GET", "/ready"), "", PATIENCE).ok()?;
+            let ready = http::get(node.admin_port, "/ready", PATIENCE).ok()?;
             let open = node.counters()?.sum("gatecast_connections");
             let is_in = Socket::open(&target).is_ok();
             // One more may be on its way in or out.
@@ -107,11 +106,11 @@ fn talk(mut socket: Socket, nth: usize, stop: &Stop, phase: &AtomicUsize, seen: 
     while stop.sleep(PAUSE) {
         number += 1;
         let (during, sent) = (phase.load(Ordering::Relaxed), Instant::now());
-        socket.send(&format!(r#"{{"action":"sendToGroup","group":"calm-{nth}","data":"{number}"}}"#));
+        socket.send(&gateway::send_to_group(&format!("calm-{nth}"), &number.to_string()));
         match socket.next(PATIENCE) {
             Incoming::Text(text) if text == number.to_string() => {
-                let micros = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
-                record(&mut seen.lock(), during, micros);
+                let time = sent.elapsed();
+                record(&mut seen.lock(), during, time);
             }
             // A broadcast of the flood's own.
             Incoming::Text(other) => return harm(seen, format!("innocent {nth} got `{other:.80}`")),
@@ -121,13 +120,13 @@ fn talk(mut socket: Socket, nth: usize, stop: &Stop, phase: &AtomicUsize, seen: 
     }
 }
 
-fn record(seen: &mut Seen, phase: usize, micros: u64) {
+fn record(seen: &mut Seen, phase: usize, time: Duration) {
     let Some(slot) = seen.latency.get_mut(phase) else { return };
     if slot.is_none() {
-        *slot = Histogram::new_with_max(LONGEST, 3).ok();
+        *slot = histogram::empty().ok();
     }
     if let Some(histogram) = slot {
-        histogram.saturating_record(micros);
+        histogram::record(histogram, time);
     }
 }
 
@@ -138,16 +137,14 @@ fn come_and_post(target: &Target, port: u16, stop: &Stop, seen: &Mutex<Seen>) {
             Ok(socket) => socket,
             Err(error) => return harm(seen, format!("a newcomer was not let in: {error:#}")),
         };
-        socket.send(r#"{"action":"who am I"}"#);
+        socket.send(WHO_AM_I);
         let Incoming::Text(answer) = socket.next(PATIENCE) else {
             return harm(seen, "a newcomer was not answered".to_owned());
         };
-        let Some((_, rest)) = answer.split_once(r#""connectionId":""#) else {
+        let Some(id) = Notice::read(answer.as_bytes()).and_then(|notice| notice.connection_id) else {
             return harm(seen, format!("a newcomer got `{answer:.80}`"));
         };
-        let id = rest.split('"').next().unwrap_or_default();
-        let path = format!("/beta/@connections/{id}");
-        match http::request(port, ("POST", &path), "hello", PATIENCE) {
+        match http::post(port, &gateway::connection_path(&id), ("", "hello"), PATIENCE) {
             Ok(answer) if answer.status == 200 => {}
             Ok(answer) => return harm(seen, format!("a post was answered {}", answer.status)),
             Err(failure) => return harm(seen, format!("a post was not answered: {failure:?}")),

@@ -1,11 +1,10 @@
 //! What a flood did, and whether that is too much.
 
-use std::io::{self, Write as _};
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::floods::Flood;
 use super::innocents::Seen;
+use crate::shared::output;
 
 /// The innocents' p99 beside a flood, against that beside the same flood at another node.
 const SLOWER: f64 = 2.0;
@@ -37,7 +36,7 @@ impl Outcome {
     ) -> Self {
         let p99 = |phase: usize| {
             let histogram = seen.latency.get(phase).and_then(Option::as_ref);
-            histogram.map_or((0.0, 0), |one| (milliseconds(one.value_at_quantile(0.99)), one.len()))
+            histogram.map_or((0.0, 0), |one| (one.value_at_quantile(0.99) as f64 / 1e6, one.len()))
         };
         let ((elsewhere, before), (here, messages)) = (p99(0), p99(1));
         let mut faults = seen.harmed.clone();
@@ -69,11 +68,6 @@ impl Outcome {
     }
 }
 
-/// Microseconds in milliseconds.
-fn milliseconds(micros: u64) -> f64 {
-    f64::from(u32::try_from(micros).unwrap_or(u32::MAX)) / 1_000.0
-}
-
 fn short(name: &str) -> String {
     name.trim_start_matches("gatecast_").replace("_total", "")
 }
@@ -94,9 +88,5 @@ pub(super) fn print(outcomes: &[(&str, Outcome)]) -> Result<()> {
             "| `{name}` | {messages} | {elsewhere:.1} | {here:.1} | {mib} | {counted} | {verdict} |\n"
         );
     }
-    match writeln!(io::stdout(), "{text}") {
-        // Whoever reads it has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot print the table"),
-    }
+    output::print(&text)
 }

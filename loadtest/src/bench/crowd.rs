@@ -12,11 +12,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use self::local::Local;
-use self::order::{Losses, Order, Reply, Sending};
+use self::order::{Order, Reply, Sending};
 use self::workers::Worker;
 pub(crate) use self::workers::serve;
 use crate::bench::args::{CrowdArgs, DialectArgs, TargetArgs, WorkersArgs};
-use crate::bench::fleet::{Opened, Pace};
+use crate::bench::fleet::{Losses, Opened, Pace};
 use crate::bench::outcome::Outcome;
 use crate::bench::payload::Payloads;
 use crate::bench::relay::Plan;

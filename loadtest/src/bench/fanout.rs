@@ -118,10 +118,7 @@ pub(crate) fn measure(
     server: &Processes,
     dialect: &Dialect,
 ) -> Result<Outcome> {
-    let warm = send((fleet, dialect), &plan.warm_up(), Share::whole(plan), server)?;
-    let mut outcome = send((fleet, dialect), plan, Share::whole(plan), server)?;
-    outcome.faults.extend(warm.faults);
-    Ok(outcome)
+    relay::warm_run(plan, |plan| send((fleet, dialect), plan, Share::whole(plan), server))
 }
 
 /// Sends a share of a plan in the server's dialect.

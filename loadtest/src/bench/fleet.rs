@@ -8,7 +8,7 @@ use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use hdrhistogram::Histogram;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -17,7 +17,7 @@ use rustix::time::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::shared::conn::{Conn, Incoming, Speech, State};
+use crate::shared::conn::{Conn, Incoming, Protocol, State};
 use crate::shared::envelope::Envelope;
 use crate::shared::frame::{self, Opcode};
 use crate::shared::handshake;
@@ -29,6 +29,8 @@ use crate::shared::target::Target;
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 /// Longest sleep between two looks at the clock.
 const TICK: Duration = Duration::from_millis(50);
+/// Below what any server takes for abuse.
+const REQUESTS_UNDER_WAY: usize = 256;
 const EVENTS_PER_TURN: usize = 1024;
 /// The token of the timer; no connection has it.
 const ALARM: Token = Token(usize::MAX);
@@ -66,6 +68,13 @@ pub(crate) struct Fleet {
     first_loss: Option<String>,
     scratch: Vec<u8>,
     outgoing: Vec<u8>,
+}
+
+/// Connections that the server closed or that broke.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Losses {
+    pub(crate) n: usize,
+    pub(crate) first: Option<String>,
 }
 
 /// How fast connections are opened.
@@ -174,14 +183,9 @@ impl Fleet {
         Ok(Opened { elapsed: started.elapsed(), handshakes })
     }
 
-    /// Returns how many connections were lost since the fleet opened.
-    pub(crate) fn n_closed(&self) -> usize {
-        self.n_closed
-    }
-
-    /// Returns why the first of them was lost.
-    pub(crate) fn first_loss(&self) -> Option<&str> {
-        self.first_loss.as_deref()
+    /// Returns which connections were lost since the fleet opened.
+    pub(crate) fn losses(&self) -> Losses {
+        Losses { n: self.n_closed, first: self.first_loss.clone() }
     }
 
     /// Sends a text message on connection `nth`; never waits for the socket.
@@ -250,6 +254,38 @@ impl Fleet {
         Ok(())
     }
 
+    /// Sends requests, some at once, and waits until `answer` has taken an answer to each.
+    ///
+    /// # Errors
+    /// `answer` refuses what came, or the answers take too long.
+    pub(crate) fn ask_all(
+        &mut self,
+        (total, done): (usize, &str),
+        limit: Duration,
+        request: impl Fn(usize) -> (usize, String),
+        answer: &mut impl FnMut(usize, &Incoming<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let (mut asked, mut answered) = (0, 0);
+        let started = Instant::now();
+        while answered < total {
+            while asked < total && asked - answered < REQUESTS_UNDER_WAY {
+                let (conn, text) = request(asked);
+                self.send_text(conn, &text)?;
+                asked += 1;
+            }
+            let mut taken = Ok(());
+            self.turn(TICK, &mut |conn, incoming| {
+                if taken.is_ok() {
+                    taken = answer(conn, &incoming);
+                    answered += 1;
+                }
+            })?;
+            taken?;
+            ensure!(started.elapsed() < limit, "only {answered} of {total} {done} in {limit:?}");
+        }
+        Ok(())
+    }
+
     /// Makes a turn that waits return after `time`.
     ///
     /// # Errors
@@ -307,14 +343,14 @@ impl Fleet {
     fn dial(&mut self, target: &Target, opening: Opening) -> Result<()> {
         let nth = self.conns.len();
         let stream = target.dial(nth)?;
-        let (request, speech) = match opening {
+        let (request, protocol) = match opening {
             Opening::Handshake(envelope) => {
-                (Some(handshake::request(target).into_bytes()), Speech::Frames(envelope))
+                (Some(handshake::request(target).into_bytes()), Protocol::WebSocket(envelope))
             }
-            Opening::Bare => (None, Speech::Frames(Envelope::Plain)),
-            Opening::Http => (None, Speech::Http),
+            Opening::Bare => (None, Protocol::WebSocket(Envelope::Plain)),
+            Opening::Http => (None, Protocol::Http),
         };
-        let mut conn = Conn::new(stream, request, speech);
+        let mut conn = Conn::new(stream, request, protocol);
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll
             .registry()
@@ -324,7 +360,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Marks a connection whose sending failed; the run learns of it from [`Self::n_closed`].
+    /// Marks a connection whose sending failed; the run learns of it from [`Self::losses`].
     fn lose(&mut self, nth: usize, err: &anyhow::Error) {
         let Some(conn) = self.conns.get_mut(nth).filter(|conn| conn.state() != State::Closed) else {
             return;
@@ -332,5 +368,13 @@ impl Fleet {
         conn.set_closed();
         self.n_closed += 1;
         self.first_loss.get_or_insert_with(|| anyhow!("sending: {err:#}").to_string());
+    }
+}
+
+impl Losses {
+    /// Says it as a fault; nothing if there are none.
+    pub(crate) fn fault(self) -> Option<String> {
+        let Self { n, first } = self;
+        (n > 0).then(|| format!("{n} connections lost: {}", first.unwrap_or_default()))
     }
 }

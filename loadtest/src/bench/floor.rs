@@ -6,8 +6,9 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use socket2::{Domain, Socket, Type};
 
 use crate::bench::args::{FloorArgs, FloorServerArgs};
@@ -16,7 +17,7 @@ use crate::bench::outcome::Outcome;
 use crate::bench::relay::{self, Plan};
 use crate::bench::report::Report;
 use crate::bench::works::FLOOR;
-use crate::shared::child::Server;
+use crate::shared::child::{self, Child};
 use crate::shared::frame::{self, Opcode};
 use crate::shared::process;
 use crate::shared::progress::Steps;
@@ -47,19 +48,16 @@ pub(crate) fn floor(args: &FloorArgs) -> Result<Report> {
 /// The server cannot be started or reached.
 pub(crate) fn measure(plan: &Plan) -> Result<Outcome> {
     let frame_bytes = wire_frame(&"x".repeat(plan.bytes)).len();
-    let this = std::env::current_exe().context("cannot find this program")?;
-    let args = ["floor-server".to_owned(), plan.group_size.to_string(), frame_bytes.to_string()];
-    let mut server = Server::start(&this, args, &[])?;
+    let mut command = Command::new(child::this_program()?);
+    command.args(["floor-server", &plan.group_size.to_string(), &frame_bytes.to_string()]);
+    let mut server = Child::start(&command, None)?;
     let port = server.word("port:")?.trim_start_matches("port:").parse()?;
     let mut fleet = Fleet::open(&[Target::local(port)], plan.group_size, Opening::Bare)?;
     server.word("accepted")?;
     let process = server.process().into();
-    let warm =
-        relay::run(&mut fleet, &plan.warm_up(), &process, |_, post| server.write(&wire_frame(post.payload)))?;
-    let mut outcome =
-        relay::run(&mut fleet, plan, &process, |_, post| server.write(&wire_frame(post.payload)))?;
-    outcome.faults.extend(warm.faults);
-    Ok(outcome)
+    relay::warm_run(plan, |plan| {
+        relay::run(&mut fleet, plan, &process, |_, post| server.write(&wire_frame(post.payload)))
+    })
 }
 
 /// Is the bare server: reads complete frames from standard input, sends each to every socket, ends with the input.

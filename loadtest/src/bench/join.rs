@@ -2,21 +2,18 @@
 //!
 //! Rule: a membership counts when the server has confirmed it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 
 use crate::bench::dialect::Dialect;
 use crate::bench::fleet::Fleet;
 use crate::bench::relay::Plan;
 use crate::shared::conn::Incoming;
 
-/// Joins under way at once, below what any server would take for abuse.
-const UNDER_WAY: usize = 256;
 /// No server that joins at all is slower than a thousand a second.
 const LIMIT: Duration = Duration::from_secs(60);
 const SLOWEST: f64 = 1000.0;
-const TICK: Duration = Duration::from_millis(50);
 /// Connections that have the same groups.
 const MEMBERS: usize = 50;
 
@@ -50,37 +47,20 @@ fn all(
     group: impl Fn(usize, usize) -> usize,
 ) -> Result<()> {
     let total = n * each;
-    let (mut asked, mut joined) = (0, 0);
-    // By connection: answers come in the order of the questions.
+    // By connection: answers come in the order of the requests.
     let mut confirmed = vec![0; n];
-    let mut refusal = None;
-    let started = Instant::now();
     let limit = LIMIT + Duration::from_secs_f64(total as f64 / SLOWEST);
-    while joined < total {
-        while asked < total && asked - joined < UNDER_WAY {
-            let (conn, nth) = (asked % n, asked / n);
-            fleet.send_text(conn, &dialect.join(group(conn, nth)))?;
-            asked += 1;
+    let request = |nth: usize| (nth % n, dialect.join(group(nth % n, nth / n)));
+    let mut answer = |conn: usize, incoming: &Incoming<'_>| {
+        let Some(nth) = confirmed.get_mut(conn) else { return Ok(()) };
+        let expected = dialect.join_reply(group(conn, *nth));
+        match incoming {
+            Incoming::Text(text) if *text == expected.as_bytes() => *nth += 1,
+            other => bail!("join failed: connection {conn} expected `{expected}`, got {}", shown(other)),
         }
-        fleet.turn(TICK, &mut |conn, incoming| {
-            let Some(nth) = confirmed.get_mut(conn) else { return };
-            let expected = dialect.join_reply(group(conn, *nth));
-            match incoming {
-                Incoming::Text(text) if text == expected.as_bytes() => {
-                    *nth += 1;
-                    joined += 1;
-                }
-                other => {
-                    refusal = Some(format!("connection {conn} expected `{expected}`, got {}", shown(&other)));
-                }
-            }
-        })?;
-        if let Some(refusal) = refusal.take() {
-            bail!("join failed: {refusal}");
-        }
-        ensure!(started.elapsed() < limit, "only {joined} of {total} joins were confirmed in {limit:?}");
-    }
-    Ok(())
+        Ok(())
+    };
+    fleet.ask_all((total, "joins were confirmed"), limit, request, &mut answer)
 }
 
 fn shown(incoming: &Incoming<'_>) -> String {

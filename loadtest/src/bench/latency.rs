@@ -9,7 +9,7 @@ use crate::bench::args::LatencyArgs;
 use crate::bench::crowd::Crowd;
 use crate::bench::fleet::Pace;
 use crate::bench::outcome::Outcome;
-use crate::bench::relay::Plan;
+use crate::bench::relay::{self, Plan};
 use crate::bench::report::Report;
 use crate::shared::process::Processes;
 use crate::shared::progress::Steps;
@@ -50,8 +50,5 @@ pub(crate) fn latency(args: &LatencyArgs) -> Result<Report> {
 /// # Errors
 /// The server ends.
 pub(crate) fn measure(crowd: &mut Crowd, plan: &Plan, server: &Processes) -> Result<Outcome> {
-    let warm = crowd.send(&plan.warm_up(), server)?;
-    let mut outcome = crowd.send(plan, server)?;
-    outcome.faults.extend(warm.faults);
-    Ok(outcome)
+    relay::warm_run(plan, |plan| crowd.send(plan, server))
 }

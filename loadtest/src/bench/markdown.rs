@@ -4,6 +4,7 @@ use crate::bench::goals::{self, Judgement, Verdict};
 use crate::bench::report::{Report, Row};
 use crate::bench::works::{self, GATECAST};
 use crate::shared::numbers::{self, Spread, number};
+use crate::shared::output::put;
 
 /// Returns the report as a person reads it.
 pub(crate) fn markdown(report: &Report) -> String {
@@ -124,9 +125,4 @@ fn goals(text: &mut String, verdicts: &[Verdict]) {
 /// A digit more than the bounds have, so that a miss by little can be told from a goal met.
 fn ratio(value: f64) -> String {
     if value.abs() < 10.0 { format!("{value:.3}") } else { number(value) }
-}
-
-fn put(text: &mut String, line: &str) {
-    text.push_str(line);
-    text.push('\n');
 }

@@ -1,10 +1,8 @@
 //! What becomes of a report: JSON, Markdown, plots, and a table on standard output.
 
-use std::fs;
-use std::io::{self, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 
 use crate::bench::goals::{self, Verdict};
@@ -12,6 +10,7 @@ use crate::bench::markdown::markdown;
 use crate::bench::plot;
 use crate::bench::report::Report;
 use crate::shared::args::OutputArgs;
+use crate::shared::output::{self, print, write_text};
 
 /// A report as it is stored, with its goals, which are judged again when it is read.
 #[derive(Serialize)]
@@ -31,16 +30,12 @@ pub(crate) fn write(report: &Report, json: Option<&Path>, args: &OutputArgs) -> 
     }
     let text = markdown(report);
     if let Some(path) = &args.markdown {
-        fs::write(path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+        write_text(path, &text)?;
     }
     if let Some(folder) = &args.plots {
         plot::write(report, folder)?;
     }
-    match writeln!(io::stdout(), "{text}") {
-        // The reader has seen enough.
-        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => {}
-        written => written.context("cannot print the table")?,
-    }
+    print(&text)?;
     let has_failed = report.has_faults() || args.strict && goals::is_any_missed(report);
     Ok(!has_failed)
 }
@@ -50,6 +45,5 @@ pub(crate) fn write(report: &Report, json: Option<&Path>, args: &OutputArgs) -> 
 /// # Errors
 /// The file cannot be written.
 pub(crate) fn write_json(report: &Report, path: &Path) -> Result<()> {
-    let json = serde_json::to_string_pretty(&Judged { report, goals: goals::table(report) })?;
-    fs::write(path, json + "\n").with_context(|| format!("cannot write {}", path.display()))
+    output::write_json(path, &Judged { report, goals: goals::table(report) })
 }

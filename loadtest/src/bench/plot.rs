@@ -17,6 +17,7 @@ use crate::bench::report::Report;
 use crate::bench::works::{
     CHURN, DELIVERIES, FANOUT_1K, FANOUT_5K, FANOUT_15K, OPENINGS, RSS, SERVER_CPU, rss_at,
 };
+use crate::shared::output::write_text;
 
 /// Writes a file for each plot that the report has figures for.
 ///
@@ -26,7 +27,7 @@ pub(crate) fn write(report: &Report, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for (name, svg) in all(report)? {
         let path = folder.join(format!("{name}.svg"));
-        fs::write(&path, svg).with_context(|| format!("cannot write {}", path.display()))?;
+        write_text(&path, &svg)?;
     }
     Ok(())
 }

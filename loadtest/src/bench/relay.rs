@@ -107,6 +107,17 @@ struct Relay<'a> {
     lag: Histogram<u64>,
 }
 
+/// Runs a plan after a tenth of it that counts only for its faults.
+///
+/// # Errors
+/// As `run`.
+pub(crate) fn warm_run(plan: &Plan, mut run: impl FnMut(&Plan) -> Result<Outcome>) -> Result<Outcome> {
+    let warm = run(&Plan { messages: plan.messages.div_ceil(10), ..plan.clone() })?;
+    let mut outcome = run(plan)?;
+    outcome.faults.extend(warm.faults);
+    Ok(outcome)
+}
+
 /// Runs `plan` over the open connections of `fleet`; `emit` hands one message to the server.
 ///
 /// # Errors
@@ -149,11 +160,6 @@ impl Plan {
     /// Returns the moment, after the start, at which a message is due; none where the window decides.
     fn due(&self, number: usize) -> Option<Duration> {
         self.rate.map(|rate| Duration::from_secs_f64(number as f64 / rate))
-    }
-
-    /// Returns a tenth of the plan, to touch memory and fill caches before anything is measured.
-    pub(crate) fn warm_up(&self) -> Self {
-        Self { messages: self.messages.div_ceil(10), ..self.clone() }
     }
 }
 
@@ -340,13 +346,7 @@ impl<'a> Relay<'a> {
         let mut faults: Vec<String> = cut.into_iter().collect();
         faults
             .extend(counted.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} deliveries {what}")));
-        if fleet.n_closed() > 0 {
-            faults.push(format!(
-                "{} connections lost: {}",
-                fleet.n_closed(),
-                fleet.first_loss().unwrap_or_default()
-            ));
-        }
+        faults.extend(fleet.losses().fault());
         let open_loop = self
             .plan
             .rate

@@ -3,7 +3,6 @@
 //! Rule: each as its authors recommend it for speed, on loopback, on a port of its own, and gone when it is dropped.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -14,13 +13,14 @@ use tempfile::TempDir;
 use crate::bench::dialect::{self, Dialect};
 use crate::bench::sigv4::Key;
 use crate::bench::works::{GATECAST, SOCKET_IO, SOCKET_IO_REDIS, UWEBSOCKETS, UWEBSOCKETS_JS, WS};
-use crate::shared::child::Server;
+use crate::shared::child::Child;
+use crate::shared::gateway;
 use crate::shared::node::Node;
-use crate::shared::ports::Ports;
-use crate::shared::process::{Process, Processes};
+use crate::shared::process::Processes;
 use crate::shared::redis::Redis;
 use crate::shared::target::Target;
 use crate::shared::wait::Interrupt;
+use crate::shared::workspace::Workspace;
 
 const JOIN_LIMIT: Duration = Duration::from_secs(15);
 /// What is measured is how fast connections open, not how fast a node lets them.
@@ -35,47 +35,28 @@ pub(crate) struct Programs {
     interrupt: Interrupt,
 }
 
-/// A server under test, which ends with this.
+/// A server under test, which ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) name: &'static str,
-    /// What it says of itself.
+    /// As the server itself gives it.
     pub(crate) version: String,
     pub(crate) targets: Vec<Target>,
     pub(crate) processes: Processes,
     pub(crate) dialect: Dialect,
-    _nodes: Vec<Running>,
+    _nodes: Vec<Child>,
     _redis: Option<Redis>,
-    _site: Site,
-}
-
-/// What a service has for itself.
-#[derive(Debug)]
-struct Site {
-    /// Logs, and what Redis writes.
-    directory: TempDir,
-    ports: Ports,
-}
-
-#[derive(Debug)]
-enum Running {
-    Gatecast(Node),
-    Peer(Server),
+    _workspace: Workspace,
+    _directory: TempDir,
 }
 
 /// What the processes of a service have in common while they are started.
-struct Ground<'a> {
+struct Common<'a> {
     name: &'static str,
-    site: &'a mut Site,
-    redis: Option<&'a Redis>,
+    workspace: Workspace,
+    redis: Option<Redis>,
     /// Of gatecast's management API.
     key: Option<&'a Key>,
-}
-
-impl Site {
-    fn new() -> Result<Self> {
-        Ok(Self { directory: tempfile::tempdir()?, ports: Ports::new(0) })
-    }
 }
 
 impl Programs {
@@ -106,7 +87,7 @@ impl Programs {
     /// # Errors
     /// It is not installed, or does not say where it listens.
     pub(crate) fn start(&self, name: &'static str) -> Result<Service> {
-        self.launch((name, 1), None, Site::new()?, None)
+        self.launch((name, 1), false, None)
     }
 
     /// Starts a gatecast whose management API wants signatures.
@@ -114,7 +95,7 @@ impl Programs {
     /// # Errors
     /// As [`Self::start`].
     pub(crate) fn start_with_key(&self, key: &Key) -> Result<Service> {
-        self.launch((GATECAST, 1), None, Site::new()?, Some(key))
+        self.launch((GATECAST, 1), false, Some(key))
     }
 
     /// Starts nodes that meet in a Redis of their own.
@@ -122,40 +103,41 @@ impl Programs {
     /// # Errors
     /// As [`Self::start`]; Redis is missing, or the nodes do not come to it.
     pub(crate) fn start_cluster(&self, name: &'static str, nodes: usize) -> Result<Service> {
-        let mut site = Site::new()?;
-        let redis = Redis::start(site.ports.draw()?, site.directory.path(), &[], &self.interrupt)?;
-        self.launch((name, nodes), Some(redis), site, None)
+        self.launch((name, nodes), true, None)
     }
 
     fn launch(
         &self,
         (name, n): (&'static str, usize),
-        redis: Option<Redis>,
-        mut site: Site,
+        has_redis: bool,
         key: Option<&Key>,
     ) -> Result<Service> {
-        let mut ground = Ground { name, site: &mut site, redis: redis.as_ref(), key };
+        let directory = tempfile::tempdir()?;
+        let mut workspace = Workspace::new(directory.path(), 0, &self.interrupt)?;
+        let redis = has_redis.then(|| Redis::start(&mut workspace, &[])).transpose()?;
+        let mut common = Common { name, workspace, redis, key };
         let (mut nodes, mut targets, mut version) = (Vec::new(), Vec::new(), String::new());
         for number in 0..n {
             let (node, target, said) = if name == GATECAST {
-                self.gatecast(&mut ground, number)?
+                self.gatecast(&mut common, number)?
             } else {
-                self.peer(&ground).with_context(|| format!("cannot start {name}"))?
+                self.peer(&common).with_context(|| format!("cannot start {name}"))?
             };
             nodes.push(node);
             targets.push(target);
             version = said;
         }
+        let Common { workspace, mut redis, .. } = common;
         if let Some(redis) = redis.as_ref().filter(|_| name == SOCKET_IO_REDIS) {
-            // A node listens before it has subscribed; what is sent before that, it would miss.
+            // A node listens before it has subscribed, and would miss what is sent before that.
             self.interrupt.eventually("all nodes have subscribed", JOIN_LIMIT, || {
                 redis.ask::<usize>(&["PUBSUB", "NUMPAT"]).ok().filter(|subscribed| *subscribed > 0)?;
                 let clients: String = redis.ask(&["CLIENT", "LIST", "TYPE", "PUBSUB"]).ok()?;
                 (clients.lines().filter(|line| !line.contains(" psub=0 ")).count() >= n).then_some(())
             })?;
         }
-        let processes = nodes.iter().map(Running::process).collect::<Result<_>>()?;
-        let store = redis.as_ref().map(Redis::process).transpose()?;
+        let processes = nodes.iter().map(Child::process).collect();
+        let store = redis.as_mut().map(|redis| redis.child().map(|child| child.process())).transpose()?;
         Ok(Service {
             name,
             version,
@@ -164,48 +146,48 @@ impl Programs {
             dialect: dialect_of(name).dialect(),
             _nodes: nodes,
             _redis: redis,
-            _site: site,
+            _workspace: workspace,
+            _directory: directory,
         })
     }
 
-    fn gatecast(&self, ground: &mut Ground<'_>, number: usize) -> Result<(Running, Target, String)> {
-        let mut environment = BTreeMap::from([
-            ("GATECAST_LIMITS_HANDSHAKE_RATE".to_owned(), HANDSHAKE_RATE.to_owned()),
-            ("GATECAST_NODE_NAME".to_owned(), format!("node{number}")),
-        ]);
-        if let Some(redis) = ground.redis {
-            environment.insert("GATECAST_REDIS_URL".to_owned(), url(redis));
+    fn gatecast(&self, common: &mut Common<'_>, number: usize) -> Result<(Child, Target, String)> {
+        let mut settings =
+            BTreeMap::from([("GATECAST_LIMITS_HANDSHAKE_RATE".to_owned(), HANDSHAKE_RATE.to_owned())]);
+        if let Some(redis) = &common.redis {
+            settings.insert("GATECAST_REDIS_URL".to_owned(), redis.url());
         }
-        if let Some(key) = ground.key {
-            environment.insert("GATECAST_ACCESS_KEY_ID".to_owned(), key.id.clone());
-            environment.insert("GATECAST_SECRET_ACCESS_KEY".to_owned(), key.secret.clone());
+        if let Some(key) = common.key {
+            settings.insert("GATECAST_ACCESS_KEY_ID".to_owned(), key.id.clone());
+            settings.insert("GATECAST_SECRET_ACCESS_KEY".to_owned(), key.secret.clone());
         }
-        let Site { directory, ports } = &mut *ground.site;
-        let log = directory.path().join(format!("node{number}.log"));
-        let ports = (ports.draw()?, ports.draw()?);
-        let mut node = Node::new(&self.gatecast, ports, environment, log);
-        node.start()?;
-        node.wait_ready(&self.interrupt)?;
-        let target = Target::local(node.port).with_path("/beta");
-        Ok((Running::Gatecast(node), target, self.gatecast.display().to_string()))
+        let name = format!("node{number}");
+        let mut node = Node::start(&self.gatecast, &name, &settings, &mut common.workspace)?;
+        node.wait_ready()?;
+        let target = gateway::target(node.port);
+        Ok((node.child, target, self.gatecast.display().to_string()))
     }
 
-    fn peer(&self, ground: &Ground<'_>) -> Result<(Running, Target, String)> {
-        let (script, path) = match ground.name {
+    fn peer(&self, common: &Common<'_>) -> Result<(Child, Target, String)> {
+        let (script, path) = match common.name {
             UWEBSOCKETS if self.has_native_uwebsockets() => (None, "/"),
             UWEBSOCKETS | UWEBSOCKETS_JS => (Some("uws.cjs"), "/"),
             WS => (Some("ws.cjs"), "/"),
             SOCKET_IO | SOCKET_IO_REDIS => (Some("socketio.cjs"), "/socket.io/?EIO=4&transport=websocket"),
             name => bail!("there is no server {name}"),
         };
-        let program = if script.is_some() { PathBuf::from("node") } else { self.native_uwebsockets() };
-        let mut args: Vec<OsString> =
-            script.map(|script| self.peers.join(script).into()).into_iter().collect();
-        args.extend(ground.redis.map(|redis| url(redis).into()));
-        let mut server = Server::start(&program, args, &[("NODE_ENV", "production")])?;
-        let version = server.word("version:")?.trim_start_matches("version:").replace('/', " on ");
-        let port = server.word("port:")?.trim_start_matches("port:").parse()?;
-        Ok((Running::Peer(server), Target::local(port).with_path(path), version))
+        let mut command = match script {
+            Some(_) => Command::new("node"),
+            None => Command::new(self.native_uwebsockets()),
+        };
+        command
+            .args(script.map(|script| self.peers.join(script)))
+            .args(common.redis.as_ref().map(Redis::url))
+            .env("NODE_ENV", "production");
+        let mut child = Child::start(&command, None)?;
+        let version = child.word("version:")?.trim_start_matches("version:").replace('/', " on ");
+        let port = child.word("port:")?.trim_start_matches("port:").parse()?;
+        Ok((child, Target::local(port).with_path(path), version))
     }
 
     fn native_uwebsockets(&self) -> PathBuf {
@@ -219,22 +201,9 @@ impl Service {
     }
 }
 
-impl Running {
-    fn process(&self) -> Result<Process> {
-        match self {
-            Self::Gatecast(node) => node.process(),
-            Self::Peer(server) => Ok(server.process()),
-        }
-    }
-}
-
 fn dialect_of(name: &str) -> dialect::Name {
     match name {
         SOCKET_IO | SOCKET_IO_REDIS => dialect::Name::Socketio,
         _ => dialect::Name::Gatecast,
     }
-}
-
-fn url(redis: &Redis) -> String {
-    format!("redis://127.0.0.1:{}", redis.port)
 }

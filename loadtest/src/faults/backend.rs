@@ -1,17 +1,16 @@
 //! The Redis of a round: one server, a master with replicas and Sentinels, or a Cluster.
 
 pub(crate) mod cluster;
-mod ground;
 pub(crate) mod proxy;
 pub(crate) mod sentinel;
 
 use anyhow::{Context, Result};
 
-pub(crate) use self::ground::Ground;
-use crate::faults::backend::cluster::Cluster;
-use crate::faults::backend::proxy::Proxy;
-use crate::faults::backend::sentinel::Sentinels;
+use self::cluster::Cluster;
+use self::proxy::Proxy;
+use self::sentinel::Sentinels;
 use crate::shared::redis::Redis;
+use crate::shared::workspace::Workspace;
 
 /// Which Redis a fault needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,27 +43,24 @@ const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 const EXACT: [&str; 2] = ["--stream-node-max-entries", "1"];
 
 impl Topology {
-    /// Starts it.
+    /// Starts it for a number of nodes; a single Redis with a clock of its own where that is wanted.
     ///
     /// # Errors
     /// A server does not start, or they do not find each other.
-    pub(crate) fn start(self, ground: &mut Ground<'_>) -> Result<Backend> {
+    pub(crate) fn start(self, workspace: &mut Workspace, nodes: usize, has_clock: bool) -> Result<Backend> {
         match self {
             Self::Durable | Self::Proxied | Self::Forgetful | Self::ProxiedForgetful => {
                 let is_durable = matches!(self, Self::Durable | Self::Proxied);
                 let durable = DURABLE.into_iter().filter(|_| is_durable);
                 let args: Vec<&str> = durable.chain(EXACT).collect();
-                let Ground { directory, interrupt, clock, .. } = *ground;
-                let redis =
-                    Redis::start_with_clock(ground.ports.draw()?, directory, &args, interrupt, clock)?;
+                let redis = Redis::start_with_clock(workspace, &args, has_clock)?;
                 let is_proxied = matches!(self, Self::Proxied | Self::ProxiedForgetful);
-                let proxies =
-                    (0..if is_proxied { ground.nodes } else { 0 }).map(|_| Proxy::start(redis.port));
+                let proxies = (0..if is_proxied { nodes } else { 0 }).map(|_| Proxy::start(redis.port));
                 let proxies = proxies.collect::<Result<_>>()?;
                 Ok(Backend::Single(redis, proxies))
             }
-            Self::Sentinel => Sentinels::start(ground).map(Backend::Sentinels),
-            Self::Cluster(replicas) => Cluster::start(replicas, ground).map(Backend::Cluster),
+            Self::Sentinel => Sentinels::start(workspace).map(Backend::Sentinels),
+            Self::Cluster(replicas) => Cluster::start(replicas, workspace).map(Backend::Cluster),
         }
     }
 }

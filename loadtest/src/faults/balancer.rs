@@ -1,14 +1,14 @@
 //! `HAProxy` in front of the nodes, as in production: least connections, checked by `/ready`, tunnels that live.
 
-use std::fs::{self, File};
-use std::path::Path;
+use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::shared::child::Server;
-use crate::shared::request as http;
-use crate::shared::wait::Interrupt;
+use crate::shared::child::Child;
+use crate::shared::http;
+use crate::shared::workspace::Workspace;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
 const ANSWER_LIMIT: Duration = Duration::from_millis(500);
@@ -17,7 +17,7 @@ const ANSWER_LIMIT: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Balancer {
     pub(crate) port: u16,
-    _server: Server,
+    _child: Child,
 }
 
 impl Balancer {
@@ -25,27 +25,20 @@ impl Balancer {
     ///
     /// # Errors
     /// It cannot be started.
-    pub(crate) fn start(
-        port: u16,
-        nodes: &[(u16, u16)],
-        directory: &Path,
-        interrupt: &Interrupt,
-    ) -> Result<Self> {
-        let file = directory.join("haproxy.cfg");
+    pub(crate) fn start(nodes: &[(u16, u16)], workspace: &mut Workspace) -> Result<Self> {
+        let port = workspace.ports.draw()?;
+        let file = workspace.directory.join("haproxy.cfg");
         fs::write(&file, config(port, nodes))?;
-        let log = File::create(directory.join("haproxy.log"))?;
-        let args = ["-db".as_ref(), "-f".as_ref(), file.as_os_str()];
-        let server = Server::launch(Path::new("haproxy"), args, |command| {
-            command.stderr(log);
-            Ok(())
-        })
-        .context("HAProxy is needed; or --haproxy no")?;
-        interrupt.eventually("HAProxy answers", START_LIMIT, || {
-            // Any answer of a node: an upgrade is asked for at this path.
-            let answer = http::request(port, ("GET", "/beta"), "", ANSWER_LIMIT).ok()?;
+        let mut command = Command::new("haproxy");
+        command.arg("-db").arg("-f").arg(file);
+        let log = workspace.directory.join("haproxy.log");
+        let child = Child::start(&command, Some(&log)).context("HAProxy is needed; or --haproxy no")?;
+        workspace.interrupt.eventually("HAProxy answers", START_LIMIT, || {
+            // Any answer of a node: this path expects an upgrade.
+            let answer = http::get(port, "/beta", ANSWER_LIMIT).ok()?;
             (answer.status < 500).then_some(())
         })?;
-        Ok(Self { port, _server: server })
+        Ok(Self { port, _child: child })
     }
 }
 

@@ -18,8 +18,8 @@ use self::run::Outcome;
 use super::args::FaultsArgs;
 use super::plan::{Event, Plan};
 use super::setup::{Setup, keep_logs};
-use crate::faults::single::report::{put, say};
 use crate::shared::args::OutputArgs;
+use crate::shared::output::{self, put};
 use crate::shared::progress;
 
 /// Runs that make a plan shorter, at most, and what they may take together.
@@ -52,7 +52,7 @@ struct Run {
 ///
 /// # Errors
 /// The user wants to stop, or a result cannot be written.
-pub(crate) fn run_plans(args: &FaultsArgs, output: &OutputArgs) -> Result<bool> {
+pub(crate) fn run_plans(args: &FaultsArgs, files: &OutputArgs) -> Result<bool> {
     let mut setup = Setup::new(args)?;
     setup.size.subscribers = setup.size.subscribers.min(MOST_SUBSCRIBERS);
     setup.size.senders = setup.size.senders.min(setup.size.subscribers);
@@ -67,13 +67,11 @@ pub(crate) fn run_plans(args: &FaultsArgs, output: &OutputArgs) -> Result<bool> 
         let run = Run::of(&setup, &plan, seed, args)?;
         let is_good = run.is_good();
         report.runs.push(run);
-        if let Some(path) = &output.json {
-            let json = serde_json::to_string_pretty(&report)? + "\n";
-            std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+        if let Some(path) = &files.json {
+            output::write_json(path, &report)?;
         }
-        if let Some(path) = &output.markdown {
-            let text = report.markdown(args);
-            std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        if let Some(path) = &files.markdown {
+            output::write_text(path, &report.markdown(args))?;
         }
         let is_last = match until {
             Some(until) => Instant::now() >= until,
@@ -83,7 +81,7 @@ pub(crate) fn run_plans(args: &FaultsArgs, output: &OutputArgs) -> Result<bool> 
             break;
         }
     }
-    say(&report.markdown(args));
+    output::print(&report.markdown(args))?;
     Ok(report.runs.iter().all(Run::is_good))
 }
 

@@ -1,58 +1,62 @@
-//! The clients of a round: subscribers and publishers, their threads, and what all of them have noted.
+//! The clients of a round: their threads, and what they have noted.
 
 pub(crate) mod member;
-pub(crate) mod poster;
-pub(crate) mod publisher;
-pub(crate) mod subscriber;
+mod notes;
+mod poster;
+mod publisher;
+pub(crate) mod session;
+mod subscriber;
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Result;
 
-use super::log::{Clock, Connection, Log};
-use crate::faults::clients::member::Member;
-use crate::faults::clients::poster::{Poster, Posts};
-use crate::faults::clients::publisher::{Publications, Publisher};
-use crate::faults::clients::subscriber::{Connections, Subscriber};
+use self::member::Member;
+use self::notes::{Connections, Posts, Publications};
+use self::poster::Poster;
+use self::publisher::Publisher;
+use self::session::Session;
+use self::subscriber::Subscriber;
+use super::log::{Clock, Connection, Id, Log};
+use crate::shared::gateway;
 use crate::shared::random::Random;
 use crate::shared::target::Target;
 use crate::shared::wait::Stop;
 
 /// Between two messages of a client that sends.
 const SEND_PERIOD: Duration = Duration::from_millis(100);
-
-/// Between two messages with a name.
-const NAMED_PERIOD: Duration = Duration::from_millis(100);
+/// Between two messages with an `Idempotency-Key`.
+const KEYED_PERIOD: Duration = Duration::from_millis(100);
 const POSTERS: u64 = 3;
 
-/// How many clients, and how busy.
+/// How many clients there are, and how busy they are.
 #[derive(Clone, Debug)]
 pub(crate) struct Size {
     pub(crate) publishers: usize,
     pub(crate) subscribers: usize,
-    /// Of the subscribers, how many also send.
+    /// How many of the subscribers also send.
     pub(crate) senders: usize,
     pub(crate) groups: usize,
-    /// Messages a second, all publishers together.
+    /// Messages a second of all publishers together.
     pub(crate) rate: u32,
     pub(crate) seed: u64,
-    /// Clients that come and go, choosing their nodes themselves; with them come posts to single connections, and names that are
-    /// used again.
+    /// Clients that come and go and choose their nodes themselves. With them come posts to single connections, and messages
+    /// with an `Idempotency-Key`.
     pub(crate) members: usize,
 }
 
-/// Ports at which the gateway is to be reached.
+/// Ports of the gateway.
 #[derive(Clone, Debug)]
-pub(crate) struct Doors {
+pub(crate) struct Endpoints {
     pub(crate) balancer: Option<u16>,
     pub(crate) nodes: Vec<u16>,
 }
 
-/// See the head of this file. Dropped, all threads end.
+/// All clients; their threads end when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Crowd {
+pub(crate) struct Clients {
     pub(crate) clock: Clock,
     channels: usize,
     publications: Publications,
@@ -61,59 +65,62 @@ pub(crate) struct Crowd {
     posts: Posts,
     /// Posts for the harness itself.
     probe: Publisher,
-    /// Ends publishing.
-    quiet: Stop,
+    stop_publishing: Stop,
     stop: Stop,
-    /// Whoever ends with publishing.
+    /// Threads that end with publishing.
     publishers: Vec<JoinHandle<()>>,
     subscribers: Vec<JoinHandle<()>>,
 }
 
-impl Crowd {
+/// What clients have in common when they are made.
+struct New<'a> {
+    size: &'a Size,
+    endpoints: &'a Endpoints,
+    targets: Vec<Target>,
+    channels: usize,
+    clock: Clock,
+    publications: Publications,
+    posts: Posts,
+    stop_publishing: Stop,
+    stop: Stop,
+}
+
+impl Clients {
     /// Starts all clients.
     ///
     /// # Errors
-    /// The doors are none.
-    pub(crate) fn start(size: &Size, doors: &Doors) -> Result<Self> {
-        let (clock, publications) = (Clock::start(), Publications::default());
-        let channels = size.groups + 1;
-        let notes = (clock, publications.clone());
-        let (quiet, stop) = (Stop::default(), Stop::default());
+    /// There are too many publishers.
+    pub(crate) fn start(size: &Size, endpoints: &Endpoints) -> Result<Self> {
+        let new = New {
+            size,
+            endpoints,
+            targets: endpoints.targets(size.members > 0),
+            channels: size.groups + 1,
+            clock: Clock::start(),
+            publications: Publications::default(),
+            posts: Posts::default(),
+            stop_publishing: Stop::default(),
+            stop: Stop::default(),
+        };
         let period = Duration::from_secs(1) * u32::try_from(size.publishers)? / size.rate;
-        let publishers = (0..size.publishers).map(|name| {
-            Publisher::new(name, doors.of_publisher(name), channels, notes.clone())
-                .start(period, quiet.clone())
-        });
-        let mut publishers: Vec<JoinHandle<()>> = publishers.collect();
-        let targets = doors.targets(size.members > 0)?;
-        let connections: Vec<Connections> = (0..size.subscribers).map(|_| Arc::default()).collect();
-        let subscribers = connections.iter().enumerate().map(|(number, connections)| {
-            let subscriber = Subscriber {
-                number,
-                targets: targets.clone(),
-                group: Some(number % channels).filter(|channel| *channel > 0),
-                sends: (number < size.senders).then_some((size.publishers + 1 + number, SEND_PERIOD)),
-                clock,
-                random: Random::new(size.seed ^ number as u64),
-                connections: Arc::clone(connections),
-                publications: publications.clone(),
-                quiet: quiet.clone(),
-                stop: stop.clone(),
-            };
-            subscriber.start()
-        });
+        let start = |name| {
+            new.publisher(name, endpoints.of_publisher(name)).start(period, new.stop_publishing.clone())
+        };
+        let mut publishers: Vec<JoinHandle<()>> = (0..size.publishers).map(start).collect();
+        let connections: Vec<_> = (0..size.subscribers).map(|_| Connections::default()).collect();
+        let subscribers = (0..).zip(&connections).map(|(number, own)| new.subscriber(number, own).start());
         let subscribers = subscribers.collect();
-        let members: Vec<Connections> = (0..size.members).map(|_| Arc::default()).collect();
-        let posts = Posts::default();
+        let members: Vec<_> = (0..size.members).map(|_| Connections::default()).collect();
         if size.members > 0 {
+            let numbers = size.subscribers..;
+            publishers.extend(numbers.zip(&members).map(|(number, own)| new.member(number, own).start()));
             let to: Vec<Connections> = connections.iter().chain(&members).cloned().collect();
-            publishers.extend(start_members(size, (&targets, channels), &members, clock, &quiet));
-            publishers.extend(start_posters(size, doors, &to, (clock, &posts), &quiet));
-            let named = size.publishers + 1 + size.subscribers;
-            let named = Publisher::new(named, doors.nodes.clone(), channels, notes.clone());
-            publishers.push(named.start_named(NAMED_PERIOD, quiet.clone()));
+            publishers.extend((0..POSTERS).map(|number| new.poster(number, &to).start()));
+            let keyed = new.publisher(size.publishers + 1 + size.subscribers, endpoints.nodes.clone());
+            publishers.push(keyed.start_keyed(KEYED_PERIOD, new.stop_publishing.clone()));
         }
-        let probe = Publisher::new(size.publishers, doors.of_publisher(0), channels, notes);
+        let probe = new.publisher(size.publishers, endpoints.of_publisher(0));
+        let New { channels, clock, publications, posts, stop_publishing, stop, .. } = new;
         Ok(Self {
             clock,
             channels,
@@ -122,46 +129,49 @@ impl Crowd {
             members,
             posts,
             probe,
-            quiet,
+            stop_publishing,
             stop,
             publishers,
             subscribers,
         })
     }
 
-    /// Posts a message on every channel; waits for each answer only so long.
+    /// Posts a message on every channel; waits for each answer up to `patience`.
     pub(crate) fn probe(&mut self, patience: Duration) {
         for channel in 0..self.channels {
             self.probe.post(channel, patience);
         }
     }
 
-    /// Returns whether every subscriber has a connection that has got, on each of its channels, something posted since.
+    /// Returns whether every subscriber has a connection that received, on each of its channels, a message posted since.
     pub(crate) fn is_fresh(&self, since: Duration) -> bool {
-        let publications = self.publications.since(since);
+        let fresh: HashSet<Id> = self.publications.read(|all| {
+            all.iter().filter(|publication| publication.posted >= since).map(|each| each.id).collect()
+        });
         let has_fresh = |connection: &Connection, channel| {
             let mut latest = connection.received.iter().rev().filter(|(id, _)| id.channel == channel);
-            latest.any(|(id, at)| *at >= since && publications.contains(id))
+            latest.any(|(id, at)| *at >= since && fresh.contains(id))
         };
         self.connections.iter().enumerate().all(|(number, connections)| {
-            let connections = connections.lock();
             let group = number % self.channels;
-            connections.last().filter(|connection| connection.ended.is_none()).is_some_and(|connection| {
-                has_fresh(connection, 0) && (group == 0 || has_fresh(connection, group))
+            connections.read(|all| {
+                all.last().filter(|connection| connection.ended.is_none()).is_some_and(|connection| {
+                    has_fresh(connection, 0) && (group == 0 || has_fresh(connection, group))
+                })
             })
         })
     }
 
     /// Returns the ids of connections that have ended since.
     pub(crate) fn ended_since(&self, since: Duration) -> Vec<String> {
-        let connections = self.connections.iter().flat_map(|connections| connections.lock().clone());
+        let connections = self.connections.iter().flat_map(Connections::all);
         let ended = connections.filter(|each| each.ended.is_some_and(|(at, _)| at >= since));
         ended.map(|connection| connection.id).filter(|id| !id.is_empty()).collect()
     }
 
     /// Ends publishing, and waits for the last answers.
-    pub(crate) fn fall_silent(&mut self) {
-        self.quiet.stop();
+    pub(crate) fn stop_publishing(&mut self) {
+        self.stop_publishing.stop();
         for publisher in self.publishers.drain(..) {
             // A publisher that panicked has left a shorter log.
             drop(publisher.join());
@@ -170,8 +180,7 @@ impl Crowd {
 
     /// Returns what was noted until now.
     pub(crate) fn log(&self) -> Log {
-        let all = self.connections.iter().chain(&self.members);
-        let connections = all.flat_map(|connections| connections.lock().clone()).collect();
+        let connections = self.connections.iter().chain(&self.members).flat_map(Connections::all).collect();
         Log { publications: self.publications.all(), connections, posts: self.posts.all() }
     }
 
@@ -180,53 +189,54 @@ impl Crowd {
     }
 }
 
-fn start_members(
-    size: &Size,
-    (targets, channels): (&[Target], usize),
-    members: &[Connections],
-    clock: Clock,
-    quiet: &Stop,
-) -> Vec<JoinHandle<()>> {
-    let start = |(number, connections): (usize, &Connections)| {
-        let number = size.subscribers + number;
-        let member = Member {
-            number,
-            targets: targets.to_vec(),
-            channels,
-            clock,
-            random: Random::new(size.seed.wrapping_mul(1000) ^ number as u64),
-            connections: Arc::clone(connections),
-            quiet: quiet.clone(),
-        };
-        member.start()
-    };
-    members.iter().enumerate().map(start).collect()
-}
+impl New<'_> {
+    fn publisher(&self, name: usize, ports: Vec<u16>) -> Publisher {
+        Publisher::new(name, ports, self.channels, (self.clock, self.publications.clone()))
+    }
 
-fn start_posters(
-    size: &Size,
-    doors: &Doors,
-    to: &[Connections],
-    (clock, posts): (Clock, &Posts),
-    quiet: &Stop,
-) -> Vec<JoinHandle<()>> {
-    let start = |number| {
-        let poster = Poster {
-            doors: doors.nodes.clone(),
+    fn session(&self, number: usize, connections: &Connections) -> Session {
+        Session { number, clock: self.clock, connections: connections.clone() }
+    }
+
+    fn subscriber(&self, number: usize, connections: &Connections) -> Subscriber {
+        let Size { publishers, senders, seed, .. } = *self.size;
+        Subscriber {
+            session: self.session(number, connections),
+            targets: self.targets.clone(),
+            group: Some(number % self.channels).filter(|channel| *channel > 0),
+            sends: (number < senders).then_some((publishers + 1 + number, SEND_PERIOD)),
+            random: Random::new(seed ^ number as u64),
+            publications: self.publications.clone(),
+            stop_sending: self.stop_publishing.clone(),
+            stop: self.stop.clone(),
+        }
+    }
+
+    fn member(&self, number: usize, connections: &Connections) -> Member {
+        Member {
+            session: self.session(number, connections),
+            targets: self.targets.clone(),
+            channels: self.channels,
+            random: Random::new(self.size.seed.wrapping_mul(1000) ^ number as u64),
+            stop: self.stop_publishing.clone(),
+        }
+    }
+
+    fn poster(&self, number: u64, to: &[Connections]) -> Poster {
+        Poster {
+            ports: self.endpoints.nodes.clone(),
             to: to.to_vec(),
-            clock,
-            random: Random::new(size.seed.wrapping_add(number)),
-            posts: posts.clone(),
-            quiet: quiet.clone(),
-        };
-        poster.start()
-    };
-    (0..POSTERS).map(start).collect()
+            clock: self.clock,
+            random: Random::new(self.size.seed.wrapping_add(number)),
+            posts: self.posts.clone(),
+            stop: self.stop_publishing.clone(),
+        }
+    }
 }
 
-impl Drop for Crowd {
+impl Drop for Clients {
     fn drop(&mut self) {
-        self.quiet.stop();
+        self.stop_publishing.stop();
         self.stop.stop();
         for thread in self.publishers.drain(..).chain(self.subscribers.drain(..)) {
             drop(thread.join());
@@ -234,7 +244,7 @@ impl Drop for Crowd {
     }
 }
 
-impl Doors {
+impl Endpoints {
     /// Every other publisher goes through the balancer, the rest straight to the nodes.
     fn of_publisher(&self, name: usize) -> Vec<u16> {
         match self.balancer {
@@ -243,10 +253,10 @@ impl Doors {
         }
     }
 
-    /// Where clients connect: through the balancer if there is one, unless they are to choose.
-    fn targets(&self, direct: bool) -> Result<Vec<Target>> {
+    /// Returns where clients connect: to the balancer if there is one, unless they are to choose a node.
+    fn targets(&self, direct: bool) -> Vec<Target> {
         let balancer = self.balancer.filter(|_| !direct);
         let ports = balancer.map_or_else(|| self.nodes.clone(), |port| vec![port]);
-        ports.iter().map(|port| Target::parse(&format!("ws://127.0.0.1:{port}/beta"), false)).collect()
+        ports.into_iter().map(gateway::target).collect()
     }
 }

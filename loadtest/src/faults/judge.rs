@@ -35,7 +35,7 @@ impl Terms {
     /// Returns whether Redis may have forgotten the name under which a message was sent again.
     fn allow_again(&self, publication: &Publication) -> bool {
         let touches = self.forgetful.is_some_and(|window| publication.touches(window));
-        touches && (publication.named || self.resent)
+        touches && (publication.keyed || self.resent)
     }
 }
 

@@ -33,8 +33,8 @@ pub(crate) struct Publication {
     pub(crate) posted: Duration,
     pub(crate) answered: Duration,
     pub(crate) answer: Answer,
-    /// It was sent more than once, by one name: an `Idempotency-Key`.
-    pub(crate) named: bool,
+    /// It was sent more than once with the same `Idempotency-Key`.
+    pub(crate) keyed: bool,
     /// Members of one node may have got it, and nobody else: it has no place in the order of all.
     pub(crate) local: bool,
 }
@@ -50,10 +50,10 @@ pub(crate) struct Post {
     pub(crate) status: Option<u16>,
 }
 
-/// A client's wish, and what it was answered.
+/// A client's request to join or leave, and the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
-    /// The answer if all is well.
+    /// The answer if it succeeds.
     pub(crate) reply: String,
     pub(crate) sent: Duration,
     pub(crate) answer: Option<(String, Duration)>,
@@ -74,11 +74,11 @@ pub(crate) struct Connection {
     /// Messages that nobody published, or that came changed.
     pub(crate) foreign: u64,
     /// The node it is at, where the client has chosen one.
-    pub(crate) door: Option<usize>,
+    pub(crate) node: Option<usize>,
     /// It was the client that ended it.
     pub(crate) by_client: bool,
     /// Connections of whose end it was told, by `$disconnect`.
-    pub(crate) farewells: Vec<(String, Duration)>,
+    pub(crate) disconnects: Vec<(String, Duration)>,
     /// What was sent to it alone.
     pub(crate) posts: Vec<u32>,
     /// Joins and leaves, in the order in which they were sent.
@@ -124,6 +124,16 @@ impl Id {
 }
 
 impl Publication {
+    /// Notes a publication that begins, in doubt until it is answered.
+    pub(crate) fn begin(id: Id, posted: Duration) -> Self {
+        let (answered, answer) = (Duration::MAX, Answer::InDoubt);
+        Self { id, posted, answered, answer, keyed: false, local: false }
+    }
+
+    pub(crate) fn end(&mut self, answer: Answer, now: Duration) {
+        (self.answer, self.answered) = (answer, now);
+    }
+
     pub(crate) fn is_accepted(&self) -> bool {
         matches!(self.answer, Answer::Accepted(_))
     }
@@ -163,7 +173,7 @@ pub(crate) fn parse_post(text: &str) -> Option<u32> {
 }
 
 /// Reads what `$disconnect` says: whose connection has ended.
-pub(crate) fn parse_farewell(text: &str) -> Option<&str> {
+pub(crate) fn parse_disconnect(text: &str) -> Option<&str> {
     text.strip_suffix(" left").filter(|id| !id.is_empty() && !id.contains([' ', '"']))
 }
 

@@ -49,11 +49,11 @@ impl Metrics {
 /// Waits until nothing is missing any more, and a little longer for what comes too often; returns what was noted.
 pub(crate) fn settle(scene: &Scene, terms: &Terms, sabotage: Option<Sabotage>) -> Result<Log> {
     let until = Instant::now() + ARRIVE_LIMIT;
-    while Instant::now() < until && judge(&scene.crowd.log(), terms).lost > 0 {
+    while Instant::now() < until && judge(&scene.clients.log(), terms).lost > 0 {
         scene.hold(SETTLE)?;
     }
     scene.hold(SETTLE)?;
-    let mut log = scene.crowd.log();
+    let mut log = scene.clients.log();
     if let Some(sabotage) = sabotage {
         sabotage.falsify(&mut log);
     }

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::backend::{Backend, Ground, Topology};
+use super::backend::{Backend, Topology};
 use super::balancer::Balancer;
-use super::clients::{Crowd, Doors};
+use super::clients::{Clients, Endpoints};
 use super::setup::Setup;
+use crate::shared::gateway;
+use crate::shared::http;
 use crate::shared::node::{Counters, Node};
-use crate::shared::ports::Ports;
-use crate::shared::request as http;
 use crate::shared::wait::Interrupt;
+use crate::shared::workspace::Workspace;
 
 /// What one round needs.
 #[derive(Clone, Debug)]
@@ -31,10 +32,10 @@ pub(crate) struct Stage {
 /// See the head of this file. Clients end first, then what they talk to.
 #[derive(Debug)]
 pub(crate) struct Scene {
-    pub(crate) crowd: Crowd,
+    pub(crate) clients: Clients,
     pub(crate) nodes: Vec<Node>,
     _balancer: Option<Balancer>,
-    _ports: Ports,
+    _workspace: Workspace,
     pub(crate) backend: Backend,
     pub(crate) interrupt: Interrupt,
     pub(crate) lease: Duration,
@@ -61,43 +62,39 @@ impl Scene {
     /// # Errors
     /// Something does not start.
     pub(crate) fn start(setup: &Setup, stage: &Stage, directory: &Path) -> Result<Self> {
-        let interrupt = &setup.interrupt;
-        let mut ports = Ports::new(setup.size.seed);
-        let mut ground =
-            Ground { directory, ports: &mut ports, interrupt, nodes: setup.nodes, clock: stage.clock };
-        let backend = stage.topology.start(&mut ground).context("starting Redis")?;
+        let mut workspace = Workspace::new(directory, setup.size.seed, &setup.interrupt)?;
+        let backend =
+            stage.topology.start(&mut workspace, setup.nodes, stage.clock).context("starting Redis")?;
         let routes = directory.join("gatecast.toml");
         std::fs::write(&routes, stage.routes.unwrap_or_default())?;
         let mut nodes = Vec::new();
         for number in 0..setup.nodes {
-            let mut environment = environment(setup, stage.lease, backend.url(number), number);
+            let mut settings = settings(setup, stage.lease, backend.url(number));
             if stage.routes.is_some() {
-                environment.insert("GATECAST_CONFIG".to_owned(), routes.display().to_string());
+                settings.insert("GATECAST_CONFIG".to_owned(), routes.display().to_string());
             }
-            let log = directory.join(format!("node{number}.log"));
-            let mut node = Node::new(&setup.program, (ports.draw()?, ports.draw()?), environment, log);
-            node.start()?;
-            nodes.push(node);
+            let name = format!("node{number}");
+            nodes.push(Node::start(&setup.program, &name, &settings, &mut workspace)?);
         }
         for node in &mut nodes {
-            node.wait_ready(interrupt)?;
+            node.wait_ready()?;
         }
         let addresses: Vec<(u16, u16)> = nodes.iter().map(|node| (node.port, node.admin_port)).collect();
         let balancer = match setup.haproxy {
-            true => Some(Balancer::start(ports.draw()?, &addresses, directory, interrupt)?),
+            true => Some(Balancer::start(&addresses, &mut workspace)?),
             false => None,
         };
-        let doors = Doors {
+        let endpoints = Endpoints {
             balancer: balancer.as_ref().map(|balancer| balancer.port),
             nodes: addresses.iter().map(|(port, _)| *port).collect(),
         };
         Ok(Self {
-            crowd: Crowd::start(&setup.size, &doors)?,
+            clients: Clients::start(&setup.size, &endpoints)?,
             nodes,
             _balancer: balancer,
-            _ports: ports,
+            _workspace: workspace,
             backend,
-            interrupt: interrupt.clone(),
+            interrupt: setup.interrupt.clone(),
             lease: stage.lease,
             over: None,
             doomed: 0,
@@ -108,7 +105,7 @@ impl Scene {
 
     /// Says that the fault is over, or, where it does not end, that it has happened.
     pub(crate) fn over(&mut self) {
-        self.over = Some(self.crowd.clock.now());
+        self.over = Some(self.clients.clock.now());
     }
 
     /// Lets traffic go on.
@@ -124,10 +121,10 @@ impl Scene {
     /// # Errors
     /// Somebody does not, in time.
     pub(crate) fn wait_fresh(&mut self, since: Duration, limit: Duration) -> Result<()> {
-        let Self { crowd, interrupt, .. } = self;
+        let Self { clients, interrupt, .. } = self;
         interrupt.eventually("all subscribers get fresh messages", limit, || {
-            crowd.probe(PROBE_LIMIT);
-            crowd.is_fresh(since).then_some(())
+            clients.probe(PROBE_LIMIT);
+            clients.is_fresh(since).then_some(())
         })
     }
 
@@ -136,6 +133,14 @@ impl Scene {
         let connections = |node: &Node| node.counters().map(|counters| counters.sum("gatecast_connections"));
         let counts = self.nodes.iter().map(connections).enumerate();
         counts.max_by_key(|(_, count)| *count).map_or(0, |(number, _)| number)
+    }
+
+    /// Returns a node.
+    ///
+    /// # Errors
+    /// There are not so many.
+    pub(crate) fn node(&mut self, number: usize) -> Result<&mut Node> {
+        self.nodes.get_mut(number).context("no such node")
     }
 
     /// Returns a node that is about to be harmed, and notes what is to be forgiven and would be forgotten.
@@ -162,9 +167,9 @@ impl Scene {
     /// # Errors
     /// It does not.
     pub(crate) fn restart(&mut self, number: usize) -> Result<()> {
-        let node = self.nodes.get_mut(number).context("no such node")?;
-        node.start()?;
-        node.wait_ready(&self.interrupt)
+        let node = self.node(number)?;
+        node.restart()?;
+        node.wait_ready()
     }
 
     /// Waits until a node has ended; it is a broken promise if its exit code is another.
@@ -173,13 +178,13 @@ impl Scene {
     /// It does not end.
     pub(crate) fn wait_exit(&mut self, number: usize, code: i32, limit: Duration) -> Result<()> {
         let node = self.nodes.get_mut(number).context("no such node")?;
-        let ended = self.interrupt.eventually("the node ends", limit, || node.status().ok().flatten());
+        let ended = self.interrupt.eventually("the node ends", limit, || node.child.status().ok().flatten());
         match ended {
             Ok(status) if status.code() == Some(code) => {}
             Ok(status) => self.broken.push(format!("the node ended with {status}, not {code}")),
             Err(err) => {
                 self.broken.push(format!("the node did not end with {code}: {err}"));
-                node.kill()?;
+                node.child.kill()?;
             }
         }
         Ok(())
@@ -193,10 +198,10 @@ impl Scene {
         let others: Vec<u16> = self.nodes.iter().map(|node| node.port).collect();
         let others = others.into_iter().enumerate().filter(|(each, _)| *each != number);
         for (id, (_, port)) in ids.iter().zip(others.collect::<Vec<_>>().into_iter().cycle()) {
-            let path = format!("/beta/@connections/{}", id.replace('=', "%3D"));
+            let path = gateway::connection_path(id);
             let mut last = None;
             let gone = self.interrupt.eventually("410", limit, || {
-                last = http::request(port, ("GET", &path), "", ANSWER_LIMIT).ok().map(|answer| answer.status);
+                last = http::get(port, &path, ANSWER_LIMIT).ok().map(|answer| answer.status);
                 (last == Some(410)).then_some(())
             });
             if gone.is_err() {
@@ -220,12 +225,11 @@ impl Scene {
     }
 }
 
-fn environment(setup: &Setup, lease: Duration, url: String, number: usize) -> BTreeMap<String, String> {
+fn settings(setup: &Setup, lease: Duration, url: String) -> BTreeMap<String, String> {
     let mut all = BTreeMap::from([
         ("GATECAST_REDIS_URL".to_owned(), url),
         ("GATECAST_REDIS_LEASE".to_owned(), format!("{}ms", lease.as_millis())),
         ("GATECAST_REDIS_HEARTBEAT".to_owned(), HEARTBEAT.to_owned()),
-        ("GATECAST_NODE_NAME".to_owned(), format!("node{number}")),
         // What crosses from shard to shard has to survive too, however few the cores.
         ("GATECAST_SHARDS".to_owned(), "2".to_owned()),
         // The balancer has time to notice, and closes come one by one.

@@ -3,7 +3,7 @@
 //! Reading order: `table` (the faults), `acts` (what goes wrong) → `round` (one round) → `report`.
 
 mod acts;
-pub(crate) mod report;
+mod report;
 mod round;
 mod table;
 
@@ -17,13 +17,14 @@ use self::table::{FAULTS, Fault, QUICK, find};
 use crate::faults::args::FaultsArgs;
 use crate::faults::setup::{Setup, keep_logs};
 use crate::shared::args::OutputArgs;
+use crate::shared::output;
 use crate::shared::progress;
 
 /// Runs the faults that are asked for; returns whether all promises were kept.
 ///
 /// # Errors
 /// Nothing could be run, or the user wants to stop.
-pub(crate) fn run_faults(args: &FaultsArgs, output: &OutputArgs) -> Result<bool> {
+pub(crate) fn run_faults(args: &FaultsArgs, files: &OutputArgs) -> Result<bool> {
     let faults = chosen(args)?;
     let setup = Setup::new(args)?;
     let mut report = Report::new(vec![
@@ -49,14 +50,14 @@ pub(crate) fn run_faults(args: &FaultsArgs, output: &OutputArgs) -> Result<bool>
             report.add(fault, outcome);
         }
         // After each round, so that a run that is ended early leaves what it has found.
-        if let Some(path) = &output.json {
-            report.write_json(path)?;
+        if let Some(path) = &files.json {
+            output::write_json(path, &report)?;
         }
-        if let Some(path) = &output.markdown {
-            report.write_markdown(path)?;
+        if let Some(path) = &files.markdown {
+            output::write_text(path, &report.markdown())?;
         }
     }
-    report.print();
+    output::print(&report.markdown())?;
     Ok(report.is_good())
 }
 

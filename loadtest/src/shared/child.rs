@@ -1,74 +1,60 @@
-//! Servers that this program starts itself.
+//! Processes that this program starts.
 //!
-//! Rule: none outlives it: dropped is killed, by its own process id, whatever went wrong; and if this program is
-//! itself killed, the kernel kills them.
+//! Rule: none outlives it. A child that is dropped is killed by its own process id; if this program is itself killed, the
+//! kernel kills its children.
 
 use std::ffi::OsString;
+use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{self, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{env, thread};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
-use crate::shared::process::Process;
-use crate::shared::progress;
+use super::process::Process;
+use super::progress;
 
-/// How long a server may take to say where it listens.
+/// How long a child may take to say where it listens.
 const START_LIMIT: Duration = Duration::from_secs(10);
-/// Lines nobody asked for yet; what comes on top is dropped, since only the start matters.
+/// Lines that wait to be read; more are dropped, since only the first ones matter.
 const LINES_KEPT: usize = 1024;
 
-/// A running child.
+/// A running process.
 #[derive(Debug)]
-pub(crate) struct Server {
-    child: Child,
+pub(crate) struct Child {
+    child: process::Child,
     lines: Receiver<String>,
-    /// What it has said so far.
+    /// Lines that were read while waiting for another.
     seen: Vec<String>,
 }
 
-impl Server {
-    /// Starts `program` on a leash: see [`leash`].
+impl Child {
+    /// Starts a command; its standard error is appended to `log`, if there is one.
     ///
     /// # Errors
     /// It cannot be started.
-    pub(crate) fn start<A: Into<OsString>>(
-        program: &Path,
-        args: impl IntoIterator<Item = A>,
-        settings: &[(&str, &str)],
-    ) -> Result<Self> {
-        Self::launch(program, args, |command| {
-            command.envs(settings.iter().copied());
-            Ok(())
-        })
-    }
-
-    /// Starts `program` as [`Self::start`] does, after `prepare` has seen to its environment and its standard error.
-    ///
-    /// # Errors
-    /// It cannot be prepared or started.
-    pub(crate) fn launch<A: Into<OsString>>(
-        program: &Path,
-        args: impl IntoIterator<Item = A>,
-        prepare: impl FnOnce(&mut Command) -> Result<()>,
-    ) -> Result<Self> {
-        let mut command = Command::new(this_program()?);
-        command
-            .arg("leash")
-            .arg(program)
-            .args(args.into_iter().map(Into::into))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        prepare(&mut command)?;
-        let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+    pub(crate) fn start(command: &Command, log: Option<&Path>) -> Result<Self> {
+        let program = command.get_program();
+        let mut bound = Command::new(this_program()?);
+        bound.arg("die-with-parent").arg(program).args(command.get_args());
+        bound.stdin(Stdio::piped()).stdout(Stdio::piped());
+        // The settings of the user's own gateway are not for the nodes that are started here.
+        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GATECAST_")) {
+            bound.env_remove(name);
+        }
+        bound.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        if let Some(log) = log {
+            bound.stderr(OpenOptions::new().create(true).append(true).open(log)?);
+        }
+        let mut child = bound.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let stdout = child.stdout.take().context("child has no standard output")?;
         let (sender, lines) = mpsc::sync_channel(LINES_KEPT);
-        // Reads to the end even when nobody listens any more, lest the child blocks on a full pipe.
+        // Reads to the end although nobody may listen, so that the child does not block on a full pipe.
         thread::spawn(move || {
             BufReader::new(stdout).lines().map_while(Result::ok).for_each(|line| drop(sender.try_send(line)));
         });
@@ -145,7 +131,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Child {
     fn drop(&mut self) {
         if let Err(err) = self.child.kill().and_then(|()| self.child.wait()) {
             progress::say(format!("cannot end child {}: {err}", self.child.id()));
@@ -160,7 +146,7 @@ impl Drop for Server {
 ///
 /// # Errors
 /// The command cannot be run; otherwise this does not return.
-pub(crate) fn leash(command: &[OsString]) -> Result<()> {
+pub(crate) fn die_with_parent(command: &[OsString]) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).context("cannot ask for a signal")?;
     let (program, args) = command.split_first().context("nothing to run")?;
     Err(Command::new(program).args(args).exec()).with_context(|| format!("cannot run {}", program.display()))
@@ -171,7 +157,7 @@ pub(crate) fn leash(command: &[OsString]) -> Result<()> {
 /// # Errors
 /// The kernel does not say where it is.
 pub(crate) fn this_program() -> Result<PathBuf> {
-    let this = std::env::current_exe().context("cannot find this program")?;
+    let this = env::current_exe().context("cannot find this program")?;
     if cfg!(test) {
         let built = this.parent().and_then(Path::parent).context("no folder of programs")?;
         return Ok(built.join("loadtest"));

@@ -3,15 +3,15 @@
 //! Rule: an idle connection owns no buffer; only a partial frame or unsent bytes are kept.
 
 use std::io::{ErrorKind, Read, Write};
-use std::mem;
+use std::{error, fmt, mem};
 
 use anyhow::{Result, bail};
 use mio::net::TcpStream;
 
-use crate::shared::envelope::{Envelope, Heard};
-use crate::shared::frame::{self, Frame, Opcode};
-use crate::shared::handshake;
-use crate::shared::http::{self, Answer};
+use super::envelope::{Envelope, Heard};
+use super::frame::{self, Frame, Opcode};
+use super::handshake;
+use super::http::{self, Answer};
 
 /// What a connection tells whoever drives it.
 #[derive(Debug)]
@@ -21,17 +21,24 @@ pub(crate) enum Incoming<'a> {
     Text(&'a [u8]),
     Binary,
     /// To an HTTP request.
-    Answer(Answer<'a>),
+    Answer(Answer<&'a str>),
     /// The connection is gone; nothing follows.
     Closed,
 }
 
 /// What goes over a connection once it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Speech {
-    Frames(Envelope),
+pub(crate) enum Protocol {
+    WebSocket(Envelope),
     /// Answers to the requests that were sent as bytes.
     Http,
+}
+
+/// The server has sent a close frame.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    pub(crate) code: Option<u16>,
+    reason: String,
 }
 
 /// How far a connection is.
@@ -54,7 +61,7 @@ pub(crate) struct Conn {
     state: State,
     /// What to send when TCP is there; none for a bare server, whose connections open at once.
     request: Option<Vec<u8>>,
-    speech: Speech,
+    protocol: Protocol,
     /// The beginning of a frame whose rest has not come.
     partial: Vec<u8>,
     /// What the socket did not take yet.
@@ -62,8 +69,8 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
-    pub(crate) fn new(stream: TcpStream, request: Option<Vec<u8>>, speech: Speech) -> Self {
-        Self { stream, state: State::Dialling, request, speech, partial: Vec::new(), unsent: Vec::new() }
+    pub(crate) fn new(stream: TcpStream, request: Option<Vec<u8>>, protocol: Protocol) -> Self {
+        Self { stream, state: State::Dialling, request, protocol, partial: Vec::new(), unsent: Vec::new() }
     }
 
     pub(crate) fn state(&self) -> State {
@@ -72,7 +79,15 @@ impl Conn {
 
     /// Returns whether it is a WebSocket, to which one says goodbye.
     pub(crate) fn has_frames(&self) -> bool {
-        matches!(self.speech, Speech::Frames(_))
+        matches!(self.protocol, Protocol::WebSocket(_))
+    }
+
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
     }
 
     pub(crate) fn stream_mut(&mut self) -> &mut TcpStream {
@@ -131,21 +146,35 @@ impl Conn {
         hung_up: bool,
         deliver: &mut impl FnMut(Incoming<'_>),
     ) -> Result<()> {
-        while self.state != State::Closed {
+        while let Some(n) = self.read_some(scratch, deliver)? {
+            if n < scratch.len() && !hung_up {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads once and hands over each complete message; returns how many bytes came, or nothing if there are none.
+    ///
+    /// # Errors
+    /// As [`Self::on_readable`].
+    pub(crate) fn read_some(
+        &mut self,
+        scratch: &mut [u8],
+        deliver: &mut impl FnMut(Incoming<'_>),
+    ) -> Result<Option<usize>> {
+        loop {
             match self.stream.read(scratch) {
                 Ok(0) => bail!("server closed the TCP connection"),
                 Ok(n) => {
                     self.take_in(scratch.get(..n).unwrap_or_default(), deliver)?;
-                    if n < scratch.len() && !hung_up {
-                        break;
-                    }
+                    return Ok(Some(n));
                 }
-                Err(err) if err.kind() == ErrorKind::WouldBlock => break,
+                Err(err) if err.kind() == ErrorKind::WouldBlock => return Ok(None),
                 Err(err) if err.kind() == ErrorKind::Interrupted => {}
                 Err(err) => return Err(err.into()),
             }
         }
-        Ok(())
     }
 
     fn on_dialled(&mut self) -> Result<()> {
@@ -181,7 +210,7 @@ impl Conn {
     }
 
     fn parse(&mut self, bytes: &[u8], deliver: &mut impl FnMut(Incoming<'_>)) -> Result<usize> {
-        let Speech::Frames(envelope) = self.speech else {
+        let Protocol::WebSocket(envelope) = self.protocol else {
             return parse_answers(bytes, deliver);
         };
         let mut used = 0;
@@ -212,7 +241,7 @@ impl Conn {
             Opcode::Pong => {}
             Opcode::Close => {
                 self.answer(Opcode::Close, frame.payload.get(..2).unwrap_or_default())?;
-                bail!("server closed with {}", close_reason(frame.payload));
+                bail!(Closed::read(frame.payload));
             }
         }
         Ok(())
@@ -256,9 +285,22 @@ fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> Result<usize> {
     Ok(sent)
 }
 
-fn close_reason(payload: &[u8]) -> String {
-    match payload.split_first_chunk::<2>() {
-        Some((code, reason)) => format!("{} {}", u16::from_be_bytes(*code), String::from_utf8_lossy(reason)),
-        None => "no code".to_owned(),
+impl Closed {
+    fn read(payload: &[u8]) -> Self {
+        let (code, reason) = payload
+            .split_first_chunk()
+            .map_or((None, payload), |(code, reason)| (Some(u16::from_be_bytes(*code)), reason));
+        Self { code, reason: String::from_utf8_lossy(reason).into_owned() }
     }
 }
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.code {
+            Some(code) => write!(f, "server closed with {code} {}", self.reason),
+            None => write!(f, "server closed with no code"),
+        }
+    }
+}
+
+impl error::Error for Closed {}

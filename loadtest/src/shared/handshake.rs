@@ -2,9 +2,10 @@
 //!
 //! Rule: no I/O; a connection calls [`accept`] again when more bytes have come.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 
-use crate::shared::target::Target;
+use super::http;
+use super::target::Target;
 
 /// Key and answer are the example of RFC 6455 §1.3: a fixed pair lets the client check the answer without SHA-1.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -25,22 +26,14 @@ pub(crate) fn request(target: &Target) -> String {
 /// # Errors
 /// Any status but 101, and a 101 that does not answer our key.
 pub(crate) fn accept(bytes: &[u8]) -> Result<Option<usize>> {
-    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+    let Some((status, headers, length)) = http::split_head(bytes)? else {
         ensure!(bytes.len() <= MAX_HEAD, "answer to the handshake is longer than {MAX_HEAD} bytes");
         return Ok(None);
     };
-    let head =
-        std::str::from_utf8(bytes.get(..end).unwrap_or_default()).context("handshake answer is not text")?;
-    let mut lines = head.split("\r\n");
-    let status = lines.next().unwrap_or_default();
-    if !status.starts_with("HTTP/1.1 101") {
-        bail!("server answered the handshake with `{status}`");
-    }
-    let answered = lines
-        .filter_map(|line| line.split_once(':'))
-        .any(|(name, value)| name.eq_ignore_ascii_case("sec-websocket-accept") && value.trim() == ANSWER);
-    ensure!(answered, "server did not answer the handshake key");
-    Ok(Some(end + 4))
+    ensure!(status.starts_with("HTTP/1.1 101"), "server answered the handshake with `{status}`");
+    let accepted = http::header(headers, "sec-websocket-accept");
+    ensure!(accepted == Some(ANSWER), "server did not answer the handshake key");
+    Ok(Some(length))
 }
 
 #[cfg(test)]

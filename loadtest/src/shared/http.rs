@@ -1,59 +1,154 @@
-//! HTTP/1.1 as a client of the management API meets it: requests on connections that stay, answers with a known length.
+//! HTTP/1.1 as a client speaks it: requests, answers, and one request on a connection of its own.
 //!
-//! Rule: no I/O and no copies.
+//! Rule: encoding and decoding do no I/O and copy nothing.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-/// Longer than any answer to a post; a server that sends more is broken.
+/// Longer than any answer; a server that sends more is broken.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// What a server said to a request.
+/// What a server answers; `Text` borrows from the bytes that were read, or owns them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Answer<'a> {
+pub(crate) struct Answer<Text> {
     pub(crate) status: u16,
-    /// Its `x-amzn-ErrorType`; empty without one.
-    pub(crate) error: &'a str,
+    /// The header lines.
+    pub(crate) head: Text,
+    pub(crate) body: Text,
 }
 
-/// Appends a POST; each of the further headers has its line's end.
-pub(crate) fn encode_post(out: &mut Vec<u8>, (authority, path): (&str, &str), (headers, body): (&str, &str)) {
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// There was no connection: the server has seen nothing.
+    NotSent,
+    /// The request was sent; the server may have seen it or not.
+    NoAnswer,
+}
+
+impl<Text: AsRef<str>> Answer<Text> {
+    /// Returns the value of a header.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        header(self.head.as_ref(), name)
+    }
+}
+
+/// Returns the value of a header, given the header lines.
+pub(crate) fn header<'a>(lines: &'a str, name: &str) -> Option<&'a str> {
+    let mut headers = lines.lines().filter_map(|line| line.split_once(':'));
+    headers.find(|(each, _)| each.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+}
+
+/// Appends a request; each of the further headers ends with CRLF.
+pub(crate) fn encode(
+    out: &mut Vec<u8>,
+    (method, path): (&str, &str),
+    authority: &str,
+    (headers, body): (&str, &str),
+) {
     let length = body.len();
     let head =
-        format!("POST {path} HTTP/1.1\r\nHost: {authority}\r\n{headers}Content-Length: {length}\r\n\r\n");
+        format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\n{headers}Content-Length: {length}\r\n\r\n");
     out.extend_from_slice(head.as_bytes());
     out.extend_from_slice(body.as_bytes());
 }
 
-/// Reads the answer at the head of `bytes`; returns it and its length, or nothing while it is incomplete.
+/// Splits the head at the start of `bytes` into its first line and the header lines, and returns its length; nothing
+/// while it is incomplete.
 ///
 /// # Errors
-/// It is no answer whose end can be known beforehand, or the server will hang up after it.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(Answer<'_>, usize)>> {
-    ensure!(bytes.len() <= MAX_ANSWER, "answer is longer than {MAX_ANSWER} bytes");
-    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
-        return Ok(None);
-    };
+/// It is not text.
+pub(crate) fn split_head(bytes: &[u8]) -> Result<Option<(&str, &str, usize)>> {
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(bytes.get(..end).unwrap_or_default()).context("answer is not text")?;
-    let mut lines = head.split("\r\n");
-    let first = lines.next().unwrap_or_default();
-    let status = first.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
-    let status: u16 = status.with_context(|| format!("`{first}` is no answer"))?;
-    let mut error = "";
-    let mut length = if status == 204 { Some(0) } else { None };
-    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
-        let value = value.trim();
-        if name.eq_ignore_ascii_case("content-length") {
-            length = Some(value.parse().context("content-length is no number")?);
+    let (first, headers) = head.split_once("\r\n").unwrap_or((head, ""));
+    Ok(Some((first, headers, end + 4)))
+}
+
+/// Reads the answer at the start of `bytes`; returns it and its length, or nothing while it is incomplete.
+///
+/// # Errors
+/// The bytes are not an answer of a known length, or the server closes the connection after it.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(Answer<&str>, usize)>> {
+    let Some((answer, length)) = parse(bytes)? else { return Ok(None) };
+    let closes = answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+    ensure!(!closes, "server answered {} and hangs up", answer.status);
+    Ok(Some((answer, length.context("answer has no content-length")?)))
+}
+
+/// Sends a GET to a port of this machine, and waits for the answer.
+///
+/// # Errors
+/// See [`Failure`].
+pub(crate) fn get(port: u16, path: &str, limit: Duration) -> Result<Answer<String>, Failure> {
+    request(port, ("GET", path), ("", ""), limit)
+}
+
+/// Sends a POST to a port of this machine, and waits for the answer; each of the further headers ends with CRLF.
+///
+/// # Errors
+/// See [`Failure`].
+pub(crate) fn post(
+    port: u16,
+    path: &str,
+    content: (&str, &str),
+    limit: Duration,
+) -> Result<Answer<String>, Failure> {
+    request(port, ("POST", path), content, limit)
+}
+
+fn request(
+    port: u16,
+    line: (&str, &str),
+    (headers, body): (&str, &str),
+    limit: Duration,
+) -> Result<Answer<String>, Failure> {
+    let until = Instant::now() + limit;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut stream = TcpStream::connect_timeout(&address, limit).map_err(|_| Failure::NotSent)?;
+    let mut wire = Vec::new();
+    encode(&mut wire, line, &address.to_string(), (&format!("Connection: close\r\n{headers}"), body));
+    stream.write_all(&wire).map_err(|_| Failure::NoAnswer)?;
+    wire.clear();
+    let mut scratch = [0; 16 << 10];
+    while wire.len() <= MAX_ANSWER {
+        let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        stream.set_read_timeout(Some(left)).map_err(|_| Failure::NoAnswer)?;
+        match stream.read(&mut scratch) {
+            Ok(0) => break,
+            Ok(n) => wire.extend_from_slice(scratch.get(..n).unwrap_or_default()),
+            Err(err) if err.kind() == ErrorKind::Interrupted => {}
+            // The whole answer may have come before a reset.
+            Err(_) => break,
         }
-        if name.eq_ignore_ascii_case("x-amzn-errortype") {
-            error = value;
-        }
-        let is_last = name.eq_ignore_ascii_case("connection") && value.eq_ignore_ascii_case("close");
-        ensure!(!is_last, "server answered {status} and hangs up");
     }
-    let length: usize = length.context("answer has no content-length")?;
-    let whole = end.saturating_add(4).saturating_add(length);
-    Ok((bytes.len() >= whole).then_some((Answer { status, error }, whole)))
+    match parse(&wire) {
+        Ok(Some((Answer { status, head, body }, _))) => {
+            Ok(Answer { status, head: head.to_owned(), body: body.to_owned() })
+        }
+        Ok(None) | Err(_) => Err(Failure::NoAnswer),
+    }
+}
+
+/// Reads an answer and its length, which is not known where no header tells it: the body is then the rest of `bytes`.
+fn parse(bytes: &[u8]) -> Result<Option<(Answer<&str>, Option<usize>)>> {
+    ensure!(bytes.len() <= MAX_ANSWER, "answer is longer than {MAX_ANSWER} bytes");
+    let Some((first, head, start)) = split_head(bytes)? else { return Ok(None) };
+    let status = first.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());
+    let mut answer =
+        Answer { status: status.with_context(|| format!("`{first}` is not a status line"))?, head, body: "" };
+    let length = match answer.header("content-length") {
+        Some(length) => Some(length.parse().context("content-length is not a number")?),
+        None if answer.status == 204 => Some(0),
+        None => None,
+    };
+    let end = length.map_or(bytes.len(), |length: usize| start.saturating_add(length));
+    let Some(body) = bytes.get(start..end) else { return Ok(None) };
+    answer.body = std::str::from_utf8(body).context("answer is not text")?;
+    Ok(Some((answer, length.map(|_| end))))
 }
 
 #[cfg(test)]
@@ -66,14 +161,15 @@ mod tests {
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 410 Gone\r\ncontent-length:0\r\nX-Amzn-ErrorType: GoneException\r\n\r\n";
         let (answer, used) = decode(wire).unwrap().unwrap();
         let next = &wire[used..];
-        assert_eq!((answer, &next[..12]), (Answer { status: 200, error: "" }, &b"HTTP/1.1 410"[..]));
-        let gone = Answer { status: 410, error: "GoneException" };
-        assert_eq!(decode(next).unwrap(), Some((gone, next.len())));
+        assert_eq!((answer.status, answer.body, &next[..12]), (200, "{}", &b"HTTP/1.1 410"[..]));
+        let (gone, length) = decode(next).unwrap().unwrap();
+        assert_eq!((gone.status, gone.body, length), (410, "", next.len()));
+        assert_eq!(gone.header("x-amzn-errortype"), Some("GoneException"));
         for cut in 0..used {
             assert_eq!(decode(&wire[..cut]).unwrap(), None, "{cut}");
         }
-        let none = Answer { status: 204, error: "" };
-        assert_eq!(decode(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap(), Some((none, 27)));
+        let (none, length) = decode(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap().unwrap();
+        assert_eq!((none.status, length), (204, 27));
     }
 
     #[test]
@@ -91,9 +187,17 @@ mod tests {
     #[test]
     fn a_post_says_how_long_it_is() {
         let mut wire = Vec::new();
-        encode_post(&mut wire, ("127.0.0.1:1", "/beta/@connections/a="), ("X-A: b\r\n", "héllo"));
+        encode(&mut wire, ("POST", "/beta/@connections/a="), "127.0.0.1:1", ("X-A: b\r\n", "héllo"));
         let text = String::from_utf8(wire).unwrap();
         assert!(text.starts_with("POST /beta/@connections/a= HTTP/1.1\r\nHost: 127.0.0.1:1\r\nX-A: b\r\n"));
         assert!(text.ends_with("Content-Length: 6\r\n\r\nhéllo"));
+    }
+
+    #[test]
+    fn a_port_where_nobody_listens_has_seen_nothing() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        assert_eq!(get(port, "/", Duration::from_secs(1)).unwrap_err(), Failure::NotSent);
     }
 }

@@ -1,31 +1,29 @@
 //! One gatecast process, which may be killed and started again on the same ports.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use rustix::process::Signal;
+use anyhow::{Context, Result, bail};
 
-use super::request as http;
+use super::child::Child;
+use super::http;
 use super::wait::Interrupt;
-use crate::shared::child::Server;
-use crate::shared::process::Process;
+use super::workspace::Workspace;
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 const START_LIMIT: Duration = Duration::from_secs(15);
 
-/// See the head of this file.
+/// A gatecast process.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) port: u16,
     pub(crate) admin_port: u16,
-    program: PathBuf,
-    environment: BTreeMap<String, String>,
+    pub(crate) child: Child,
+    command: Command,
     log: PathBuf,
-    server: Option<Server>,
+    interrupt: Interrupt,
 }
 
 /// What nodes count, added up.
@@ -33,91 +31,63 @@ pub(crate) struct Node {
 pub(crate) struct Counters(BTreeMap<String, f64>);
 
 impl Node {
-    pub(crate) fn new(
-        program: &Path,
-        (port, admin_port): (u16, u16),
-        environment: BTreeMap<String, String>,
-        log: PathBuf,
-    ) -> Self {
-        Self { port, admin_port, program: program.to_owned(), environment, log, server: None }
-    }
-
-    /// Starts the process; does not wait until it is ready.
+    /// Starts a node with these settings; does not wait until it is ready.
     ///
     /// # Errors
     /// It cannot be started.
-    pub(crate) fn start(&mut self) -> Result<()> {
-        let listen = |port| format!("127.0.0.1:{port}");
-        let args =
-            ["--listen".to_owned(), listen(self.port), "--admin-listen".into(), listen(self.admin_port)];
-        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
-        let server = Server::launch(&self.program, args, |command| {
-            forget_settings(command);
-            command.envs(&self.environment).stderr(log);
-            Ok(())
-        })?;
-        self.server = Some(server);
+    pub(crate) fn start(
+        program: &Path,
+        name: &str,
+        settings: &BTreeMap<String, String>,
+        workspace: &mut Workspace,
+    ) -> Result<Self> {
+        let (port, admin_port) = (workspace.ports.draw()?, workspace.ports.draw()?);
+        let address = |port| format!("127.0.0.1:{port}");
+        let mut command = Command::new(program);
+        command
+            .args(["--listen", &address(port), "--admin-listen", &address(admin_port)])
+            .env("GATECAST_NODE_NAME", name)
+            .envs(settings);
+        let log = workspace.directory.join(format!("{name}.log"));
+        let child = Child::start(&command, Some(&log))?;
+        Ok(Self { port, admin_port, child, command, log, interrupt: workspace.interrupt.clone() })
+    }
+
+    /// Starts the process again; does not wait until it is ready.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        self.child = Child::start(&self.command, Some(&self.log))?;
         Ok(())
     }
 
     /// Waits until it takes clients.
     ///
     /// # Errors
-    /// It ends, or takes too long; its last words say why.
-    pub(crate) fn wait_ready(&mut self, interrupt: &Interrupt) -> Result<()> {
+    /// It ends, or takes too long; the end of its log says why.
+    pub(crate) fn wait_ready(&mut self) -> Result<()> {
+        let Self { admin_port, child, interrupt, .. } = self;
         let ended = interrupt.eventually("a node is ready", START_LIMIT, || {
-            if let Ok(Some(status)) = self.status() {
+            if let Ok(Some(status)) = child.status() {
                 return Some(Some(status));
             }
-            let ready = http::request(self.admin_port, ("GET", "/ready"), "", ANSWER_LIMIT);
+            let ready = http::get(*admin_port, "/ready", ANSWER_LIMIT);
             ready.is_ok_and(|answer| answer.status == 200).then_some(None)
         });
-        match ended.with_context(|| self.last_words())? {
+        match ended.with_context(|| self.end_of_log())? {
             None => Ok(()),
-            Some(status) => anyhow::bail!("the node ended with {status}: {}", self.last_words()),
+            Some(status) => bail!("the node ended with {status}: {}", self.end_of_log()),
         }
-    }
-
-    /// Sends it a signal.
-    ///
-    /// # Errors
-    /// It does not run.
-    pub(crate) fn signal(&mut self, signal: Signal) -> Result<()> {
-        self.server.as_mut().context("the node does not run")?.signal(signal)
-    }
-
-    /// Kills it.
-    ///
-    /// # Errors
-    /// It does not run.
-    pub(crate) fn kill(&mut self) -> Result<()> {
-        self.server.as_mut().context("the node does not run")?.kill()
-    }
-
-    /// Returns the process.
-    ///
-    /// # Errors
-    /// It was never started.
-    pub(crate) fn process(&self) -> Result<Process> {
-        Ok(self.server.as_ref().context("the node does not run")?.process())
-    }
-
-    /// Returns how it ended; nothing while it runs.
-    ///
-    /// # Errors
-    /// It was never started.
-    pub(crate) fn status(&mut self) -> Result<Option<ExitStatus>> {
-        self.server.as_mut().context("the node does not run")?.status()
     }
 
     /// Returns what it counts; nothing if it does not answer.
     pub(crate) fn counters(&self) -> Option<Counters> {
-        let answer = http::request(self.admin_port, ("GET", "/metrics"), "", ANSWER_LIMIT).ok()?;
+        let answer = http::get(self.admin_port, "/metrics", ANSWER_LIMIT).ok()?;
         (answer.status == 200).then(|| Counters::parse(&answer.body))
     }
 
-    /// Returns the end of its log.
-    fn last_words(&self) -> String {
+    fn end_of_log(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().rev().take(3).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
@@ -161,13 +131,6 @@ impl Counters {
         for (name, value) in &other.0 {
             *self.0.entry(name.clone()).or_default() += value;
         }
-    }
-}
-
-/// Settings of the user's own gateway must not reach ours.
-fn forget_settings(command: &mut Command) {
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GATECAST_")) {
-        command.env_remove(name);
     }
 }
 

@@ -1,26 +1,27 @@
 //! One `redis-server` process of our own, with its directory and port, which may be killed and started again.
 
-use std::ffi::OsString;
-use std::fs::OpenOptions;
+use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use redis::{Cmd, FromRedisValue};
-use rustix::process::Signal;
 
+use super::child::Child;
 use super::faketime;
 use super::wait::Interrupt;
-use crate::shared::child::Server;
-use crate::shared::process::Process;
+use super::workspace::Workspace;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// Servers that belong together find each other in this time.
+pub(crate) const FORM_LIMIT: Duration = Duration::from_secs(30);
 const DUMP: &str = "dump.rdb";
 
-/// See the head of this file.
+/// A `redis-server` process.
 #[derive(Debug)]
 pub(crate) struct Redis {
     pub(crate) port: u16,
@@ -28,7 +29,8 @@ pub(crate) struct Redis {
     args: Vec<String>,
     /// The file that says by how much its clock is wrong.
     clock: Option<PathBuf>,
-    server: Option<Server>,
+    /// None while it is killed.
+    child: Option<Child>,
     interrupt: Interrupt,
 }
 
@@ -37,28 +39,28 @@ impl Redis {
     ///
     /// # Errors
     /// It does not.
-    pub(crate) fn start(port: u16, parent: &Path, args: &[&str], interrupt: &Interrupt) -> Result<Self> {
-        Self::start_with_clock(port, parent, args, interrupt, false)
+    pub(crate) fn start(workspace: &mut Workspace, args: &[&str]) -> Result<Self> {
+        Self::start_with_clock(workspace, args, false)
     }
 
-    /// The same, with a clock that can be set where that is wanted.
+    /// Does the same, with a clock of its own where that is wanted.
     ///
     /// # Errors
-    /// It does not answer; or there is no `libfaketime`.
+    /// It does not answer; `libfaketime` is missing.
     pub(crate) fn start_with_clock(
-        port: u16,
-        parent: &Path,
+        workspace: &mut Workspace,
         args: &[&str],
-        interrupt: &Interrupt,
         has_clock: bool,
     ) -> Result<Self> {
-        let directory = parent.join(format!("redis-{port}"));
-        std::fs::create_dir_all(&directory)?;
+        let port = workspace.ports.draw()?;
+        let directory = workspace.directory.join(format!("redis-{port}"));
+        fs::create_dir_all(&directory)?;
         let clock = has_clock.then(|| directory.join("clock"));
         let fixed = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"];
         let args = fixed.into_iter().chain(directory.to_str()).chain(args.iter().copied());
         let args = args.map(str::to_owned).collect();
-        let mut this = Self { port, directory, args, clock, server: None, interrupt: interrupt.clone() };
+        let interrupt = workspace.interrupt.clone();
+        let mut this = Self { port, directory, args, clock, child: None, interrupt };
         if has_clock {
             this.set_clock(0)?;
         }
@@ -71,25 +73,22 @@ impl Redis {
     /// # Errors
     /// It does not.
     pub(crate) fn restart(&mut self) -> Result<()> {
-        let path = self.directory.join("redis.log");
-        let log = OpenOptions::new().create(true).append(true).open(&path)?;
-        let args = self.args.iter().map(OsString::from);
-        let args = args.chain(["--logfile".into(), path.into_os_string()]);
-        // `env` sets what must not get into the leash.
-        let settings = match &self.clock {
-            Some(file) => faketime::settings(file)?,
-            None => Vec::new(),
-        };
-        let args = settings.into_iter().chain(["redis-server".into()]).chain(args);
-        let server = Server::launch(Path::new("env"), args, |command| {
-            command.stderr(log);
-            Ok(())
-        })?;
-        self.server = Some(server);
+        let log = self.directory.join("redis.log");
+        // `env` sets what only Redis may see.
+        let mut command = Command::new("env");
+        if let Some(file) = &self.clock {
+            command.args(faketime::settings(file)?);
+        }
+        command.arg("redis-server").args(&self.args).arg("--logfile").arg(&log);
+        self.child = Some(Child::start(&command, Some(&log))?);
         self.interrupt.eventually("Redis answers", START_LIMIT, || {
             self.ask::<String>(&["PING"]).ok().filter(|answer| answer == "PONG")
         })?;
         Ok(())
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
     }
 
     /// Steps its wall clock, which then goes on, so many seconds away from the machine's.
@@ -100,8 +99,8 @@ impl Redis {
         let file = self.clock.as_ref().context("this Redis has the machine's clock")?;
         // In one step: a reader must not find it empty.
         let new = file.with_extension("new");
-        std::fs::write(&new, format!("{seconds:+}\n"))?;
-        Ok(std::fs::rename(new, file)?)
+        fs::write(&new, format!("{seconds:+}\n"))?;
+        Ok(fs::rename(new, file)?)
     }
 
     /// Keeps what it has now under a name.
@@ -110,7 +109,7 @@ impl Redis {
     /// It does not answer.
     pub(crate) fn snapshot(&self, name: &str) -> Result<()> {
         self.ask::<String>(&["SAVE"])?;
-        std::fs::copy(self.directory.join(DUMP), self.directory.join(name))?;
+        fs::copy(self.directory.join(DUMP), self.directory.join(name))?;
         Ok(())
     }
 
@@ -121,24 +120,20 @@ impl Redis {
     pub(crate) fn put_back(&self, name: Option<&str>) -> Result<()> {
         let dump = self.directory.join(DUMP);
         match name {
-            Some(name) => drop(std::fs::copy(self.directory.join(name), dump)?),
-            None if dump.exists() => std::fs::remove_file(dump)?,
+            Some(name) => drop(fs::copy(self.directory.join(name), dump)?),
+            None if dump.exists() => fs::remove_file(dump)?,
             None => {}
         }
         Ok(())
     }
 
-    /// Sends a command and does not wait: a server that is frozen finds it when it wakes.
+    /// Sends a command without waiting for the answer: a server that is stopped executes it when it goes on.
     ///
     /// # Errors
     /// No connection.
     pub(crate) fn tell(&self, words: &[&str]) -> Result<TcpStream> {
-        let mut command = Cmd::new();
-        for word in words {
-            command.arg(word);
-        }
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.write_all(&command.get_packed_command())?;
+        stream.write_all(&command(words).get_packed_command())?;
         Ok(stream)
     }
 
@@ -150,33 +145,38 @@ impl Redis {
         ask(self.port, words)
     }
 
-    /// Kills it.
-    ///
-    /// # Errors
-    /// It does not run.
-    pub(crate) fn kill(&mut self) -> Result<()> {
-        self.server.take().context("Redis does not run")?.kill()
-    }
-
-    pub(crate) fn is_running(&self) -> bool {
-        self.server.is_some()
-    }
-
     /// Returns the process.
     ///
     /// # Errors
-    /// It does not run.
-    pub(crate) fn process(&self) -> Result<Process> {
-        Ok(self.server.as_ref().context("Redis does not run")?.process())
+    /// It is killed.
+    pub(crate) fn child(&mut self) -> Result<&mut Child> {
+        self.child.as_mut().context("Redis does not run")
     }
 
-    /// Sends it a signal.
+    /// Kills it.
     ///
     /// # Errors
-    /// It does not run.
-    pub(crate) fn signal(&mut self, signal: Signal) -> Result<()> {
-        self.server.as_mut().context("Redis does not run")?.signal(signal)
+    /// It is killed already.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.take().context("Redis does not run")?.kill()
     }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+}
+
+/// Starts again all that were killed.
+///
+/// # Errors
+/// One does not start.
+pub(crate) fn revive(servers: &mut [Redis]) -> Result<()> {
+    servers.iter_mut().filter(|server| !server.is_running()).try_for_each(Redis::restart)
+}
+
+/// Joins addresses as the URLs of Sentinel and Cluster have them.
+pub(crate) fn addresses(ports: impl Iterator<Item = u16>) -> String {
+    ports.map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
 }
 
 /// Does a command at a server of this machine.
@@ -187,9 +187,13 @@ pub(crate) fn ask<T: FromRedisValue>(port: u16, words: &[&str]) -> Result<T> {
     let client = redis::Client::open(("127.0.0.1", port))?;
     let mut connection = client.get_connection_with_timeout(ANSWER_LIMIT)?;
     connection.set_read_timeout(Some(ANSWER_LIMIT))?;
+    command(words).query(&mut connection).with_context(|| format!("{words:?} at port {port}"))
+}
+
+fn command(words: &[&str]) -> Cmd {
     let mut command = Cmd::new();
     for word in words {
         command.arg(word);
     }
-    command.query(&mut connection).with_context(|| format!("{words:?} at port {port}"))
+    command
 }

@@ -1,36 +1,38 @@
 //! A WebSocket whose owner waits for it: handshake, whole messages in, text out.
 
-use std::io::{ErrorKind, Read, Write};
+use std::collections::VecDeque;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
+use socket2::SockRef;
 
-use crate::shared::frame::{self, Opcode};
-use crate::shared::handshake;
-use crate::shared::target::Target;
+use super::conn::{self, Closed, Conn, Protocol, State};
+use super::envelope::Envelope;
+use super::frame::{self, Opcode};
+use super::handshake;
+use super::target::Target;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// The code of an end without a close frame, as RFC 6455 names it.
-pub(crate) const LOST: u16 = 1006;
+const LOST: u16 = 1006;
 /// The code of a close frame that has none.
 const NO_CODE: u16 = 1005;
-/// The code of a close that is meant.
+/// The code of a normal close.
 pub(crate) const NORMAL: u16 = 1000;
 
 /// An open socket.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    stream: TcpStream,
-    /// Bytes that are not yet a whole message.
-    partial: Vec<u8>,
+    conn: Conn,
+    received: VecDeque<Incoming>,
 }
 
 /// What came.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Incoming {
     Text(String),
-    /// Nothing, in the time there was.
+    /// Nothing, within the time given.
     Nothing,
     /// The socket has ended, with this code.
     Ended(u16),
@@ -40,101 +42,85 @@ impl Socket {
     /// Connects and opens.
     ///
     /// # Errors
-    /// Nobody is there, or the handshake is refused.
+    /// Nobody listens, or the handshake is refused.
     pub(crate) fn open(target: &Target) -> Result<Self> {
-        let mut stream = TcpStream::connect_timeout(&target.addr, CONNECT_LIMIT)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(CONNECT_LIMIT))?;
-        stream.write_all(handshake::request(target).as_bytes())?;
-        let mut partial = Vec::new();
-        loop {
-            if let Some(head) = handshake::accept(&partial)? {
-                partial.drain(..head);
-                return Ok(Self { stream, partial });
-            }
-            let mut scratch = [0; 4096];
-            match stream.read(&mut scratch)? {
-                0 => bail!("closed in the handshake"),
-                n => partial.extend_from_slice(scratch.get(..n).unwrap_or_default()),
-            }
+        Self::over(target.connect(None, CONNECT_LIMIT)?, target)
+    }
+
+    /// Opens a WebSocket over a connection.
+    ///
+    /// # Errors
+    /// The handshake is refused, or not answered within the stream's own time limit.
+    pub(crate) fn over(stream: TcpStream, target: &Target) -> Result<Self> {
+        let stream = mio::net::TcpStream::from_std(stream);
+        let request = handshake::request(target).into_bytes();
+        let conn = Conn::new(stream, Some(request), Protocol::WebSocket(Envelope::Plain));
+        let mut this = Self { conn, received: VecDeque::new() };
+        this.conn.on_writable()?;
+        while this.conn.state() != State::Open {
+            ensure!(this.read()?, "the handshake was not answered");
         }
+        Ok(this)
+    }
+
+    /// Gives the connection back, without what was received on it.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.conn.into_stream().into()
     }
 
     /// Waits for a message; pings are answered on the way.
     pub(crate) fn next(&mut self, limit: Duration) -> Incoming {
         loop {
-            match frame::decode(&self.partial) {
-                Err(_) => return Incoming::Ended(LOST),
-                Ok(Some((frame, used))) => {
-                    let (opcode, payload) = (frame.opcode, frame.payload.to_vec());
-                    self.partial.drain(..used);
-                    if let Some(incoming) = self.on_frame(opcode, &payload) {
-                        return incoming;
-                    }
+            if let Some(incoming) = self.received.pop_front() {
+                return incoming;
+            }
+            let limit = limit.max(Duration::from_millis(1));
+            let stream = SockRef::from(self.conn.stream());
+            let is_limited = stream.set_read_timeout(Some(limit));
+            match is_limited.map_err(Into::into).and_then(|()| self.read()) {
+                Ok(true) => {}
+                Ok(false) => return Incoming::Nothing,
+                Err(err) => {
+                    let code = err.downcast_ref().map_or(LOST, |Closed { code, .. }| code.unwrap_or(NO_CODE));
+                    self.received.push_back(Incoming::Ended(code));
                 }
-                Ok(None) => match self.read(limit) {
-                    Ok(0) => return Incoming::Ended(LOST),
-                    Ok(_) => {}
-                    Err(err) if is_timeout(err.kind()) => return Incoming::Nothing,
-                    Err(_) => return Incoming::Ended(LOST),
-                },
             }
         }
     }
 
-    /// Sends a text; a broken socket is found out by reading.
+    /// Sends a text; that the socket is broken shows when it is read.
     pub(crate) fn send(&mut self, text: &str) {
-        self.write(Opcode::Text, text.as_bytes());
+        self.send_all(&[text]);
     }
 
     /// Sends several texts at once, so that they are read at once.
-    pub(crate) fn send_all(&mut self, texts: &[String]) {
+    pub(crate) fn send_all<T: AsRef<str>>(&mut self, texts: &[T]) {
         let mut wire = Vec::new();
         for text in texts {
-            frame::encode_client(&mut wire, Opcode::Text, text.as_bytes());
+            frame::encode_client(&mut wire, Opcode::Text, text.as_ref().as_bytes());
         }
-        drop(self.stream.write_all(&wire));
+        drop(self.conn.send(&wire));
     }
 
-    /// Sends a close frame, and waits a little for the answer.
+    /// Sends a close frame, and waits for the answer.
     pub(crate) fn close(mut self, limit: Duration) {
-        self.write(Opcode::Close, &NORMAL.to_be_bytes());
+        let mut wire = Vec::new();
+        frame::encode_client(&mut wire, Opcode::Close, &NORMAL.to_be_bytes());
+        drop(self.conn.send(&wire));
         while matches!(self.next(limit), Incoming::Text(_)) {}
     }
 
-    fn on_frame(&mut self, opcode: Opcode, payload: &[u8]) -> Option<Incoming> {
-        match opcode {
-            Opcode::Text | Opcode::Binary => {
-                Some(Incoming::Text(String::from_utf8_lossy(payload).into_owned()))
+    /// Reads once; returns whether anything came.
+    fn read(&mut self) -> Result<bool> {
+        let Self { conn, received } = self;
+        let read = conn.read_some(&mut [0; 16 << 10], &mut |incoming| match incoming {
+            conn::Incoming::Text(text) => {
+                received.push_back(Incoming::Text(String::from_utf8_lossy(text).into_owned()));
             }
-            Opcode::Ping => {
-                self.write(Opcode::Pong, payload);
-                None
-            }
-            Opcode::Pong => None,
-            Opcode::Close => {
-                self.write(Opcode::Close, payload.get(..2).unwrap_or_default());
-                let code = payload.first_chunk().map_or(NO_CODE, |code| u16::from_be_bytes(*code));
-                Some(Incoming::Ended(code))
-            }
-        }
+            // Nobody here sends any; an empty text is as unexpected.
+            conn::Incoming::Binary => received.push_back(Incoming::Text(String::new())),
+            conn::Incoming::Opened | conn::Incoming::Answer(_) | conn::Incoming::Closed => {}
+        });
+        Ok(read?.is_some())
     }
-
-    fn read(&mut self, limit: Duration) -> std::io::Result<usize> {
-        let mut scratch = [0; 16 << 10];
-        self.stream.set_read_timeout(Some(limit.max(Duration::from_millis(1))))?;
-        let n = self.stream.read(&mut scratch)?;
-        self.partial.extend_from_slice(scratch.get(..n).unwrap_or_default());
-        Ok(n)
-    }
-
-    fn write(&mut self, opcode: Opcode, payload: &[u8]) {
-        let mut wire = Vec::new();
-        frame::encode_client(&mut wire, opcode, payload);
-        drop(self.stream.write_all(&wire));
-    }
-}
-
-fn is_timeout(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }

@@ -2,7 +2,8 @@
 //!
 //! Rule: nothing but loopback is ever dialled unless the user asked for it by name.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{self, IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mio::net::TcpStream;
@@ -58,13 +59,8 @@ impl Target {
     /// # Errors
     /// No descriptor, no port.
     pub(crate) fn dial(&self, nth: usize) -> Result<TcpStream> {
-        let socket = Socket::new(Domain::for_address(self.addr), Type::STREAM, Some(Protocol::TCP))
-            .context("cannot open a socket")?;
+        let socket = self.socket(self.source(nth))?;
         socket.set_nonblocking(true)?;
-        socket.set_tcp_nodelay(true)?;
-        if let Some(source) = self.source(nth) {
-            socket.bind(&source.into()).with_context(|| format!("cannot bind {source}"))?;
-        }
         match socket.connect(&self.addr.into()) {
             Err(err) if err.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
                 Err(err).with_context(|| format!("cannot connect to {}", self.addr))
@@ -73,13 +69,35 @@ impl Target {
         }
     }
 
+    /// Connects from an address, or any, and waits for it as long as a read then does.
+    ///
+    /// # Errors
+    /// Nobody listens, or does not answer in time.
+    pub(crate) fn connect(&self, source: Option<Ipv4Addr>, limit: Duration) -> Result<net::TcpStream> {
+        let socket = self.socket(source)?;
+        socket.connect_timeout(&self.addr.into(), limit)?;
+        socket.set_read_timeout(Some(limit))?;
+        Ok(socket.into())
+    }
+
+    fn socket(&self, source: Option<Ipv4Addr>) -> Result<Socket> {
+        let socket = Socket::new(Domain::for_address(self.addr), Type::STREAM, Some(Protocol::TCP))
+            .context("cannot open a socket")?;
+        socket.set_tcp_nodelay(true)?;
+        if let Some(source) = source {
+            let source = SocketAddr::from((source, 0));
+            socket.bind(&source.into()).with_context(|| format!("cannot bind {source}"))?;
+        }
+        Ok(socket)
+    }
+
     /// Only 127.0.0.0/8 belongs to this machine as a whole, so only there are sources chosen.
-    fn source(&self, nth: usize) -> Option<SocketAddr> {
+    fn source(&self, nth: usize) -> Option<Ipv4Addr> {
         let IpAddr::V4(ip) = self.addr.ip() else {
             return None;
         };
         let last = u8::try_from(nth % SOURCES + 1).ok()?;
-        ip.is_loopback().then(|| SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)))
+        ip.is_loopback().then_some(Ipv4Addr::new(127, 0, 0, last))
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::contest::Contest;
 use super::scale::Scale;
@@ -100,7 +100,9 @@ impl Run<'_> {
                 // Both ends of each connection are on this machine.
                 self.add(report, SLAB, self.each(slab, process::slab()?) / 2.0);
             }
-            anyhow::ensure!(fleet.n_closed() == 0, "connections lost: {:?}", fleet.first_loss());
+            if let Some(fault) = fleet.losses().fault() {
+                bail!(fault);
+            }
             fleet.close()?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::order::{Losses, Order, Reply, Sending};
+use super::order::{Order, Reply, Sending};
 use crate::bench::dialect::Dialect;
 use crate::bench::fanout;
 use crate::bench::fleet::{Fleet, Opening};
@@ -67,7 +67,7 @@ impl Local {
             Order::Send(sending) => self.send(*sending)?,
             Order::Losses => {
                 let (fleet, _) = self.open()?;
-                Reply::Losses(Losses { n: fleet.n_closed(), first: fleet.first_loss().map(str::to_owned) })
+                Reply::Losses(fleet.losses())
             }
             Order::Close => {
                 self.fleet.take().map_or(Ok(()), Fleet::close)?;

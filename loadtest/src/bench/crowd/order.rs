@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bench::fleet::{Opened, Pace};
+use crate::bench::fleet::{Losses, Opened, Pace};
 use crate::bench::outcome::Outcome;
 use crate::bench::relay::Plan;
 use crate::shared::process::Processes;
@@ -39,19 +39,4 @@ pub(super) enum Reply {
     Sent(Box<Outcome>),
     Losses(Losses),
     Failed(String),
-}
-
-/// Connections that the server closed or that broke.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Losses {
-    pub(super) n: usize,
-    pub(super) first: Option<String>,
-}
-
-impl Losses {
-    /// Says it as a fault; nothing if there are none.
-    pub(crate) fn fault(self) -> Option<String> {
-        let Self { n, first } = self;
-        (n > 0).then(|| format!("{n} connections lost: {}", first.unwrap_or_default()))
-    }
 }

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a worker replies to its parent")]
 
 use std::io;
+use std::process::Command;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use super::local::Local;
 use super::order::{Order, Reply};
 use crate::bench::args::{DialectArgs, WorkerArgs};
-use crate::shared::child::{self, Server};
+use crate::shared::child::{self, Child};
 use crate::shared::process;
 use crate::shared::target::Target;
 
@@ -26,7 +27,7 @@ const TICK: Duration = Duration::from_millis(20);
 /// One of them.
 #[derive(Debug)]
 pub(super) struct Worker {
-    child: Server,
+    child: Child,
 }
 
 impl Worker {
@@ -35,11 +36,14 @@ impl Worker {
     /// # Errors
     /// It cannot be started.
     pub(super) fn start((url, allow_remote): (&str, bool), dialect: &DialectArgs) -> Result<Self> {
-        let mut args = vec!["worker".to_owned(), format!("--url={url}")];
-        args.extend(allow_remote.then(|| "--allow-remote".to_owned()));
-        args.push(format!("--dialect={}", dialect.dialect.as_str()));
-        args.extend(dialect.message_template.iter().map(|text| format!("--message-template={text}")));
-        Ok(Self { child: Server::start(&child::this_program()?, args, &[])? })
+        let mut command = Command::new(child::this_program()?);
+        command
+            .arg("worker")
+            .arg(format!("--url={url}"))
+            .args(allow_remote.then_some("--allow-remote"))
+            .arg(format!("--dialect={}", dialect.dialect.as_str()))
+            .args(dialect.message_template.iter().map(|text| format!("--message-template={text}")));
+        Ok(Self { child: Child::start(&command, None)? })
     }
 
     /// Gives an order.

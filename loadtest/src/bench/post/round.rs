@@ -182,7 +182,7 @@ impl Round {
                     self.astray += 1;
                 }
             }
-            Incoming::Answer(answer) => self.on_answer(conn.wrapping_sub(n_sockets), answer),
+            Incoming::Answer(answer) => self.on_answer(conn.wrapping_sub(n_sockets), &answer),
             Incoming::Text(_) | Incoming::Binary => self.astray += 1,
             // The fleet counts these.
             Incoming::Opened | Incoming::Closed => {}
@@ -203,7 +203,7 @@ impl Round {
         Some(())
     }
 
-    fn on_answer(&mut self, client: usize, answer: Answer<'_>) {
+    fn on_answer(&mut self, client: usize, answer: &Answer<&str>) {
         let number = self.waiting.get_mut(client).and_then(Option::take);
         let Some(sent) = number.and_then(|number| self.sent.get(number)) else {
             // An answer that nobody waits for.
@@ -214,7 +214,8 @@ impl Round {
         if answer.status == ACCEPTED {
             histogram::record(&mut self.answered, sent.at.elapsed());
         } else {
-            *self.refused.entry((answer.status, answer.error.to_owned())).or_default() += 1;
+            let error = answer.header("x-amzn-errortype").unwrap_or_default();
+            *self.refused.entry((answer.status, error.to_owned())).or_default() += 1;
         }
         self.free.push(client);
     }
@@ -233,9 +234,7 @@ impl Round {
         let refused = self.refused.iter().map(|((status, error), n)| {
             format!("{n} posts answered with {status} {error}").trim_end().to_owned()
         });
-        let (n, reason) = (fleet.n_closed(), fleet.first_loss().unwrap_or_default());
-        let closed = (n > 0).then(|| format!("{n} connections lost: {reason}"));
-        cut.into_iter().chain(counted).chain(refused).chain(closed).collect()
+        cut.into_iter().chain(counted).chain(refused).chain(fleet.losses().fault()).collect()
     }
 }
 
@@ -243,13 +242,20 @@ impl Round {
 mod tests {
     use super::*;
 
+    fn answer(status: u16, head: &str) -> Answer<&str> {
+        Answer { status, head, body: "" }
+    }
+
     /// Four posts to two sockets by one client, of which the last is refused with 410.
     fn round() -> (Round, Vec<String>) {
         let mut round = Round::new(2, 1, 64).unwrap();
         let mut bodies = Vec::new();
         for status in [200, 200, 200, 410] {
             bodies.push(round.draw(0).unwrap().1);
-            round.on_answer(0, Answer { status, error: if status == 410 { "GoneException" } else { "" } });
+            round.on_answer(
+                0,
+                &answer(status, if status == 410 { "x-amzn-ErrorType: GoneException" } else { "" }),
+            );
         }
         (round, bodies)
     }
@@ -288,9 +294,8 @@ mod tests {
     #[test]
     fn an_answer_that_nobody_waits_for_is_astray() {
         let (mut round, _) = round();
-        let ok = Answer { status: 200, error: "" };
-        round.on_answer(0, ok);
-        round.on_answer(7, ok);
+        round.on_answer(0, &answer(200, ""));
+        round.on_answer(7, &answer(200, ""));
         assert_eq!((round.astray, round.n_answered), (2, 4));
     }
 }

@@ -2,25 +2,21 @@
 //!
 //! Rule: all are in one fleet, sockets first, so that one thread sees a post's answer and its arrival by the same clock.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail, ensure};
-use serde::Deserialize;
+use anyhow::{Context, Result, bail};
 
 use crate::bench::fleet::{Fleet, Opening, Pace};
 use crate::bench::payload::Payloads;
 use crate::bench::sigv4::{Key, Signer};
 use crate::shared::conn::Incoming;
 use crate::shared::envelope::Envelope;
+use crate::shared::gateway::{Notice, WHO_AM_I};
 use crate::shared::http;
 use crate::shared::process;
 use crate::shared::target::Target;
 
-/// No route has such a name; what the server says to that carries the connection's id.
-const QUESTION: &str = r#"{"action":"loadtest-asks-for-its-connection-id"}"#;
-const UNDER_WAY: usize = 256;
 const LIMIT: Duration = Duration::from_secs(60);
-const TICK: Duration = Duration::from_millis(50);
 
 /// Open connections of both kinds.
 #[derive(Debug)]
@@ -33,12 +29,6 @@ pub(crate) struct Posting {
     /// None where posts are not signed.
     key: Option<Key>,
     outgoing: Vec<u8>,
-}
-
-#[derive(Deserialize)]
-struct Refusal {
-    #[serde(rename = "connectionId")]
-    connection_id: String,
 }
 
 impl Posting {
@@ -88,7 +78,7 @@ impl Posting {
     pub(super) fn post(&mut self, client: usize, socket: usize, content: (&str, &str)) -> Result<()> {
         let path = self.paths.get(socket).with_context(|| format!("there is no socket {socket}"))?;
         self.outgoing.clear();
-        http::encode_post(&mut self.outgoing, (&self.authority, path), content);
+        http::encode(&mut self.outgoing, ("POST", path), &self.authority, content);
         self.fleet.send_bytes(self.paths.len() + client, &self.outgoing)
     }
 
@@ -104,32 +94,21 @@ impl Posting {
 /// Asks the server for the id of each connection.
 fn ids(fleet: &mut Fleet, n: usize) -> Result<Vec<String>> {
     let mut ids = vec![String::new(); n];
-    let (mut asked, mut known) = (0, 0);
-    let mut other = None;
-    let started = Instant::now();
-    while known < n {
-        while asked < n && asked - known < UNDER_WAY {
-            fleet.send_text(asked, QUESTION)?;
-            asked += 1;
+    let mut answer = |conn: usize, incoming: &Incoming<'_>| {
+        let notice = match incoming {
+            Incoming::Text(text) => Notice::read(text).filter(Notice::is_forbidden),
+            _ => None,
+        };
+        let id = notice.and_then(|notice| notice.connection_id).filter(|id| is_plain(id));
+        match (id, ids.get_mut(conn)) {
+            (Some(id), Some(place)) if place.is_empty() => *place = id,
+            _ => bail!(
+                "the server did not refuse an unknown action with the connection's id, but sent {incoming:?}"
+            ),
         }
-        fleet.turn(TICK, &mut |conn, incoming| {
-            let refusal = match &incoming {
-                Incoming::Text(text) => serde_json::from_slice::<Refusal>(text).ok(),
-                _ => None,
-            };
-            match (refusal, ids.get_mut(conn)) {
-                (Some(refusal), Some(id)) if id.is_empty() && is_plain(&refusal.connection_id) => {
-                    *id = refusal.connection_id;
-                    known += 1;
-                }
-                _ => other = Some(format!("{incoming:?}")),
-            }
-        })?;
-        if let Some(other) = other.take() {
-            bail!("the server did not refuse an unknown action with the connection's id, but sent {other}");
-        }
-        ensure!(started.elapsed() < LIMIT, "only {known} of {n} ids are known after {LIMIT:?}");
-    }
+        Ok(())
+    };
+    fleet.ask_all((n, "ids are known"), LIMIT, |nth| (nth, WHO_AM_I.to_owned()), &mut answer)?;
     Ok(ids)
 }
 

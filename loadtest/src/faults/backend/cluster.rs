@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::ground::{FORM_LIMIT, Ground, addresses};
-use crate::shared::redis::{Redis, ask};
+use crate::shared::redis::{self, FORM_LIMIT, Redis, addresses, ask};
 use crate::shared::wait::Interrupt;
+use crate::shared::workspace::Workspace;
 
 const MASTERS: usize = 3;
 const SLOTS: usize = 16_384;
@@ -24,11 +24,11 @@ impl Cluster {
     ///
     /// # Errors
     /// One does not start, or they do not find each other.
-    pub(crate) fn start(replicas: usize, ground: &mut Ground<'_>) -> Result<Self> {
+    pub(crate) fn start(replicas: usize, workspace: &mut Workspace) -> Result<Self> {
         let mut servers = Vec::new();
         let mut buses = Vec::new();
         for _ in 0..MASTERS * (1 + replicas) {
-            let (port, bus) = (ground.ports.draw()?, ground.ports.draw()?.to_string());
+            let bus = workspace.ports.draw()?.to_string();
             let args = [
                 "--cluster-enabled",
                 "yes",
@@ -41,10 +41,10 @@ impl Cluster {
                 "--repl-diskless-sync-delay",
                 "0",
             ];
-            servers.push(Redis::start(port, ground.directory, &args, ground.interrupt)?);
+            servers.push(Redis::start(workspace, &args)?);
             buses.push(bus);
         }
-        let this = Self { servers, interrupt: ground.interrupt.clone() };
+        let this = Self { servers, interrupt: workspace.interrupt.clone() };
         this.join(&buses)?;
         Ok(this)
     }
@@ -86,7 +86,7 @@ impl Cluster {
     /// # Errors
     /// It does not start.
     pub(crate) fn revive(&mut self) -> Result<()> {
-        self.servers.iter_mut().filter(|server| !server.is_running()).try_for_each(Redis::restart)
+        redis::revive(&mut self.servers)
     }
 
     /// Waits until all slots are served without the server at `dead`.
@@ -195,21 +195,12 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::shared::ports::Ports;
 
-    fn start(replicas: usize, seed: u64) -> ((tempfile::TempDir, Ports), Cluster) {
+    fn start(replicas: usize, seed: u64) -> ((tempfile::TempDir, Workspace), Cluster) {
         let directory = tempfile::tempdir().unwrap();
-        let mut ports = Ports::new(seed);
-        let interrupt = Interrupt::default();
-        let mut ground = Ground {
-            directory: directory.path(),
-            ports: &mut ports,
-            interrupt: &interrupt,
-            nodes: 0,
-            clock: false,
-        };
-        let cluster = Cluster::start(replicas, &mut ground).unwrap();
-        ((directory, ports), cluster)
+        let mut workspace = Workspace::new(directory.path(), seed, &Interrupt::default()).unwrap();
+        let cluster = Cluster::start(replicas, &mut workspace).unwrap();
+        ((directory, workspace), cluster)
     }
 
     fn keys(cluster: &Cluster) -> Vec<HashSet<String>> {

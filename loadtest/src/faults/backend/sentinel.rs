@@ -1,15 +1,15 @@
 //! One master, two replicas and three Sentinels that watch it.
 
 use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
-use std::path::Path;
+use std::fs;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::ground::{FORM_LIMIT, Ground, addresses};
-use crate::shared::child::Server;
-use crate::shared::redis::{Redis, ask};
+use crate::shared::child::Child;
+use crate::shared::redis::{self, FORM_LIMIT, Redis, addresses, ask};
 use crate::shared::wait::Interrupt;
+use crate::shared::workspace::Workspace;
 
 const NAME: &str = "mymaster";
 const REPLICAS: usize = 2;
@@ -19,7 +19,7 @@ const SENTINELS: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Sentinels {
     servers: Vec<Redis>,
-    watchers: Vec<(u16, Server)>,
+    watchers: Vec<(u16, Child)>,
     interrupt: Interrupt,
 }
 
@@ -28,20 +28,17 @@ impl Sentinels {
     ///
     /// # Errors
     /// One does not start, or they do not find each other.
-    pub(crate) fn start(ground: &mut Ground<'_>) -> Result<Self> {
-        let master = ground.ports.draw()?;
-        let mut servers = vec![Redis::start(master, ground.directory, &[], ground.interrupt)?];
+    pub(crate) fn start(workspace: &mut Workspace) -> Result<Self> {
+        let master = Redis::start(workspace, &[])?;
+        let of = format!("127.0.0.1 {}", master.port);
+        let port = master.port;
+        let mut servers = vec![master];
         for _ in 0..REPLICAS {
-            let of = format!("127.0.0.1 {master}");
             let args = ["--replicaof", &of, "--repl-diskless-sync-delay", "0"];
-            servers.push(Redis::start(ground.ports.draw()?, ground.directory, &args, ground.interrupt)?);
+            servers.push(Redis::start(workspace, &args)?);
         }
-        let mut watchers = Vec::new();
-        for _ in 0..SENTINELS {
-            let port = ground.ports.draw()?;
-            watchers.push((port, watch(port, master, ground.directory)?));
-        }
-        let this = Self { servers, watchers, interrupt: ground.interrupt.clone() };
+        let watchers = (0..SENTINELS).map(|_| watch(port, workspace)).collect::<Result<_>>()?;
+        let this = Self { servers, watchers, interrupt: workspace.interrupt.clone() };
         this.interrupt.eventually("the Sentinels know each other and the replicas", FORM_LIMIT, || {
             this.watchers.iter().all(|(port, _)| knows_all(*port)).then_some(())
         })?;
@@ -88,7 +85,7 @@ impl Sentinels {
     /// # Errors
     /// It does not start.
     pub(crate) fn revive(&mut self) -> Result<()> {
-        self.servers.iter_mut().filter(|server| !server.is_running()).try_for_each(Redis::restart)
+        redis::revive(&mut self.servers)
     }
 
     /// Kills the master; the Sentinels find out by themselves. Returns its port.
@@ -123,23 +120,20 @@ impl Sentinels {
     }
 }
 
-fn watch(port: u16, master: u16, directory: &Path) -> Result<Server> {
-    let directory = directory.join(format!("sentinel-{port}"));
+fn watch(master: u16, workspace: &mut Workspace) -> Result<(u16, Child)> {
+    let port = workspace.ports.draw()?;
+    let directory = workspace.directory.join(format!("sentinel-{port}"));
     fs::create_dir_all(&directory)?;
-    let file = directory.join("sentinel.conf");
+    let (file, log) = (directory.join("sentinel.conf"), directory.join("sentinel.log"));
     let text = format!(
         "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor {NAME} 127.0.0.1 {master} 2\n\
          sentinel down-after-milliseconds {NAME} 1000\nsentinel failover-timeout {NAME} 5000\n",
         directory.display()
     );
     fs::write(&file, text)?;
-    let path = directory.join("sentinel.log");
-    let log = OpenOptions::new().create(true).append(true).open(&path)?;
-    let args = [file.as_os_str(), "--sentinel".as_ref(), "--logfile".as_ref(), path.as_os_str()];
-    Server::launch(Path::new("redis-server"), args, |command| {
-        command.stderr(log);
-        Ok(())
-    })
+    let mut command = Command::new("redis-server");
+    command.arg(file).arg("--sentinel").arg("--logfile").arg(&log);
+    Ok((port, Child::start(&command, Some(&log))?))
 }
 
 fn is_master(port: u16) -> bool {
@@ -160,21 +154,12 @@ fn knows_all(port: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shared::ports::Ports;
 
     #[test]
     fn a_replica_takes_over_when_asked_and_when_the_master_dies() {
         let directory = tempfile::tempdir().unwrap();
-        let interrupt = Interrupt::default();
-        let mut ports = Ports::new(1);
-        let mut ground = Ground {
-            directory: directory.path(),
-            ports: &mut ports,
-            interrupt: &interrupt,
-            nodes: 0,
-            clock: false,
-        };
-        let mut sentinels = Sentinels::start(&mut ground).unwrap();
+        let mut workspace = Workspace::new(directory.path(), 1, &Interrupt::default()).unwrap();
+        let mut sentinels = Sentinels::start(&mut workspace).unwrap();
         let first = sentinels.master().unwrap();
         sentinels.fail_over().unwrap();
         let second = sentinels.kill_master().unwrap();

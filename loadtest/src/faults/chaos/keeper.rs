@@ -64,14 +64,14 @@ impl Keeper {
     /// # Errors
     /// A node cannot be started.
     pub(crate) fn tend(&mut self, scene: &mut Scene) -> Result<()> {
-        let now = scene.crowd.clock.now();
+        let now = scene.clients.clock.now();
         for (number, node) in scene.nodes.iter_mut().enumerate() {
-            let Some(status) = node.status()? else { continue };
+            let Some(status) = node.child.status()? else { continue };
             let asked = self.asked.get_mut(number).map(std::mem::take).unwrap_or_default();
             let killed = self.killed.get_mut(number).map(std::mem::take).unwrap_or_default();
             self.exits.push(Exit { node: number, at: now, code: status.code(), asked, killed });
             self.rejoin(number, true, now);
-            node.start()?;
+            node.restart()?;
         }
         Ok(())
     }
@@ -81,33 +81,33 @@ impl Keeper {
     /// # Errors
     /// It cannot be done.
     pub(crate) fn perform(&mut self, act: &Act, scene: &mut Scene) -> Result<()> {
-        let now = scene.crowd.clock.now();
+        let now = scene.clients.clock.now();
         match act {
             Act::KillNode(number) => {
                 scene.forget(*number);
                 *self.killed.get_mut(*number).context("no such node")? = true;
-                drop(scene.nodes.get_mut(*number).context("no such node")?.signal(Signal::KILL));
+                drop(scene.node(*number)?.child.signal(Signal::KILL));
             }
             Act::StopNode(number) => {
                 scene.forget(*number);
                 *self.asked.get_mut(*number).context("no such node")? += 1;
-                drop(scene.nodes.get_mut(*number).context("no such node")?.signal(Signal::TERM));
+                drop(scene.node(*number)?.child.signal(Signal::TERM));
             }
             Act::FreezeNode(number) => {
                 scene.forget(*number);
-                if scene.nodes.get_mut(*number).context("no such node")?.signal(Signal::STOP).is_ok() {
+                if scene.node(*number)?.child.signal(Signal::STOP).is_ok() {
                     self.apart.push(Apart { node: *number, from: now, to: None, frozen: true });
                 }
             }
             Act::WakeNode(number) => {
-                drop(scene.nodes.get_mut(*number).context("no such node")?.signal(Signal::CONT));
+                drop(scene.node(*number)?.child.signal(Signal::CONT));
                 self.rejoin(*number, true, now);
             }
             Act::Link(number, mode) => self.link(scene, *number, *mode)?,
             Act::Links(mode) => (0..scene.nodes.len()).try_for_each(|each| self.link(scene, each, *mode))?,
             Act::Strand(number) => self.strand(scene, *number)?,
-            Act::FreezeRedis => drop(scene.backend.single()?.signal(Signal::STOP)),
-            Act::WakeRedis => drop(scene.backend.single()?.signal(Signal::CONT)),
+            Act::FreezeRedis => signal_redis(scene, Signal::STOP)?,
+            Act::WakeRedis => signal_redis(scene, Signal::CONT)?,
             Act::KillRedis => {
                 let redis = scene.backend.single()?;
                 if redis.is_running() {
@@ -143,18 +143,18 @@ impl Keeper {
 
     /// Ends whatever may still be going on, so that the nodes can come to themselves.
     pub(crate) fn relent(&mut self, scene: &mut Scene) {
-        let now = scene.crowd.clock.now();
+        let now = scene.clients.clock.now();
         for number in 0..scene.nodes.len() {
             if let Some(node) = scene.nodes.get_mut(number) {
                 // One that has ended is started by `tend`.
-                drop(node.signal(Signal::CONT));
+                drop(node.child.signal(Signal::CONT));
             }
             self.rejoin(number, true, now);
         }
     }
 
     fn link(&mut self, scene: &Scene, number: usize, mode: Mode) -> Result<()> {
-        let now = scene.crowd.clock.now();
+        let now = scene.clients.clock.now();
         scene.backend.proxy(number)?.set(mode);
         self.rejoin(number, false, now);
         if !matches!(mode, Mode::Pass | Mode::Slow) {
@@ -164,7 +164,7 @@ impl Keeper {
     }
 
     fn strand(&mut self, scene: &Scene, number: usize) -> Result<()> {
-        let now = scene.crowd.clock.now();
+        let now = scene.clients.clock.now();
         scene.backend.proxy(number)?.strand();
         self.apart.push(Apart { node: number, from: now, to: Some(now + FOUND_OUT), frozen: false });
         Ok(())
@@ -175,6 +175,12 @@ impl Keeper {
         let open = |each: &&mut Apart| each.node == number && each.frozen == frozen && each.to.is_none();
         self.apart.iter_mut().filter(open).for_each(|each| each.to = Some(now));
     }
+}
+
+/// Signals a Redis, unless it is killed.
+fn signal_redis(scene: &mut Scene, signal: Signal) -> Result<()> {
+    drop(scene.backend.single()?.child().and_then(|redis| redis.signal(signal)));
+    Ok(())
 }
 
 /// Starts a Redis that was killed with what it kept itself, or with a snapshot.

@@ -55,11 +55,11 @@ pub(crate) fn run(
     let stage = Stage { topology: plan.topology(), lease: plan.lease, clock, routes: Some(ROUTES) };
     let mut scene = Scene::start(&setup, &stage, directory)?;
     let mut keeper = Keeper::new(setup.nodes);
-    let opened = scene.crowd.clock.now();
+    let opened = scene.clients.clock.now();
     scene.wait_fresh(opened, OPEN_LIMIT).context("before the plan")?;
     scene.hold(BEFORE)?;
 
-    let began = scene.crowd.clock.now();
+    let began = scene.clients.clock.now();
     for (at, act) in &timeline {
         tend_until(&mut keeper, &mut scene, began + *at)?;
         if let Err(err) = keeper.perform(act, &mut scene) {
@@ -71,13 +71,13 @@ pub(crate) fn run(
     if let Backend::Sentinels(sentinels) = &scene.backend {
         sentinels.wait_settled()?;
     }
-    let over = scene.crowd.clock.now();
+    let over = scene.clients.clock.now();
     let repaired = heal(&mut keeper, &mut scene, over)?;
-    let healed = scene.crowd.clock.now();
+    let healed = scene.clients.clock.now();
     // Whoever is still to be missed is missed by now.
     tend_until(&mut keeper, &mut scene, healed + plan.lease)?;
-    scene.crowd.fall_silent();
-    let last = scene.crowd.clock.now();
+    scene.clients.stop_publishing();
+    let last = scene.clients.clock.now();
     let arrived = heal(&mut keeper, &mut scene, last)?;
 
     let mut outcome = judge(&mut keeper, &mut scene, plan, sabotage, (began, healed))?;
@@ -113,14 +113,14 @@ fn judge(
         exits: keeper.exits.clone(),
         forgetful,
         local: is_local,
-        end: scene.crowd.clock.now(),
+        end: scene.clients.clock.now(),
     };
-    let until = scene.crowd.clock.now() + plan.lease * 2 + REAPED;
+    let until = scene.clients.clock.now() + plan.lease * 2 + REAPED;
     loop {
         keeper.tend(scene)?;
-        let found = violations(&scene.crowd.log(), &facts(keeper, scene), &Findings::default());
+        let found = violations(&scene.clients.log(), &facts(keeper, scene), &Findings::default());
         let is_awaited = found.iter().any(|violation| violation.kind == "$disconnect never");
-        if !is_awaited || scene.crowd.clock.now() > until {
+        if !is_awaited || scene.clients.clock.now() > until {
             break;
         }
         scene.hold(LOOK * 10)?;
@@ -185,7 +185,7 @@ fn forgetful(plan: &Plan, timeline: &[(Duration, Act)]) -> Option<(Duration, Opt
 fn tend_until(keeper: &mut Keeper, scene: &mut Scene, until: Duration) -> Result<()> {
     loop {
         keeper.tend(scene)?;
-        let left = until.saturating_sub(scene.crowd.clock.now());
+        let left = until.saturating_sub(scene.clients.clock.now());
         if left.is_zero() {
             return scene.interrupt.check();
         }
@@ -195,7 +195,7 @@ fn tend_until(keeper: &mut Keeper, scene: &mut Scene, until: Duration) -> Result
 
 /// Waits until everybody gets fresh messages; the inner result says whether they did.
 fn heal(keeper: &mut Keeper, scene: &mut Scene, since: Duration) -> Result<Result<()>> {
-    let until = scene.crowd.clock.now() + REPAIR_LIMIT;
+    let until = scene.clients.clock.now() + REPAIR_LIMIT;
     loop {
         keeper.tend(scene)?;
         let fresh = scene.wait_fresh(since, LOOK);
@@ -203,7 +203,7 @@ fn heal(keeper: &mut Keeper, scene: &mut Scene, since: Duration) -> Result<Resul
         if fresh.is_ok() {
             return Ok(fresh);
         }
-        if scene.crowd.clock.now() > until {
+        if scene.clients.clock.now() > until {
             return Ok(fresh.context(format!("not within {REPAIR_LIMIT:?}")));
         }
     }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::keeper::{Apart, Exit};
-use crate::faults::clients::member::{ANSWERED, REFUSED};
+use crate::faults::clients::member::ANSWERED;
+use crate::faults::clients::session::REFUSED;
 use crate::faults::judge::Findings;
 use crate::faults::log::{Connection, Log, Post, Request};
 
@@ -67,7 +68,7 @@ pub(crate) fn violations(log: &Log, facts: &Facts, findings: &Findings) -> Vec<V
     }
     facts.judge_exits(&mut tally);
     facts.judge_closes(log, &mut tally);
-    facts.judge_farewells(log, &mut tally);
+    facts.judge_disconnects(log, &mut tally);
     facts.judge_posts(log, &mut tally);
     for connection in &log.connections {
         facts.judge_requests(connection, &mut tally);
@@ -125,15 +126,15 @@ impl Facts {
     /// Connections end with their node, or by their client.
     fn judge_closes(&self, log: &Log, tally: &mut Tally) {
         for connection in log.connections.iter().filter(|each| !each.by_client) {
-            let (Some(door), Some((at, code))) = (connection.door, connection.ended) else { continue };
+            let (Some(node), Some((at, code))) = (connection.node, connection.ended) else { continue };
             let is_right = self
                 .exits
                 .iter()
-                .filter(|each| each.node == door)
+                .filter(|each| each.node == node)
                 .any(|exit| at <= exit.at + NOTED && exit.at <= at + ENDING);
             tally.add("closed", u64::from(!is_right), || {
                 format!(
-                    "{} at node {door} was closed with {code} at {:.2} s",
+                    "{} at node {node} was closed with {code} at {:.2} s",
                     connection.id,
                     at.as_secs_f64()
                 )
@@ -142,11 +143,11 @@ impl Facts {
     }
 
     /// Every end is told once.
-    fn judge_farewells(&self, log: &Log, tally: &mut Tally) {
+    fn judge_disconnects(&self, log: &Log, tally: &mut Tally) {
         let mut most: HashMap<&str, usize> = HashMap::new();
         for watcher in &log.connections {
             let mut counts: HashMap<&str, usize> = HashMap::new();
-            for (id, _) in &watcher.farewells {
+            for (id, _) in &watcher.disconnects {
                 *counts.entry(id.as_str()).or_default() += 1;
             }
             for (id, count) in counts {
@@ -164,8 +165,8 @@ impl Facts {
                 continue;
             }
             let of = || {
-                let door = connection.door.unwrap_or_default();
-                format!("{} of node {door}, which ended at {:.2} s", connection.id, at.as_secs_f64())
+                let node = connection.node.unwrap_or_default();
+                format!("{} of node {node}, which ended at {:.2} s", connection.id, at.as_secs_f64())
             };
             tally.add("$disconnect twice", u64::from(told > 1), of);
             tally.add("$disconnect never", u64::from(told == 0 && self.is_watched(log, connection, at)), of);
@@ -179,8 +180,8 @@ impl Facts {
 
     /// Returns whether somebody must have been told of an end: who was connected from then on.
     fn is_watched(&self, log: &Log, connection: &Connection, at: Duration) -> bool {
-        let is_told = |door: Option<usize>| !self.local || door == connection.door;
-        log.connections.iter().any(|each| each.opened <= at && each.ended.is_none() && is_told(each.door))
+        let is_told = |node: Option<usize>| !self.local || node == connection.node;
+        log.connections.iter().any(|each| each.opened <= at && each.ended.is_none() && is_told(each.node))
     }
 
     /// A post to an open connection arrives once, and is never told that it is gone.
@@ -192,8 +193,8 @@ impl Facts {
             let is_open = connection.ended.is_none_or(|(end, _)| end > post.answered + NOTED);
             let received = connection.posts.iter().filter(|number| **number == post.number).count();
             let of = || {
-                let door = connection.door.unwrap_or_default();
-                format!("{} of node {door}, posted at {:.2} s", post.to, post.posted.as_secs_f64())
+                let node = connection.node.unwrap_or_default();
+                format!("{} of node {node}, posted at {:.2} s", post.to, post.posted.as_secs_f64())
             };
             let is_gone = post.status == Some(410) && is_open && !self.may_be_gone(connection, post);
             tally.add("410 for an open connection", u64::from(is_gone), of);
@@ -203,16 +204,16 @@ impl Facts {
     }
 
     fn may_be_gone(&self, connection: &Connection, post: &Post) -> bool {
-        connection.door.is_some_and(|door| self.may_be_dead(door, connection.opened, post.answered))
+        connection.node.is_some_and(|node| self.may_be_dead(node, connection.opened, post.answered))
     }
 
     /// Every wish is answered once, and in order.
     fn judge_requests(&self, connection: &Connection, tally: &mut Tally) {
         let of = |request: &Request| {
             let Request { reply, answer, sent } = request;
-            let door = connection.door.unwrap_or_default();
+            let node = connection.node.unwrap_or_default();
             format!(
-                "{} of node {door} awaited `{reply}` since {:.2} s, got {answer:?}",
+                "{} of node {node} awaited `{reply}` since {:.2} s, got {answer:?}",
                 connection.id,
                 sent.as_secs_f64()
             )
@@ -223,7 +224,7 @@ impl Facts {
                 let end = connection.ended.map_or(self.end, |(at, _)| at);
                 let is_late = end.saturating_sub(request.sent) >= ANSWERED.mul_f64(0.9);
                 let is_frozen =
-                    connection.door.is_some_and(|door| self.was_frozen(door, (request.sent, end)));
+                    connection.node.is_some_and(|node| self.was_frozen(node, (request.sent, end)));
                 let is_skipped = later.any(|later| later.answer.is_some());
                 tally
                     .add("join unanswered", u64::from(is_skipped || (is_late && !is_frozen)), || of(request));

@@ -1,12 +1,13 @@
-//! Members come and go: each connects to a node, joins and leaves groups, stays a while, and ends in one of three ways.
+//! Members come and go: each connects to a node, joins and leaves groups, stays for a while, and ends in one of three ways.
 //!
-//! Rule: every wish is noted when it is sent, and every answer goes to the oldest wish that has none.
+//! Rule: every request is noted when it is sent, and every answer belongs to the oldest request that has none.
 
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::subscriber::{Connections, WHO_AM_I, note_aside};
-use crate::faults::log::{Channel, Clock, Connection, Id, Request, group_name};
+use super::session::{REFUSED, Received, Session};
+use crate::faults::log::{Channel, Connection, Request, group_name};
+use crate::shared::gateway;
 use crate::shared::random::Random;
 use crate::shared::socket::{Incoming, NORMAL, Socket};
 use crate::shared::target::Target;
@@ -16,78 +17,66 @@ const READ: Duration = Duration::from_millis(20);
 /// How long a member stays, and between two connections, at most, in milliseconds.
 const STAY: usize = 1500;
 const PAUSE: usize = 200;
-/// A wish without an answer for so long will have none.
+/// A request that is not answered in this time will not be.
 pub(crate) const ANSWERED: Duration = Duration::from_secs(6);
-/// The answer where a wish cannot be fulfilled now.
-pub(crate) const REFUSED: &str = "Internal server error";
-/// A close frame is answered in this time, or the client has lost its patience.
+/// A client waits this long for the answer to its close frame.
 const CLOSING: Duration = Duration::from_millis(300);
 
-/// See the head of this file.
+/// One member.
 #[derive(Debug)]
 pub(crate) struct Member {
-    pub(crate) number: usize,
-    /// The nodes; any of them is as good.
+    pub(crate) session: Session,
+    /// The nodes; any of them will do.
     pub(crate) targets: Vec<Target>,
-    /// Groups to which others publish.
+    /// Groups to which others publish, and the broadcast.
     pub(crate) channels: usize,
-    pub(crate) clock: Clock,
     pub(crate) random: Random,
-    pub(crate) connections: Connections,
-    pub(crate) quiet: Stop,
+    pub(crate) stop: Stop,
 }
 
 impl Member {
-    /// Runs until it is to be quiet; its last connection ends before that.
+    /// Runs until it is stopped; its last connection ends before that.
     pub(crate) fn start(mut self) -> JoinHandle<()> {
         thread::spawn(move || {
             let mut count = 0;
-            while self.quiet.sleep(millis(self.random.below(PAUSE))) {
-                let door = self.random.below(self.targets.len());
-                let Some(target) = self.targets.get(door).cloned() else { return };
-                if let Ok(socket) = Socket::open(&target) {
-                    self.hold(socket, door, count);
+            while self.stop.sleep(millis(self.random.below(PAUSE))) {
+                let node = self.random.below(self.targets.len());
+                let Some(target) = self.targets.get(node) else { return };
+                if let Ok(socket) = Socket::open(target) {
+                    self.hold(socket, node, count);
                     count += 1;
                 }
             }
         })
     }
 
-    /// Holds one connection to its end.
-    fn hold(&mut self, mut socket: Socket, door: usize, count: usize) {
-        let connection = Connection {
-            subscriber: self.number,
-            opened: self.clock.now(),
-            door: Some(door),
-            ..Connection::default()
-        };
-        self.connections.lock().push(connection);
-        socket.send(WHO_AM_I);
-        let leaves_at = self.clock.now() + millis(self.random.below(STAY));
-        let gives_up_at = self.clock.now() + ANSWERED;
+    /// Holds one connection until it ends.
+    fn hold(&mut self, mut socket: Socket, node: usize, count: usize) {
+        self.session.begin(&mut socket, Some(node));
+        let clock = self.session.clock;
+        let leaves_at = clock.now() + millis(self.random.below(STAY));
+        let gives_up_at = clock.now() + ANSWERED;
         let mut batches = self.batches(count).into_iter();
         loop {
-            let now = self.clock.now();
+            let now = clock.now();
             let is_answered = self.is_answered();
-            if is_answered && let Some(wishes) = batches.next() {
-                self.wish(&mut socket, &wishes);
-            } else if now >= gives_up_at || (now >= leaves_at && is_answered) || self.is_amiss() {
+            if is_answered && let Some(requests) = batches.next() {
+                self.request(&mut socket, &requests);
+            } else if now >= gives_up_at || (now >= leaves_at && is_answered) || self.is_out_of_order() {
                 return self.leave(socket);
             }
             match socket.next(READ) {
                 Incoming::Nothing => {}
-                Incoming::Text(text) => self.on_text(&text),
-                Incoming::Ended(code) => {
-                    let now = self.clock.now();
-                    return self.note(|connection| connection.ended = Some((now, code)));
-                }
+                Incoming::Text(text) => self.on_text(text),
+                Incoming::Ended(code) => return self.session.end(code),
             }
         }
     }
 
-    /// What a connection wishes: every other one to be a member where others publish, the rest to come and go at once.
+    /// Returns what a connection asks for: every other one to be a member where others publish, the rest to join and leave
+    /// at once.
     fn batches(&mut self, count: usize) -> Vec<Vec<(bool, String)>> {
-        let own = |part: usize| format!("own-{}-{count}-{part}", self.number);
+        let own = |part: usize| format!("own-{}-{count}-{part}", self.session.number);
         if count.is_multiple_of(2) {
             return vec![
                 vec![(true, own(0)), (false, own(0))],
@@ -98,26 +87,25 @@ impl Member {
         vec![vec![(true, group_name(channel))]]
     }
 
-    fn wish(&self, socket: &mut Socket, wishes: &[(bool, String)]) {
-        let sent = self.clock.now();
-        self.note(|connection| {
-            connection.requests.extend(wishes.iter().map(|(joins, group)| Request {
+    fn request(&self, socket: &mut Socket, requests: &[(bool, String)]) {
+        let sent = self.session.clock.now();
+        self.session.note(|connection| {
+            connection.requests.extend(requests.iter().map(|(joins, group)| Request {
                 reply: format!("{} {group}", if *joins { "joined" } else { "left" }),
                 sent,
                 answer: None,
             }));
         });
         let text = |(joins, group): &(bool, String)| {
-            let action = if *joins { "joinGroup" } else { "leaveGroup" };
-            format!(r#"{{"action":"{action}","group":"{group}"}}"#)
+            if *joins { gateway::join(group) } else { gateway::leave(group) }
         };
-        socket.send_all(&wishes.iter().map(text).collect::<Vec<_>>());
+        socket.send_all(&requests.iter().map(text).collect::<Vec<_>>());
     }
 
-    /// Ends the connection: with a close frame, by a route, or without a word.
+    /// Ends the connection: with a close frame, by a route, or by closing TCP.
     fn leave(&mut self, mut socket: Socket) {
-        let now = self.clock.now();
-        self.note(|connection| {
+        let now = self.session.clock.now();
+        self.session.note(|connection| {
             (connection.ended, connection.by_client) = (Some((now, NORMAL)), true);
         });
         match self.random.below(3) {
@@ -130,27 +118,15 @@ impl Member {
         }
     }
 
-    fn on_text(&self, text: &str) {
-        let now = self.clock.now();
-        if let Some(id) = Id::parse(text) {
-            return self.note(|connection| connection.received.push((id, now)));
-        }
-        if note_aside(&self.connections, text, now) {
-            return;
-        }
-        let answer: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
-        let message = answer.get("message").and_then(serde_json::Value::as_str);
-        if message == Some("Forbidden") {
-            let id = answer.get("connectionId").and_then(serde_json::Value::as_str).unwrap_or_default();
-            return self.note(|connection| id.clone_into(&mut connection.id));
-        }
-        self.note(|connection| {
+    fn on_text(&self, text: String) {
+        let now = self.session.clock.now();
+        let Received::Answer(answer) = self.session.receive(text, now) else { return };
+        self.session.note(|connection| {
             let oldest = connection.requests.iter_mut().find(|request| request.answer.is_none());
             let Some(request) = oldest else {
                 connection.foreign += 1;
                 return;
             };
-            let answer = message.unwrap_or(text).to_owned();
             let channel = answer.strip_prefix("joined g").and_then(|channel| channel.parse().ok());
             if let Some(channel) = channel.filter(|_| answer == request.reply) {
                 connection.joined = Some((channel, now));
@@ -160,23 +136,17 @@ impl Member {
     }
 
     fn is_answered(&self) -> bool {
-        let connections = self.connections.lock();
-        connections.last().is_none_or(|each| each.requests.iter().all(|request| request.answer.is_some()))
+        let all = |each: &Connection| each.requests.iter().all(|request| request.answer.is_some());
+        self.session.present(all).unwrap_or(true)
     }
 
-    /// Returns whether there was an answer to another wish: one that was skipped will not come any more.
-    fn is_amiss(&self) -> bool {
-        let connections = self.connections.lock();
-        let requests = connections.last().into_iter().flat_map(|each| &each.requests);
-        requests
-            .filter_map(|each| each.answer.as_ref().map(|(answer, _)| (answer, &each.reply)))
-            .any(|(answer, reply)| answer != reply && answer != REFUSED)
-    }
-
-    fn note(&self, note: impl FnOnce(&mut Connection)) {
-        if let Some(connection) = self.connections.lock().last_mut() {
-            note(connection);
-        }
+    /// Returns whether an answer belongs to another request: the one that was skipped will never come.
+    fn is_out_of_order(&self) -> bool {
+        let is_wrong = |request: &Request| {
+            let answer = request.answer.as_ref().map(|(answer, _)| answer);
+            answer.is_some_and(|answer| *answer != request.reply && answer != REFUSED)
+        };
+        self.session.present(|each| each.requests.iter().any(is_wrong)).unwrap_or(false)
     }
 }
 

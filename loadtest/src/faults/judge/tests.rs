@@ -19,7 +19,7 @@ fn published(answers: &[Answer]) -> Vec<Publication> {
             posted: at(u64::from(number) * 1000),
             answered: at(u64::from(number) * 1000 + 10),
             answer: *answer,
-            named: false,
+            keyed: false,
             local: false,
         })
         .collect()
@@ -109,9 +109,9 @@ fn what_is_for_one_node_alone_has_no_place_in_the_order_of_all() {
 
 #[test]
 fn a_name_may_come_twice_only_where_redis_has_forgotten_it() {
-    let judged = |named, forgetful| {
+    let judged = |keyed, forgetful| {
         let mut publications = accepted(3);
-        publications[1].named = named;
+        publications[1].keyed = keyed;
         let log = Log { publications, connections: vec![connection(&[1, 2, 2, 3])], ..Log::default() };
         judge(&log, &Terms { forgetful, ..Terms::default() }).duplicated
     };

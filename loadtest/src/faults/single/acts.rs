@@ -27,14 +27,14 @@ pub(super) fn none(scene: &mut Scene) -> Result<()> {
 
 /// A node is killed; another takes its place. Its connections must be gone for all others once it is found dead.
 pub(super) fn kill_node(scene: &mut Scene) -> Result<()> {
-    let (began, doomed_before, victim) = (scene.crowd.clock.now(), scene.doomed, scene.fullest());
-    scene.doom(victim)?.kill()?;
+    let (began, doomed_before, victim) = (scene.clients.clock.now(), scene.doomed, scene.fullest());
+    scene.doom(victim)?.child.kill()?;
     scene.over();
     let doomed = scene.doomed - doomed_before;
     scene.interrupt.eventually("the clients notice", EXIT_LIMIT, || {
-        (scene.crowd.ended_since(began).len() as u64 >= doomed).then_some(())
+        (scene.clients.ended_since(began).len() as u64 >= doomed).then_some(())
     })?;
-    let ids = scene.crowd.ended_since(began);
+    let ids = scene.clients.ended_since(began);
     scene.wait_gone(victim, &ids, scene.lease * 2 + REAPED)?;
     scene.restart(victim)
 }
@@ -42,7 +42,7 @@ pub(super) fn kill_node(scene: &mut Scene) -> Result<()> {
 /// A node is asked to end; it hands its clients over and ends well.
 pub(super) fn stop_node(scene: &mut Scene) -> Result<()> {
     let victim = scene.fullest();
-    scene.doom(victim)?.signal(Signal::TERM)?;
+    scene.doom(victim)?.child.signal(Signal::TERM)?;
     scene.wait_exit(victim, 0, EXIT_LIMIT)?;
     scene.over();
     scene.restart(victim)
@@ -51,9 +51,9 @@ pub(super) fn stop_node(scene: &mut Scene) -> Result<()> {
 /// A node is frozen past its lease: it must find itself dead, close its sockets, and end.
 pub(super) fn pause_node(scene: &mut Scene) -> Result<()> {
     let victim = scene.fullest();
-    scene.doom(victim)?.signal(Signal::STOP)?;
+    scene.doom(victim)?.child.signal(Signal::STOP)?;
     scene.hold(scene.lease * 3)?;
-    scene.nodes.get_mut(victim).map_or(Ok(()), |node| node.signal(Signal::CONT))?;
+    scene.nodes.get_mut(victim).map_or(Ok(()), |node| node.child.signal(Signal::CONT))?;
     scene.over();
     scene.wait_exit(victim, EXIT_FENCED, EXIT_LIMIT)?;
     scene.restart(victim)
@@ -80,9 +80,9 @@ pub(super) fn redis_restart_overtaken(scene: &mut Scene) -> Result<()> {
 
 /// Redis is frozen for longer than a node waits for an answer.
 pub(super) fn redis_pause(scene: &mut Scene) -> Result<()> {
-    scene.backend.single()?.signal(Signal::STOP)?;
+    scene.backend.single()?.child()?.signal(Signal::STOP)?;
     scene.hold(Duration::from_secs(3))?;
-    scene.backend.single()?.signal(Signal::CONT)?;
+    scene.backend.single()?.child()?.signal(Signal::CONT)?;
     scene.over();
     Ok(())
 }

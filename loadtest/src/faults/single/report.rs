@@ -1,16 +1,13 @@
 //! The result: one row a fault, over all rounds, as Markdown or JSON.
-#![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 
-use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::round::Outcome;
 use super::table::{Fault, Loss};
 use crate::shared::numbers::median;
+use crate::shared::output::put;
 use crate::shared::process::Machine;
 
 /// Everything a run found.
@@ -86,27 +83,6 @@ impl Report {
         );
         text
     }
-
-    pub(crate) fn print(&self) {
-        say(&self.markdown());
-    }
-
-    /// Writes the table to a file.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub(crate) fn write_markdown(&self, path: &Path) -> Result<()> {
-        fs::write(path, self.markdown()).with_context(|| format!("cannot write {}", path.display()))
-    }
-
-    /// Writes every round to a file.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub(crate) fn write_json(&self, path: &Path) -> Result<()> {
-        let json = serde_json::to_string_pretty(self)?;
-        fs::write(path, json + "\n").with_context(|| format!("cannot write {}", path.display()))
-    }
 }
 
 impl Row {
@@ -162,11 +138,6 @@ impl Row {
     }
 }
 
-/// Shows a result.
-pub(crate) fn say(text: &str) {
-    println!("{text}");
-}
-
 fn times(seconds: impl Iterator<Item = Option<f64>>) -> String {
     let seconds: Vec<f64> = seconds.flatten().collect();
     if seconds.is_empty() {
@@ -174,11 +145,6 @@ fn times(seconds: impl Iterator<Item = Option<f64>>) -> String {
     }
     let longest = seconds.iter().copied().fold(0.0, f64::max);
     format!("{:.2} ({longest:.2})", median(&seconds))
-}
-
-pub(crate) fn put(text: &mut String, line: &str) {
-    text.push_str(line);
-    text.push('\n');
 }
 
 #[cfg(test)]

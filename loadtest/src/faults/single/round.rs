@@ -51,10 +51,10 @@ pub(crate) fn run(
     let Fault { topology, lease, .. } = *fault;
     let stage = Stage { topology, lease, clock: false, routes: None };
     let mut scene = Scene::start(setup, &stage, directory)?;
-    let opened = scene.crowd.clock.now();
+    let opened = scene.clients.clock.now();
     scene.wait_fresh(opened, OPEN_LIMIT).context("before the fault")?;
     scene.hold(BEFORE)?;
-    let began = scene.crowd.clock.now();
+    let began = scene.clients.clock.now();
     let (mut over, mut repaired) = (began, Ok(()));
     for _ in 0..setup.repeat {
         repaired?;
@@ -63,10 +63,10 @@ pub(crate) fn run(
         repaired = scene.wait_fresh(over, REPAIR_LIMIT);
         scene.hold(AFTER)?;
     }
-    let healed = scene.crowd.clock.now();
+    let healed = scene.clients.clock.now();
 
-    scene.crowd.fall_silent();
-    let last = scene.crowd.clock.now();
+    scene.clients.stop_publishing();
+    let last = scene.clients.clock.now();
     let arrived = scene.wait_fresh(last, REPAIR_LIMIT);
     let from = began.saturating_sub(UNDER_WAY);
     let (forgetful, recount) = match fault.loss {
@@ -83,7 +83,7 @@ pub(crate) fn run(
         unexpected_closes: ended.saturating_sub(scene.doomed),
         silence_seconds: silence(&log, began, healed),
         first_accepted_seconds: first_accepted(&log, over),
-        repair_seconds: repaired.is_ok().then(|| repair(&log, over, scene.crowd.n_subscribers())).flatten(),
+        repair_seconds: repaired.is_ok().then(|| repair(&log, over, scene.clients.n_subscribers())).flatten(),
         metrics,
         broken: std::mem::take(&mut scene.broken),
         took_seconds: started.elapsed().as_secs_f64(),
@@ -172,7 +172,7 @@ mod tests {
             posted: at(millis - 10),
             answered: at(*millis),
             answer: Answer::Accepted(None),
-            named: false,
+            keyed: false,
             local: false,
         });
         Log { publications: publications.collect(), ..Log::default() }

@@ -11,11 +11,11 @@ fn facts() -> Facts {
 }
 
 /// A connection at a node, open from 1 s to the given time, where the client ends it.
-fn connection(id: &str, door: usize, ended: Option<u64>) -> Connection {
+fn connection(id: &str, node: usize, ended: Option<u64>) -> Connection {
     Connection {
         id: id.to_owned(),
         opened: at(1000),
-        door: Some(door),
+        node: Some(node),
         ended: ended.map(|millis| (at(millis), 1000)),
         by_client: true,
         ..Connection::default()
@@ -23,9 +23,9 @@ fn connection(id: &str, door: usize, ended: Option<u64>) -> Connection {
 }
 
 /// Somebody who stays, and was told of these ends.
-fn watcher(door: usize, told: &[&str]) -> Connection {
-    let farewells = told.iter().map(|id| ((*id).to_owned(), at(5000))).collect();
-    Connection { opened: at(0), farewells, ..connection("watcher", door, None) }
+fn watcher(node: usize, told: &[&str]) -> Connection {
+    let disconnects = told.iter().map(|id| ((*id).to_owned(), at(5000))).collect();
+    Connection { opened: at(0), disconnects, ..connection("watcher", node, None) }
 }
 
 fn found(log: &Log, facts: &Facts) -> Vec<(&'static str, u64)> {
