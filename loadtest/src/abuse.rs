@@ -1,14 +1,15 @@
-//! `abuse`: what a hostile client costs the others.
+//! `abuse`: what hostile clients cost the others.
 //!
-//! Each flood hits a node beside innocent clients, and before that another node on the same machine, so that what the flood takes
-//! from the machine stands in both figures and only what it takes from the node makes the difference.
+//! Each flood hits a node that also has innocent clients, and before that another node on the same machine: both figures
+//! contain what it takes from the machine, so their difference is what it takes from the node.
 //!
-//! Reading order: [`one`] (a flood from start to end) → `innocents` (who must not notice) → `floods` (who attacks) → `verdict`.
+//! Reading order: [`run`] (a flood from start to end) → `innocents` (who must not notice) → `floods` (who attacks) →
+//! `outcome`.
 
 pub(crate) mod args;
 mod floods;
 mod innocents;
-mod verdict;
+mod outcome;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +19,8 @@ use anyhow::{Context, Result, bail};
 use self::args::AbuseArgs;
 use self::floods::{FLOODS, Flood};
 use self::innocents::{Innocents, Phase};
-use self::verdict::Outcome;
+use self::outcome::Outcome;
+use crate::shared::args::find;
 use crate::shared::gateway;
 use crate::shared::node::{Counters, Node};
 use crate::shared::redis::Redis;
@@ -26,29 +28,26 @@ use crate::shared::wait::{Interrupt, Stop};
 use crate::shared::workspace::Workspace;
 use crate::shared::{process, progress};
 
-/// What a node may hold for all clients together; small, so that a flood reaches it.
+/// A node's memory budget for all clients; small, so that a flood reaches it.
 const BUDGET: &str = "134217728";
-/// What Redis may hold.
+/// Redis's memory limit.
 const REDIS_MEMORY: &str = "64mb";
 /// Descriptors of the floods, the innocents and both nodes' ends.
 const FILES: usize = 6_000;
-/// A node is itself again this long after a flood.
+/// A node recovers within this time after a flood.
 const RECOVERY: Duration = Duration::from_secs(5);
-/// Time for the flood to reach its height, which is not measured.
+/// Time for the flood to build up, which is not measured.
 const RISE: Duration = Duration::from_millis(500);
 const MEMORY_LOOK: Duration = Duration::from_millis(50);
 
 /// A node that is flooded, with the Redis that it needs.
-struct Place {
+struct Site {
     node: Node,
     _redis: Option<Redis>,
     _workspace: Workspace,
 }
 
-/// Runs the floods that are asked for and prints a table; returns whether nobody was harmed.
-///
-/// # Errors
-/// Nothing could be run, or the user wants to stop.
+/// Runs the floods that were asked for and prints a table; returns whether nobody was harmed.
 pub(crate) fn abuse(args: &AbuseArgs) -> Result<bool> {
     process::reserve_files(FILES)?;
     let interrupt = Interrupt::on_signals().context("cannot listen for signals")?;
@@ -57,33 +56,28 @@ pub(crate) fn abuse(args: &AbuseArgs) -> Result<bool> {
     for flood in floods {
         progress::say(format!("{}: {}", flood.name, flood.what));
         let outcome =
-            one(flood, args, &interrupt).with_context(|| format!("{} could not be run", flood.name))?;
+            run(flood, args, &interrupt).with_context(|| format!("{} could not be run", flood.name))?;
         progress::say(format!("{}: {}", flood.name, outcome.verdict()));
         outcomes.push((flood.name, outcome));
     }
-    verdict::print(&outcomes)?;
+    outcome::print(&outcomes)?;
     Ok(outcomes.iter().all(|(_, outcome)| outcome.faults.is_empty()))
 }
 
 fn chosen(names: &[String]) -> Result<Vec<&'static Flood>> {
-    let known = || FLOODS.iter().map(|flood| flood.name).collect::<Vec<_>>().join(", ");
     for name in names {
-        if !FLOODS.iter().any(|flood| flood.name == name) {
-            bail!("there is no flood `{name}`; there are {}", known());
-        }
+        find(FLOODS, |flood| flood.name, ("flood ", name))?;
     }
-    Ok(FLOODS
-        .iter()
-        .filter(|flood| names.is_empty() || names.iter().any(|name| name == flood.name))
-        .collect())
+    let is_chosen = |flood: &&Flood| names.is_empty() || names.iter().any(|name| name == flood.name);
+    Ok(FLOODS.iter().filter(is_chosen).collect())
 }
 
-/// Runs one flood: at another node, then at the node of the innocents, then a look whether all is well again.
-fn one(flood: &Flood, args: &AbuseArgs, interrupt: &Interrupt) -> Result<Outcome> {
+/// Runs one flood: at another node, then at the node of the innocents; then checks that the node recovers.
+fn run(flood: &Flood, args: &AbuseArgs, interrupt: &Interrupt) -> Result<Outcome> {
     let directory = tempfile::tempdir().context("no temporary directory")?;
     let start = |name| {
         let workspace = Workspace::new(&directory.path().join(name), args.seed, interrupt)?;
-        place(args, flood, workspace)
+        site(args, flood, workspace)
     };
     let (mut victim, mut other) = (start("victim")?, start("other")?);
     victim.node.wait_ready()?;
@@ -99,10 +93,10 @@ fn one(flood: &Flood, args: &AbuseArgs, interrupt: &Interrupt) -> Result<Outcome
     Ok(Outcome::judge(flood, args.short, (&seen, lives, recovered), peak, &changes(&before, &after)))
 }
 
-fn place(args: &AbuseArgs, flood: &Flood, mut workspace: Workspace) -> Result<Place> {
+fn site(args: &AbuseArgs, flood: &Flood, mut workspace: Workspace) -> Result<Site> {
     let mut settings: BTreeMap<String, String> = [
         ("GATECAST_LIMITS_MEMORY_BUDGET", BUDGET),
-        // All clients are at loopback, which is the case in which addresses are not looked at by default.
+        // All clients are at loopback, where addresses have no limits by default.
         ("GATECAST_LIMITS_HANDSHAKE_RATE_PER_ADDRESS", "50"),
         ("GATECAST_LIMITS_CONNECTIONS_PER_ADDRESS", "2000"),
     ]
@@ -115,19 +109,19 @@ fn place(args: &AbuseArgs, flood: &Flood, mut workspace: Workspace) -> Result<Pl
     }
     settings.extend(args.set.iter().cloned());
     let node = Node::start(&args.gatecast, "node", &settings, &mut workspace)?;
-    Ok(Place { node, _redis: redis, _workspace: workspace })
+    Ok(Site { node, _redis: redis, _workspace: workspace })
 }
 
-/// Floods a node for a time; returns the most memory that it had, in bytes.
+/// Floods a node for a time; returns the highest resident set, in bytes.
 fn flood_at(
-    place: &Place,
+    site: &Site,
     flood: &Flood,
     time: Duration,
     (innocents, phase): (&Innocents, Phase),
     interrupt: &Interrupt,
 ) -> Result<u64> {
     let (stop, mut peak) = (Stop::default(), 0);
-    let target = gateway::target(place.node.port);
+    let target = gateway::target(site.node.port);
     std::thread::scope(|scope| {
         let attackers: Vec<_> = (0..flood.attackers)
             .map(|nth| {
@@ -135,13 +129,13 @@ fn flood_at(
                 scope.spawn(move || (flood.attack)(&target, nth, &stop))
             })
             .collect();
-        let watched = interrupt.hold(RISE).and_then(|()| {
+        let watched = interrupt.sleep(RISE).and_then(|()| {
             innocents.enter(phase);
-            let process = place.node.child.process();
+            let process = site.node.child.process();
             let until = std::time::Instant::now() + time;
             while std::time::Instant::now() < until {
                 peak = peak.max(process.rss().unwrap_or(0));
-                interrupt.hold(MEMORY_LOOK)?;
+                interrupt.sleep(MEMORY_LOOK)?;
             }
             innocents.enter(Phase::Calm);
             Ok(())
@@ -157,11 +151,11 @@ fn flood_at(
     Ok(peak)
 }
 
-fn counters(place: &Place) -> Result<Counters> {
-    place.node.counters().context("the node does not answer on its admin port")
+fn counters(site: &Site) -> Result<Counters> {
+    site.node.counters().context("the node does not answer on its admin port")
 }
 
-/// Returns what was refused, dropped, cut or closed meanwhile.
+/// Returns the counters of what was refused, dropped, cut or closed meanwhile.
 fn changes(before: &Counters, after: &Counters) -> Vec<(String, u64)> {
     const TOLD: [&str; 9] = ["reject", "refus", "drop", "cut", "closed", "slow", "lost", "limited", "held"];
     let is_told = |name: &&str| name.contains("_total") && TOLD.iter().any(|word| name.contains(word));

@@ -1,9 +1,13 @@
-//! What a server costs and how fast it is: the load generator, and the comparison of servers.
+//! The load generator, and the comparison of servers.
+//!
+//! Reading order: `fanout`, `latency`, `idle`, `storm`, `post`, `floor`, `cluster`, `compare` (the commands) → `clients`
+//! (connections of one process or several) → `relay` (one measured run) → `fleet` (all sockets of a process) →
+//! `sequence` (checks deliveries) → `report` (keeps the figures), `goals` (judges them by the names of `works`).
 
 pub(crate) mod args;
+pub(crate) mod clients;
 pub(crate) mod cluster;
 pub(crate) mod compare;
-pub(crate) mod crowd;
 pub(crate) mod dialect;
 pub(crate) mod fanout;
 pub(crate) mod fleet;

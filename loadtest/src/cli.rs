@@ -22,7 +22,7 @@ pub(crate) struct Cli {
     pub(crate) output: OutputArgs,
 }
 
-/// What to measure.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Memory of connections that do nothing
@@ -45,7 +45,7 @@ pub(crate) enum Command {
     Floor(FloorArgs),
     /// Nodes on one Redis, loaded as one server
     Cluster(ClusterArgs),
-    /// Gatecast beside other servers, in turns, in one table with the goals of speed
+    /// Gatecast beside other servers, in turns, in one table with the performance goals
     Compare(CompareArgs),
     /// Whether anything is lost, doubled or out of order while nodes and Redis fail
     Faults(FaultsArgs),
@@ -56,10 +56,10 @@ pub(crate) enum Command {
     /// The bare server of `floor`
     #[command(hide = true)]
     FloorServer(FloorServerArgs),
-    /// Holds a part of the connections of another loadtest
+    /// Holds a share of another loadtest's connections
     #[command(hide = true)]
     Worker(WorkerArgs),
-    /// Runs a command that ends when its parent does
+    /// Runs a command that the kernel kills when its parent ends
     #[command(hide = true)]
     DieWithParent {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]

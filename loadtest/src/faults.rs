@@ -1,7 +1,7 @@
 //! `faults`: whether the promises hold while nodes and Redis fail.
 //!
-//! Reading order: `single` (one fault at a time), `chaos` (several) → `scene` (what runs), `backend` (its Redis) → `clients` →
-//! `log` (what they note) → `judge` (what it means).
+//! Reading order: `single` (one fault at a time), `chaos` (several) → `testbed` (what runs), `backend` (its Redis) →
+//! `clients` → `log` (what they note) → `judge`.
 
 pub(crate) mod args;
 mod backend;
@@ -13,19 +13,16 @@ mod log;
 mod phases;
 mod plan;
 mod sabotage;
-mod scene;
 mod setup;
 mod single;
+mod testbed;
 
 use anyhow::Result;
 
 use self::args::FaultsArgs;
 use crate::shared::args::OutputArgs;
 
-/// Runs the faults or plans that are asked for; returns whether all promises were kept.
-///
-/// # Errors
-/// Nothing could be run, a result cannot be written, or the user wants to stop.
+/// Runs the faults or plans that were asked for; returns whether all promises were kept.
 pub(crate) fn faults(args: &FaultsArgs, output: &OutputArgs) -> Result<bool> {
     match args.random || !args.plan.is_empty() {
         true => chaos::run_plans(args, output),

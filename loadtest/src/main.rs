@@ -1,13 +1,10 @@
-//! Black-box load client for Gatecast and other WebSocket relays.
+//! Load generator for Gatecast and other WebSocket servers, and a harness of faults and abuse.
 //!
-//! Reading order: `cli` → `fanout`, `latency`, `idle`, `storm`, `post`, `floor`, `cluster`, `compare` (the commands) →
-//! `crowd` (connections of one process or several) → `relay` (one measured run) →
-//! `fleet` (all sockets) → `conn` (one socket) → `frame`, `handshake`. Beside it: `sequence` judges deliveries,
-//! `process` reads `/proc`, `report` keeps the figures, `goals` judges them by the names of `works`. `faults` is a world of its own: it judges promises, not speed;
-//! `abuse` judges what hostile clients cost the others.
+//! Reading order: `cli` → `bench` (what a server costs), `faults` (whether promises hold), `abuse` (what hostile clients cost
+//! the others) → `shared` (clients, servers, figures).
 //!
-//! *Invariant:* nothing of Gatecast is used here: frames, handshake and checks are this crate's own, so that a fault
-//! cannot hide by being on both sides.
+//! Invariant: nothing of Gatecast is used here. Frames, handshake and checks are this crate's own, so that a bug cannot hide by
+//! being on both sides. `shared` uses none of the programs, and these do not use each other.
 
 mod abuse;
 mod bench;
@@ -57,7 +54,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             return Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::FloorServer(args) => return bench::floor::serve(args).map(|()| ExitCode::SUCCESS),
-        Command::Worker(args) => return bench::crowd::serve(args).map(|()| ExitCode::SUCCESS),
+        Command::Worker(args) => return bench::clients::serve(args).map(|()| ExitCode::SUCCESS),
         Command::DieWithParent { command } => {
             return shared::child::die_with_parent(command).map(|()| ExitCode::SUCCESS);
         }

@@ -1,4 +1,4 @@
-//! What the load generator and the harness of faults and abuse both need: clients, processes, clocks of the machine.
+//! What the load generator and the harness of faults and abuse share: clients, servers, figures.
 
 pub(crate) mod args;
 pub(crate) mod child;

@@ -1,8 +1,8 @@
 //! The floods. Each attacker is a thread with a bounded number of sockets, at 127.0.0.66, and ends when it is told to.
 //!
-//! Rule: an attacker expects nothing. Whatever the node does to its sockets, it opens others and goes on.
+//! Rule: whatever the node does to an attacker's sockets, it opens others and continues.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
@@ -18,17 +18,17 @@ const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 /// Longest wait for a connection, a read or a write of an attacker.
 const TIMEOUT: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(10);
-/// More than `limits.max_http_connections`, and of one address no more than it may have.
+/// More than `limits.max_http_connections`, and no more than one address may have.
 const MANY: usize = 1_100;
 const KIB: usize = 1 << 10;
 
-/// See the head of this file.
+/// A flood.
 pub(super) struct Flood {
     pub(super) name: &'static str,
     pub(super) what: &'static str,
     pub(super) attackers: usize,
     pub(super) needs_redis: bool,
-    /// Whether the node has to refuse, close or slow something.
+    /// Whether the node must refuse, close or slow something.
     pub(super) is_counted: bool,
     pub(super) attack: fn(&Target, usize, &Stop),
 }
@@ -86,11 +86,17 @@ fn open(target: &Target) -> Result<TcpStream> {
     Ok(Socket::over(dial(target)?, target)?.into_stream())
 }
 
-/// Opens a WebSocket and joins a group.
-fn open_in(group: &str, target: &Target) -> Result<TcpStream> {
-    let mut stream = open(target)?;
-    stream.write_all(&text(&gateway::join(group)))?;
+/// Sends the first bytes on a connection.
+fn begin(stream: Result<TcpStream>, bytes: &[u8]) -> Result<TcpStream> {
+    let mut stream = stream?;
+    stream.write_all(bytes)?;
     Ok(stream)
+}
+
+/// Sends bytes, and reads what has arrived.
+fn send(stream: &mut TcpStream, bytes: &[u8]) -> Result<()> {
+    stream.write_all(bytes)?;
+    drain(stream)
 }
 
 fn text(payload: &str) -> Vec<u8> {
@@ -99,7 +105,7 @@ fn text(payload: &str) -> Vec<u8> {
     wire
 }
 
-/// Keeps `count` sockets, and does something with each in turn; one that fails is opened anew in the next round.
+/// Keeps `count` sockets, and acts on each in turn; one that fails is replaced in the next round.
 fn each_of(
     count: usize,
     stop: &Stop,
@@ -127,15 +133,15 @@ fn each_of(
     }
 }
 
-/// Takes what has come, without waiting.
+/// Reads what has arrived, without waiting.
 fn drain(stream: &mut TcpStream) -> Result<()> {
     let mut scratch = [0; 64 * KIB];
     stream.set_nonblocking(true)?;
     let ended = loop {
         match stream.read(&mut scratch) {
-            Ok(0) => break Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok(0) => break Err(ErrorKind::UnexpectedEof.into()),
             Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break Ok(()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break Ok(()),
             Err(error) => break Err(error),
         }
     };
@@ -145,100 +151,60 @@ fn drain(stream: &mut TcpStream) -> Result<()> {
 
 fn deep(target: &Target, _: usize, stop: &Stop) {
     let message = text(&format!(r#"{{"action":{}{}}}"#, "[".repeat(6_000), "]".repeat(6_000)));
-    each_of(
-        4,
-        stop,
-        || open(target),
-        |stream, _| {
-            stream.write_all(&message)?;
-            drain(stream)
-        },
-    );
+    each_of(4, stop, || open(target), |stream, _| send(stream, &message));
 }
 
 fn unread_answers(target: &Target, _: usize, stop: &Stop) {
     let requests = format!("GET /x HTTP/1.1\r\nHost: {}\r\n\r\n", target.authority).repeat(200);
-    each_of(
-        MANY,
-        stop,
-        || dial(target),
-        |stream, _| {
-            stream.set_nonblocking(true)?;
-            match stream.write(requests.as_bytes()) {
-                Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => Err(error.into()),
-                _ => Ok(()),
-            }
-        },
-    );
+    let dial = || dial(target);
+    each_of(MANY, stop, dial, |stream, _| {
+        stream.set_nonblocking(true)?;
+        match stream.write(requests.as_bytes()) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error.into()),
+            _ => Ok(()),
+        }
+    });
 }
 
 fn half_heads(target: &Target, _: usize, stop: &Stop) {
     let half = format!("GET /beta HTTP/1.1\r\nHost: {}\r\n", target.authority);
-    let begin = || -> Result<TcpStream> {
-        let mut stream = dial(target)?;
-        stream.write_all(half.as_bytes())?;
-        Ok(stream)
-    };
-    each_of(MANY, stop, begin, |stream, _| drain(stream));
+    each_of(MANY, stop, || begin(dial(target), half.as_bytes()), |stream, _| drain(stream));
 }
 
 fn pool(target: &Target, _: usize, stop: &Stop) {
     let request = format!("GET /beta/@counts HTTP/1.1\r\nHost: {}\r\n\r\n", target.authority);
-    each_of(
-        MANY,
-        stop,
-        || dial(target),
-        |stream, _| {
-            stream.write_all(request.as_bytes())?;
-            drain(stream)
-        },
-    );
+    each_of(MANY, stop, || dial(target), |stream, _| send(stream, request.as_bytes()));
 }
 
 fn names(target: &Target, nth: usize, stop: &Stop) {
     let mut number = 0_u64;
     let data = "x".repeat(4 * KIB);
-    each_of(
-        4,
-        stop,
-        || open(target),
-        |stream, _| {
-            for _ in 0..16 {
-                number += 1;
-                let group = format!("g-{nth}-{number}");
-                stream.write_all(&text(&gateway::send_to_group(&group, &data)))?;
-            }
-            drain(stream)
-        },
-    );
+    let open = || open(target);
+    each_of(4, stop, open, |stream, _| {
+        for _ in 0..16 {
+            number += 1;
+            let group = format!("g-{nth}-{number}");
+            stream.write_all(&text(&gateway::send_to_group(&group, &data)))?;
+        }
+        drain(stream)
+    });
 }
 
 /// Half of the attackers read slowly what the other half sends them.
 fn slow_readers(target: &Target, nth: usize, stop: &Stop) {
     if nth.is_multiple_of(2) {
         let message = text(&gateway::send_to_group("slow", &"x".repeat(16 * KIB)));
-        return each_of(
-            4,
-            stop,
-            || open(target),
-            |stream, _| {
-                stream.write_all(&message)?;
-                drain(stream)
-            },
-        );
+        return each_of(4, stop, || open(target), |stream, _| send(stream, &message));
     }
+    let join = text(&gateway::join("slow"));
+    let member = || begin(open(target), &join);
     // 600 bytes from each about every 10 ms.
     let mut bytes = [0; 600];
-    each_of(
-        16,
-        stop,
-        || open_in("slow", target),
-        |stream, _| match stream.read(&mut bytes) {
-            Ok(0) => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
-            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => Err(error.into()),
-            _ => Ok(()),
-        },
-    );
+    each_of(16, stop, member, |stream, _| match stream.read(&mut bytes) {
+        Ok(0) => Err(std::io::Error::from(ErrorKind::UnexpectedEof).into()),
+        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error.into()),
+        _ => Ok(()),
+    });
 }
 
 fn pongs(target: &Target, _: usize, stop: &Stop) {
@@ -250,29 +216,20 @@ fn pongs(target: &Target, _: usize, stop: &Stop) {
 }
 
 fn partial(target: &Target, _: usize, stop: &Stop) {
-    let mut whole = Vec::new();
-    encode_client(&mut whole, Opcode::Text, &[b'x'; 32 * KIB]);
-    // Not the last frame of its message.
-    if let Some(first) = whole.first_mut() {
-        *first &= 0x7f;
-    }
-    let mut more = whole.clone();
-    if let Some(first) = more.first_mut() {
-        *first = 0;
-    }
-    let begin = || -> Result<TcpStream> {
-        let mut stream = open(target)?;
-        stream.write_all(&whole)?;
-        for _ in 0..2 {
-            stream.write_all(&more)?;
+    let mut parts = Vec::new();
+    // The first frame of a message, which is not its last, and two of its continuations.
+    for first in [0x01, 0x00, 0x00] {
+        let start = parts.len();
+        encode_client(&mut parts, Opcode::Text, &[b'x'; 32 * KIB]);
+        if let Some(byte) = parts.get_mut(start) {
+            *byte = first;
         }
-        Ok(stream)
-    };
-    each_of(700, stop, begin, |stream, _| drain(stream));
+    }
+    each_of(700, stop, || begin(open(target), &parts), |stream, _| drain(stream));
 }
 
 fn handshakes(target: &Target, _: usize, stop: &Stop) {
-    // Bounded, lest the machine runs out of ports: 127.0.0.66 has 28,000.
+    // Bounded, so that 127.0.0.66 does not run out of its 28,000 ports.
     for _ in 0..6_000 {
         if stop.is_set() {
             return;
@@ -283,15 +240,10 @@ fn handshakes(target: &Target, _: usize, stop: &Stop) {
 
 fn sender(target: &Target, _: usize, stop: &Stop) {
     let message = text(&gateway::send_to_group("loud", &"x".repeat(30 * KIB)));
-    each_of(
-        64,
-        stop,
-        || open_in("loud", target),
-        |stream, nth| {
-            if nth == 0 {
-                stream.write_all(&message)?;
-            }
-            drain(stream)
-        },
-    );
+    let join = text(&gateway::join("loud"));
+    let member = || begin(open(target), &join);
+    each_of(64, stop, member, |stream, nth| match nth {
+        0 => send(stream, &message),
+        _ => drain(stream),
+    });
 }

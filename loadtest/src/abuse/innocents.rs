@@ -1,4 +1,4 @@
-//! Clients that do what clients do: talk in groups, come and go, post. None of it may be refused, closed or late.
+//! Clients that behave: they talk in groups, come and go, and post. None of that may be refused, closed or late.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,32 +18,32 @@ use crate::shared::target::Target;
 use crate::shared::wait::{Interrupt, Stop};
 
 const TALKERS: usize = 16;
-/// Between two messages of one of them, and two arrivals.
+/// Between two messages of one of them, and between two newcomers.
 const PAUSE: Duration = Duration::from_millis(25);
 const ARRIVAL_PAUSE: Duration = Duration::from_millis(200);
-/// Longest wait for an answer; later is as never.
+/// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// When something was measured.
+/// The phases of a flood.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Phase {
-    /// The same flood hits another node of this machine.
+    /// It hits another node of this machine.
     FloodElsewhere,
     FloodHere,
     /// Not counted.
     Calm,
 }
 
-/// What the innocents have met.
+/// What the innocents have noticed.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// Nanoseconds from a message to its return, by [`Phase`]; the last is not looked at.
+    /// Nanoseconds from a message to its return, by [`Phase`]; the last is not used.
     pub(super) latency: [Option<Histogram<u64>>; 3],
     /// Who was closed, refused or not answered, in words.
     pub(super) harmed: Vec<String>,
 }
 
-/// See the head of this file.
+/// All innocent clients.
 pub(super) struct Innocents {
     stop: Stop,
     phase: Arc<AtomicUsize>,
@@ -77,19 +77,19 @@ impl Innocents {
         self.phase.store(phase as usize, Ordering::Relaxed);
     }
 
-    /// Waits until the node is itself again: ready, open to newcomers, and with nobody's connections but the innocents'.
+    /// Waits until the node has recovered: ready, open to newcomers, and with no connections except the innocents'.
     pub(super) fn all_is_well(&self, node: &Node, limit: Duration, interrupt: &Interrupt) -> Result<()> {
         let target = gateway::target(node.port);
         interrupt.eventually("the node is ready, lets clients in, and has forgotten the flood", limit, || {
             let ready = http::get(node.admin_port, "/ready", PATIENCE).ok()?;
             let open = node.counters()?.sum("gatecast_connections");
             let is_in = Socket::open(&target).is_ok();
-            // One more may be on its way in or out.
+            // Newcomers may be connecting or leaving.
             (ready.status == 200 && is_in && open <= TALKERS as u64 + 2).then_some(())
         })
     }
 
-    /// Ends them and returns what they have met.
+    /// Ends them and returns what they have noticed.
     pub(super) fn end(self) -> Seen {
         self.stop.stop();
         for thread in self.threads {
@@ -112,7 +112,7 @@ fn talk(mut socket: Socket, nth: usize, stop: &Stop, phase: &AtomicUsize, seen: 
                 let time = sent.elapsed();
                 record(&mut seen.lock(), during, time);
             }
-            // A broadcast of the flood's own.
+            // Perhaps a broadcast of the flood.
             Incoming::Text(other) => return harm(seen, format!("innocent {nth} got `{other:.80}`")),
             Incoming::Nothing => return harm(seen, format!("innocent {nth} waited {PATIENCE:?} in vain")),
             Incoming::Ended(code) => return harm(seen, format!("innocent {nth} was closed with {code}")),
@@ -130,7 +130,7 @@ fn record(seen: &mut Seen, phase: usize, time: Duration) {
     }
 }
 
-/// A newcomer, a post to it, and its end, again and again.
+/// Connects, is posted to, and leaves, again and again.
 fn come_and_post(target: &Target, port: u16, stop: &Stop, seen: &Mutex<Seen>) {
     while stop.sleep(ARRIVAL_PAUSE) {
         let mut socket = match Socket::open(target) {

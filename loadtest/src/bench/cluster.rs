@@ -1,6 +1,6 @@
-//! `cluster`: nodes that meet in one Redis, loaded as one server.
+//! `cluster`: nodes on one Redis, loaded as one server.
 //!
-//! Rule: connections go to the nodes in turn, so that of each message all but a share goes through Redis.
+//! Rule: connections go to the nodes in turn, so that most deliveries go through Redis.
 
 use anyhow::Result;
 
@@ -14,9 +14,6 @@ use crate::shared::process;
 use crate::shared::progress::Steps;
 
 /// Measures broadcasts to every connection of every node.
-///
-/// # Errors
-/// A node or Redis cannot be started, or ends.
 pub(crate) fn cluster(args: &ClusterArgs) -> Result<Report> {
     let ClusterArgs { servers, load, peer, nodes, connections, senders, window, rate } = args;
     process::reserve_files(*connections)?;

@@ -1,19 +1,19 @@
 //! `compare`: gatecast beside other servers in every work that has a goal, in turns, in one table.
 //!
-//! Reading order: `contest` (who takes part) → `traffic` (messages) → `connections` (storms, memory) →
+//! Reading order: `participants` (who takes part) → `traffic` (messages) → `connections` (storms, memory) →
 //! `posts` (the management API).
-//! Rule: every round measures everything once, and another server begins in each, so that a machine that gets slower does
-//! so for all alike. What fails is a fault of the report and does not end the run.
+//! Rule: every round measures everything once and begins with another server, so that a machine that becomes slower does
+//! so for all. A failure is a fault of the report and does not end the run.
 
 mod connections;
-mod contest;
+mod participants;
 mod posts;
 mod scale;
 mod traffic;
 
 use anyhow::Result;
 
-use self::contest::Contest;
+use self::participants::Participants;
 use self::scale::Scale;
 use crate::bench::args::CompareArgs;
 use crate::bench::report::Report;
@@ -21,7 +21,7 @@ use crate::bench::works::Work;
 use crate::shared::process;
 use crate::shared::progress::Steps;
 
-/// One part of a round: works that are measured together, since they need the same connections.
+/// A part of a round: works that are measured together, since they need the same connections.
 #[derive(Debug)]
 enum Part {
     Traffic(Vec<&'static traffic::Case>),
@@ -30,10 +30,7 @@ enum Part {
     Posts(&'static posts::Case),
 }
 
-/// Measures all works, or those that are asked for, round by round.
-///
-/// # Errors
-/// Gatecast cannot be started; no work has such a name.
+/// Measures all works, or those that were asked for, round by round.
 pub(crate) fn compare(args: &CompareArgs) -> Result<Report> {
     let scale = if args.quick { Scale::Quick } else { Scale::Full };
     let rounds = if args.quick { 1 } else { args.rounds };
@@ -47,20 +44,20 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<Report> {
     if args.quick {
         report.note("quick: too few connections and messages for figures that mean anything".to_owned());
     }
-    let mut contest = Contest::open(args, scale, &mut report)?;
+    let mut participants = Participants::open(args, scale, &mut report)?;
     let mut steps = Steps::new(rounds * parts.len());
     for round in 1..=rounds {
         report.begin_round(round);
-        contest.begin_round(round);
+        participants.begin_round(round);
         for part in &parts {
             steps.begin(&format!("round {round}, {}", part.name()));
-            part.run(&mut contest, &mut report);
+            part.run(&mut participants, &mut report);
         }
     }
     Ok(report)
 }
 
-/// Returns what is to be measured, in the order in which it is: a pace needs the peak of a flood before it.
+/// Returns the parts in the order in which they are measured: a pace needs the peak of a flood before it.
 fn parts(only: &[String]) -> Vec<Part> {
     let is_asked = |work: &Work| only.is_empty() || only.iter().any(|text| work.name.contains(text.as_str()));
     let paces = || traffic::PACES.iter().filter(|pace| is_asked(pace.work));
@@ -81,13 +78,13 @@ fn parts(only: &[String]) -> Vec<Part> {
 
 impl Part {
     /// Measures it with every server that takes part in it.
-    fn run(&self, contest: &mut Contest, report: &mut Report) {
-        for name in contest.order() {
+    fn run(&self, participants: &mut Participants, report: &mut Report) {
+        for name in participants.order() {
             let done = match self {
-                Self::Traffic(cases) => traffic::run(contest, cases, name, report),
-                Self::Latency(pace) => traffic::keep_pace(contest, pace, name, report),
-                Self::Connections(case) => connections::run(contest, case, name, report),
-                Self::Posts(case) => posts::run(contest, case, name, report),
+                Self::Traffic(cases) => traffic::run(participants, cases, name, report),
+                Self::Latency(pace) => traffic::keep_pace(participants, pace, name, report),
+                Self::Connections(case) => connections::run(participants, case, name, report),
+                Self::Posts(case) => posts::run(participants, case, name, report),
             };
             if let Err(err) = done {
                 report.fault(format!("{}, {name}: {err:#}", self.name()));

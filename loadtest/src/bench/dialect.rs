@@ -1,13 +1,12 @@
-//! How a server is spoken to: the texts that a client sends, and what is to be read of those that come.
-//!
-//! Rule: only here is anything known of a server's protocol above WebSocket frames; the rest of the program sees payloads.
+//! The texts that a client sends to a server and receives from it.
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
 use crate::shared::envelope::Envelope;
+use crate::shared::gateway;
 
-/// A protocol with a name.
+/// A protocol by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Name {
     /// Gatecast's built-in routes: JSON out, bare data in
@@ -16,7 +15,7 @@ pub(crate) enum Name {
     Socketio,
 }
 
-/// What each text of the protocol is, with `{payload}` and `{group}` in it.
+/// The texts of a protocol, with `{payload}` and `{group}` in them.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialect {
     pub(crate) message: String,
@@ -39,33 +38,24 @@ impl Name {
     pub(crate) fn dialect(self) -> Dialect {
         let (message, group_message, join, envelope) = match self {
             Self::Gatecast => (
-                r#"{"action":"sendMessage","data":"{payload}"}"#,
-                r#"{"action":"sendToGroup","group":"{group}","data":"{payload}"}"#,
-                r#"{"action":"joinGroup","group":"{group}"}"#,
+                gateway::send_to_all("{payload}"),
+                gateway::send_to_group("{group}", "{payload}"),
+                gateway::join("{group}"),
                 Envelope::Plain,
             ),
             Self::Socketio => (
-                r#"42["sendMessage","{payload}"]"#,
-                r#"42["sendToGroup","{group}","{payload}"]"#,
-                r#"42["joinGroup","{group}"]"#,
+                r#"42["sendMessage","{payload}"]"#.to_owned(),
+                r#"42["sendToGroup","{group}","{payload}"]"#.to_owned(),
+                r#"42["joinGroup","{group}"]"#.to_owned(),
                 Envelope::SocketIo,
             ),
         };
-        Dialect {
-            message: message.to_owned(),
-            group_message: group_message.to_owned(),
-            join: join.to_owned(),
-            join_reply: "joined {group}".to_owned(),
-            envelope,
-        }
+        Dialect { message, group_message, join, join_reply: "joined {group}".to_owned(), envelope }
     }
 }
 
 impl Dialect {
     /// Checks that messages have a place for the payload.
-    ///
-    /// # Errors
-    /// One has none.
     pub(crate) fn check(self) -> Result<Self> {
         for template in [&self.message, &self.group_message] {
             ensure!(template.contains("{payload}"), "template `{template}` has no {{payload}}");
@@ -87,7 +77,7 @@ impl Dialect {
         with_group(&self.group_message, group).replace("{payload}", payload)
     }
 
-    /// Returns what makes the sender a member.
+    /// Returns the request to join a group.
     pub(crate) fn join(&self, group: usize) -> String {
         with_group(&self.join, group)
     }

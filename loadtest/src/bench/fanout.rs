@@ -1,6 +1,6 @@
 //! `fanout`, `flood` and `groups`: one message to many connections, and what it costs the server.
 //!
-//! Rule: a lost, doubled, reordered or unreadable delivery fails the command, whatever the figures.
+//! Rule: a lost, doubled, reordered or unreadable delivery fails the command.
 
 use anyhow::Result;
 
@@ -18,25 +18,16 @@ use crate::shared::progress;
 const FLOOD_WINDOW: u32 = 32;
 
 /// Measures broadcasts to every connection.
-///
-/// # Errors
-/// The server cannot be reached or ends.
 pub(crate) fn fanout(args: &FanoutArgs) -> Result<Report> {
     broadcasts("fanout", &args.broadcast, args.window)
 }
 
-/// Measures broadcasts with many of them under way.
-///
-/// # Errors
-/// As [`fanout`].
+/// Measures broadcasts with many messages under way.
 pub(crate) fn flood(args: &FloodArgs) -> Result<Report> {
     broadcasts("flood", &args.broadcast, FLOOD_WINDOW)
 }
 
-/// Measures messages to groups, each connection being a member of one.
-///
-/// # Errors
-/// The server cannot be reached, refuses a join, or ends.
+/// Measures messages to groups; each connection is in one.
 pub(crate) fn groups(args: &GroupsArgs) -> Result<Report> {
     let target = args.target.resolve()?;
     let dialect = args.dialect()?;
@@ -108,23 +99,17 @@ fn run_rounds(
     Ok(())
 }
 
-/// Runs a plan once over open connections, after a tenth of it that does not count.
-///
-/// # Errors
-/// The server ends.
+/// Runs a plan over open connections, after a warm-up.
 pub(crate) fn measure(
     fleet: &mut Fleet,
     plan: &Plan,
     server: &Processes,
     dialect: &Dialect,
 ) -> Result<Outcome> {
-    relay::warm_run(plan, |plan| send((fleet, dialect), plan, Share::whole(plan), server))
+    relay::run_after_warm_up(plan, |plan| send((fleet, dialect), plan, Share::whole(plan), server))
 }
 
 /// Sends a share of a plan in the server's dialect.
-///
-/// # Errors
-/// The server ends.
 pub(crate) fn send(
     (fleet, dialect): (&mut Fleet, &Dialect),
     plan: &Plan,

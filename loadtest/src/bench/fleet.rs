@@ -27,20 +27,20 @@ use crate::shared::target::Target;
 
 /// How long a server may take to answer our close frames.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
-/// Longest sleep between two looks at the clock.
+/// Longest sleep between two checks of the clock.
 const TICK: Duration = Duration::from_millis(50);
 /// Below what any server takes for abuse.
 const REQUESTS_UNDER_WAY: usize = 256;
 const EVENTS_PER_TURN: usize = 1024;
 /// The token of the timer; no connection has it.
 const ALARM: Token = Token(usize::MAX);
-/// Fits a flood's worth of frames for one connection in one read.
+/// One read takes all frames that a flood leaves in a socket.
 const SCRATCH_BYTES: usize = 128 << 10;
 
 /// Enough to keep a server busy, below any listen backlog.
 const DIALS_UNDER_WAY: usize = 128;
-/// A server that has not taken all connections by then, or so long after the last was due, never will; 15,000 take about
-/// two seconds.
+/// A server that has not accepted all connections by then, counted from when the last is due, never will; 15,000 take
+/// about two seconds.
 const OPEN_LIMIT: Duration = Duration::from_secs(60);
 
 /// How connections begin, and what they carry then.
@@ -58,9 +58,9 @@ pub(crate) enum Opening {
 pub(crate) struct Fleet {
     poll: Poll,
     events: Events,
-    /// Wakes a turn to the microsecond, where the time limit of a poll counts milliseconds.
+    /// Ends a turn to the microsecond; the timeout of a poll has milliseconds.
     alarm: OwnedFd,
-    /// Index = token = number of the connection, for the whole life of the fleet.
+    /// Index, token and number of a connection are the same for the whole life of the fleet.
     conns: Vec<Conn>,
     n_open: usize,
     n_closed: usize,
@@ -86,11 +86,11 @@ pub(crate) struct Pace {
     pub(crate) rate: Option<f64>,
 }
 
-/// What opening connections showed.
+/// What was measured while connections opened.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Opened {
     pub(crate) elapsed: Duration,
-    /// Nanoseconds from dialling, or from when that was due, until messages may be sent.
+    /// Nanoseconds from when dialling is due until messages may be sent.
     #[serde(with = "histogram")]
     pub(crate) handshakes: Histogram<u64>,
 }
@@ -102,7 +102,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Returns the moment, after the start, at which the `nth` dialling is due; none if any moment is right.
+    /// Returns how long after the start connection `nth` is due, if there is a rate.
     fn due(&self, nth: usize) -> Option<Duration> {
         self.rate.map(|rate| Duration::from_secs_f64(nth as f64 / rate))
     }
@@ -110,9 +110,6 @@ impl Pace {
 
 impl Fleet {
     /// Returns a fleet without connections.
-    ///
-    /// # Errors
-    /// The kernel has no descriptors left.
     pub(crate) fn empty() -> Result<Self> {
         let poll = Poll::new().context("cannot open an epoll")?;
         let alarm = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
@@ -132,19 +129,13 @@ impl Fleet {
     }
 
     /// Opens `n` connections, to the targets in turn, and returns when all of them are open.
-    ///
-    /// # Errors
-    /// The first connection that fails, or the time limit.
     pub(crate) fn open(targets: &[Target], n: usize, opening: Opening) -> Result<Self> {
         let mut fleet = Self::empty()?;
         fleet.add(targets, (n, opening), &Pace::default())?;
         Ok(fleet)
     }
 
-    /// Opens `n` connections more, numbered after those that are there.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
+    /// Opens `n` more connections, numbered after the existing ones; at a rate, a handshake counts from when it is due.
     pub(crate) fn add(
         &mut self,
         targets: &[Target],
@@ -183,15 +174,12 @@ impl Fleet {
         Ok(Opened { elapsed: started.elapsed(), handshakes })
     }
 
-    /// Returns which connections were lost since the fleet opened.
+    /// Returns the connections lost since the fleet opened.
     pub(crate) fn losses(&self) -> Losses {
         Losses { n: self.n_closed, first: self.first_loss.clone() }
     }
 
     /// Sends a text message on connection `nth`; never waits for the socket.
-    ///
-    /// # Errors
-    /// There is no such connection.
     pub(crate) fn send_text(&mut self, nth: usize, text: &str) -> Result<()> {
         let mut wire = mem::take(&mut self.outgoing);
         wire.clear();
@@ -202,9 +190,6 @@ impl Fleet {
     }
 
     /// Sends bytes as they are; never waits for the socket.
-    ///
-    /// # Errors
-    /// There is no such connection.
     pub(crate) fn send_bytes(&mut self, nth: usize, bytes: &[u8]) -> Result<()> {
         let conn = self.conns.get_mut(nth).with_context(|| format!("there is no connection {nth}"))?;
         if let Err(err) = conn.send(bytes) {
@@ -213,10 +198,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Waits up to `wait` for sockets and hands each message to `handler` with the number of its connection.
-    ///
-    /// # Errors
-    /// The poll itself; what happens to one connection is told to the handler.
+    /// Waits up to `wait` for sockets and driver each message, and each loss, to `handler` with the number of its connection.
     pub(crate) fn turn(
         &mut self,
         wait: Duration,
@@ -255,9 +237,6 @@ impl Fleet {
     }
 
     /// Sends requests, some at once, and waits until `answer` has taken an answer to each.
-    ///
-    /// # Errors
-    /// `answer` refuses what came, or the answers take too long.
     pub(crate) fn ask_all(
         &mut self,
         (total, done): (usize, &str),
@@ -287,9 +266,6 @@ impl Fleet {
     }
 
     /// Makes a turn that waits return after `time`.
-    ///
-    /// # Errors
-    /// The kernel refuses.
     pub(crate) fn wake_in(&self, time: Duration) -> Result<()> {
         // Zero would switch the timer off.
         let it_value = Timespec::try_from(time.max(Duration::from_nanos(1)))?;
@@ -298,10 +274,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Serves the connections (pings) for `time`, and drops what they bring.
-    ///
-    /// # Errors
-    /// As [`Self::turn`].
+    /// Answers pings for `time`, and drops messages.
     pub(crate) fn linger(&mut self, time: Duration) -> Result<()> {
         let until = Instant::now() + time;
         while let Some(left) = until.checked_duration_since(Instant::now()) {
@@ -310,10 +283,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Closes every connection with a close frame, and waits for the server to answer.
-    ///
-    /// # Errors
-    /// As [`Self::turn`]; a server that is late is only noted.
+    /// Closes every connection with a close frame, and waits for the server to answer; if it does not, says so.
     pub(crate) fn close(mut self) -> Result<()> {
         let mut goodbye = Vec::new();
         frame::encode_client(&mut goodbye, Opcode::Close, &1000_u16.to_be_bytes());
@@ -360,7 +330,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Marks a connection whose sending failed; the run learns of it from [`Self::losses`].
+    /// Marks a connection to which nothing can be sent; [`Self::losses`] reports it.
     fn lose(&mut self, nth: usize, err: &anyhow::Error) {
         let Some(conn) = self.conns.get_mut(nth).filter(|conn| conn.state() != State::Closed) else {
             return;
@@ -372,7 +342,7 @@ impl Fleet {
 }
 
 impl Losses {
-    /// Says it as a fault; nothing if there are none.
+    /// Describes losses as a fault, if there are any.
     pub(crate) fn fault(self) -> Option<String> {
         let Self { n, first } = self;
         (n > 0).then(|| format!("{n} connections lost: {}", first.unwrap_or_default()))

@@ -1,7 +1,7 @@
-//! The floor: a bare server that sends one pre-built frame to every socket with one `send(2)` each.
+//! The floor: a bare server that sends one ready frame to every socket with one `send(2)` each.
 //!
-//! Rule: no server that writes to each socket by itself can cost less, so this is what others are divided by; it is
-//! received and checked by the same client as they are.
+//! Rule: no server that writes to each socket can cost less, so it is the reference; the same client receives and checks
+//! its messages.
 #![expect(clippy::print_stdout, reason = "the server tells its parent where it listens")]
 
 use std::io::{self, Read, Write};
@@ -26,9 +26,6 @@ use crate::shared::target::Target;
 const BACKLOG: i32 = 4096;
 
 /// Measures the floor alone.
-///
-/// # Errors
-/// The server cannot be started or reached.
 pub(crate) fn floor(args: &FloorArgs) -> Result<Report> {
     let mut report = Report::new("floor");
     let plan = args.load.plan(1, args.connections, 1);
@@ -43,9 +40,6 @@ pub(crate) fn floor(args: &FloorArgs) -> Result<Report> {
 }
 
 /// Starts a floor server, runs `plan` against it, ends it.
-///
-/// # Errors
-/// The server cannot be started or reached.
 pub(crate) fn measure(plan: &Plan) -> Result<Outcome> {
     let frame_bytes = wire_frame(&"x".repeat(plan.bytes)).len();
     let mut command = Command::new(child::this_program()?);
@@ -55,15 +49,12 @@ pub(crate) fn measure(plan: &Plan) -> Result<Outcome> {
     let mut fleet = Fleet::open(&[Target::local(port)], plan.group_size, Opening::Bare)?;
     server.word("accepted")?;
     let process = server.process().into();
-    relay::warm_run(plan, |plan| {
+    relay::run_after_warm_up(plan, |plan| {
         relay::run(&mut fleet, plan, &process, |_, post| server.write(&wire_frame(post.payload)))
     })
 }
 
-/// Is the bare server: reads complete frames from standard input, sends each to every socket, ends with the input.
-///
-/// # Errors
-/// It cannot listen, or a socket is gone.
+/// Runs the bare server: reads frames from standard input, sends each to every socket, ends with the input.
 pub(crate) fn serve(args: &FloorServerArgs) -> Result<()> {
     process::reserve_files(args.connections)?;
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;

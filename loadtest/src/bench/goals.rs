@@ -1,7 +1,7 @@
-//! The goals of speed, and whether a report meets them.
+//! The performance goals, and whether a report meets them.
 //!
-//! Rule: a goal is a line of data. It is judged by the median over the rounds of what gatecast showed, or of how many
-//! times that is what a reference showed in the same round; a goal without figures is not met, it is not measured.
+//! Rule: a goal is a line of data. It is judged by the median over the rounds of gatecast's figure, or of its ratio to a
+//! reference in the same round. A goal without figures is not measured, which is neither met nor missed.
 
 use serde::Serialize;
 
@@ -16,16 +16,16 @@ use crate::bench::works::{
 };
 use crate::shared::numbers::{self, Spread, number};
 
-/// What gatecast is to show in a work.
+/// A bound for a measure of gatecast in a work.
 #[derive(Debug)]
 struct Goal(&'static Work, Measure, Bound);
 
-/// How much of it, in the unit of the measure or in times what another showed.
+/// A bound, in the unit of the measure or as a multiple of another figure.
 #[derive(Clone, Copy, Debug)]
 enum Bound {
     AtMost(f64, Of),
     AtLeast(f64, Of),
-    /// To be known, whatever it is.
+    /// Reported without a bound.
     Stated,
 }
 
@@ -38,7 +38,7 @@ enum Of {
     Own(&'static Work, Measure),
 }
 
-/// Posts a second on one core's worth, for a connection of the same node and of another, as microseconds each.
+/// Microseconds of CPU per post, to a connection of the same node and of another.
 const POST_MICROS: (f64, f64) = (1e6 / 30_000.0, 1e6 / 15_000.0);
 
 const GOALS: &[Goal] = &[
@@ -86,7 +86,7 @@ const GOALS: &[Goal] = &[
     Goal(&IDLE_IN_100, RSS, AtMost(1.2, Own(&IDLE_IN_1, RSS))),
 ];
 
-/// A goal, what was measured, and what that means.
+/// A goal, what was measured, and the judgement.
 #[derive(Debug, Serialize)]
 pub(crate) struct Verdict {
     pub(crate) work: &'static str,
@@ -94,7 +94,7 @@ pub(crate) struct Verdict {
     /// The bound in words.
     pub(crate) goal: String,
     pub(crate) measured: Option<Spread>,
-    /// Of what was measured; × for a ratio.
+    /// Of the figure; × for a ratio.
     pub(crate) unit: &'static str,
     pub(crate) rounds: usize,
     pub(crate) judgement: Judgement,
@@ -109,20 +109,20 @@ pub(crate) enum Judgement {
     NotMeasured,
 }
 
-/// Returns what has to be measured for all goals.
+/// Returns the works of all goals.
 #[cfg(test)]
 pub(crate) fn works() -> impl Iterator<Item = &'static Work> {
     GOALS.iter().map(|Goal(work, ..)| *work)
 }
 
-/// Judges every goal; empty where none of them was measured, as by a command with another purpose.
+/// Judges every goal; empty if none was measured, as by commands with another purpose.
 pub(crate) fn table(report: &Report) -> Vec<Verdict> {
     let verdicts: Vec<Verdict> = GOALS.iter().map(|goal| goal.judge(report)).collect();
     let is_measured = |verdict: &Verdict| verdict.judgement != Judgement::NotMeasured;
     if verdicts.iter().any(is_measured) { verdicts } else { Vec::new() }
 }
 
-/// Returns whether a goal that was measured was not reached.
+/// Returns whether a goal is missed.
 pub(crate) fn is_any_missed(report: &Report) -> bool {
     table(report).iter().any(|verdict| verdict.judgement == Judgement::Missed)
 }
@@ -145,8 +145,8 @@ impl Goal {
         }
     }
 
-    /// Returns what is judged, and by which bound: uWebSockets cannot be installed everywhere, and the floor, which no
-    /// server that writes to each socket by itself can pass, is then the reference.
+    /// Returns the samples and their bound. Where uWebSockets cannot be installed the floor is the reference, which no
+    /// server that writes to each socket can beat.
     fn samples(&self, report: &Report, bound: Bound) -> (Vec<f64>, Bound) {
         let Self(work, (measure, _), _) = *self;
         let own = report.samples(work.name, GATECAST, measure);

@@ -1,14 +1,14 @@
-//! `idle` and `churn`: what a connection that does nothing costs in memory.
+//! `idle` and `churn`: memory of idle connections.
 //!
-//! Rule: memory counts only once it is steady, and always against the empty server before the first connection, so
-//! that what a churn leaves behind shows.
+//! Rule: memory counts once it is steady, and always against the empty server before the first connection, so that what
+//! a churn leaves behind shows.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use crate::bench::args::{ChurnArgs, IdleArgs};
-use crate::bench::crowd::Crowd;
+use crate::bench::clients::Clients;
 use crate::bench::fleet::Pace;
 use crate::bench::report::Report;
 use crate::bench::storm;
@@ -17,13 +17,13 @@ use crate::shared::process::{self, Processes};
 use crate::shared::progress;
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
-/// Two seconds without movement count as steady.
+/// Two seconds without change count as steady.
 pub(crate) const STEADY_SAMPLES: usize = 10;
-/// Movement up to a few pages is noise.
+/// A change of a few pages is noise.
 const STEADY_BAND: u64 = 64 << 10;
 const STEADY_LIMIT: Duration = Duration::from_secs(30);
 
-/// A server whose memory is measured, and what it took before there was a connection.
+/// A server whose memory is measured, and its memory before the first connection.
 struct Subject<'a> {
     report: &'a mut Report,
     work: &'a str,
@@ -34,37 +34,34 @@ struct Subject<'a> {
     slab: u64,
 }
 
-/// What all connections took while they were open.
+/// Memory while all connections are open.
 struct Full {
     rss: u64,
-    /// Bytes of the server's process for each.
+    /// Bytes of the server's process per connection.
     each: f64,
-    /// Bytes of the kernel's for each.
+    /// Bytes of the kernel per connection.
     slab: f64,
 }
 
-/// Measures the memory of idle connections, opening all of them anew in each round.
-///
-/// # Errors
-/// The server cannot be reached, refuses a join, or ends.
+/// Measures the memory of idle connections, which are opened again in each round.
 pub(crate) fn idle(args: &IdleArgs) -> Result<Report> {
-    let IdleArgs { crowd: with, rounds, groups } = args;
+    let IdleArgs { clients: with, rounds, groups } = args;
     let mut report = Report::new("idle");
-    let mut crowd = Crowd::new(with)?;
+    let mut clients = Clients::new(with)?;
     let places = if *groups == 0 { String::new() } else { format!(", each in {groups} groups") };
-    report.set(format!("{}{places}, {rounds} rounds, {}", crowd.describe(), with.target.url));
+    report.set(format!("{}{places}, {rounds} rounds, {}", clients.describe(), with.target.url));
     let work = format!("idle, {} connections{places}", with.connections);
     let name = with.target.resolve()?.authority;
     let server = Processes::new(&with.target.pid);
-    let mut subject = Subject::new((&mut report, &mut crowd), (&work, &name), server, with.connections)?;
+    let mut subject = Subject::new((&mut report, &mut clients), (&work, &name), server, with.connections)?;
     subject.add(("RSS of the empty server", "KiB"), kib(subject.base));
     for round in 1..=*rounds {
         progress::say(format!("round {round}/{rounds}: idle"));
-        let full = subject.fill(&mut crowd, *groups)?;
+        let full = subject.fill(&mut clients, *groups)?;
         subject.add(RSS, full.each);
         subject.add(("RSS with all open", "KiB"), kib(full.rss));
         subject.add(SLAB, full.slab);
-        let empty = subject.empty(&mut crowd)?;
+        let empty = subject.empty(&mut clients)?;
         subject.add(("RSS after all closed", "KiB"), kib(empty));
         let (base, rss) = (subject.base >> 10, full.rss >> 10);
         progress::say(format!("{:.0} B per connection; {base} → {rss} → {} KiB", full.each, empty >> 10));
@@ -73,22 +70,19 @@ pub(crate) fn idle(args: &IdleArgs) -> Result<Report> {
 }
 
 /// Measures the memory of connections at each of several openings of all of them.
-///
-/// # Errors
-/// The server cannot be reached or ends.
 pub(crate) fn churn(args: &ChurnArgs) -> Result<Report> {
-    let ChurnArgs { crowd: with, openings } = args;
+    let ChurnArgs { clients: with, openings } = args;
     let mut report = Report::new("churn");
-    let mut crowd = Crowd::new(with)?;
-    report.set(format!("{}, opened {openings} times, {}", crowd.describe(), with.target.url));
+    let mut clients = Clients::new(with)?;
+    report.set(format!("{}, opened {openings} times, {}", clients.describe(), with.target.url));
     let work = format!("churn, {} connections", with.connections);
     let name = with.target.resolve()?.authority;
     let server = Processes::new(&with.target.pid);
-    let mut subject = Subject::new((&mut report, &mut crowd), (&work, &name), server, with.connections)?;
+    let mut subject = Subject::new((&mut report, &mut clients), (&work, &name), server, with.connections)?;
     let mut first: Option<f64> = None;
     for opening in 1..=*openings {
         progress::say(format!("opening {opening}/{openings}"));
-        let full = subject.fill(&mut crowd, 0)?;
+        let full = subject.fill(&mut clients, 0)?;
         subject.add((&rss_at(opening), RSS.1), full.each);
         progress::say(format!("{:.0} B per connection", full.each));
         match first {
@@ -102,7 +96,7 @@ pub(crate) fn churn(args: &ChurnArgs) -> Result<Report> {
             }
             Some(_) => {}
         }
-        let empty = subject.empty(&mut crowd)?;
+        let empty = subject.empty(&mut clients)?;
         if opening == *openings {
             subject
                 .add(("RSS after all closed, over the empty server", "KiB"), kib(empty) - kib(subject.base));
@@ -114,38 +108,38 @@ pub(crate) fn churn(args: &ChurnArgs) -> Result<Report> {
 impl<'a> Subject<'a> {
     /// Measures the empty server.
     fn new(
-        (report, crowd): (&'a mut Report, &mut Crowd),
+        (report, clients): (&'a mut Report, &mut Clients),
         (work, name): (&'a str, &'a str),
         server: Processes,
         n: usize,
     ) -> Result<Self> {
-        let base = steady(&server, STEADY_SAMPLES, |time| crowd.linger(time))?;
+        let base = steady(&server, STEADY_SAMPLES, |time| clients.linger(time))?;
         Ok(Self { report, work, name, server, n, base, slab: process::slab()? })
     }
 
-    /// Opens all connections, lets them join so many groups, and measures the server.
-    fn fill(&mut self, crowd: &mut Crowd, groups: usize) -> Result<Full> {
+    /// Opens all connections, lets them join groups, and measures the server.
+    fn fill(&mut self, clients: &mut Clients, groups: usize) -> Result<Full> {
         let cpu = self.server.cpu()?.0;
-        let opened = crowd.open(&Pace::default())?;
+        let opened = clients.open(&Pace::default())?;
         let cpu = self.server.cpu()?.0.saturating_sub(cpu);
         storm::add_opening(self.report, (self.work, self.name), (self.n, cpu), &opened);
         if groups > 0 {
-            crowd.join(groups)?;
+            clients.join(groups)?;
         }
-        let rss = steady(&self.server, STEADY_SAMPLES, |time| crowd.linger(time))?;
+        let rss = steady(&self.server, STEADY_SAMPLES, |time| clients.linger(time))?;
         let each = (rss as f64 - self.base as f64) / self.n as f64;
         // Both ends of each connection are on this machine.
         let slab = (process::slab()? as f64 - self.slab as f64) / self.n as f64 / 2.0;
-        if let Some(fault) = crowd.losses()?.fault() {
+        if let Some(fault) = clients.losses()?.fault() {
             self.report.fault(fault);
         }
         Ok(Full { rss, each, slab })
     }
 
-    /// Closes all connections; returns what the server still holds.
-    fn empty(&self, crowd: &mut Crowd) -> Result<u64> {
-        crowd.close()?;
-        steady(&self.server, STEADY_SAMPLES, |time| crowd.linger(time))
+    /// Closes all connections; returns the server's memory afterwards.
+    fn empty(&self, clients: &mut Clients) -> Result<u64> {
+        clients.close()?;
+        steady(&self.server, STEADY_SAMPLES, |time| clients.linger(time))
     }
 
     fn add(&mut self, measure: (&str, &str), sample: f64) {
@@ -153,11 +147,8 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Returns the resident set once so many looks have seen no movement, or the last one seen when it never stops; what must
-/// go on meanwhile, does so in `linger`.
-///
-/// # Errors
-/// The server is gone, or `linger` fails.
+/// Returns the resident set once it was the same in this number of samples, or the last one if it never is; `linger`
+/// serves the connections between two samples.
 pub(crate) fn steady(
     server: &Processes,
     looks: usize,

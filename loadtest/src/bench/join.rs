@@ -1,6 +1,6 @@
-//! Makes connections members of groups.
+//! Lets connections join groups.
 //!
-//! Rule: a membership counts when the server has confirmed it.
+//! Rule: a connection is a member once the server has confirmed it.
 
 use std::time::Duration;
 
@@ -11,26 +11,19 @@ use crate::bench::fleet::Fleet;
 use crate::bench::relay::Plan;
 use crate::shared::conn::Incoming;
 
-/// No server that joins at all is slower than a thousand a second.
+/// No server is slower than a thousand joins a second.
 const LIMIT: Duration = Duration::from_secs(60);
 const SLOWEST: f64 = 1000.0;
-/// Connections that have the same groups.
+/// Connections that share the same groups.
 const MEMBERS: usize = 50;
 
-/// Makes each connection a member of its group of the plan.
-///
-/// # Errors
-/// The server refuses, or takes too long.
+/// Lets each connection join its group of the plan.
 pub(crate) fn by_plan(fleet: &mut Fleet, plan: &Plan, dialect: &Dialect) -> Result<()> {
     let size = plan.group_size;
     all(fleet, (plan.groups * size, 1), dialect, |conn, _| conn / size)
 }
 
-/// Makes each of `n` connections, the first of which has the number `first`, a member of `groups` groups that it shares
-/// with its neighbours.
-///
-/// # Errors
-/// As [`by_plan`].
+/// Lets each of `n` connections, numbered from `first`, join `groups` groups that it shares with its neighbours.
 pub(crate) fn many_each(
     fleet: &mut Fleet,
     (first, n): (usize, usize),

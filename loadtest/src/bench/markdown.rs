@@ -1,4 +1,4 @@
-//! The report as Markdown.
+//! A report as Markdown.
 
 use crate::bench::goals::{self, Judgement, Verdict};
 use crate::bench::report::{Report, Row};
@@ -6,7 +6,7 @@ use crate::bench::works::{self, GATECAST};
 use crate::shared::numbers::{self, Spread, number};
 use crate::shared::output::put;
 
-/// Returns the report as a person reads it.
+/// Returns the report for people.
 pub(crate) fn markdown(report: &Report) -> String {
     let mut text = format!("## loadtest {}\n\n", report.command);
     let about = [report.date.clone(), format!("machine: {}, client included", report.machine.describe())];
@@ -60,7 +60,7 @@ fn tables(report: &Report, text: &mut String) {
     put(text, "");
 }
 
-/// Writes the spread, and how it compares with gatecast's.
+/// Writes the spread, and gatecast's ratio to it.
 fn cell(report: &Report, (work, measure): (&str, &str), server: &str) -> String {
     let samples: Vec<f64> = report.samples(work, server, measure).iter().flatten().copied().collect();
     let Some(Spread { median, low, high }) = Spread::of(&samples) else { return "–".to_owned() };
@@ -76,7 +76,7 @@ fn cell(report: &Report, (work, measure): (&str, &str), server: &str) -> String 
     format!("{}{spread}{ratio}", number(median))
 }
 
-/// Removes what was there before, wherever.
+/// Removes repetitions.
 fn keep_first<T: PartialEq + Copy>(all: &mut Vec<T>) {
     let mut seen = Vec::new();
     all.retain(|one| {
@@ -122,7 +122,7 @@ fn goals(text: &mut String, verdicts: &[Verdict]) {
     );
 }
 
-/// A digit more than the bounds have, so that a miss by little can be told from a goal met.
+/// One digit more than the bounds have, so that a near miss does not look like a goal met.
 fn ratio(value: f64) -> String {
     if value.abs() < 10.0 { format!("{value:.3}") } else { number(value) }
 }

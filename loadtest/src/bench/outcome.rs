@@ -1,7 +1,7 @@
-//! What a run showed, in one process or in several.
+//! The result of a run in one process or in several.
 //!
-//! Rule: put together, shares are what one process would have shown: sums where each saw a part, the largest where each saw
-//! the whole.
+//! Rule: merged, the shares of processes are what one process would have measured: sums where each saw a part, the largest
+//! where each saw the whole.
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::shared::histogram;
 use crate::shared::process::Spent;
 
-/// What a run showed.
+/// The result of a run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     pub(crate) deliveries: u64,
@@ -18,29 +18,26 @@ pub(crate) struct Outcome {
     /// Nanoseconds from sending to the last receiver; at a rate, from the moment a message is due to each receiver.
     #[serde(with = "histogram")]
     pub(crate) latency: Histogram<u64>,
-    /// What is known besides where messages were sent at a rate.
+    /// More, if messages were sent at a rate.
     pub(crate) open_loop: Option<OpenLoop>,
     pub(crate) faults: Vec<String>,
 }
 
-/// See [`Outcome`].
+/// What only a run at a rate has.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct OpenLoop {
     /// Nanoseconds from the moment each message is due to its last receiver, by number; 0 if one is missing.
     pub(crate) last: Vec<u64>,
-    /// How late the client itself was: nanoseconds from the moment a message is due until it was sent.
+    /// How late the client was: nanoseconds from the moment a message is due until it was sent.
     #[serde(with = "histogram")]
     pub(crate) lag: Histogram<u64>,
 }
 
 impl Outcome {
-    /// Takes in what another process showed in its share of the same plan.
-    ///
-    /// # Errors
-    /// None that is known: all histograms are made alike.
+    /// Merges the result of another process's share of the same plan.
     pub(crate) fn merge(&mut self, other: Self) -> Result<()> {
         self.deliveries += other.deliveries;
-        // Each read the server's clock and the machine's, and took the others of us for strangers.
+        // Each process counted the other ones of this program among the rest of the machine.
         let Spent { elapsed, server_cpu, store_cpu, client_cpu, others_cpu } = &mut self.spent;
         *others_cpu =
             (*others_cpu).min(other.spent.others_cpu + *client_cpu).saturating_sub(other.spent.client_cpu);

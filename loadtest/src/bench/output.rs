@@ -1,4 +1,4 @@
-//! What becomes of a report: JSON, Markdown, plots, and a table on standard output.
+//! Writes a report: as JSON, as Markdown, as plots, and as a table on standard output.
 
 use std::path::Path;
 
@@ -21,9 +21,6 @@ struct Judged<'a> {
 }
 
 /// Prints the report and writes what is asked for; returns whether the command succeeded.
-///
-/// # Errors
-/// A file or standard output cannot be written.
 pub(crate) fn write(report: &Report, json: Option<&Path>, args: &OutputArgs) -> Result<bool> {
     if let Some(path) = json {
         write_json(report, path)?;
@@ -41,9 +38,6 @@ pub(crate) fn write(report: &Report, json: Option<&Path>, args: &OutputArgs) -> 
 }
 
 /// Writes everything, each sample included.
-///
-/// # Errors
-/// The file cannot be written.
 pub(crate) fn write_json(report: &Report, path: &Path) -> Result<()> {
     output::write_json(path, &Judged { report, goals: goals::table(report) })
 }

@@ -1,6 +1,6 @@
-//! What travels in a message: a tag of the run, the number of the message, padding to the exact size.
+//! The payload of a message: a tag of the run, the number of the message, padding to the exact size.
 //!
-//! Rule: only letters and digits, so that no JSON escaping can change the size on either leg.
+//! Rule: only letters and digits, so that JSON does not change the size in either direction.
 
 use std::time::SystemTime;
 
@@ -12,7 +12,7 @@ pub(crate) const MIN_BYTES: usize = TAG + NUMBER;
 /// Builds and reads the payloads of one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Payloads {
-    /// Differs from run to run, so that a message of an earlier run is not taken for ours.
+    /// Differs from run to run, so that a message of an earlier run is not mistaken for ours.
     tag: String,
     padding: String,
 }

@@ -19,10 +19,7 @@ use crate::bench::works::{
 };
 use crate::shared::output::write_text;
 
-/// Writes a file for each plot that the report has figures for.
-///
-/// # Errors
-/// The folder or a file cannot be written.
+/// Writes a file for each plot for which the report has figures.
 pub(crate) fn write(report: &Report, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for (name, svg) in all(report)? {

@@ -1,7 +1,7 @@
 //! `post`: what a post of the management API to one connection costs.
 //!
 //! Reading order: this file (the command) → `target` (sockets and their ids) → `round` (posts, and where they arrive).
-//! Rule: a post counts when it was answered with 200; each must arrive at its socket, once, and nowhere else.
+//! Rule: a post counts when it is answered with 200; each must arrive at its socket once, and nowhere else.
 
 mod round;
 mod target;
@@ -19,10 +19,7 @@ use crate::shared::process::Processes;
 use crate::shared::progress::Steps;
 use crate::shared::target::Target;
 
-/// Measures posts, each client sending its next when the last is answered.
-///
-/// # Errors
-/// A server cannot be reached, does not tell ids, or ends.
+/// Measures posts; each client sends its next when the last is answered.
 pub(crate) fn post(args: &PostArgs) -> Result<Report> {
     let PostArgs { target, post_url, connections, clients, rounds, .. } = args;
     let sockets = target.resolve()?;
@@ -58,10 +55,7 @@ pub(crate) fn post(args: &PostArgs) -> Result<Report> {
     Ok(report)
 }
 
-/// Runs a plan once, after a tenth of it that does not count.
-///
-/// # Errors
-/// The server ends.
+/// Runs a plan, after a warm-up.
 pub(crate) fn measure(posting: &mut Posting, plan: &Plan, server: &Processes) -> Result<Outcome> {
     let warm = Round::run(posting, &Plan { posts: plan.posts.div_ceil(10), ..plan.clone() }, server)?;
     let mut outcome = Round::run(posting, plan, server)?;

@@ -1,8 +1,8 @@
 //! One measured run: keeps a window of messages under way and counts each delivery.
 //!
-//! Rule: a message is done when every connection of its group has it; only then is the next one sent, unless the plan has
-//! a rate: then each is sent when it is due, and its latency counts from that moment, however late it could be sent. The
-//! server is whatever `emit` hands a message to, so that the floor and a gateway are measured by the same code.
+//! Rule: a message is done when every connection of its group has it; then the next one is sent. If the plan has a rate,
+//! each message is sent when it is due instead, and its latency counts from then, however late it was sent. `emit` driver
+//! a message to the server, so that the floor and a gateway are measured by the same code.
 
 use std::time::{Duration, Instant};
 
@@ -19,15 +19,15 @@ use crate::shared::histogram;
 use crate::shared::process::{Meter, Processes, Spent};
 use crate::shared::random::Random;
 
-/// Nothing delivered for so long means that what is missing is lost.
+/// What is missing after this long without a delivery is lost.
 const STALL: Duration = Duration::from_secs(10);
 /// How long to listen for duplicates after the last delivery.
 const SETTLE: Duration = Duration::from_millis(200);
 const TICK: Duration = Duration::from_millis(50);
-/// Time to get ready, so that the first message can be sent when it is due.
+/// Time to prepare, so that the first message can be sent when it is due.
 const LEAD: Duration = Duration::from_millis(20);
 
-/// Whom a message is for.
+/// The receivers of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Audience {
     /// All connections, which are one group in the plan.
@@ -36,32 +36,32 @@ pub(crate) enum Audience {
     Group,
 }
 
-/// What to send, and to how many.
+/// The messages of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) audience: Audience,
     pub(crate) groups: usize,
-    /// Connections of a group; group `g` has those from `g * group_size` on.
+    /// Connections of a group; those of group `g` begin at `g * group_size`.
     pub(crate) group_size: usize,
     /// How many connections of each group send.
     pub(crate) senders: usize,
     pub(crate) messages: u32,
     pub(crate) bytes: usize,
     pub(crate) window: u32,
-    /// Messages a second of an open loop, in which nothing waits for an answer; without it the window is kept full.
+    /// Messages a second of an open loop, which waits for nothing; without it the window is kept full.
     pub(crate) rate: Option<f64>,
     /// A run that takes longer is cut, and has failed.
     pub(crate) limit: Duration,
 }
 
-/// What of a plan is done by this process. Others may do the rest at the same time: by the plan alone each knows who sends
-/// what when, so that it needs to hear nothing of them. Only a plan with a rate and one group can be shared.
+/// The part of a plan that this process does. Others may do the rest at the same time: the plan tells each who sends what
+/// and when, so that they need not communicate. Only a plan with a rate and one group can be shared.
 #[derive(Clone, Debug)]
 pub(crate) struct Share {
-    /// The first of its connections, of those of the plan.
+    /// The number of its first connection in the plan.
     pub(crate) first: usize,
     pub(crate) n: usize,
-    /// The same for all, as are the random choices.
+    /// The same for all processes, as are the random choices.
     pub(crate) payloads: Payloads,
     /// When the first message is due.
     pub(crate) start: Instant,
@@ -81,9 +81,9 @@ struct Sent {
     slot: usize,
     number: u32,
     missing: usize,
-    /// When it was sent, or was due.
+    /// When it was sent, or due.
     at: Instant,
-    /// From then to its last receiver.
+    /// From then until its last receiver has it.
     took: Option<Duration>,
 }
 
@@ -91,10 +91,9 @@ struct Relay<'a> {
     plan: &'a Plan,
     share: Share,
     random: Random,
-    /// How many messages it was the time for.
+    /// Messages that are due so far.
     due: usize,
-    /// By number of the message, as carried in its payload. One that another process sends may be here before it is due
-    /// by our clock, as it is heard first.
+    /// By number of the message, which its payload has. One from another process may arrive before it is due by our clock.
     sent: Vec<Sent>,
     /// Messages sent so far, by group and slot.
     counts: Vec<u32>,
@@ -107,21 +106,19 @@ struct Relay<'a> {
     lag: Histogram<u64>,
 }
 
-/// Runs a plan after a tenth of it that counts only for its faults.
-///
-/// # Errors
-/// As `run`.
-pub(crate) fn warm_run(plan: &Plan, mut run: impl FnMut(&Plan) -> Result<Outcome>) -> Result<Outcome> {
+/// Runs a plan after a tenth of it as a warm-up, of which only the faults count.
+pub(crate) fn run_after_warm_up(
+    plan: &Plan,
+    mut run: impl FnMut(&Plan) -> Result<Outcome>,
+) -> Result<Outcome> {
     let warm = run(&Plan { messages: plan.messages.div_ceil(10), ..plan.clone() })?;
     let mut outcome = run(plan)?;
     outcome.faults.extend(warm.faults);
     Ok(outcome)
 }
 
-/// Runs `plan` over the open connections of `fleet`; `emit` hands one message to the server.
-///
-/// # Errors
-/// The server is gone, or `emit` fails. Lost, doubled, reordered or unreadable messages are faults of the outcome.
+/// Runs `plan` over the open connections of `fleet`; `emit` driver one message to the server. Lost, doubled, reordered or
+/// unreadable messages are faults of the outcome.
 pub(crate) fn run(
     fleet: &mut Fleet,
     plan: &Plan,
@@ -131,10 +128,7 @@ pub(crate) fn run(
     run_share(fleet, (plan, Share::whole(plan)), server, emit)
 }
 
-/// Runs a share of a plan, from its start on, as [`run`] does.
-///
-/// # Errors
-/// As [`run`].
+/// Runs a share of a plan, as [`run`] does.
 pub(crate) fn run_share(
     fleet: &mut Fleet,
     (plan, share): (&Plan, Share),
@@ -150,14 +144,14 @@ pub(crate) fn run_share(
 }
 
 impl Plan {
-    /// Returns a plan by which connections are made members of groups, and nothing is sent.
+    /// Returns a plan in which connections join groups and nothing is sent.
     pub(crate) fn silent(audience: Audience, groups: usize, group_size: usize) -> Self {
         let (senders, messages, bytes, window) = (1, 0, 0, 1);
         let limit = Duration::ZERO;
         Self { audience, groups, group_size, senders, messages, bytes, window, rate: None, limit }
     }
 
-    /// Returns the moment, after the start, at which a message is due; none where the window decides.
+    /// Returns how long after the start a message is due, if there is a rate.
     fn due(&self, number: usize) -> Option<Duration> {
         self.rate.map(|rate| Duration::from_secs_f64(number as f64 / rate))
     }
@@ -170,7 +164,7 @@ impl Sent {
 }
 
 impl Share {
-    /// Returns all of a plan, from now on.
+    /// Returns all of a plan, starting now.
     pub(crate) fn whole(plan: &Plan) -> Self {
         let n = plan.groups * plan.group_size;
         let lead = if plan.rate.is_some() { LEAD } else { Duration::ZERO };
@@ -197,22 +191,22 @@ impl<'a> Relay<'a> {
         })
     }
 
-    /// Sends and receives until all is done; returns why it was cut short, if it was.
+    /// Sends and receives until all messages are done; returns why it was cut short, if it was.
     fn drive(
         &mut self,
         fleet: &mut Fleet,
         emit: &mut impl FnMut(&mut Fleet, &Post<'_>) -> Result<()>,
     ) -> Result<Option<String>> {
         let started = self.share.start;
-        let mut heard = (self.deliveries, started);
+        let mut last_progress = (self.deliveries, started);
         while self.completed < self.plan.messages {
             self.post_due(fleet, emit)?;
             fleet.turn(TICK, &mut |conn, incoming| self.on_incoming(conn, &incoming))?;
             let now = Instant::now();
-            if self.deliveries > heard.0 {
-                heard = (self.deliveries, now);
+            if self.deliveries > last_progress.0 {
+                last_progress = (self.deliveries, now);
             }
-            if now - heard.1 > STALL {
+            if now - last_progress.1 > STALL {
                 return Ok(Some(format!("nothing was delivered for {STALL:?}")));
             }
             if now - started > self.plan.limit {
@@ -225,7 +219,7 @@ impl<'a> Relay<'a> {
         Ok(None)
     }
 
-    /// Listens for what comes too often or too late.
+    /// Listens for duplicates and late messages.
     fn settle(&mut self, fleet: &mut Fleet) -> Result<()> {
         let until = Instant::now() + SETTLE;
         while let Some(left) = until.checked_duration_since(Instant::now()) {
@@ -253,15 +247,15 @@ impl<'a> Relay<'a> {
             let number = self.due;
             self.due += 1;
             if self.sent.len() == number {
-                self.draw(at);
+                self.choose_sender(at);
             }
             self.post(fleet, emit, number)?;
         }
         Ok(())
     }
 
-    /// Decides who sends the next message, as every process does that has a share.
-    fn draw(&mut self, at: Instant) {
+    /// Chooses the sender of the next message; every process that has a share makes the same choice.
+    fn choose_sender(&mut self, at: Instant) {
         let Plan { groups, senders, .. } = *self.plan;
         let (group, slot) = (self.random.below(groups), self.random.below(senders));
         let Some(count) = self.counts.get_mut(group * senders + slot) else { return };
@@ -305,12 +299,12 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Returns nothing for a message that is not ours, was changed, or was not meant for this connection.
+    /// Returns nothing for a message that is not ours, was changed, or is for another connection.
     fn on_text(&mut self, conn: usize, payload: &[u8]) -> Option<()> {
         let number = self.share.payloads.number(payload)?;
         while self.sent.len() <= number as usize && number < self.plan.messages {
             let due = self.plan.due(self.sent.len())?;
-            self.draw(self.share.start + due);
+            self.choose_sender(self.share.start + due);
         }
         let group = (conn + self.share.first) / self.plan.group_size;
         let sent = self.sent.get_mut(number as usize).filter(|sent| group == sent.group)?;

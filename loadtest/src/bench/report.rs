@@ -1,7 +1,7 @@
 //! The result of a command: figures by work, server and measure, and the latencies behind them.
 //!
-//! Rule: no figure without its machine, its settings, its number of samples and its spread; a ratio is made within a
-//! round, so that a machine that drifts during the run drifts for both.
+//! Rule: no figure without its machine, settings, number of samples and spread; ratios are within a round, so that a
+//! machine that drifts during the run drifts for both.
 
 use std::fs;
 use std::path::Path;
@@ -17,11 +17,11 @@ use crate::shared::histogram;
 use crate::shared::numbers::{self, Spread};
 use crate::shared::process::Machine;
 
-/// Cores that other processes may use without being mentioned.
+/// Cores that other processes may use without a note.
 const QUIET: f64 = 0.1;
-/// In less, the steps of 10 ms in which the kernel counts their time would make much of nothing.
+/// The kernel counts their time in steps of 10 ms, which mean nothing in a shorter run.
 const COUNTABLE: Duration = Duration::from_millis(500);
-/// Nanoseconds by which a client may be late without being mentioned.
+/// Nanoseconds by which a client may be late without a note.
 const LATE: u64 = 1_000_000;
 
 /// Everything a command found.
@@ -32,26 +32,26 @@ pub(crate) struct Report {
     pub(crate) date: String,
     pub(crate) machine: Machine,
     pub(crate) settings: Vec<String>,
-    /// The round that is being measured, from 1; 0 where nobody counts them.
+    /// The present round, from 1; 0 if rounds are not counted.
     #[serde(skip)]
     round: usize,
     pub(crate) rows: Vec<Row>,
     latencies: Vec<Latency>,
-    /// Most cores that other processes used during a run; 0 when they were quiet.
+    /// Most cores that other processes used during a run; 0 if they were quiet.
     pub(crate) disturbed: f64,
     pub(crate) notes: Vec<String>,
     /// Any of these fails the command.
     pub(crate) faults: Vec<String>,
 }
 
-/// What one server did in one respect.
+/// The samples of one measure of one server.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) work: String,
     pub(crate) server: String,
     pub(crate) measure: String,
     pub(crate) unit: String,
-    /// One for each round; none for a round that this server missed.
+    /// One for each round; none for a round without this server.
     samples: Vec<Option<f64>>,
 }
 
@@ -80,7 +80,7 @@ impl Report {
         }
     }
 
-    /// Says with what the command ran.
+    /// Adds a setting of the command.
     pub(crate) fn set(&mut self, setting: String) {
         self.settings.push(setting);
     }
@@ -99,8 +99,7 @@ impl Report {
         !self.faults.is_empty()
     }
 
-    /// Begins round `number`, from 1: what is added from now on is compared with what others showed in it. A command
-    /// with one server need not say so.
+    /// Begins round `number`, from 1; servers are compared within a round. Not needed for one server.
     pub(crate) fn begin_round(&mut self, number: usize) {
         self.round = number;
     }
@@ -172,7 +171,7 @@ impl Report {
         self.faults.extend(faults.iter().map(|fault| format!("{work}, {server}: {fault}")));
     }
 
-    /// Adds how a rate was kept, and how late the client itself was: what it was late by is in the latencies too.
+    /// Adds how well a rate was kept, and how late the client was, which the latencies contain.
     fn add_open_loop(&mut self, work: &str, server: &str, (open_loop, elapsed): (&OpenLoop, Duration)) {
         let OpenLoop { last, lag } = open_loop;
         let mut done = Histogram::<u64>::new_from(lag);
@@ -207,15 +206,12 @@ impl Report {
     }
 
     /// Reads what [`Self::write_json`] wrote.
-    ///
-    /// # Errors
-    /// The file cannot be read, or is no report.
     pub(crate) fn read_json(path: &Path) -> Result<Self> {
         let json = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_slice(&json).with_context(|| format!("{} is no report", path.display()))
     }
 
-    /// Returns the samples of a row, round by round; none where there is no such row.
+    /// Returns the samples of a row, round by round; none if there is no such row.
     pub(crate) fn samples(&self, work: &str, server: &str, measure: &str) -> &[Option<f64>] {
         self.rows.iter().find(|row| row.is(work, server, measure)).map_or(&[], |row| &row.samples)
     }
@@ -233,7 +229,7 @@ impl Report {
         self.latencies.iter().map(|Latency { work, server, nanos }| (work.as_str(), server.as_str(), nanos))
     }
 
-    /// Returns how many times `server` showed what `reference` did, for each round that has both.
+    /// Returns the ratios of `server` to `reference`, for each round that has both.
     pub(crate) fn ratios(&self, work: &str, measure: &str, (server, reference): (&str, &str)) -> Vec<f64> {
         numbers::ratios(self.samples(work, server, measure), self.samples(work, reference, measure))
     }

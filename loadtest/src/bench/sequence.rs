@@ -1,10 +1,10 @@
-//! Judges what each connection receives: nothing lost, nothing twice, each sender's order kept.
+//! Checks what each connection receives: nothing lost, nothing twice, each sender's order kept.
 //!
-//! Rule: one number per connection and sender while all is well; a set only for what was skipped.
+//! Rule: without faults one number per connection and sender; a set only for what was skipped.
 
 use std::collections::HashSet;
 
-/// Past this many gaps the run has failed beyond interest, and more would only fill memory.
+/// A run with more gaps has failed in any case, and they would only fill memory.
 const MAX_SKIPPED: usize = 1 << 20;
 
 /// The state of the check for all connections.
@@ -33,7 +33,7 @@ impl Sequence {
         }
     }
 
-    /// Takes note of a message; returns whether the connection has it for the first time.
+    /// Notes a message; returns whether the connection receives it for the first time.
     pub(crate) fn on_message(&mut self, conn: usize, slot: usize, number: u32) -> bool {
         let cell = conn * self.n_slots + slot;
         let Some(next) = self.next.get_mut(cell) else {

@@ -1,6 +1,6 @@
-//! The servers that are measured, started by this program: Gatecast and its peers, alone or as nodes on one Redis.
+//! Starts the servers that are measured: Gatecast and its peers, alone or as nodes on one Redis.
 //!
-//! Rule: each as its authors recommend it for speed, on loopback, on a port of its own, and gone when it is dropped.
+//! Rule: each runs as its authors recommend for speed, on loopback, on a port of its own, and ends when it is dropped.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,10 +23,10 @@ use crate::shared::wait::Interrupt;
 use crate::shared::workspace::Workspace;
 
 const JOIN_LIMIT: Duration = Duration::from_secs(15);
-/// What is measured is how fast connections open, not how fast a node lets them.
+/// A node's own limit must not slow down the opening of connections.
 const HANDSHAKE_RATE: &str = "1000000";
 
-/// What can be started.
+/// The programs that can be started.
 #[derive(Debug)]
 pub(crate) struct Programs {
     gatecast: PathBuf,
@@ -65,10 +65,7 @@ impl Programs {
         Self { gatecast, peers, interrupt: Interrupt::default() }
     }
 
-    /// Installs what the peers need, unless it is there.
-    ///
-    /// # Errors
-    /// It cannot be had.
+    /// Installs what the peers need, unless it is installed.
     pub(crate) fn install_peers(&self) -> Result<()> {
         let script = self.peers.join("install");
         let status = Command::new(&script).stdin(Stdio::null()).stdout(Stdio::null()).status();
@@ -77,31 +74,22 @@ impl Programs {
         Ok(())
     }
 
-    /// Returns whether uWebSockets is the C++ library here.
+    /// Returns whether uWebSockets is the C++ library on this machine.
     pub(crate) fn has_native_uwebsockets(&self) -> bool {
         self.native_uwebsockets().exists()
     }
 
     /// Starts one process of the server with this name.
-    ///
-    /// # Errors
-    /// It is not installed, or does not say where it listens.
     pub(crate) fn start(&self, name: &'static str) -> Result<Service> {
         self.launch((name, 1), false, None)
     }
 
-    /// Starts a gatecast whose management API wants signatures.
-    ///
-    /// # Errors
-    /// As [`Self::start`].
+    /// Starts a gatecast whose management API requires signatures.
     pub(crate) fn start_with_key(&self, key: &Key) -> Result<Service> {
         self.launch((GATECAST, 1), false, Some(key))
     }
 
-    /// Starts nodes that meet in a Redis of their own.
-    ///
-    /// # Errors
-    /// As [`Self::start`]; Redis is missing, or the nodes do not come to it.
+    /// Starts nodes on a Redis of their own.
     pub(crate) fn start_cluster(&self, name: &'static str, nodes: usize) -> Result<Service> {
         self.launch((name, nodes), true, None)
     }

@@ -24,7 +24,7 @@ pub(crate) struct Key {
     pub(crate) secret: String,
 }
 
-/// Signs posts that are sent within minutes: all carry the moment at which this was made.
+/// Signs posts with the time at which it was made, so they must be sent within minutes.
 pub(crate) struct Signer<'a> {
     key: &'a Key,
     /// `20150830T123600Z`.
@@ -41,9 +41,6 @@ impl fmt::Debug for Key {
 
 impl<'a> Signer<'a> {
     /// Prepares to sign with `key` at this time.
-    ///
-    /// # Errors
-    /// The time cannot be written.
     pub(crate) fn new(key: &'a Key, now: SystemTime) -> Result<Self> {
         let date: String = humantime::format_rfc3339_seconds(now).to_string().replace(['-', ':'], "");
         let (day, _) = date.split_once('T').with_context(|| format!("`{date}` is no time"))?;
@@ -82,7 +79,7 @@ fn sha256(text: &str) -> String {
     hex::encode(Sha256::digest(text.as_bytes()))
 }
 
-/// Encodes a path as it goes over the wire once more, as every service but S3 has it.
+/// Encodes a path once more after the encoding on the wire, as every service except S3 requires.
 fn encoded(path: &str) -> String {
     let mut text = String::with_capacity(path.len() + 16);
     for byte in path.bytes() {

@@ -1,14 +1,14 @@
-//! The names of what is measured: servers, works, measures.
+//! The names of servers, works and measures.
 //!
-//! Rule: whoever measures and whoever judges take the names from here, so that a goal cannot miss its figures by a letter.
+//! Rule: measurements and goals both take their names from here, so that they match.
 
 /// The server that the goals are about.
 pub(crate) const GATECAST: &str = "gatecast";
 /// The reference: a process that sends a ready frame to each socket with one `send(2)`.
 pub(crate) const FLOOR: &str = "bare send loop";
-/// The C++ library, or [`UWEBSOCKETS_JS`] where that cannot be compiled.
+/// The C++ library, or [`UWEBSOCKETS_JS`] where it cannot be compiled.
 pub(crate) const UWEBSOCKETS: &str = "uWebSockets";
-/// Measured beside it only if asked for.
+/// Measured beside it only on request.
 pub(crate) const UWEBSOCKETS_JS: &str = "uWebSockets.js";
 pub(crate) const WS: &str = "ws";
 pub(crate) const SOCKET_IO: &str = "Socket.IO";
@@ -17,24 +17,24 @@ pub(crate) const SOCKET_IO_REDIS: &str = "Socket.IO + Redis";
 pub(crate) const SERVERS: [&str; 7] =
     [GATECAST, FLOOR, UWEBSOCKETS, UWEBSOCKETS_JS, WS, SOCKET_IO, SOCKET_IO_REDIS];
 
-/// What a figure is of, and its unit.
+/// The name of a figure, and its unit.
 pub(crate) type Measure = (&'static str, &'static str);
 
 pub(crate) const SERVER_CPU: Measure = ("server CPU per delivery", "µs");
 pub(crate) const CLIENT_CPU: Measure = ("client CPU per delivery", "µs");
 pub(crate) const DELIVERIES: Measure = ("deliveries", "/s");
-/// CPU of Redis, where there is one, divided as the server's.
+/// CPU of Redis, if there is one, per delivery.
 pub(crate) const REDIS_CPU: Measure = ("Redis CPU per delivery", "µs");
 /// Latencies of an open loop: from the moment a message is due until a receiver has it.
 pub(crate) const P50: Measure = ("latency, p50", "µs");
 pub(crate) const P99: Measure = ("latency, p99", "µs");
 pub(crate) const P999: Measure = ("latency, p99.9", "µs");
 pub(crate) const LONGEST: Measure = ("latency, max", "µs");
-/// Over the empty server, at the first opening.
+/// More than the empty server's, at the first opening.
 pub(crate) const RSS: Measure = ("RSS per connection", "B");
 /// The same at the last of [`OPENINGS`].
 pub(crate) const RSS_REOPENED: Measure = ("RSS per connection, opening 11", "B");
-/// The kernel's memory for sockets, which no process' RSS shows.
+/// The kernel's memory for sockets, which no process's RSS shows.
 pub(crate) const SLAB: Measure = ("kernel slab per connection", "B");
 pub(crate) const OPENED: Measure = ("connections opened", "/s");
 pub(crate) const OPENING_CPU: Measure = ("server CPU per opening", "µs");
@@ -44,15 +44,15 @@ pub(crate) const POST_CPU: Measure = ("server CPU per post", "µs");
 /// How often the connections of [`CHURN`] are opened: once, and again after each of ten closings.
 pub(crate) const OPENINGS: usize = 11;
 
-/// A load that each server gets alike.
+/// A load that is the same for each server.
 #[derive(Debug)]
 pub(crate) struct Work {
     pub(crate) name: &'static str,
-    /// Sets of connections; one is everybody.
+    /// One group is everybody.
     pub(crate) groups: usize,
     /// Connections in each.
     pub(crate) group_size: usize,
-    /// Messages under way at once; 0 where no messages are sent or a rate is kept instead.
+    /// Messages under way at once; 0 if there are no messages, or a rate instead.
     pub(crate) window: u32,
     /// Size of a payload.
     pub(crate) bytes: usize,
@@ -76,10 +76,10 @@ pub(crate) const CHURN: Work = silent("15,000 idle", 1, 15_000);
 pub(crate) const IDLE_IN_1: Work = silent("15,000 idle in 1 group", 1, 15_000);
 pub(crate) const IDLE_IN_100: Work = silent("15,000 idle in 100 groups", 100, 150);
 pub(crate) const STORM: Work = silent("storm of 15,000", 1, 15_000);
-/// Posts of the management API to a connection of the node that is asked, and of another.
+/// Posts of the management API to a connection of the same node, and of another.
 pub(crate) const POST_HERE: Work = to_all("posts, same node", 1000, 0, 128);
 pub(crate) const POST_THERE: Work = to_all("posts, other node", 1000, 0, 128);
-/// The first of these with a signature of each, as by back ends elsewhere.
+/// The first of these, with signatures.
 pub(crate) const POST_SIGNED: Work = to_all("signed posts, same node", 1000, 0, 128);
 /// Three nodes on one Redis.
 pub(crate) const CLUSTER: Work = to_all("three nodes, flood", 1000, 32, 128);
@@ -87,17 +87,17 @@ pub(crate) const CLUSTER: Work = to_all("three nodes, flood", 1000, 32, 128);
 pub(crate) const CLUSTER_LATENCY: Work = to_all("three nodes, latency", 1000, 0, 128);
 pub(crate) const ONE_NODE_LATENCY: Work = to_all("one node, latency", 1000, 0, 128);
 
-/// Returns the place of a server in the order; strangers are last.
+/// Returns the place of a server in the order; unknown ones are last.
 pub(crate) fn place(server: &str) -> usize {
     SERVERS.iter().position(|name| *name == server).unwrap_or(SERVERS.len())
 }
 
-/// Returns whether a server takes part in a work of these: uWebSockets.js does in those of uWebSockets.
+/// Returns whether a server is one of these; uWebSockets.js takes part wherever uWebSockets does.
 pub(crate) fn has_part(servers: &[&str], server: &str) -> bool {
     servers.contains(&if server == UWEBSOCKETS_JS { UWEBSOCKETS } else { server })
 }
 
-/// Names the memory of a connection at an opening of all of them; the first is [`RSS`], the last [`RSS_REOPENED`].
+/// Names the memory of a connection at an opening; the first is [`RSS`], the last [`RSS_REOPENED`].
 pub(crate) fn rss_at(opening: usize) -> String {
     if opening == 1 { RSS.0.to_owned() } else { format!("{}, opening {opening}", RSS.0) }
 }

@@ -16,31 +16,31 @@ pub(crate) struct FaultsArgs {
     /// The gatecast program to start
     #[arg(long, value_name = "PATH")]
     pub(crate) gatecast: PathBuf,
-    /// Faults to make; may be given more than once, all if not given
+    /// Faults to run; may be given more than once, by default all
     #[arg(long, value_name = "NAME")]
     pub(crate) fault: Vec<String>,
-    /// Plans of several faults at a time, drawn by lot: one for each round, the first from `--seed`, the next from the number after
+    /// Random plans of several faults at a time: one for each round, the first from `--seed`, the next from the number after it
     #[arg(long, conflicts_with_all = ["fault", "short", "repeat"])]
     pub(crate) random: bool,
     /// A plan to run instead, such as `outage=local redis_cut@1s+5s/0 kill_node@3s/1`; may be given more than once
     #[arg(long, value_name = "PLAN", value_parser = plan, conflicts_with_all = ["fault", "short", "repeat"])]
     pub(crate) plan: Vec<Plan>,
-    /// Plans for so long, instead of rounds
+    /// Run plans for this long, instead of a number of rounds
     #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(1..=1440))]
     pub(crate) minutes: Option<u32>,
-    /// Go on after a plan that broke a promise, and count violations by kind
+    /// Continue after a plan that broke a promise, and count violations by kind
     #[arg(long)]
     pub(crate) keep_going: bool,
-    /// A kind of violation that is known, and does not count; may be given more than once
+    /// A known kind of violation, which does not count; may be given more than once
     #[arg(long, value_name = "KIND")]
     pub(crate) forgive: Vec<String>,
-    /// One round of few faults with few clients, for a quick check
+    /// One round of a few faults with a few clients, for a quick check
     #[arg(long)]
     pub(crate) short: bool,
     /// Rounds of each fault
     #[arg(long, default_value_t = 1, value_parser = rounds)]
     pub(crate) rounds: usize,
-    /// How often the fault is made in a round, each time after the repair of the last
+    /// How often the fault happens in a round, each time after the previous one is repaired
     #[arg(long, default_value_t = 1, value_parser = |text: &str| within(text, 1, 10))]
     pub(crate) repeat: usize,
     /// Nodes
@@ -55,13 +55,13 @@ pub(crate) struct FaultsArgs {
     /// How many of them also send
     #[arg(long, default_value_t = 2)]
     pub(crate) senders: usize,
-    /// Groups, in which all but each first of so many subscribers are
+    /// Groups; of every N + 1 subscribers the first is in none, the others are in one each
     #[arg(long, default_value_t = 2, value_parser = |text: &str| within(text, 0, 64))]
     pub(crate) groups: usize,
     /// Messages a second of all publishers together
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) rate: u32,
-    /// For all that is drawn by lot
+    /// Seed of everything random
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
     /// Whether a balancer, `haproxy`, stands in front of the nodes
@@ -73,7 +73,7 @@ pub(crate) struct FaultsArgs {
     /// Keep the logs of rounds that failed below this directory
     #[arg(long, value_name = "DIR")]
     pub(crate) keep_logs: Option<PathBuf>,
-    /// Falsify the run, to see that it then fails
+    /// Falsify the run, to show that it then fails
     #[arg(long)]
     pub(crate) sabotage: Option<Sabotage>,
 }

@@ -12,20 +12,20 @@ use self::sentinel::Sentinels;
 use crate::shared::redis::Redis;
 use crate::shared::workspace::Workspace;
 
-/// Which Redis a fault needs.
+/// The kinds of Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Topology {
-    /// One server, which keeps everything it has accepted.
+    /// One server, which persists everything.
     Durable,
-    /// One server, which keeps nothing.
+    /// One server, which persists nothing.
     Forgetful,
-    /// A durable server, to which each node comes through a proxy of its own.
+    /// A durable server, to which each node connects through a proxy of its own.
     Proxied,
-    /// The same, with a server that keeps nothing.
+    /// The same, with a server that persists nothing.
     ProxiedForgetful,
     /// One master, two replicas, three Sentinels.
     Sentinel,
-    /// Three masters, each with so many replicas.
+    /// Three masters, each with this number of replicas.
     Cluster(usize),
 }
 
@@ -39,14 +39,11 @@ pub(crate) enum Backend {
 }
 
 const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
-/// So that a stream is trimmed to the very entry, which makes a loss easy to provoke on purpose.
+/// Streams are trimmed to the exact entry, which makes it easy to provoke a loss on purpose.
 const EXACT: [&str; 2] = ["--stream-node-max-entries", "1"];
 
 impl Topology {
-    /// Starts it for a number of nodes; a single Redis with a clock of its own where that is wanted.
-    ///
-    /// # Errors
-    /// A server does not start, or they do not find each other.
+    /// Starts it for a number of nodes; a single Redis has a clock of its own where that is wanted.
     pub(crate) fn start(self, workspace: &mut Workspace, nodes: usize, has_clock: bool) -> Result<Backend> {
         match self {
             Self::Durable | Self::Proxied | Self::Forgetful | Self::ProxiedForgetful => {
@@ -103,6 +100,24 @@ impl Backend {
         match self {
             Self::Cluster(cluster) => Ok(cluster),
             Self::Single(..) | Self::Sentinels(_) => anyhow::bail!("this fault needs a Cluster"),
+        }
+    }
+
+    /// Kills a master, in a Cluster the busiest; a single Redis has none.
+    pub(crate) fn kill_master(&mut self) -> Result<()> {
+        match self {
+            Self::Single(..) => Ok(()),
+            Self::Sentinels(sentinels) => sentinels.kill_master().map(drop),
+            Self::Cluster(cluster) => cluster.kill_busiest_master().map(drop),
+        }
+    }
+
+    /// Restarts masters that were killed, as replicas.
+    pub(crate) fn revive(&mut self) -> Result<()> {
+        match self {
+            Self::Single(..) => Ok(()),
+            Self::Sentinels(sentinels) => sentinels.revive(),
+            Self::Cluster(cluster) => cluster.revive(),
         }
     }
 }

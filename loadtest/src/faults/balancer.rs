@@ -1,4 +1,4 @@
-//! `HAProxy` in front of the nodes, as in production: least connections, checked by `/ready`, tunnels that live.
+//! `HAProxy` in front of the nodes, as in production: least connections, health checks of `/ready`, long tunnels.
 
 use std::fs;
 use std::process::Command;
@@ -21,12 +21,9 @@ pub(crate) struct Balancer {
 }
 
 impl Balancer {
-    /// Starts it in front of nodes, given as (port, admin port), and waits until it has found one.
-    ///
-    /// # Errors
-    /// It cannot be started.
+    /// Starts it in front of nodes, given as (port, admin port), and waits until it reaches one.
     pub(crate) fn start(nodes: &[(u16, u16)], workspace: &mut Workspace) -> Result<Self> {
-        let port = workspace.ports.draw()?;
+        let port = workspace.ports.allocate()?;
         let file = workspace.directory.join("haproxy.cfg");
         fs::write(&file, config(port, nodes))?;
         let mut command = Command::new("haproxy");

@@ -1,14 +1,15 @@
-//! `faults --random` and `--plan`: several faults at a time, drawn by lot or given, and every promise judged.
+//! `faults --random` and `--plan`: several faults at a time, random or given, and every promise judged.
 //!
-//! Reading order: `moves` (what can go wrong) → `plan` (when) → `run` (one run) → `keeper` (does it) → `verdict` (what it means)
-//! → `shrink` (what of it is needed).
+//! Reading order: `plan` (what goes wrong, and when) → `run` (one run) → `executor` (does it) → `verdict` (the judgement) →
+//! `shrink` (makes a failing plan shorter).
 
-mod keeper;
+mod executor;
 mod run;
 mod shrink;
-mod verdict;
+mod violations;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -17,17 +18,17 @@ use serde::Serialize;
 use self::run::Outcome;
 use super::args::FaultsArgs;
 use super::plan::{Event, Plan};
-use super::setup::{Setup, keep_logs};
+use super::setup::Setup;
 use crate::shared::args::OutputArgs;
 use crate::shared::output::{self, put};
 use crate::shared::progress;
 
-/// Runs that make a plan shorter, at most, and what they may take together.
+/// Runs to make a plan shorter, at most, and their time together.
 const SHRINK_TRIES: usize = 12;
 const SHRINK_LIMIT: Duration = Duration::from_secs(300);
-/// Members that come and go in a run.
+/// Members in a run.
 const MEMBERS: usize = 12;
-/// More subscribers would find nothing more, and be slow to judge.
+/// More subscribers find nothing more, and are slow to judge.
 const MOST_SUBSCRIBERS: usize = 12;
 
 /// All runs.
@@ -36,22 +37,19 @@ struct Report {
     runs: Vec<Run>,
 }
 
-/// One plan, and what it showed.
+/// One plan and its result.
 #[derive(Debug, Serialize)]
 struct Run {
     seed: u64,
     plan: String,
     outcome: Option<Outcome>,
-    /// Why there is none.
+    /// Why there is no outcome.
     not_run: Option<String>,
-    /// What is needed of the plan to break a promise of the same kind.
+    /// The part of the plan that is enough to break a promise of the same kind.
     short: Option<String>,
 }
 
-/// Runs plans until one breaks a promise, or as many as there are to be; returns whether all promises were kept.
-///
-/// # Errors
-/// The user wants to stop, or a result cannot be written.
+/// Runs plans, as many as asked for or until one breaks a promise; returns whether all promises were kept.
 pub(crate) fn run_plans(args: &FaultsArgs, files: &OutputArgs) -> Result<bool> {
     let mut setup = Setup::new(args)?;
     setup.size.subscribers = setup.size.subscribers.min(MOST_SUBSCRIBERS);
@@ -61,7 +59,7 @@ pub(crate) fn run_plans(args: &FaultsArgs, files: &OutputArgs) -> Result<bool> {
     let mut report = Report::default();
     for (seed, number) in (args.seed..).zip(0_usize..) {
         let plan = match args.plan.is_empty() {
-            true => Plan::draw(seed, setup.nodes),
+            true => Plan::random(seed, setup.nodes),
             false => args.plan.get(number % args.plan.len()).context("no plan")?.clone(),
         };
         let run = Run::of(&setup, &plan, seed, args)?;
@@ -86,7 +84,7 @@ pub(crate) fn run_plans(args: &FaultsArgs, files: &OutputArgs) -> Result<bool> {
 }
 
 impl Run {
-    /// Runs a plan, and those parts of it that show what of it is needed.
+    /// Runs a plan; if it fails, also parts of it, to find out what of it is needed.
     fn of(setup: &Setup, plan: &Plan, seed: u64, args: &FaultsArgs) -> Result<Self> {
         progress::say(format!("seed {seed}: {plan}"));
         let outcome = attempt(setup, plan, seed, args);
@@ -115,7 +113,7 @@ impl Run {
         Ok(run)
     }
 
-    /// Returns what goes wrong in it, or in what is needed of it.
+    /// Returns the events of the plan, or of the shorter one.
     fn events(&self) -> Vec<Event> {
         let plan: Option<Plan> = self.short.as_ref().unwrap_or(&self.plan).parse().ok();
         plan.map(|plan| plan.events).unwrap_or_default()
@@ -146,7 +144,7 @@ impl Run {
 }
 
 impl Report {
-    /// Returns what was found: a line for each run that was not good, with how to see it again, and counts of each kind.
+    /// Returns the result: each run that failed, with the command that repeats it, and counts of each kind of violation.
     fn markdown(&self, args: &FaultsArgs) -> String {
         let mut text = format!("## loadtest faults --random\n\n{} runs\n\n", self.runs.len());
         let mut kinds: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
@@ -157,7 +155,7 @@ impl Report {
                 put(&mut text, &format!("  - shorter: `{short}`"));
             }
             for event in run.events() {
-                put(&mut text, &format!("  - {event}: {}", event.what.about));
+                put(&mut text, &format!("  - {event}: {}", event.kind.about));
             }
             let (plan, program) = (run.short.as_ref().unwrap_or(&run.plan), args.gatecast.display());
             put(
@@ -184,18 +182,12 @@ impl Report {
     }
 }
 
-/// Runs a plan once, in a directory that is removed afterwards.
+/// Runs a plan once.
 fn attempt(setup: &Setup, plan: &Plan, seed: u64, args: &FaultsArgs) -> Result<Outcome> {
-    let directory = tempfile::tempdir().context("no temporary directory")?;
-    let mut setup = setup.clone();
-    setup.size.seed = seed;
-    let outcome = run::run(&setup, plan, args.sabotage, directory.path()).map(|mut outcome| {
+    let run = |setup: &Setup, directory: &Path| {
+        let mut outcome = run::run(setup, plan, directory)?;
         outcome.violations.retain(|violation| !args.forgive.iter().any(|kind| kind == violation.kind));
-        outcome
-    });
-    let is_bad = outcome.as_ref().map_or(true, |outcome| !outcome.violations.is_empty());
-    if let Some(keep) = args.keep_logs.as_ref().filter(|_| is_bad) {
-        keep_logs(directory.path(), &keep.join(format!("seed-{seed}")))?;
-    }
-    outcome
+        Ok(outcome)
+    };
+    setup.run((seed, &format!("seed-{seed}")), run, |outcome| outcome.violations.is_empty())
 }

@@ -87,9 +87,6 @@ struct New<'a> {
 
 impl Clients {
     /// Starts all clients.
-    ///
-    /// # Errors
-    /// There are too many publishers.
     pub(crate) fn start(size: &Size, endpoints: &Endpoints) -> Result<Self> {
         let new = New {
             size,

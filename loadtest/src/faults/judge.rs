@@ -1,6 +1,6 @@
-//! Judges a round from its log: what is lost, doubled, out of order, or came though it was refused.
+//! Judges a round by its log: what is lost, doubled, out of order, or was received although it was refused.
 //!
-//! Rule: pure. A connection is owed what was accepted entirely within its membership. It may miss the end of that only if it was
+//! Rule: pure. A connection is owed what was accepted within its membership. It may miss the end of that only if it was
 //! closed: "handed it once, or closed"; a gap before something it received is always a loss.
 
 pub(crate) mod order;
@@ -13,33 +13,33 @@ use serde::Serialize;
 use super::log::{Answer, Channel, Connection, Id, Log, Publication};
 use crate::faults::judge::order::Order;
 
-/// A connection that is closed in an orderly way must have got what was accepted so long before its end.
+/// A connection that is closed must have received what was accepted this long before its end.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// What a fault leaves of the promises.
+/// What a fault allows.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Terms {
-    /// Redis may forget what it has accepted in this window; `None` where it must not.
+pub(crate) struct Allowances {
+    /// Redis may forget what it has accepted in this window.
     pub(crate) forgetful: Option<(Duration, Duration)>,
-    /// It may begin to count anew in this window, so that offsets within cannot be compared with others.
+    /// Offsets may restart in this window, so that those within cannot be compared with others.
     pub(crate) recount: Option<(Duration, Duration)>,
-    /// Nodes were frozen: their connections may miss all of the freeze before they are closed.
+    /// Nodes were frozen: their connections may miss everything from then until they are closed.
     pub(crate) frozen: bool,
-    /// Nodes send again what is in doubt: a Redis that has forgotten the name takes it twice.
+    /// Nodes send again what is in doubt, which a Redis that has forgotten the first time accepts twice.
     pub(crate) resent: bool,
-    /// Who joins in this window may be told before Redis is: what other nodes accept in it may pass such a member by.
+    /// Clients that join in this window may be told before Redis is, and miss what other nodes accept in it.
     pub(crate) unheard: Option<(Duration, Duration)>,
 }
 
-impl Terms {
-    /// Returns whether Redis may have forgotten the name under which a message was sent again.
+impl Allowances {
+    /// Returns whether Redis may have forgotten a message that was sent again.
     fn allow_again(&self, publication: &Publication) -> bool {
         let touches = self.forgetful.is_some_and(|window| publication.touches(window));
         touches && (publication.keyed || self.resent)
     }
 }
 
-/// What a round showed.
+/// The result of a round.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Findings {
     pub(crate) accepted: u64,
@@ -48,25 +48,25 @@ pub(crate) struct Findings {
     /// Deliveries that connections were owed.
     pub(crate) owed: u64,
     pub(crate) lost: u64,
-    /// Lost where Redis may forget.
+    /// Lost, but Redis may have forgotten them.
     pub(crate) forgotten: u64,
-    /// Not received before a close that says so.
+    /// Not received before a close.
     pub(crate) cut: u64,
     pub(crate) duplicated: u64,
     pub(crate) reordered: u64,
-    /// Received though refused, or never published, or changed, or meant for others.
+    /// Received although refused, never published, changed, or for others.
     pub(crate) phantom: u64,
     /// Connections that ended, by code.
     pub(crate) closed: BTreeMap<u16, u64>,
-    /// The first few of what is wrong, for people.
+    /// The first few faults, in words.
     pub(crate) examples: Vec<String>,
 }
 
-/// Examples kept of a round.
+/// Examples that are kept of a round.
 const EXAMPLES: usize = 8;
 
 /// Judges a round.
-pub(crate) fn judge(log: &Log, terms: &Terms) -> Findings {
+pub(crate) fn judge(log: &Log, allowances: &Allowances) -> Findings {
     let mut findings = Findings::default();
     for publication in &log.publications {
         match publication.answer {
@@ -80,7 +80,7 @@ pub(crate) fn judge(log: &Log, terms: &Terms) -> Findings {
     }
     let by_channel = by_channel(&log.publications);
     for (channel, publications) in &by_channel {
-        Channeled::new(*channel, publications, log, terms).judge(&mut findings);
+        ChannelJudge::new(*channel, publications, log, allowances).judge(&mut findings);
     }
     findings.phantom += log.connections.iter().map(|connection| connection.foreign).sum::<u64>();
     findings
@@ -95,36 +95,43 @@ fn by_channel(publications: &[Publication]) -> BTreeMap<Channel, Vec<&Publicatio
 }
 
 /// One channel of a log.
-struct Channeled<'a> {
+struct ChannelJudge<'a> {
     channel: Channel,
     publications: &'a [&'a Publication],
     by_id: HashMap<Id, &'a Publication>,
-    /// Each connection with what it received of this channel, repeats left out.
+    /// Each connection with what it received on this channel, without repetitions.
     seen: Vec<(&'a Connection, Vec<Id>)>,
-    /// Accepted publications in the order of their offsets, before and after Redis may have counted anew.
+    /// Accepted publications in the order of their offsets, before and after these may have restarted.
     ranks: Vec<Vec<Id>>,
     order: Order,
-    terms: &'a Terms,
+    allowances: &'a Allowances,
 }
 
-impl<'a> Channeled<'a> {
-    fn new(channel: Channel, publications: &'a [&'a Publication], log: &'a Log, terms: &'a Terms) -> Self {
+impl<'a> ChannelJudge<'a> {
+    fn new(
+        channel: Channel,
+        publications: &'a [&'a Publication],
+        log: &'a Log,
+        allowances: &'a Allowances,
+    ) -> Self {
         let seen: Vec<(&Connection, Vec<Id>)> = log
             .connections
             .iter()
             .map(|connection| (connection, first_of_each(connection, channel)))
             .collect();
-        let ranks = ranks(publications, terms);
+        let ranks = ranks(publications, allowances);
         let by_id: HashMap<Id, &Publication> =
             publications.iter().map(|publication| (publication.id, *publication)).collect();
-        // What is for one node, or may rightly come again, stands in no place that is the same for all.
+        // What is for one node, or may come again, has no place that is the same for all.
         let has_place = |id: &&Id| {
-            by_id.get(*id).is_none_or(|publication| !publication.local && !terms.allow_again(publication))
+            by_id
+                .get(*id)
+                .is_none_or(|publication| !publication.local && !allowances.allow_again(publication))
         };
         let placed = |seen: &[Id]| seen.iter().filter(has_place).copied().collect();
-        let witnesses: Vec<Vec<Id>> =
+        let sequences: Vec<Vec<Id>> =
             ranks.iter().map(|rank| placed(rank)).chain(seen.iter().map(|(_, seen)| placed(seen))).collect();
-        Self { channel, publications, by_id, seen, ranks, order: Order::of(&witnesses), terms }
+        Self { channel, publications, by_id, seen, ranks, order: Order::of(&sequences), allowances }
     }
 
     fn judge(&self, findings: &mut Findings) {
@@ -144,7 +151,7 @@ impl<'a> Channeled<'a> {
         }
     }
 
-    /// Looks at what came: nothing twice, nothing that was refused, nothing for others.
+    /// Judges what a connection received: nothing twice, nothing that was refused, nothing for others.
     fn judge_received(&self, connection: &Connection, findings: &mut Findings) {
         let mut once = HashSet::new();
         for (id, at) in connection.received.iter().filter(|(id, _)| id.channel == self.channel) {
@@ -171,18 +178,18 @@ impl<'a> Channeled<'a> {
     }
 
     fn may_come_again(&self, id: Id) -> bool {
-        self.by_id.get(&id).is_some_and(|publication| self.terms.allow_again(publication))
+        self.by_id.get(&id).is_some_and(|publication| self.allowances.allow_again(publication))
     }
 
-    /// Returns whether a connection became a member so late that it may not have heard of a publication.
+    /// Returns whether a connection joined so late that it may have missed a publication.
     fn is_unheard(&self, connection: &Connection, publication: &Publication) -> bool {
-        self.terms.unheard.is_some_and(|(from, to)| {
+        self.allowances.unheard.is_some_and(|(from, to)| {
             let joined = connection.member_since(self.channel);
             joined.is_some_and(|joined| (from..=to).contains(&joined)) && publication.posted <= to
         })
     }
 
-    /// Looks at what did not come.
+    /// Judges what a connection did not receive.
     fn judge_owed(&self, connection: &Connection, seen: &[Id], findings: &mut Findings) {
         let last = seen.iter().filter_map(|id| self.order.place(*id)).max();
         let seen: HashSet<Id> = seen.iter().copied().collect();
@@ -196,7 +203,7 @@ impl<'a> Channeled<'a> {
             }
             if self.is_cut(connection, publication, last) {
                 findings.cut += 1;
-            } else if self.terms.forgetful.is_some_and(|window| publication.touches(window)) {
+            } else if self.allowances.forgetful.is_some_and(|window| publication.touches(window)) {
                 findings.forgotten += 1;
             } else {
                 findings.lost += 1;
@@ -211,13 +218,13 @@ impl<'a> Channeled<'a> {
         }
     }
 
-    /// Returns whether a close explains that a publication did not come: nothing after it came either, and it was accepted
+    /// Returns whether a close explains that a publication is missing: nothing after it was received, and it was accepted
     /// shortly before, or the node was frozen.
     fn is_cut(&self, connection: &Connection, publication: &Publication, last: Option<usize>) -> bool {
         let Some((end, _)) = connection.ended else { return false };
         let is_tail =
             self.order.place(publication.id).is_none_or(|place| last.is_none_or(|last| place > last));
-        is_tail && (self.terms.frozen || publication.answered + CLOSING >= end)
+        is_tail && (self.allowances.frozen || publication.answered + CLOSING >= end)
     }
 }
 
@@ -235,9 +242,9 @@ fn first_of_each(connection: &Connection, channel: Channel) -> Vec<Id> {
     own.filter(|id| once.insert(*id)).collect()
 }
 
-/// Orders accepted publications by their offsets. Where Redis may have counted anew, what was accepted meanwhile may be of
-/// either count, and is left to the other witnesses.
-fn ranks(publications: &[&Publication], terms: &Terms) -> Vec<Vec<Id>> {
+/// Orders accepted publications by their offsets. Where these may have restarted, what was accepted meanwhile may have an
+/// old offset or a new one, and is left out.
+fn ranks(publications: &[&Publication], allowances: &Allowances) -> Vec<Vec<Id>> {
     let rank = |is_in: &dyn Fn(&Publication) -> bool| {
         let mut offsets: Vec<(u64, Id)> = publications
             .iter()
@@ -250,7 +257,7 @@ fn ranks(publications: &[&Publication], terms: &Terms) -> Vec<Vec<Id>> {
         offsets.sort_unstable();
         offsets.into_iter().map(|(_, id)| id).collect()
     };
-    match terms.recount {
+    match allowances.recount {
         None => vec![rank(&|_| true)],
         Some((from, to)) => {
             vec![

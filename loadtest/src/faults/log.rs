@@ -1,13 +1,13 @@
-//! What publishers and connections note down during a round: all that the judge knows.
+//! What clients note during a round, which is all that the judge knows.
 //!
-//! Rule: facts only. Times count from the start of the round, so that a log can also be written by hand.
+//! Rule: facts only. Times count from the start of the round, so that a test can write a log by hand.
 
 use std::time::{Duration, Instant};
 
 /// Channel 0 is the broadcast; channel `n` is group `g{n}`.
 pub(crate) type Channel = usize;
 
-/// Names one publication; what a message carries.
+/// Identifies a publication; the text of its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Id {
     pub(crate) channel: Channel,
@@ -18,7 +18,7 @@ pub(crate) struct Id {
 /// What a publisher was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// With the offset, where the publisher is told one.
+    /// With the offset, if the publisher is told one.
     Accepted(Option<u64>),
     /// It will not be delivered.
     Refused,
@@ -35,7 +35,7 @@ pub(crate) struct Publication {
     pub(crate) answer: Answer,
     /// It was sent more than once with the same `Idempotency-Key`.
     pub(crate) keyed: bool,
-    /// Members of one node may have got it, and nobody else: it has no place in the order of all.
+    /// Perhaps only members at one node have received it: it has no place in the order of all.
     pub(crate) local: bool,
 }
 
@@ -59,27 +59,27 @@ pub(crate) struct Request {
     pub(crate) answer: Option<(String, Duration)>,
 }
 
-/// One connection of a subscriber, from its 101 to its end.
+/// One connection of a client, from its 101 to its end.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Connection {
     pub(crate) subscriber: usize,
-    /// As the server calls it; empty until it has said so.
+    /// The id that the server gave it; empty until it is known.
     pub(crate) id: String,
     pub(crate) opened: Duration,
-    /// The group it asked to join, and since when it has been a member.
+    /// The group that it joined, and when.
     pub(crate) joined: Option<(Channel, Duration)>,
-    /// When it ended and with which code; none while it is open.
+    /// When it ended, and its close code; none while it is open.
     pub(crate) ended: Option<(Duration, u16)>,
     pub(crate) received: Vec<(Id, Duration)>,
-    /// Messages that nobody published, or that came changed.
+    /// Messages that nobody published, or that were changed.
     pub(crate) foreign: u64,
-    /// The node it is at, where the client has chosen one.
+    /// Its node, if the client has chosen one.
     pub(crate) node: Option<usize>,
-    /// It was the client that ended it.
+    /// The client ended it.
     pub(crate) by_client: bool,
-    /// Connections of whose end it was told, by `$disconnect`.
+    /// Ends of connections that it was told, by `$disconnect`.
     pub(crate) disconnects: Vec<(String, Duration)>,
-    /// What was sent to it alone.
+    /// Posts to it that it received.
     pub(crate) posts: Vec<u32>,
     /// Joins and leaves, in the order in which they were sent.
     pub(crate) requests: Vec<Request>,
@@ -138,7 +138,7 @@ impl Publication {
         matches!(self.answer, Answer::Accepted(_))
     }
 
-    /// Returns whether any part of it fell into a window.
+    /// Returns whether any part of it lies in a window.
     pub(crate) fn touches(&self, (from, to): (Duration, Duration)) -> bool {
         self.posted <= to && self.answered >= from
     }
@@ -154,7 +154,7 @@ impl Connection {
         }
     }
 
-    /// Returns whether it must get a publication: accepted entirely within its membership.
+    /// Returns whether it must receive a publication: posted and accepted within its membership.
     pub(crate) fn is_owed(&self, publication: &Publication) -> bool {
         publication.is_accepted()
             && self.member_since(publication.id.channel).is_some_and(|since| since <= publication.posted)
@@ -162,7 +162,7 @@ impl Connection {
     }
 }
 
-/// The text of a message to one connection.
+/// Returns the text of a message to one connection.
 pub(crate) fn post_text(number: u32) -> String {
     format!("p {number}")
 }
@@ -172,7 +172,7 @@ pub(crate) fn parse_post(text: &str) -> Option<u32> {
     text.strip_prefix("p ")?.parse().ok()
 }
 
-/// Reads what `$disconnect` says: whose connection has ended.
+/// Reads the id of the connection that has ended from the text of the `$disconnect` route.
 pub(crate) fn parse_disconnect(text: &str) -> Option<&str> {
     text.strip_suffix(" left").filter(|id| !id.is_empty() && !id.contains([' ', '"']))
 }

@@ -1,30 +1,30 @@
-//! What a round of one fault and a run of a plan have in common: their times, their end, the counters of the nodes.
+//! What a round of one fault and a run of a plan have in common: time limits, their end, the metrics of the nodes.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::Serialize;
 
-use super::judge::{Terms, judge};
+use super::judge::{Allowances, judge};
 use super::log::Log;
 use super::sabotage::Sabotage;
-use super::scene::Scene;
+use super::testbed::Testbed;
 use crate::shared::node::Counters;
 
 /// Traffic before the first fault.
 pub(crate) const BEFORE: Duration = Duration::from_millis(500);
-/// All clients are there within this time.
+/// All clients are connected within this time.
 pub(crate) const OPEN_LIMIT: Duration = Duration::from_secs(20);
-/// Repair that takes longer is none.
+/// A repair that takes longer has failed.
 pub(crate) const REPAIR_LIMIT: Duration = Duration::from_secs(30);
-/// What was accepted last arrives within this time of the end of all publishing.
+/// The last messages arrive within this time of the end of publishing.
 const ARRIVE_LIMIT: Duration = Duration::from_secs(5);
 /// How long to listen for duplicates after that.
 const SETTLE: Duration = Duration::from_millis(200);
-/// What Redis has accepted so shortly before it dies may be under way to the nodes.
+/// What Redis accepted this shortly before it died may not have reached the nodes.
 pub(crate) const UNDER_WAY: Duration = Duration::from_millis(500);
 
-/// What the nodes' own metrics tell, all nodes together.
+/// The metrics of all nodes together.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Metrics {
     pub(crate) recoveries_repaired: u64,
@@ -46,14 +46,14 @@ impl Metrics {
     }
 }
 
-/// Waits until nothing is missing any more, and a little longer for what comes too often; returns what was noted.
-pub(crate) fn settle(scene: &Scene, terms: &Terms, sabotage: Option<Sabotage>) -> Result<Log> {
+/// Waits until nothing is missing, and a little longer for duplicates; returns what was noted.
+pub(crate) fn settle(testbed: &Testbed, allowances: &Allowances, sabotage: Option<Sabotage>) -> Result<Log> {
     let until = Instant::now() + ARRIVE_LIMIT;
-    while Instant::now() < until && judge(&scene.clients.log(), terms).lost > 0 {
-        scene.hold(SETTLE)?;
+    while Instant::now() < until && judge(&testbed.clients.log(), allowances).lost > 0 {
+        testbed.sleep(SETTLE)?;
     }
-    scene.hold(SETTLE)?;
-    let mut log = scene.clients.log();
+    testbed.sleep(SETTLE)?;
+    let mut log = testbed.clients.log();
     if let Some(sabotage) = sabotage {
         sabotage.falsify(&mut log);
     }

@@ -1,9 +1,9 @@
-//! A plan: what goes wrong in a run, and when. It is drawn from a seed, or read from its text.
+//! A plan: what goes wrong in a run, and when. It is random, from a seed, or read from text.
 //!
 //! Text: words `redis=…`, `outage=…`, `lease=…`, and for each event `NAME@AT`, `NAME@AT+LASTS`, either with `/VALUE`; times in seconds.
 
 mod event;
-mod moves;
+mod kinds;
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-pub(crate) use self::event::{Act, Backing, Event};
-use self::event::{Move, Value};
-use self::moves::{MOVES, find};
+pub(crate) use self::event::{Action, Backing, Event};
+use self::event::{Kind, Value};
+use self::kinds::KINDS;
 use crate::faults::backend::Topology;
+use crate::shared::args::find;
 use crate::shared::random::Random;
 
-/// See the head of this file.
+/// What goes wrong in a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) redis: Backing,
@@ -42,7 +43,7 @@ const BACKINGS: [(&str, Backing); 4] = [
 ];
 const OUTAGES: [(&str, Outage); 3] =
     [("reject", Outage::Reject), ("local", Outage::Local), ("buffer", Outage::Buffer)];
-/// How often each Redis is drawn, of ten times; those with one server start faster and have more that can go wrong.
+/// How often each Redis is chosen, of ten times; single servers start faster, and more can go wrong with them.
 const WEIGHTS: [Backing; 10] = [
     Backing::Durable,
     Backing::Durable,
@@ -58,35 +59,35 @@ const WEIGHTS: [Backing; 10] = [
 const LEASE: Duration = Duration::from_secs(2);
 const EVENTS_MIN: usize = 2;
 const EVENTS_MAX: usize = 4;
-/// The next event begins at most so long after the last, in milliseconds: within it, or soon after its end.
+/// The longest time from one event to the next, in milliseconds: so that they overlap or follow each other.
 const NEXT: usize = 3000;
-/// Times are multiples of it, in milliseconds.
+/// Times are multiples of this, in milliseconds.
 const STEP: usize = 100;
-/// No plan goes on for longer.
+/// No plan takes longer.
 const LONGEST: Duration = Duration::from_secs(60);
 /// No plan has more events.
 const EVENTS_LIMIT: usize = 32;
 const LEASES: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
 
 impl Plan {
-    /// Draws a plan; the same for the same seed and number of nodes.
-    pub(crate) fn draw(seed: u64, nodes: usize) -> Self {
+    /// Makes a random plan; the same for the same seed and number of nodes.
+    pub(crate) fn random(seed: u64, nodes: usize) -> Self {
         let mut random = Random::new(seed);
         // The first numbers of neighbouring seeds are alike.
         random.below(2);
         let redis = WEIGHTS.get(random.below(WEIGHTS.len())).copied().unwrap_or(Backing::Durable);
         let outage = OUTAGES.get(random.below(OUTAGES.len())).map_or(Outage::Reject, |(_, outage)| *outage);
-        let fitting: Vec<&'static Move> = MOVES.iter().filter(|each| each.fits(redis)).collect();
+        let fitting: Vec<&'static Kind> = KINDS.iter().filter(|each| each.fits(redis)).collect();
         let count = EVENTS_MIN + random.below(EVENTS_MAX - EVENTS_MIN + 1);
         let mut at = 0;
         let mut events = Vec::new();
         for _ in 0..count {
-            let Some(what) = fitting.get(random.below(fitting.len())) else { continue };
+            let Some(kind) = fitting.get(random.below(fitting.len())) else { continue };
             at += steps(&mut random, 0, NEXT);
-            let (least, most) = what.lasts;
+            let (least, most) = kind.lasts;
             let lasts = Duration::from_millis(steps(&mut random, least, most) as u64);
-            let value = value(what.value, &mut random, nodes);
-            events.push(Event { what, at: Duration::from_millis(at as u64), lasts, value });
+            let value = value(kind.value, &mut random, nodes);
+            events.push(Event { kind, at: Duration::from_millis(at as u64), lasts, value });
         }
         Self { redis, outage, lease: LEASE, events }
     }
@@ -98,7 +99,7 @@ impl Plan {
         less
     }
 
-    /// Returns what the plan needs of Redis.
+    /// Returns the kind of Redis that the plan needs.
     pub(crate) fn topology(&self) -> Topology {
         match self.redis {
             Backing::Durable => Topology::Proxied,
@@ -115,7 +116,7 @@ impl Outage {
     }
 }
 
-/// Draws the value of an event.
+/// Chooses the value of an event.
 fn value(of: Value, random: &mut Random, nodes: usize) -> i64 {
     let drawn = match of {
         Value::None => 0,
@@ -152,7 +153,7 @@ impl FromStr for Plan {
         ensure!(LEASES.contains(&plan.lease), "a lease is 1 to 30 seconds");
         ensure!(plan.events.len() <= EVENTS_LIMIT, "a plan has {EVENTS_LIMIT} events at most");
         for event in &plan.events {
-            ensure!(event.what.fits(plan.redis), "{} needs another Redis", event.what.name);
+            ensure!(event.kind.fits(plan.redis), "{} needs another Redis", event.kind.name);
         }
         Ok(plan)
     }
@@ -162,14 +163,11 @@ impl FromStr for Plan {
 fn event(word: &str) -> Result<Event> {
     let (word, value) = word.split_once('/').map_or((word, None), |(word, value)| (word, Some(value)));
     let (name, times) = word.split_once('@').context("an event is NAME@AT+LASTS/VALUE")?;
-    let what = find(name).with_context(|| {
-        let names: Vec<&str> = MOVES.iter().map(|each| each.name).collect();
-        format!("there is no `{name}`; there are {}", names.join(", "))
-    })?;
+    let kind = find(KINDS, |kind| kind.name, ("", name))?;
     let (at, lasts) = times.split_once('+').unwrap_or((times, "0s"));
     let (at, lasts) = (seconds(at)?, seconds(lasts)?);
     ensure!(at + lasts <= LONGEST, "a plan takes {LONGEST:?} at most");
-    let value = match (what.value, value) {
+    let value = match (kind.value, value) {
         (Value::None, Some(_)) => bail!("{name} takes no value"),
         (Value::None, None) => 0,
         (Value::Node, value) => i64::from(value.unwrap_or("0").parse::<u8>().context("no number of a node")?),
@@ -179,7 +177,7 @@ fn event(word: &str) -> Result<Event> {
             i64::from(text.parse::<i16>().context("no number of seconds")?)
         }
     };
-    Ok(Event { what, at, lasts, value })
+    Ok(Event { kind, at, lasts, value })
 }
 
 fn steps(random: &mut Random, least: usize, most: usize) -> usize {
@@ -189,7 +187,7 @@ fn steps(random: &mut Random, least: usize, most: usize) -> usize {
 fn seconds(text: &str) -> Result<Duration> {
     let count: f64 = text.trim_end_matches('s').parse().with_context(|| format!("`{text}` is no time"))?;
     ensure!((0.0..=LONGEST.as_secs_f64()).contains(&count), "`{text}` is not from 0 to 60 seconds");
-    // Whole milliseconds, which are what is drawn.
+    // Whole milliseconds, as in random plans.
     Ok(Duration::from_millis(Duration::from_secs_f64(count + 0.0005).as_millis().try_into()?))
 }
 
@@ -212,19 +210,19 @@ mod tests {
     #[test]
     fn a_plan_is_read_from_its_own_text_and_drawn_again_from_its_seed() {
         for seed in 0..500 {
-            let plan = Plan::draw(seed, 3);
+            let plan = Plan::random(seed, 3);
             assert_eq!(plan.to_string().parse::<Plan>().unwrap(), plan, "{plan}");
-            assert_eq!(Plan::draw(seed, 3), plan);
+            assert_eq!(Plan::random(seed, 3), plan);
             assert!((EVENTS_MIN..=EVENTS_MAX).contains(&plan.events.len()));
         }
     }
 
     #[test]
     fn every_move_redis_and_setting_is_drawn() {
-        let plans: Vec<Plan> = (0..500).map(|seed| Plan::draw(seed, 3)).collect();
-        let moves: HashSet<&str> =
-            plans.iter().flat_map(|plan| &plan.events).map(|event| event.what.name).collect();
-        assert_eq!(moves.len(), MOVES.len());
+        let plans: Vec<Plan> = (0..500).map(|seed| Plan::random(seed, 3)).collect();
+        let kinds: HashSet<&str> =
+            plans.iter().flat_map(|plan| &plan.events).map(|event| event.kind.name).collect();
+        assert_eq!(kinds.len(), KINDS.len());
         assert!(BACKINGS.iter().all(|(_, redis)| plans.iter().any(|plan| plan.redis == *redis)));
         assert!(OUTAGES.iter().all(|(_, outage)| plans.iter().any(|plan| plan.outage == *outage)));
     }

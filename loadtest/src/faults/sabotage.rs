@@ -1,4 +1,4 @@
-//! Faults of the harness' own making, to prove that it sees them: each must make a run fail.
+//! Falsifies a run on purpose, to prove that the harness notices: each must make a run fail.
 
 use clap::ValueEnum;
 

@@ -1,8 +1,8 @@
 //! One fault at a time.
 //!
-//! Reading order: `table` (the faults), `acts` (what goes wrong) → `round` (one round) → `report`.
+//! Reading order: `table` (the faults), `actions` (what goes wrong) → `round` (one round) → `report`.
 
-mod acts;
+mod actions;
 mod report;
 mod round;
 mod table;
@@ -10,20 +10,18 @@ mod table;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 
 use self::report::Report;
-use self::table::{FAULTS, Fault, QUICK, find};
+use self::round::Outcome;
+use self::table::{FAULTS, Fault, QUICK};
 use crate::faults::args::FaultsArgs;
-use crate::faults::setup::{Setup, keep_logs};
-use crate::shared::args::OutputArgs;
+use crate::faults::setup::Setup;
+use crate::shared::args::{OutputArgs, find};
 use crate::shared::output;
 use crate::shared::progress;
 
-/// Runs the faults that are asked for; returns whether all promises were kept.
-///
-/// # Errors
-/// Nothing could be run, or the user wants to stop.
+/// Runs the faults that were asked for; returns whether all promises were kept.
 pub(crate) fn run_faults(args: &FaultsArgs, files: &OutputArgs) -> Result<bool> {
     let faults = chosen(args)?;
     let setup = Setup::new(args)?;
@@ -49,7 +47,7 @@ pub(crate) fn run_faults(args: &FaultsArgs, files: &OutputArgs) -> Result<bool> 
             setup.interrupt.check()?;
             report.add(fault, outcome);
         }
-        // After each round, so that a run that is ended early leaves what it has found.
+        // After each round, so that a run that is interrupted leaves its results.
         if let Some(path) = &files.json {
             output::write_json(path, &report)?;
         }
@@ -61,20 +59,15 @@ pub(crate) fn run_faults(args: &FaultsArgs, files: &OutputArgs) -> Result<bool> 
     Ok(report.is_good())
 }
 
-/// Runs one round, in a directory that is removed afterwards; the logs of a bad one are kept where the user wants them.
-fn run(setup: &Setup, fault: &Fault, round: usize, args: &FaultsArgs) -> Result<round::Outcome, String> {
-    let run = || {
-        let directory = tempfile::tempdir().context("no temporary directory")?;
-        let mut setup = setup.clone();
-        setup.size.seed = args.seed.wrapping_mul(1000).wrapping_add(round as u64);
-        let outcome = round::run(&setup, fault, args.sabotage, directory.path());
-        let is_bad = outcome.as_ref().map_or(true, |outcome| !outcome.broken.is_empty());
-        if let Some(keep) = args.keep_logs.as_ref().filter(|_| is_bad) {
-            keep_logs(directory.path(), &keep.join(format!("{}-{round}", fault.name)))?;
-        }
-        outcome.map(|outcome| round::Outcome { round, ..outcome })
-    };
-    let outcome = run().map_err(|err: anyhow::Error| format!("{err:#}"));
+/// Runs one round, and says how it went.
+fn run(setup: &Setup, fault: &Fault, round: usize, args: &FaultsArgs) -> Result<Outcome, String> {
+    let seed = args.seed.wrapping_mul(1000).wrapping_add(round as u64);
+    let outcome = setup.run(
+        (seed, &format!("{}-{round}", fault.name)),
+        |setup, directory| round::run(setup, fault, directory),
+        |outcome| outcome.broken.is_empty(),
+    );
+    let outcome = outcome.map(|outcome| Outcome { round, ..outcome }).map_err(|err| format!("{err:#}"));
     let verdict = match &outcome {
         Ok(outcome) if outcome.broken.is_empty() => format!("kept, {:.1} s", outcome.took_seconds),
         Ok(outcome) => format!("BROKEN: {}", outcome.broken.join("; ")),
@@ -89,17 +82,10 @@ fn chosen(args: &FaultsArgs) -> Result<Vec<&'static Fault>> {
         let is_wanted = |fault: &&Fault| !args.short || QUICK.contains(&fault.name);
         return Ok(FAULTS.iter().filter(is_wanted).collect());
     }
-    let each = |name: &String| match find(name) {
-        Some(fault) => Ok(fault),
-        None => bail!(
-            "there is no fault `{name}`; there are {}",
-            FAULTS.iter().map(|fault| fault.name).collect::<Vec<_>>().join(", ")
-        ),
-    };
-    args.fault.iter().map(each).collect()
+    args.fault.iter().map(|name| find(FAULTS, |fault| fault.name, ("fault ", name))).collect()
 }
 
-/// Says what was tested with what.
+/// Returns the versions of the programs.
 fn versions(gatecast: &Path) -> String {
     let of = |program: &Path, flag: &str| {
         let output = Command::new(program).arg(flag).output().ok()?;

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context, Result};
 use clap::Args;
 
 /// What becomes of a result, besides the table on standard output.
@@ -19,9 +20,21 @@ pub(crate) struct OutputArgs {
     /// Draw plots, as SVG, into this folder
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) plots: Option<PathBuf>,
-    /// Fail if a goal of speed is missed, too
+    /// Also fail if a performance goal is missed
     #[arg(long, global = true)]
     pub(crate) strict: bool,
+}
+
+/// Finds a row of a table by its name; `kind` is for the error, which lists all names.
+pub(crate) fn find<T>(
+    table: &'static [T],
+    name_of: impl Fn(&T) -> &'static str,
+    (kind, name): (&str, &str),
+) -> Result<&'static T> {
+    table.iter().find(|row| name_of(row) == name).with_context(|| {
+        let names: Vec<&str> = table.iter().map(name_of).collect();
+        format!("there is no {kind}`{name}`; there are {}", names.join(", "))
+    })
 }
 
 pub(crate) fn rounds(text: &str) -> Result<usize, String> {

@@ -35,9 +35,6 @@ pub(crate) struct Child {
 
 impl Child {
     /// Starts a command; its standard error is appended to `log`, if there is one.
-    ///
-    /// # Errors
-    /// It cannot be started.
     pub(crate) fn start(command: &Command, log: Option<&Path>) -> Result<Self> {
         let program = command.get_program();
         let mut bound = Command::new(this_program()?);
@@ -66,38 +63,26 @@ impl Child {
     }
 
     /// Sends a signal.
-    ///
-    /// # Errors
-    /// It is gone.
     pub(crate) fn signal(&mut self, signal: Signal) -> Result<()> {
-        // Not reaped yet, so that the id is still its own.
+        // A child that was not reaped still has its id.
         ensure!(self.status()?.is_none(), "the child has ended");
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).with_context(|| format!("cannot signal child {}", self.child.id()))
     }
 
     /// Returns how it ended; nothing while it runs.
-    ///
-    /// # Errors
-    /// The kernel does not know it.
     pub(crate) fn status(&mut self) -> Result<Option<ExitStatus>> {
-        self.child.try_wait().context("cannot look after a child")
+        self.child.try_wait().context("cannot wait for a child")
     }
 
-    /// Kills it, and returns when it is gone.
-    ///
-    /// # Errors
-    /// The kernel does not know it.
+    /// Kills it, and waits until it has ended.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
-    /// Waits until the server has said a word that begins with `prefix`, and returns the word.
-    ///
-    /// # Errors
-    /// It ends or stays silent.
+    /// Waits until it prints a word that begins with `prefix`, and returns the word.
     pub(crate) fn word(&mut self, prefix: &str) -> Result<String> {
         let until = Instant::now() + START_LIMIT;
         loop {
@@ -113,18 +98,12 @@ impl Child {
         }
     }
 
-    /// Waits for the next line that was not looked at by [`Self::word`].
-    ///
-    /// # Errors
-    /// It ends or stays silent.
+    /// Waits for the next line that [`Self::word`] has not read.
     pub(crate) fn line(&mut self, limit: Duration) -> Result<String> {
         Ok(self.lines.recv_timeout(limit)?)
     }
 
-    /// Writes to the server's standard input.
-    ///
-    /// # Errors
-    /// It is gone.
+    /// Writes to its standard input.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let stdin = self.child.stdin.as_mut().context("child has no standard input")?;
         stdin.write_all(bytes).context("child is gone")
@@ -139,23 +118,17 @@ impl Drop for Child {
     }
 }
 
-/// Becomes the given command, which the kernel will kill when the program that started it ends.
+/// Executes a command, which the kernel will kill when the program that started it ends. Returns only if it cannot.
 ///
-/// A program of our own is started as this step since only the new process can ask for it, between fork and exec,
-/// where safe Rust may not run code.
-///
-/// # Errors
-/// The command cannot be run; otherwise this does not return.
+/// Only the new process can ask the kernel for that, between fork and exec, where safe Rust cannot run code; so this
+/// program runs itself first.
 pub(crate) fn die_with_parent(command: &[OsString]) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).context("cannot ask for a signal")?;
     let (program, args) = command.split_first().context("nothing to run")?;
     Err(Command::new(program).args(args).exec()).with_context(|| format!("cannot run {}", program.display()))
 }
 
-/// Returns the program itself; for a unit test, the one that is built beside it.
-///
-/// # Errors
-/// The kernel does not say where it is.
+/// Returns the path of this program; in a unit test, that of the program built beside it.
 pub(crate) fn this_program() -> Result<PathBuf> {
     let this = env::current_exe().context("cannot find this program")?;
     if cfg!(test) {
@@ -165,7 +138,7 @@ pub(crate) fn this_program() -> Result<PathBuf> {
     Ok(this)
 }
 
-/// Words end at blanks, quotes and the escape sequences of coloured logs.
+/// Finds a word, which ends at blanks, quotes and the escape sequences of coloured logs.
 fn word_of(line: &str, prefix: &str) -> Option<String> {
     let start = line.find(prefix)?;
     let word = line.get(start..)?.split([' ', '\t', '"', '\'', '`', ',', '\u{1b}']).next()?;

@@ -1,4 +1,4 @@
-//! One connection: handshake, frames in, bytes out.
+//! One connection: handshake, frames in, bytes out; who reads and when is the owner's choice.
 //!
 //! Rule: an idle connection owns no buffer; only a partial frame or unsent bytes are kept.
 
@@ -8,19 +8,19 @@ use std::{error, fmt, mem};
 use anyhow::{Result, bail};
 use mio::net::TcpStream;
 
-use super::envelope::{Envelope, Heard};
+use super::envelope::{Envelope, Packet};
 use super::frame::{self, Frame, Opcode};
 use super::handshake;
 use super::http::{self, Answer};
 
-/// What a connection tells whoever drives it.
+/// What a connection reports to its owner.
 #[derive(Debug)]
 pub(crate) enum Incoming<'a> {
     /// From now on messages may be sent.
     Opened,
     Text(&'a [u8]),
     Binary,
-    /// To an HTTP request.
+    /// The answer to an HTTP request.
     Answer(Answer<&'a str>),
     /// The connection is gone; nothing follows.
     Closed,
@@ -41,14 +41,14 @@ pub(crate) struct Closed {
     reason: String,
 }
 
-/// How far a connection is.
+/// The states of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// TCP is on its way.
+    /// TCP is connecting.
     Dialling,
     /// The request was sent.
     Upgrading,
-    /// The server is yet to say welcome.
+    /// The server has not sent its welcome.
     Greeting,
     Open,
     Closed,
@@ -59,12 +59,12 @@ pub(crate) enum State {
 pub(crate) struct Conn {
     stream: TcpStream,
     state: State,
-    /// What to send when TCP is there; none for a bare server, whose connections open at once.
+    /// What to send when TCP is connected; none for a bare server, whose connections open at once.
     request: Option<Vec<u8>>,
     protocol: Protocol,
-    /// The beginning of a frame whose rest has not come.
+    /// The beginning of an incomplete frame.
     partial: Vec<u8>,
-    /// What the socket did not take yet.
+    /// What the socket has not accepted yet.
     unsent: Vec<u8>,
 }
 
@@ -77,7 +77,7 @@ impl Conn {
         self.state
     }
 
-    /// Returns whether it is a WebSocket, to which one says goodbye.
+    /// Returns whether it is a WebSocket, which ends with a close frame.
     pub(crate) fn has_frames(&self) -> bool {
         matches!(self.protocol, Protocol::WebSocket(_))
     }
@@ -94,17 +94,14 @@ impl Conn {
         &mut self.stream
     }
 
-    /// Gives the socket up; it stays allocated until the fleet is dropped.
+    /// Abandons the socket, which stays allocated until this is dropped.
     pub(crate) fn set_closed(&mut self) {
         self.state = State::Closed;
         self.partial = Vec::new();
         self.unsent = Vec::new();
     }
 
-    /// Sends `bytes` now, or keeps what the socket does not take for the next [`Self::on_writable`].
-    ///
-    /// # Errors
-    /// The socket is broken.
+    /// Sends `bytes`; what the socket does not accept waits for the next [`Self::on_writable`].
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<()> {
         if self.state == State::Closed {
             return Ok(());
@@ -118,10 +115,7 @@ impl Conn {
         Ok(())
     }
 
-    /// Finishes the dialling, or sends what was kept.
-    ///
-    /// # Errors
-    /// The socket is broken, or was never connected.
+    /// Begins the handshake once TCP is connected, or sends what was kept.
     pub(crate) fn on_writable(&mut self) -> Result<()> {
         match self.state {
             State::Dialling => self.on_dialled(),
@@ -133,13 +127,10 @@ impl Conn {
         }
     }
 
-    /// Reads until the socket is empty and hands over each complete message.
+    /// Reads until the socket is empty and hands over each complete message; fails when the connection is over.
     ///
-    /// A read that does not fill `scratch` has emptied the socket (epoll(7), edge triggered), which saves one system
+    /// A read that does not fill `scratch` has emptied the socket (epoll(7), edge-triggered), which saves one system
     /// call per delivery; only after a hang-up must the end be read too.
-    ///
-    /// # Errors
-    /// The server closed, refused the handshake or broke the protocol.
     pub(crate) fn on_readable(
         &mut self,
         scratch: &mut [u8],
@@ -154,10 +145,7 @@ impl Conn {
         Ok(())
     }
 
-    /// Reads once and hands over each complete message; returns how many bytes came, or nothing if there are none.
-    ///
-    /// # Errors
-    /// As [`Self::on_readable`].
+    /// Reads once and hands over each complete message; returns the number of bytes, or nothing if there are none.
     pub(crate) fn read_some(
         &mut self,
         scratch: &mut [u8],
@@ -247,11 +235,11 @@ impl Conn {
         Ok(())
     }
 
-    fn on_text(&mut self, heard: Heard<'_>, deliver: &mut impl FnMut(Incoming<'_>)) -> Result<()> {
-        match heard {
-            Heard::Payload(payload) => deliver(Incoming::Text(payload)),
-            Heard::Question(reply) => self.answer(Opcode::Text, reply.as_bytes())?,
-            Heard::Welcome => self.state = State::Open,
+    fn on_text(&mut self, packet: Packet<'_>, deliver: &mut impl FnMut(Incoming<'_>)) -> Result<()> {
+        match packet {
+            Packet::Payload(payload) => deliver(Incoming::Text(payload)),
+            Packet::Reply(reply) => self.answer(Opcode::Text, reply.as_bytes())?,
+            Packet::Welcome => self.state = State::Open,
         }
         Ok(())
     }

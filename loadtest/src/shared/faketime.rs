@@ -1,4 +1,4 @@
-//! A clock of one's own for a process, which can be stepped while it runs: `libfaketime`, as Debian has it.
+//! Gives a process a clock of its own, which can be stepped while it runs: `libfaketime`, as Debian packages it.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,10 @@ use anyhow::{Context, Result};
 const FOLDERS: [&str; 2] = ["/usr/lib", "/usr/lib64"];
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
-/// Returns what is to be set in the environment of a process whose clock is away from the machine's by what a file says.
-///
-/// # Errors
-/// There is no `libfaketime`.
+/// Returns the environment of a process whose clock differs from the machine's by what a file says.
 pub(crate) fn settings(file: &Path) -> Result<Vec<OsString>> {
     let library = library().context("libfaketime is needed to step Redis's clock")?;
-    // The C library's allocator comes next: jemalloc reads the clock before libfaketime is ready, and both wait for ever.
+    // The C library's allocator comes next: jemalloc reads the clock before libfaketime is ready, a deadlock.
     let preload = format!("LD_PRELOAD={} libc.so.6", library.display());
     let file = format!("FAKETIME_TIMESTAMP_FILE={}", file.display());
     let fixed = ["FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"];

@@ -1,20 +1,20 @@
-//! WebSocket frames as a client meets them: writes masked ones, reads unmasked ones.
+//! WebSocket frames of a client: encodes masked ones, decodes unmasked ones.
 //!
 //! Rule: no I/O and no copies; a frame borrows its payload from the bytes it was read from.
 
 use anyhow::{Result, bail, ensure};
 
-/// Larger than any message of a load test; a server that announces more is broken, and must not make us allocate it.
+/// Larger than any message of a load test; a server that announces more is broken.
 const MAX_PAYLOAD: usize = 16 << 20;
-/// One fixed mask. Masks guard confused proxies against scripts in browsers, which is not our case; a fixed one keeps
-/// the client cheap and its bytes the same in every run.
+/// Masks protect proxies from scripts in browsers, of which there are none here; a fixed one keeps the client cheap and
+/// its bytes the same in every run.
 const MASK: [u8; 4] = [0x5a, 0xc3, 0x17, 0x8e];
 
 const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
 const MASKED: u8 = 0x80;
 
-/// What a frame is for.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opcode {
     Text,
@@ -24,7 +24,7 @@ pub(crate) enum Opcode {
     Pong,
 }
 
-/// One frame a server sent.
+/// A frame from the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
     pub(crate) opcode: Opcode,
@@ -54,10 +54,8 @@ impl Opcode {
     }
 }
 
-/// Reads the frame at the head of `bytes`; returns it with its length on the wire, or nothing while it is incomplete.
-///
-/// # Errors
-/// What a client must not accept: masked or fragmented frames, reserved bits, unknown opcodes, absurd lengths.
+/// Reads the frame at the start of `bytes`; returns it with its length on the wire, or nothing while it is incomplete.
+/// Refuses what a client must not accept: masked or fragmented frames, reserved bits, unknown opcodes, absurd lengths.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>> {
     let [first, second, rest @ ..] = bytes else {
         return Ok(None);

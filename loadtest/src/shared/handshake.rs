@@ -1,4 +1,4 @@
-//! The opening handshake: builds the request, judges the answer.
+//! The opening handshake: builds the request, checks the answer.
 //!
 //! Rule: no I/O; a connection calls [`accept`] again when more bytes have come.
 
@@ -21,10 +21,7 @@ pub(crate) fn request(target: &Target) -> String {
     )
 }
 
-/// Returns the length of a complete, accepting answer at the head of `bytes`, or nothing while it is incomplete.
-///
-/// # Errors
-/// Any status but 101, and a 101 that does not answer our key.
+/// Returns the length of a complete answer that accepts our key, or nothing while it is incomplete.
 pub(crate) fn accept(bytes: &[u8]) -> Result<Option<usize>> {
     let Some((status, headers, length)) = http::split_head(bytes)? else {
         ensure!(bytes.len() <= MAX_HEAD, "answer to the handshake is longer than {MAX_HEAD} bytes");

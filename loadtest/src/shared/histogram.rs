@@ -1,5 +1,5 @@
-//! Histograms of latencies in nanoseconds: made alike, so that they can be added, and stored as JSON in the V2 format in
-//! Base64 that every `HdrHistogram` tool reads.
+//! Histograms of latencies in nanoseconds: with the same bounds, so that they can be added, and stored in JSON in the V2
+//! format (Base64) that every `HdrHistogram` tool reads.
 
 use std::time::Duration;
 
@@ -12,13 +12,10 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serializer};
 
-/// An hour, the longest round there is.
+/// An hour, the longest round.
 const LONGEST_NANOS: u64 = 3_600_000_000_000;
 
 /// Returns a histogram without samples.
-///
-/// # Errors
-/// None that is known: its bounds are constants.
 pub(crate) fn empty() -> anyhow::Result<Histogram<u64>> {
     Histogram::new_with_bounds(1, LONGEST_NANOS, 3).context("a histogram cannot be had")
 }

@@ -58,9 +58,6 @@ pub(crate) fn encode(
 
 /// Splits the head at the start of `bytes` into its first line and the header lines, and returns its length; nothing
 /// while it is incomplete.
-///
-/// # Errors
-/// It is not text.
 pub(crate) fn split_head(bytes: &[u8]) -> Result<Option<(&str, &str, usize)>> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(bytes.get(..end).unwrap_or_default()).context("answer is not text")?;
@@ -69,9 +66,6 @@ pub(crate) fn split_head(bytes: &[u8]) -> Result<Option<(&str, &str, usize)>> {
 }
 
 /// Reads the answer at the start of `bytes`; returns it and its length, or nothing while it is incomplete.
-///
-/// # Errors
-/// The bytes are not an answer of a known length, or the server closes the connection after it.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(Answer<&str>, usize)>> {
     let Some((answer, length)) = parse(bytes)? else { return Ok(None) };
     let closes = answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
@@ -80,17 +74,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(Answer<&str>, usize)>> {
 }
 
 /// Sends a GET to a port of this machine, and waits for the answer.
-///
-/// # Errors
-/// See [`Failure`].
 pub(crate) fn get(port: u16, path: &str, limit: Duration) -> Result<Answer<String>, Failure> {
     request(port, ("GET", path), ("", ""), limit)
 }
 
 /// Sends a POST to a port of this machine, and waits for the answer; each of the further headers ends with CRLF.
-///
-/// # Errors
-/// See [`Failure`].
 pub(crate) fn post(
     port: u16,
     path: &str,

@@ -32,16 +32,13 @@ pub(crate) struct Counters(BTreeMap<String, f64>);
 
 impl Node {
     /// Starts a node with these settings; does not wait until it is ready.
-    ///
-    /// # Errors
-    /// It cannot be started.
     pub(crate) fn start(
         program: &Path,
         name: &str,
         settings: &BTreeMap<String, String>,
         workspace: &mut Workspace,
     ) -> Result<Self> {
-        let (port, admin_port) = (workspace.ports.draw()?, workspace.ports.draw()?);
+        let (port, admin_port) = (workspace.ports.allocate()?, workspace.ports.allocate()?);
         let address = |port| format!("127.0.0.1:{port}");
         let mut command = Command::new(program);
         command
@@ -54,18 +51,12 @@ impl Node {
     }
 
     /// Starts the process again; does not wait until it is ready.
-    ///
-    /// # Errors
-    /// It cannot be started.
     pub(crate) fn restart(&mut self) -> Result<()> {
         self.child = Child::start(&self.command, Some(&self.log))?;
         Ok(())
     }
 
     /// Waits until it takes clients.
-    ///
-    /// # Errors
-    /// It ends, or takes too long; the end of its log says why.
     pub(crate) fn wait_ready(&mut self) -> Result<()> {
         let Self { admin_port, child, interrupt, .. } = self;
         let ended = interrupt.eventually("a node is ready", START_LIMIT, || {
@@ -107,7 +98,7 @@ impl Counters {
         )
     }
 
-    /// Returns the sum of all samples of that name, or the one with those labels.
+    /// Returns the sum of all samples of that name, or the sample with those labels.
     pub(crate) fn sum(&self, name: &str) -> u64 {
         let is_meant =
             |each: &str| each.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'));
@@ -121,7 +112,7 @@ impl Counters {
         self.0.keys().map(String::as_str)
     }
 
-    /// Returns one sample by its name with labels; 0 where there is none.
+    /// Returns one sample by its name with labels; 0 if there is none.
     pub(crate) fn of(&self, name: &str) -> u64 {
         let value = self.0.get(name).copied().unwrap_or_default();
         format!("{value:.0}").parse().unwrap_or_default()

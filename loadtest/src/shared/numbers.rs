@@ -1,8 +1,8 @@
-//! Samples: their middle, their spread, their ratios, and how they are written.
+//! Samples: median, spread, ratios, and how they are written.
 
 use serde::Serialize;
 
-/// The middle and the ends of some samples.
+/// Median, minimum and maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -11,7 +11,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Returns nothing where there are no samples.
+    /// Returns nothing if there are no samples.
     pub(crate) fn of(samples: &[f64]) -> Option<Self> {
         let low = samples.iter().copied().reduce(f64::min)?;
         let high = samples.iter().copied().reduce(f64::max)?;
@@ -19,7 +19,7 @@ impl Spread {
     }
 }
 
-/// Returns the middle, or nothing of a number if there are none.
+/// Returns the median; not a number if there are no samples.
 pub(crate) fn median(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -28,7 +28,7 @@ pub(crate) fn median(samples: &[f64]) -> f64 {
     if sorted.len() % 2 == 1 { at(half) } else { f64::midpoint(at(half.saturating_sub(1)), at(half)) }
 }
 
-/// Divides the samples of the same round, where both are there.
+/// Divides the samples of the same round, where both exist.
 pub(crate) fn ratios(samples: &[Option<f64>], references: &[Option<f64>]) -> Vec<f64> {
     let pairs = samples.iter().zip(references);
     pairs
@@ -37,7 +37,7 @@ pub(crate) fn ratios(samples: &[Option<f64>], references: &[Option<f64>]) -> Vec
         .collect()
 }
 
-/// Three significant digits or whole numbers with separators: what a reader can compare at a glance.
+/// Writes three significant digits, or whole numbers with separators.
 pub(crate) fn number(value: f64) -> String {
     if value.abs() < 10.0 {
         return format!("{value:.2}");

@@ -8,9 +8,6 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 /// Prints a result.
-///
-/// # Errors
-/// Standard output cannot be written.
 pub(crate) fn print(text: &str) -> Result<()> {
     match writeln!(io::stdout(), "{text}") {
         // The reader has seen enough.
@@ -20,17 +17,11 @@ pub(crate) fn print(text: &str) -> Result<()> {
 }
 
 /// Writes a text to a file.
-///
-/// # Errors
-/// The file cannot be written.
 pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Writes a result to a file as JSON.
-///
-/// # Errors
-/// The file cannot be written.
 pub(crate) fn write_json(path: &Path, result: &impl Serialize) -> Result<()> {
     write_text(path, &(serde_json::to_string_pretty(result)? + "\n"))
 }

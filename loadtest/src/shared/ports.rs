@@ -1,6 +1,6 @@
-//! Ports for servers that are to come back on the same one.
+//! Ports for servers that may be restarted on the same port.
 //!
-//! Rule: below those that the kernel gives to outgoing connections, lest one of these take the port while the server is away.
+//! Rule: they lie below those of outgoing connections, which could otherwise take the port while the server is down.
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -13,10 +13,10 @@ const LOWEST: u16 = 12_000;
 const COUNT: usize = 20_000;
 const ATTEMPTS: usize = 100;
 
-/// Where a port is marked as taken. Servers listen at 127.0.0.1, so it is in nobody's way.
+/// The address at which a port is marked as taken; servers listen at 127.0.0.1.
 const MARK: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 254);
 
-/// Draws ports that are free, and keeps them from all others that draw, in this process or another.
+/// Allocates free ports, and keeps them from every other process that allocates ports this way.
 #[derive(Debug)]
 pub(crate) struct Ports {
     random: Random,
@@ -28,14 +28,11 @@ impl Ports {
         Self { random: Random::new(seed ^ u64::from(std::process::id())), marks: Vec::new() }
     }
 
-    /// Returns a port that nobody has.
-    ///
-    /// # Errors
-    /// None was found.
-    pub(crate) fn draw(&mut self) -> Result<u16> {
+    /// Returns a free port.
+    pub(crate) fn allocate(&mut self) -> Result<u16> {
         for _ in 0..ATTEMPTS {
             let port = LOWEST + u16::try_from(self.random.below(COUNT))?;
-            // The mark comes first: who tries a port that another has drawn would have it for a moment.
+            // The mark comes first: trying a port that is allocated would occupy it for a moment.
             let Ok(mark) = TcpListener::bind((MARK, port)) else { continue };
             if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
                 self.marks.push(mark);
@@ -53,18 +50,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_draws_what_another_has() {
+    fn no_port_is_allocated_twice() {
         let (mut one, mut same) = (Ports::new(7), Ports::new(7));
-        let drawn: HashSet<u16> =
-            (0..50).flat_map(|_| [one.draw().expect("a port"), same.draw().expect("a port")]).collect();
-        assert_eq!(drawn.len(), 100);
+        let allocated: HashSet<u16> = (0..50)
+            .flat_map(|_| [one.allocate().expect("a port"), same.allocate().expect("a port")])
+            .collect();
+        assert_eq!(allocated.len(), 100);
     }
 
     #[test]
-    fn what_a_server_has_is_not_drawn() {
+    fn a_port_with_a_server_is_not_allocated() {
         let mut ports = Ports::new(8);
-        let port = Ports::new(8).draw().expect("a port");
+        let port = Ports::new(8).allocate().expect("a port");
         let _server = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("it is free");
-        assert!((0..50).all(|_| ports.draw().expect("a port") != port));
+        assert!((0..50).all(|_| ports.allocate().expect("a port") != port));
     }
 }

@@ -1,6 +1,6 @@
-//! What the kernel says about a process and this machine, read from `/proc`.
+//! CPU and memory of processes and of this machine, as the kernel counts them.
 //!
-//! Rule: whole processes only: all threads, those that ended included, user and system time together.
+//! Rule: whole processes only: all threads, including those that have ended, user and system time together.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -25,11 +25,11 @@ pub(crate) struct Process {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Processes {
     pub(crate) nodes: Vec<Process>,
-    /// The Redis in which the nodes meet.
+    /// The Redis of the nodes.
     pub(crate) store: Option<Process>,
 }
 
-/// What is being used up between two moments.
+/// Measures what is used from its start on.
 #[derive(Debug)]
 pub(crate) struct Meter<'a> {
     server: &'a Processes,
@@ -46,14 +46,14 @@ pub(crate) struct Spent {
     pub(crate) elapsed: Duration,
     /// Of all nodes together.
     pub(crate) server_cpu: Duration,
-    /// Of the Redis in which they meet.
+    /// Of their Redis.
     pub(crate) store_cpu: Duration,
     pub(crate) client_cpu: Duration,
-    /// Of all other processes together: what disturbed the run. In steps of 10 ms, as the kernel counts it.
+    /// Of all other processes together, which disturbed the run; the kernel counts it in steps of 10 ms.
     pub(crate) others_cpu: Duration,
 }
 
-/// Where a figure was measured.
+/// The machine on which a figure was measured.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Machine {
     cores: usize,
@@ -69,10 +69,7 @@ impl Process {
     /// Returns the resident set in bytes.
     ///
     /// `smaps_rollup` walks the page tables and is exact; `VmRSS` lags by up to 64 pages per core, which would be
-    /// hundreds of bytes per connection at a thousand of them. It is the way out where the former is forbidden.
-    ///
-    /// # Errors
-    /// There is no such process.
+    /// hundreds of bytes per connection at a thousand of them, and is the fallback where the former is forbidden.
     pub(crate) fn rss(self) -> Result<u64> {
         let read = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", self.pid));
         let text = read("smaps_rollup")
@@ -86,12 +83,9 @@ impl Process {
         Ok(kib * 1024)
     }
 
-    /// Returns the CPU time used so far by all threads, those that ended included.
+    /// Returns the CPU time used so far by all threads, including those that have ended.
     ///
     /// The clock of a process counts nanoseconds; `/proc/PID/stat` shows the same time in steps of 10 ms.
-    ///
-    /// # Errors
-    /// There is no such process.
     pub(crate) fn cpu(self) -> Result<Duration> {
         let pid = Pid::from_raw(i32::try_from(self.pid)?);
         let time = clock_getcpuclockid(pid).and_then(|clock| clock.now());
@@ -105,17 +99,11 @@ impl Processes {
     }
 
     /// Returns the resident set of all nodes in bytes.
-    ///
-    /// # Errors
-    /// One is gone.
     pub(crate) fn rss(&self) -> Result<u64> {
         self.nodes.iter().map(|node| node.rss()).sum()
     }
 
-    /// Returns the CPU time used so far by all nodes, and by what they meet in.
-    ///
-    /// # Errors
-    /// One is gone.
+    /// Returns the CPU time used so far by all nodes, and by their Redis.
     pub(crate) fn cpu(&self) -> Result<(Duration, Duration)> {
         let nodes: Result<Duration> = self.nodes.iter().map(|node| node.cpu()).sum();
         Ok((nodes?, self.store.map(Process::cpu).transpose()?.unwrap_or_default()))
@@ -130,9 +118,6 @@ impl From<Process> for Processes {
 
 impl<'a> Meter<'a> {
     /// Begins to measure `server` and this client.
-    ///
-    /// # Errors
-    /// The server is gone.
     pub(crate) fn start(server: &'a Processes) -> Result<Self> {
         let (nodes_cpu, store_cpu) = server.cpu()?;
         Ok(Self {
@@ -146,9 +131,6 @@ impl<'a> Meter<'a> {
     }
 
     /// Returns what was used since the start.
-    ///
-    /// # Errors
-    /// The server is gone.
     pub(crate) fn stop(&self) -> Result<Spent> {
         let elapsed = self.started.elapsed();
         let (nodes_cpu, store_cpu) = self.server.cpu()?;
@@ -180,20 +162,14 @@ impl Machine {
     }
 }
 
-/// Raises the limit on open files as far as it goes, and checks that `n` connections fit below it.
-///
-/// # Errors
-/// They do not fit.
+/// Raises the limit on open files to the hard limit, and checks that `n` connections fit below it.
 pub(crate) fn reserve_files(n: usize) -> Result<()> {
     let room = connections_of_a_process()?;
     anyhow::ensure!(n <= room, "{n} connections do not fit below the hard limit: {room} do");
     Ok(())
 }
 
-/// Raises the limit on open files as far as it goes, and returns how many connections fit below it.
-///
-/// # Errors
-/// The kernel refuses.
+/// Raises the limit on open files to the hard limit, and returns how many connections fit below it.
 pub(crate) fn connections_of_a_process() -> Result<usize> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
@@ -203,9 +179,6 @@ pub(crate) fn connections_of_a_process() -> Result<usize> {
 }
 
 /// Returns the memory of the kernel's own objects, sockets among them, in bytes.
-///
-/// # Errors
-/// The kernel does not show it.
 pub(crate) fn slab() -> Result<u64> {
     let text = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
     let kib = text.lines().find_map(|line| line.strip_prefix("Slab:")?.trim().strip_suffix("kB"));

@@ -1,6 +1,6 @@
-//! How far a run is, for the person who waits: a bar on a terminal, plain lines elsewhere.
+//! The progress of a run: a bar on a terminal, plain lines elsewhere.
 //!
-//! Rule: nothing of it goes to standard output, which is the table's.
+//! Rule: nothing goes to standard output, which is for the table.
 #![expect(clippy::print_stderr, reason = "progress goes to standard error by design")]
 
 use std::fmt;
@@ -9,14 +9,14 @@ use std::time::Duration;
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use parking_lot::Mutex;
 
-/// Often enough for a clock that counts seconds, and too seldom to disturb what is measured.
+/// Often enough for a clock that shows seconds, too rare to disturb the measurement.
 const TICK: Duration = Duration::from_secs(1);
 const TEMPLATE: &str = "{bar:30} {pos}/{len} {elapsed}{left}: {wide_msg}";
 
 /// The bar that is on the screen: lines must be printed above it.
 static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
-/// The steps of a command that knows their number beforehand. The bar goes away with it.
+/// The steps of a command that knows their number. Dropping it removes the bar.
 #[derive(Debug)]
 pub(crate) struct Steps {
     bar: ProgressBar,
@@ -36,7 +36,7 @@ pub(crate) fn say(line: impl AsRef<str>) {
 impl Steps {
     pub(crate) fn new(total: usize) -> Self {
         let bar = ProgressBar::new(total as u64);
-        // Hidden where standard error is no terminal.
+        // Hidden where standard error is not a terminal.
         if !bar.is_hidden() {
             bar.set_style(style());
             bar.enable_steady_tick(TICK);
@@ -45,7 +45,7 @@ impl Steps {
         Self { bar, begun: 0, total }
     }
 
-    /// Says what begins now; what began before is done.
+    /// Shows the step that begins; the one before is done.
     pub(crate) fn begin(&mut self, what: &str) {
         self.bar.set_position(self.begun as u64);
         self.begun += 1;
@@ -59,10 +59,10 @@ impl Steps {
 
 fn style() -> ProgressStyle {
     let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
-    // Nothing is known of the time left before a step is done.
+    // The time left is unknown until a step is done.
     style.with_key("left", |state: &ProgressState, line: &mut dyn fmt::Write| {
         if state.pos() > 0 {
-            // A string takes everything.
+            // Writing to a string cannot fail.
             write!(line, ", {:#} left", HumanDuration(state.eta())).unwrap_or_default();
         }
     })

@@ -1,6 +1,6 @@
-//! The `SplitMix64` generator: the same seed, the same run.
+//! Random numbers: the same seed gives the same run.
 
-/// See the head of this file.
+/// The `SplitMix64` generator.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 

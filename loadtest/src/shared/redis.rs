@@ -1,4 +1,4 @@
-//! One `redis-server` process of our own, with its directory and port, which may be killed and started again.
+//! One `redis-server` process with a directory and a port of its own, which may be killed and started again.
 
 use std::fs;
 use std::io::Write;
@@ -35,24 +35,18 @@ pub(crate) struct Redis {
 }
 
 impl Redis {
-    /// Starts a server that keeps nothing unless `args` say otherwise, and waits until it answers.
-    ///
-    /// # Errors
-    /// It does not.
+    /// Starts a server without persistence, unless `args` say otherwise, and waits until it answers.
     pub(crate) fn start(workspace: &mut Workspace, args: &[&str]) -> Result<Self> {
         Self::start_with_clock(workspace, args, false)
     }
 
     /// Does the same, with a clock of its own where that is wanted.
-    ///
-    /// # Errors
-    /// It does not answer; `libfaketime` is missing.
     pub(crate) fn start_with_clock(
         workspace: &mut Workspace,
         args: &[&str],
         has_clock: bool,
     ) -> Result<Self> {
-        let port = workspace.ports.draw()?;
+        let port = workspace.ports.allocate()?;
         let directory = workspace.directory.join(format!("redis-{port}"));
         fs::create_dir_all(&directory)?;
         let clock = has_clock.then(|| directory.join("clock"));
@@ -69,9 +63,6 @@ impl Redis {
     }
 
     /// Starts the process, again after it was killed, and waits until it answers.
-    ///
-    /// # Errors
-    /// It does not.
     pub(crate) fn restart(&mut self) -> Result<()> {
         let log = self.directory.join("redis.log");
         // `env` sets what only Redis may see.
@@ -91,32 +82,23 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Steps its wall clock, which then goes on, so many seconds away from the machine's.
-    ///
-    /// # Errors
-    /// It has none of its own.
+    /// Steps its wall clock, which then runs on, to this many seconds from the machine's.
     pub(crate) fn set_clock(&self, seconds: i64) -> Result<()> {
         let file = self.clock.as_ref().context("this Redis has the machine's clock")?;
-        // In one step: a reader must not find it empty.
+        // Atomically: a reader must not find it empty.
         let new = file.with_extension("new");
         fs::write(&new, format!("{seconds:+}\n"))?;
         Ok(fs::rename(new, file)?)
     }
 
-    /// Keeps what it has now under a name.
-    ///
-    /// # Errors
-    /// It does not answer.
+    /// Saves a snapshot under a name.
     pub(crate) fn snapshot(&self, name: &str) -> Result<()> {
         self.ask::<String>(&["SAVE"])?;
         fs::copy(self.directory.join(DUMP), self.directory.join(name))?;
         Ok(())
     }
 
-    /// Puts in place what it is to begin with: what was kept under a name, or nothing. A server with a log reads that.
-    ///
-    /// # Errors
-    /// There is no such name.
+    /// Restores a snapshot, or removes the dump, for the next start; a server with an append-only file reads that instead.
     pub(crate) fn put_back(&self, name: Option<&str>) -> Result<()> {
         let dump = self.directory.join(DUMP);
         match name {
@@ -128,35 +110,23 @@ impl Redis {
     }
 
     /// Sends a command without waiting for the answer: a server that is stopped executes it when it goes on.
-    ///
-    /// # Errors
-    /// No connection.
     pub(crate) fn tell(&self, words: &[&str]) -> Result<TcpStream> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.write_all(&command(words).get_packed_command())?;
         Ok(stream)
     }
 
-    /// Does a command on a connection of its own.
-    ///
-    /// # Errors
-    /// No connection, an error for an answer, or one of another kind.
+    /// Executes a command on a connection of its own.
     pub(crate) fn ask<T: FromRedisValue>(&self, words: &[&str]) -> Result<T> {
         ask(self.port, words)
     }
 
     /// Returns the process.
-    ///
-    /// # Errors
-    /// It is killed.
     pub(crate) fn child(&mut self) -> Result<&mut Child> {
         self.child.as_mut().context("Redis does not run")
     }
 
     /// Kills it.
-    ///
-    /// # Errors
-    /// It is killed already.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.child.take().context("Redis does not run")?.kill()
     }
@@ -167,9 +137,6 @@ impl Redis {
 }
 
 /// Starts again all that were killed.
-///
-/// # Errors
-/// One does not start.
 pub(crate) fn revive(servers: &mut [Redis]) -> Result<()> {
     servers.iter_mut().filter(|server| !server.is_running()).try_for_each(Redis::restart)
 }
@@ -179,10 +146,7 @@ pub(crate) fn addresses(ports: impl Iterator<Item = u16>) -> String {
     ports.map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
 }
 
-/// Does a command at a server of this machine.
-///
-/// # Errors
-/// No connection, an error for an answer, or one of another kind.
+/// Executes a command at a port of this machine, on a connection of its own.
 pub(crate) fn ask<T: FromRedisValue>(port: u16, words: &[&str]) -> Result<T> {
     let client = redis::Client::open(("127.0.0.1", port))?;
     let mut connection = client.get_connection_with_timeout(ANSWER_LIMIT)?;

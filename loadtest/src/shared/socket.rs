@@ -40,17 +40,11 @@ pub(crate) enum Incoming {
 
 impl Socket {
     /// Connects and opens.
-    ///
-    /// # Errors
-    /// Nobody listens, or the handshake is refused.
     pub(crate) fn open(target: &Target) -> Result<Self> {
         Self::over(target.connect(None, CONNECT_LIMIT)?, target)
     }
 
     /// Opens a WebSocket over a connection.
-    ///
-    /// # Errors
-    /// The handshake is refused, or not answered within the stream's own time limit.
     pub(crate) fn over(stream: TcpStream, target: &Target) -> Result<Self> {
         let stream = mio::net::TcpStream::from_std(stream);
         let request = handshake::request(target).into_bytes();

@@ -1,6 +1,6 @@
 //! Where to connect, and from which addresses.
 //!
-//! Rule: nothing but loopback is ever dialled unless the user asked for it by name.
+//! Rule: only loopback addresses are dialled unless the user allows others.
 
 use std::net::{self, IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
@@ -23,10 +23,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Reads `ws://host:port/path`.
-    ///
-    /// # Errors
-    /// Another scheme, a host that does not resolve, or one that is not loopback while `allow_remote` is not set.
+    /// Reads `ws://host:port/path`; refuses other schemes, and addresses other than loopback unless they are allowed.
     pub(crate) fn parse(url: &str, allow_remote: bool) -> Result<Self> {
         let rest = url.strip_prefix("ws://").with_context(|| format!("`{url}` does not begin with ws://"))?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -44,7 +41,7 @@ impl Target {
         Ok(Self { addr, authority: authority.to_owned(), path: format!("/{path}") })
     }
 
-    /// Returns the target of a bare TCP server on this machine.
+    /// Returns the target of a port of this machine.
     pub(crate) fn local(port: u16) -> Self {
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self { addr, authority: addr.to_string(), path: "/".to_owned() }
@@ -54,10 +51,7 @@ impl Target {
         Self { path: path.to_owned(), ..self }
     }
 
-    /// Begins to connect the `nth` connection; the socket is writable once it is connected.
-    ///
-    /// # Errors
-    /// No descriptor, no port.
+    /// Begins to connect, from the address whose turn it is; the socket is writable once it is connected.
     pub(crate) fn dial(&self, nth: usize) -> Result<TcpStream> {
         let socket = self.socket(self.source(nth))?;
         socket.set_nonblocking(true)?;
@@ -69,10 +63,7 @@ impl Target {
         }
     }
 
-    /// Connects from an address, or any, and waits for it as long as a read then does.
-    ///
-    /// # Errors
-    /// Nobody listens, or does not answer in time.
+    /// Connects, from a source address if one is given; waits up to `limit`, as reads do afterwards.
     pub(crate) fn connect(&self, source: Option<Ipv4Addr>, limit: Duration) -> Result<net::TcpStream> {
         let socket = self.socket(source)?;
         socket.connect_timeout(&self.addr.into(), limit)?;
@@ -91,7 +82,7 @@ impl Target {
         Ok(socket)
     }
 
-    /// Only 127.0.0.0/8 belongs to this machine as a whole, so only there are sources chosen.
+    /// Only in 127.0.0.0/8 do all addresses belong to this machine.
     fn source(&self, nth: usize) -> Option<Ipv4Addr> {
         let IpAddr::V4(ip) = self.addr.ip() else {
             return None;

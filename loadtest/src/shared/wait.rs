@@ -1,4 +1,4 @@
-//! Waiting: always for a condition, always with a deadline, and never after the user has pressed Ctrl-C.
+//! Waiting: for a condition, with a deadline, and not after the user has pressed Ctrl-C.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// Pause between two looks at a condition.
+/// Between two checks of a condition.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Set by Ctrl-C; clones share it.
@@ -21,10 +21,7 @@ pub(crate) struct Interrupt(Arc<AtomicBool>);
 pub(crate) struct Stop(Arc<(Mutex<bool>, Condvar)>);
 
 impl Interrupt {
-    /// Takes over SIGINT and SIGTERM: the first asks for an orderly end, the second ends at once.
-    ///
-    /// # Errors
-    /// The kernel refuses.
+    /// Handles SIGINT and SIGTERM: the first signal asks for an orderly end, the second ends the program at once.
     pub(crate) fn on_signals() -> Result<Self> {
         let this = Self::default();
         for signal in [SIGINT, SIGTERM] {
@@ -34,10 +31,7 @@ impl Interrupt {
         Ok(this)
     }
 
-    /// Looks until there is something to return.
-    ///
-    /// # Errors
-    /// It took too long, or the user wants to stop.
+    /// Checks until there is something to return; fails after the time limit, or if the user wants to stop.
     pub(crate) fn eventually<T>(
         &self,
         what: &str,
@@ -52,14 +46,11 @@ impl Interrupt {
             if Instant::now() > until {
                 bail!("not within {limit:?}: {what}");
             }
-            self.hold(LOOK)?;
+            self.sleep(LOOK)?;
         }
     }
 
-    /// Checks that the user does not want to stop.
-    ///
-    /// # Errors
-    /// The user wants to.
+    /// Fails if the user wants to stop.
     pub(crate) fn check(&self) -> Result<()> {
         if self.0.load(Ordering::Acquire) {
             bail!("interrupted");
@@ -67,11 +58,8 @@ impl Interrupt {
         Ok(())
     }
 
-    /// Lets time pass.
-    ///
-    /// # Errors
-    /// The user wants to stop.
-    pub(crate) fn hold(&self, time: Duration) -> Result<()> {
+    /// Waits; fails if the user wants to stop.
+    pub(crate) fn sleep(&self, time: Duration) -> Result<()> {
         let until = Instant::now() + time;
         loop {
             self.check()?;
@@ -95,7 +83,7 @@ impl Stop {
         *self.0.0.lock()
     }
 
-    /// Sleeps until the time is over or it is set; returns whether to go on.
+    /// Sleeps until the time is over or it is set; returns whether to continue.
     pub(crate) fn sleep(&self, time: Duration) -> bool {
         let (is_set, wake) = &*self.0;
         let mut is_set = is_set.lock();

@@ -18,9 +18,6 @@ pub(crate) struct Workspace {
 
 impl Workspace {
     /// Makes the directory, unless it exists.
-    ///
-    /// # Errors
-    /// It cannot be made.
     pub(crate) fn new(directory: &Path, seed: u64, interrupt: &Interrupt) -> Result<Self> {
         fs::create_dir_all(directory)?;
         Ok(Self { directory: directory.to_owned(), ports: Ports::new(seed), interrupt: interrupt.clone() })

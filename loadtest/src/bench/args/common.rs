@@ -20,7 +20,7 @@ pub(crate) struct TargetArgs {
     /// Server to load: ws://127.0.0.1:PORT/PATH
     #[arg(long)]
     pub(crate) url: String,
-    /// Its process, whose CPU and memory are read from /proc; more than once for a server of several, which are summed
+    /// Its process, whose CPU and memory are read from /proc; may be given more than once for a server of several, which are summed
     #[arg(long, required = true)]
     pub(crate) pid: Vec<u32>,
     /// Allow a target that is not a loopback address
@@ -30,7 +30,7 @@ pub(crate) struct TargetArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct WorkersArgs {
-    /// Processes that hold the connections; as few as the limit on open files allows, if not given
+    /// Processes that hold the connections; by default as few as the limit on open files allows
     #[arg(long, value_parser = |text: &str| within(text, 1, 64))]
     pub(crate) processes: Option<usize>,
 }
@@ -73,19 +73,13 @@ pub(crate) struct DialectArgs {
 
 impl TargetArgs {
     /// Returns the server to dial.
-    ///
-    /// # Errors
-    /// As [`Target::parse`].
     pub(crate) fn resolve(&self) -> Result<Target> {
         Target::parse(&self.url, self.allow_remote)
     }
 }
 
 impl DialectArgs {
-    /// Returns the dialect, with the user's own text for a message to everybody.
-    ///
-    /// # Errors
-    /// It has no place for the payload.
+    /// Returns the dialect, with the user's own text of a message to everybody.
     pub(crate) fn to_everybody(&self) -> Result<Dialect> {
         let mut dialect = self.dialect.dialect();
         dialect.message = self.message_template.clone().unwrap_or(dialect.message);

@@ -25,16 +25,16 @@ pub(crate) struct CompareArgs {
     /// Rounds; the tables have their median and spread
     #[arg(long, default_value_t = 5, value_parser = rounds)]
     pub(crate) rounds: usize,
-    /// Measure only works whose name has this in it; may be given more than once
+    /// Measure only works whose name contains this; may be given more than once
     #[arg(long, value_name = "WORK")]
     pub(crate) only: Vec<String>,
     /// Measure gatecast and the bare send loop only
     #[arg(long)]
     pub(crate) without_peers: bool,
-    /// Measure uWebSockets.js too, beside the C++ library
+    /// Also measure uWebSockets.js, beside the C++ library
     #[arg(long, conflicts_with = "without_peers")]
     pub(crate) uwebsockets_js: bool,
-    /// One round with few connections and messages: shows that all works, not how fast
+    /// One round with few connections and messages: shows that everything works, not how fast
     #[arg(long)]
     pub(crate) quick: bool,
 }
@@ -45,7 +45,7 @@ pub(crate) struct ClusterArgs {
     pub(crate) servers: ServersArgs,
     #[command(flatten)]
     pub(crate) load: LoadArgs,
-    /// What the nodes are
+    /// The nodes' server
     #[arg(long, value_enum, default_value = "gatecast", value_name = "NAME")]
     pub(crate) peer: Peer,
     /// Nodes
@@ -65,7 +65,7 @@ pub(crate) struct ClusterArgs {
     pub(crate) rate: Option<u32>,
 }
 
-/// Servers whose nodes meet in Redis.
+/// Servers that can run as several nodes on one Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Peer {
     Gatecast,

@@ -5,12 +5,12 @@ use clap::Args;
 use super::common::{DialectArgs, TargetArgs, WorkersArgs, connections};
 use crate::shared::args::{rate, rounds, within};
 
-/// Handshakes a second: above what any server here takes.
+/// Handshakes a second: more than any server here accepts.
 const MAX_RATE: f64 = 1e6;
 
-/// Connections, and where to.
+/// Connections and their target.
 #[derive(Debug, Args)]
-pub(crate) struct CrowdArgs {
+pub(crate) struct ClientsArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
     /// Connections to open
@@ -25,11 +25,11 @@ pub(crate) struct CrowdArgs {
 #[derive(Debug, Args)]
 pub(crate) struct IdleArgs {
     #[command(flatten)]
-    pub(crate) crowd: CrowdArgs,
-    /// Rounds of opening and closing all of them
+    pub(crate) clients: ClientsArgs,
+    /// Rounds of opening and closing all connections
     #[arg(long, default_value_t = 1, value_parser = rounds)]
     pub(crate) rounds: usize,
-    /// Groups that each connection joins; 50 connections have the same
+    /// Groups that each connection joins; 50 connections share the same ones
     #[arg(long, default_value_t = 0, value_parser = |text: &str| within(text, 0, 1000))]
     pub(crate) groups: usize,
 }
@@ -37,8 +37,8 @@ pub(crate) struct IdleArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ChurnArgs {
     #[command(flatten)]
-    pub(crate) crowd: CrowdArgs,
-    /// How often all of them are opened; they are closed before each but the first
+    pub(crate) clients: ClientsArgs,
+    /// How often all connections are opened; they are closed before each opening except the first
     #[arg(long, default_value_t = 11, value_parser = |text: &str| within(text, 2, 100))]
     pub(crate) openings: usize,
 }
@@ -46,11 +46,11 @@ pub(crate) struct ChurnArgs {
 #[derive(Debug, Args)]
 pub(crate) struct StormArgs {
     #[command(flatten)]
-    pub(crate) crowd: CrowdArgs,
+    pub(crate) clients: ClientsArgs,
     /// Rounds; the table has their median and spread
     #[arg(long, default_value_t = 5, value_parser = rounds)]
     pub(crate) rounds: usize,
-    /// Handshakes a second; as many as the server takes, if not given
+    /// Handshakes a second; by default as many as the server accepts
     #[arg(long, value_parser = |text: &str| rate(text, MAX_RATE))]
     pub(crate) rate: Option<f64>,
     /// Handshakes at once

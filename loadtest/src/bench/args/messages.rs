@@ -1,4 +1,4 @@
-//! Commands of messages, and of the server they are compared with.
+//! Commands of messages, and of the reference server.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::bench::dialect::Dialect;
 use crate::bench::relay::{Audience, Plan};
 use crate::shared::args::{rate, rounds};
 
-/// Messages a second: above what any server here relays to a single connection.
+/// Messages a second: more than any server here relays to a single connection.
 const MAX_RATE: f64 = 1e5;
 
 #[derive(Debug, Args)]
@@ -117,9 +117,6 @@ pub(crate) struct FloorServerArgs {
 
 impl GroupsArgs {
     /// Returns the dialect, with the user's own texts for groups.
-    ///
-    /// # Errors
-    /// A message has no place for the payload.
     pub(crate) fn dialect(&self) -> Result<Dialect> {
         let mut dialect = self.dialect.dialect.dialect();
         dialect.group_message = self.dialect.message_template.clone().unwrap_or(dialect.group_message);
@@ -131,9 +128,6 @@ impl GroupsArgs {
 
 impl LatencyArgs {
     /// Returns the plan of one round.
-    ///
-    /// # Errors
-    /// It has too many messages.
     pub(crate) fn plan(&self) -> Result<Plan> {
         let messages: u32 = format!("{:.0}", (self.rate * f64::from(self.seconds)).max(1.0)).parse()?;
         ensure!(i64::from(messages) <= MAX_MESSAGES, "{messages} messages are more than {MAX_MESSAGES}");
@@ -146,7 +140,7 @@ impl LatencyArgs {
             bytes: self.bytes,
             window: 1,
             rate: Some(self.rate),
-            // What a server that cannot keep up has left when the last is due, it may take as long again for.
+            // A server that cannot keep up may take as long again for its backlog.
             limit: Duration::from_secs(u64::from(self.seconds) * 2 + 10),
         })
     }

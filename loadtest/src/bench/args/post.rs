@@ -13,7 +13,7 @@ use crate::shared::args::{rounds, within};
 pub(crate) struct PostArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
-    /// Stage that is posted to, if the sockets are another node's: http://127.0.0.1:PORT/STAGE
+    /// Stage to post to, if the sockets are at another node: http://127.0.0.1:PORT/STAGE
     #[arg(long)]
     pub(crate) post_url: Option<String>,
     /// Sign the posts with this key of the management API, `AWS_ACCESS_KEY_ID` if not given; `AWS_SECRET_ACCESS_KEY` holds its secret
@@ -40,10 +40,7 @@ pub(crate) struct PostArgs {
 }
 
 impl PostArgs {
-    /// Returns the key to sign with; none where posts are not to be signed.
-    ///
-    /// # Errors
-    /// Its secret is not in the environment; it cannot stand in a header.
+    /// Returns the key to sign with, if posts are to be signed; its secret comes from the environment.
     pub(crate) fn key(&self) -> Result<Option<Key>> {
         let Some(id) = self.access_key_id.clone().or_else(|| env::var("AWS_ACCESS_KEY_ID").ok()) else {
             return Ok(None);

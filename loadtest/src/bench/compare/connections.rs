@@ -1,13 +1,13 @@
-//! Works of connections that are silent: how fast they open, what they take.
+//! Works of idle connections: how fast they open, and their memory.
 //!
-//! Rule: each is measured on a process of its own, as what others left behind would hide it, and memory over what that
-//! process took before the first connection.
+//! Rule: each is measured on a process of its own, since what others left behind would hide it, and memory against that
+//! process before the first connection.
 
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use super::contest::Contest;
+use super::participants::Participants;
 use super::scale::Scale;
 use crate::bench::fleet::{Fleet, Opening};
 use crate::bench::idle::{STEADY_SAMPLES, steady};
@@ -21,10 +21,10 @@ use crate::bench::works::{
 };
 use crate::shared::process;
 
-/// Looks at the memory in a quick run.
+/// Samples of the memory in a quick run.
 const QUICK_SAMPLES: usize = 2;
 
-/// A work, and who takes part.
+/// A work and the servers that take part.
 #[derive(Debug)]
 pub(super) struct Case {
     pub(super) work: &'static Work,
@@ -35,7 +35,7 @@ pub(super) struct Case {
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Storm,
-    /// Opened once, and by gatecast, whose promise it is, again and again.
+    /// Opened once; for gatecast, which promises it, again and again.
     Churn,
     Members,
 }
@@ -48,15 +48,17 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// Measures a case with a server, if it takes part.
-///
-/// # Errors
-/// The server cannot be started or reached, or ends.
-pub(super) fn run(contest: &mut Contest, case: &Case, name: &'static str, report: &mut Report) -> Result<()> {
+pub(super) fn run(
+    participants: &mut Participants,
+    case: &Case,
+    name: &'static str,
+    report: &mut Report,
+) -> Result<()> {
     if !has_part(case.servers, name) {
         return Ok(());
     }
-    let Some(service) = contest.start_fresh(name)? else { return Ok(()) };
-    let run = Run { scale: contest.scale, work: case.work, service: &service };
+    let Some(service) = participants.start_fresh(name)? else { return Ok(()) };
+    let run = Run { scale: participants.scale, work: case.work, service: &service };
     match case.kind {
         Kind::Storm => run.storm(report),
         Kind::Churn => run.churn(report),
@@ -71,7 +73,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Opens all connections as fast as they can be.
+    /// Opens all connections as fast as possible.
     fn storm(&self, report: &mut Report) -> Result<()> {
         let (started, (before, _)) = (Instant::now(), self.service.processes.cpu()?);
         let fleet = self.open(self.connections())?;
@@ -83,7 +85,7 @@ impl Run<'_> {
         fleet.close()
     }
 
-    /// Opens all connections and closes them, in turns.
+    /// Opens and closes all connections in turns.
     fn churn(&self, report: &mut Report) -> Result<()> {
         let openings = match self.scale {
             Scale::Full if self.service.name == GATECAST => OPENINGS,

@@ -1,12 +1,12 @@
-//! How large the works are: as the goals have them, or just large enough to show that all of it works.
+//! The size of the works: as the goals define them, or just large enough to show that everything works.
 
 use crate::bench::works::Work;
 
-/// How large the works are.
+/// The size of the works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scale {
     Full,
-    /// A fiftieth of the connections: what is measured shows that all works, and has names that no goal has.
+    /// A fiftieth of the connections, under names that no goal has.
     Quick,
 }
 
@@ -19,7 +19,7 @@ impl Scale {
         }
     }
 
-    /// Returns how many groups of how many connections there are.
+    /// Returns the number of groups, and of connections in each.
     pub(super) fn size(self, work: &Work) -> (usize, usize) {
         match self {
             Self::Full => (work.groups, work.group_size),

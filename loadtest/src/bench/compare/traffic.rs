@@ -1,13 +1,13 @@
-//! Works of messages: who takes part, and how many messages make a sample.
+//! Works of messages: the servers that take part, and the number of messages of a sample.
 //!
-//! Rule: CPU is read in nanoseconds, so that a sample need only be long enough for its own noise: a quarter of a second of a
-//! fast server, or more. A slow server gets fewer messages, since figures are by delivery.
+//! Rule: CPU is read in nanoseconds, so a sample must only be long enough for its own noise: a quarter of a second of a
+//! fast server, or more. A slow server gets fewer messages, since figures are per delivery.
 
 use std::time::Duration;
 
 use anyhow::Result;
 
-use super::contest::Contest;
+use super::participants::Participants;
 use crate::bench::fanout;
 use crate::bench::fleet::{Fleet, Opening};
 use crate::bench::floor;
@@ -30,7 +30,7 @@ pub(super) struct Case {
     nodes: Nodes,
 }
 
-/// A work at half of the peak that a flood showed in the same round: the lowest peak of those that are to be compared.
+/// A work at half of the peak of a flood in the same round: the lowest peak of the servers that are compared.
 #[derive(Debug)]
 pub(super) struct Pace {
     pub(super) work: &'static Work,
@@ -48,10 +48,10 @@ enum Nodes {
 }
 
 const SENDERS: usize = 8;
-/// Of messages for servers that take ten times as long under a flood.
+/// Servers that take ten times as long under a flood get this part of the messages.
 const SLOW_SHARE: u32 = 10;
 const LIMIT: Duration = Duration::from_secs(120);
-/// Of an open loop: at the rates of this table thousands of messages, so that the 99.9th percentile is of many.
+/// Of an open loop: thousands of messages, so that the 99.9th percentile has many samples.
 const PACE_SECONDS: f64 = 3.0;
 
 const FAST: &[&str] = &[GATECAST, FLOOR, UWEBSOCKETS];
@@ -59,7 +59,7 @@ const ALL: &[&str] = &[GATECAST, FLOOR, UWEBSOCKETS, WS, SOCKET_IO];
 const RELAYS: &[&str] = &[GATECAST, UWEBSOCKETS, WS, SOCKET_IO];
 const BEST: &[&str] = &[GATECAST, UWEBSOCKETS];
 
-/// Those that need the same connections stand together.
+/// Cases that need the same connections are neighbours.
 pub(super) const CASES: &[Case] = &[
     case(&FANOUT_1K, ALL, 300),
     case(&FLOOD_1K, RELAYS, 3200),
@@ -95,12 +95,9 @@ impl Case {
     }
 }
 
-/// Measures, over the same connections, those of the cases in which a server takes part.
-///
-/// # Errors
-/// The server cannot be reached, or ends.
+/// Measures, over the same connections, the cases in which a server takes part.
 pub(super) fn run(
-    contest: &Contest,
+    participants: &Participants,
     cases: &[&'static Case],
     name: &'static str,
     report: &mut Report,
@@ -109,29 +106,26 @@ pub(super) fn run(
     let Some(first) = cases.first() else { return Ok(()) };
     if name == FLOOR {
         for case in cases {
-            let plan = Plan { senders: 1, ..plan(contest, case.work, case.messages) };
-            report.add_outcome(&contest.scale.name(case.work), FLOOR, &floor::measure(&plan)?);
+            let plan = Plan { senders: 1, ..plan(participants, case.work, case.messages) };
+            report.add_outcome(&participants.scale.name(case.work), FLOOR, &floor::measure(&plan)?);
         }
         return Ok(());
     }
-    let Some(service) = first.nodes.find(contest, name) else { return Ok(()) };
-    let mut fleet = connect(service, &plan(contest, first.work, 0))?;
+    let Some(service) = first.nodes.find(participants, name) else { return Ok(()) };
+    let mut fleet = connect(service, &plan(participants, first.work, 0))?;
     for case in cases {
         let is_slow = case.work.window > 1 && !has_part(BEST, name);
         let messages = if is_slow { case.messages / SLOW_SHARE } else { case.messages };
-        let plan = plan(contest, case.work, messages);
+        let plan = plan(participants, case.work, messages);
         let outcome = fanout::measure(&mut fleet, &plan, &service.processes, &service.dialect)?;
-        report.add_outcome(&contest.scale.name(case.work), name, &outcome);
+        report.add_outcome(&participants.scale.name(case.work), name, &outcome);
     }
     fleet.close()
 }
 
-/// Measures latency at a rate that all servers of this work get alike.
-///
-/// # Errors
-/// As [`run`].
+/// Measures latency at a rate that is the same for all servers of this work.
 pub(super) fn keep_pace(
-    contest: &Contest,
+    participants: &Participants,
     pace: &Pace,
     name: &'static str,
     report: &mut Report,
@@ -139,32 +133,33 @@ pub(super) fn keep_pace(
     if !has_part(pace.servers, name) {
         return Ok(());
     }
-    let Some(service) = pace.nodes.find(contest, name) else { return Ok(()) };
-    let peak = contest.scale.name(pace.peak);
+    let Some(service) = pace.nodes.find(participants, name) else { return Ok(()) };
+    let peak = participants.scale.name(pace.peak);
     let peaks = pace
         .servers
         .iter()
         .filter_map(|server| report.samples(&peak, server, DELIVERIES.0).last().copied().flatten());
     let lowest = peaks.fold(f64::INFINITY, f64::min);
     anyhow::ensure!(lowest.is_finite(), "the peak of {peak} is not known");
-    let (groups, size) = contest.scale.size(pace.work);
+    let (groups, size) = participants.scale.size(pace.work);
     let rate = lowest / 2.0 / (groups * size) as f64;
     // Below 2³², as no server delivers more than some millions a second.
     let messages: u32 = format!("{:.0}", rate * PACE_SECONDS).parse()?;
-    let plan = Plan { rate: Some(rate), ..plan(contest, pace.work, contest.scale.messages(messages)) };
+    let plan =
+        Plan { rate: Some(rate), ..plan(participants, pace.work, participants.scale.messages(messages)) };
     let mut fleet = connect(service, &plan)?;
     let outcome = fanout::measure(&mut fleet, &plan, &service.processes, &service.dialect)?;
-    report.add_outcome(&contest.scale.name(pace.work), name, &outcome);
-    report.add(&contest.scale.name(pace.work), name, ("messages sent", "/s"), rate);
+    report.add_outcome(&participants.scale.name(pace.work), name, &outcome);
+    report.add(&participants.scale.name(pace.work), name, ("messages sent", "/s"), rate);
     fleet.close()
 }
 
 impl Nodes {
-    fn find<'a>(self, contest: &'a Contest, name: &str) -> Option<&'a Service> {
+    fn find<'a>(self, participants: &'a Participants, name: &str) -> Option<&'a Service> {
         match self {
-            Self::Alone => contest.find(name, false),
-            Self::OneOnRedis => contest.find_one_with_redis(name),
-            Self::ThreeOnRedis => contest.find(name, true),
+            Self::Alone => participants.find(name, false),
+            Self::OneOnRedis => participants.find_one_with_redis(name),
+            Self::ThreeOnRedis => participants.find(name, true),
         }
     }
 }
@@ -178,14 +173,14 @@ fn connect(service: &Service, plan: &Plan) -> Result<Fleet> {
     Ok(fleet)
 }
 
-fn plan(contest: &Contest, work: &Work, messages: u32) -> Plan {
-    let (groups, group_size) = contest.scale.size(work);
+fn plan(participants: &Participants, work: &Work, messages: u32) -> Plan {
+    let (groups, group_size) = participants.scale.size(work);
     Plan {
         audience: if work.groups == 1 { Audience::Everybody } else { Audience::Group },
         groups,
         group_size,
         senders: SENDERS.min(group_size),
-        messages: contest.scale.messages(messages),
+        messages: participants.scale.messages(messages),
         bytes: work.bytes,
         window: work.window.max(1),
         rate: None,

@@ -1,4 +1,4 @@
-//! One measure as bars: a panel for each work, a bar for each server, from 0 to the median, whiskers to the ends.
+//! One measure as bars: a panel for each work, a bar from 0 to the median for each server, whiskers to minimum and maximum.
 
 use anyhow::Result;
 use plotters::chart::ChartBuilder;
@@ -19,10 +19,10 @@ const NAMES: u32 = 140;
 /// Part of the axis right of the longest whisker, for the figures.
 const ROOM: f64 = 1.25;
 
-/// A work, and what each server showed in it.
+/// A work and the spread of each server.
 type Panel<'a> = (&'a str, Vec<(&'a str, Spread)>);
 
-/// Draws `measure` of all works; nothing where nobody measured it.
+/// Draws `measure` of all works; nothing if it was not measured.
 pub(super) fn plot(report: &Report, title: &str, measure: Measure) -> Result<Option<String>> {
     let panels = panels(report, measure.0);
     let Some(most) = panels.iter().map(|(_, bars)| bars.len()).max() else { return Ok(None) };
@@ -53,7 +53,7 @@ fn panels<'a>(report: &'a Report, measure: &str) -> Vec<Panel<'a>> {
 fn draw(area: &Area<'_>, (work, bars): &Panel<'_>, (measure, unit): Measure) -> Result<()> {
     area.draw_text(work, &text(16, HPos::Left, VPos::Center), (20, 14))?;
     let longest = bars.iter().map(|(_, spread)| spread.high).fold(0.0, f64::max);
-    // Panels are equally high; those with fewer servers leave the rest blank.
+    // Panels have the same height; those with fewer servers leave the rest blank.
     let (area, _) = area.split_vertically(AROUND + BAR * u32::try_from(bars.len())? - 14);
     let mut chart = ChartBuilder::on(&area)
         .margin_top(30)

@@ -1,5 +1,5 @@
-//! Latency by percentile, a panel for each work: the axis is that of 1 ÷ (1 − percentile), logarithmic, so that each nine more
-//! takes as much room as the last.
+//! Latency by percentile, a panel for each work: the axis is 1 ÷ (1 − percentile), logarithmic, so that each further nine
+//! takes the same room.
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
@@ -15,13 +15,13 @@ use crate::bench::works::{GATECAST, place};
 
 const HEIGHT: u32 = 400;
 const STEPS_A_DECADE: f64 = 40.0;
-/// Past it there is no reader, and few samples.
+/// Beyond that there are few samples.
 const DECADES_MAX: f64 = 5.0;
 
-/// Past so many times the longest of gatecast's, a panel is shown again, as tall as gatecast needs it.
+/// If the longest latency is more than this many times gatecast's, the panel is shown again at gatecast's scale.
 const APART: f64 = 5.0;
 
-/// What each server showed in a work.
+/// The latencies of each server in a work.
 #[derive(Clone)]
 struct Panel<'a> {
     title: String,
@@ -30,7 +30,7 @@ struct Panel<'a> {
     top: f64,
 }
 
-/// Draws the latencies of all works; nothing where there are none.
+/// Draws the latencies of all works; nothing if there are none.
 pub(super) fn plot(report: &Report) -> Result<Option<String>> {
     let panels = panels(report);
     if panels.is_empty() {
@@ -60,7 +60,7 @@ fn panels(report: &Report) -> Vec<Panel<'_>> {
     panels.into_iter().flat_map(whole_and_enlarged).collect()
 }
 
-/// A server that cannot keep up would press all others to the bottom.
+/// A server that cannot keep up would press the curves of all others to the bottom.
 fn whole_and_enlarged(mut panel: Panel<'_>) -> Vec<Panel<'_>> {
     panel.curves.sort_by_key(|(server, _)| place(server));
     let longest = |nanos: &Histogram<u64>| points(nanos).map(|(_, millis)| millis).fold(0.0, f64::max);
@@ -108,7 +108,7 @@ fn draw(area: &Area<'_>, Panel { title, curves, top }: &Panel<'_>) -> Result<()>
     Ok(())
 }
 
-/// How many nines the samples can tell.
+/// The number of nines for which there are enough samples.
 fn decades(nanos: &Histogram<u64>) -> f64 {
     (nanos.len() as f64).log10().min(DECADES_MAX)
 }

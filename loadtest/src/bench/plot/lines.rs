@@ -1,4 +1,4 @@
-//! A measure over something that grows: a line for each server through its medians, whiskers to the ends.
+//! A measure over something that grows: a line through the medians of each server, whiskers to minimum and maximum.
 
 use anyhow::Result;
 use plotters::chart::ChartBuilder;
@@ -14,10 +14,10 @@ use crate::shared::numbers::Spread;
 
 const HEIGHT: u32 = 460;
 
-/// Where a point stands, and the work and the measure it shows.
+/// The position of a point, and the work and the measure that it shows.
 type Point<'a> = (f64, &'a str, String);
 
-/// Draws `points` of every server that has two of them; nothing where none has.
+/// Draws `points` of every server that has at least two; nothing if none has.
 pub(super) fn plot(
     report: &Report,
     (title, x, y): (&str, &str, &str),

@@ -16,7 +16,7 @@ pub(super) const HEAD: u32 = 64;
 pub(super) const INK: RGBColor = RGBColor(40, 40, 40);
 pub(super) const GRID: RGBColor = RGBColor(225, 225, 225);
 
-/// By [`place`]: colours that remain apart for the colour-blind (Okabe and Ito); the floor, which is no competitor, is grey.
+/// By [`place`]: colours that the colour-blind can distinguish (Okabe and Ito); the floor is grey.
 const COLOURS: [RGBColor; SERVERS.len()] = [
     RGBColor(0, 114, 178),
     RGBColor(140, 140, 140),
@@ -28,7 +28,7 @@ const COLOURS: [RGBColor; SERVERS.len()] = [
 ];
 const STRANGER: RGBColor = RGBColor(86, 180, 233);
 
-/// Draws on a white page with a title; the rest of it is handed to `draw`.
+/// Makes a white page with a title, on which `draw` draws.
 pub(super) fn page(title: &str, height: u32, draw: impl FnOnce(&Area<'_>) -> Result<()>) -> Result<String> {
     let mut svg = String::new();
     {
@@ -48,7 +48,7 @@ pub(super) fn legend(root: &Area<'_>, servers: &[&str]) -> Result<()> {
         let mark = plotters::element::Rectangle::new([(left, 46), (left + 12, 58)], colour(server).filled());
         root.draw(&mark)?;
         root.draw_text(server, &text(13, HPos::Left, VPos::Center), (left + 18, 52))?;
-        // What no sans-serif font exceeds by much, as the width is not known before it is shown.
+        // About the width in any sans-serif font; the real one is known only when the plot is shown.
         left += 40 + i32::try_from(server.chars().count())? * 7;
     }
     Ok(())

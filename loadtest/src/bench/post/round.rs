@@ -1,7 +1,7 @@
 //! One round of posts, and the check of where each arrives.
 //!
-//! Rule: a client sends its next post when the last is answered; the round ends when all have arrived too. Signatures are made
-//! before it begins, so that nothing that is measured has to wait for them.
+//! Rule: a client sends its next post when the last is answered; the round ends when all have arrived. Signatures are
+//! made before it begins, so that the figures do not contain them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,14 +19,14 @@ use crate::shared::histogram;
 use crate::shared::http::Answer;
 use crate::shared::process::{Meter, Processes, Spent};
 
-/// Nothing answered and nothing arrived for so long means that what is missing is lost.
+/// What is missing after this long without any answer or arrival is lost.
 const STALL: Duration = Duration::from_secs(10);
 /// How long to listen for duplicates after the last arrival.
 const SETTLE: Duration = Duration::from_millis(200);
 const TICK: Duration = Duration::from_millis(50);
 const ACCEPTED: u16 = 200;
 
-/// How many posts, and how.
+/// The posts of a round.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) posts: u32,
@@ -35,10 +35,10 @@ pub(crate) struct Plan {
     pub(crate) limit: Duration,
 }
 
-/// What a round showed.
+/// The result of a round.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// Those that were accepted.
+    /// Accepted posts.
     posts: u64,
     spent: Spent,
     /// Nanoseconds from sending to the answer.
@@ -56,11 +56,11 @@ struct Sent {
 pub(super) struct Round {
     n_sockets: usize,
     payloads: Payloads,
-    /// Headers by number of the post; empty where posts are not signed.
+    /// Headers by number of the post; empty if posts are not signed.
     signatures: Vec<String>,
-    /// By number of the post, as carried in its payload.
+    /// By number of the post, which its payload has.
     sent: Vec<Sent>,
-    /// The post whose answer each client waits for.
+    /// The post for whose answer each client waits.
     waiting: Vec<Option<usize>>,
     /// Clients that may send.
     free: Vec<usize>,
@@ -96,10 +96,7 @@ impl Outcome {
 }
 
 impl Round {
-    /// Runs a plan over open connections.
-    ///
-    /// # Errors
-    /// The server is gone. Posts that are refused, lost, doubled or astray are faults of the outcome.
+    /// Runs a plan over open connections. Posts that are refused, lost, doubled or astray are faults of the outcome.
     pub(super) fn run(posting: &mut Posting, plan: &Plan, server: &Processes) -> Result<Outcome> {
         let mut round = Self::new(posting.n_sockets(), posting.clients, plan.bytes)?;
         round.signatures = posting.sign(&round.payloads, plan.posts)?;
@@ -131,10 +128,10 @@ impl Round {
         })
     }
 
-    /// Posts until all is done; returns why it was cut short, if it was.
+    /// Posts until all posts are answered and have arrived; returns why it was cut short, if it was.
     fn drive(&mut self, posting: &mut Posting, plan: &Plan) -> Result<Option<String>> {
         let started = Instant::now();
-        let mut heard = (0, started);
+        let mut last_progress = (0, started);
         while self.n_answered < plan.posts || !self.have_all_arrived() {
             while self.sent.len() < plan.posts as usize
                 && let Some(client) = self.free.pop()
@@ -144,10 +141,10 @@ impl Round {
             self.turn(posting, TICK)?;
             let now = Instant::now();
             let sum = self.n_answered + self.n_arrived;
-            if sum > heard.0 {
-                heard = (sum, now);
+            if sum > last_progress.0 {
+                last_progress = (sum, now);
             }
-            if now - heard.1 > STALL {
+            if now - last_progress.1 > STALL {
                 return Ok(Some(format!("nothing was answered and nothing arrived for {STALL:?}")));
             }
             if now - started > plan.limit {
@@ -158,14 +155,14 @@ impl Round {
     }
 
     fn post(&mut self, posting: &mut Posting, client: usize) -> Result<()> {
-        let (socket, payload) = self.draw(client)?;
-        // The one that was drawn.
+        let (socket, payload) = self.next_post(client)?;
+        // The post that was just noted.
         let signature = self.signatures.get(self.sent.len() - 1).map_or("", String::as_str);
         posting.post(client, socket, (signature, &payload))
     }
 
     /// Notes the next post, and returns its socket and its body.
-    fn draw(&mut self, client: usize) -> Result<(usize, String)> {
+    fn next_post(&mut self, client: usize) -> Result<(usize, String)> {
         let number = self.sent.len();
         self.sent.push(Sent { at: Instant::now(), arrivals: 0 });
         if let Some(waiting) = self.waiting.get_mut(client) {
@@ -189,7 +186,7 @@ impl Round {
         })
     }
 
-    /// Returns nothing for what is not ours, was changed, or was not meant for this socket.
+    /// Returns nothing for a message that is not ours, was changed, or is for another socket.
     fn on_arrival(&mut self, socket: usize, payload: &[u8]) -> Option<()> {
         let number = self.payloads.number(payload)? as usize;
         let sent = self.sent.get_mut(number).filter(|_| number % self.n_sockets == socket)?;
@@ -206,7 +203,7 @@ impl Round {
     fn on_answer(&mut self, client: usize, answer: &Answer<&str>) {
         let number = self.waiting.get_mut(client).and_then(Option::take);
         let Some(sent) = number.and_then(|number| self.sent.get(number)) else {
-            // An answer that nobody waits for.
+            // Nobody waits for an answer.
             self.astray += 1;
             return;
         };
@@ -251,7 +248,7 @@ mod tests {
         let mut round = Round::new(2, 1, 64).unwrap();
         let mut bodies = Vec::new();
         for status in [200, 200, 200, 410] {
-            bodies.push(round.draw(0).unwrap().1);
+            bodies.push(round.next_post(0).unwrap().1);
             round.on_answer(
                 0,
                 &answer(status, if status == 410 { "x-amzn-ErrorType: GoneException" } else { "" }),

@@ -1,4 +1,4 @@
-//! Where posts go: sockets whose ids are known, and the HTTP connections of the clients.
+//! The sockets that posts go to, and the HTTP connections of the clients.
 //!
 //! Rule: all are in one fleet, sockets first, so that one thread sees a post's answer and its arrival by the same clock.
 
@@ -22,20 +22,17 @@ const LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Posting {
     pub(super) fleet: Fleet,
-    /// Where a post to each socket goes, by number of the socket.
+    /// The path of each socket in the management API.
     paths: Vec<String>,
     authority: String,
     pub(super) clients: usize,
-    /// None where posts are not signed.
+    /// None if posts are not signed.
     key: Option<Key>,
     outgoing: Vec<u8>,
 }
 
 impl Posting {
-    /// Opens the sockets, learns their ids, and opens the clients' connections.
-    ///
-    /// # Errors
-    /// A server cannot be reached, or does not tell the ids.
+    /// Opens the sockets, asks for their ids, and opens the clients' connections.
     pub(crate) fn open(
         (sockets, n): (&[Target], usize),
         (entrance, clients): (&Target, usize),
@@ -49,7 +46,7 @@ impl Posting {
         Ok(Self { fleet, paths, authority, clients, key: None, outgoing: Vec::new() })
     }
 
-    /// Has posts signed from now on, if there is a key.
+    /// Signs posts from now on, if there is a key.
     pub(crate) fn signed(self, key: Option<Key>) -> Self {
         Self { key, ..self }
     }
@@ -58,10 +55,7 @@ impl Posting {
         self.paths.len()
     }
 
-    /// Returns the headers that sign the first `n` posts, which go to the sockets in turn; none where posts are not signed.
-    ///
-    /// # Errors
-    /// As [`Signer::new`].
+    /// Returns the headers that sign the first `n` posts, which go to the sockets in turn; none if posts are not signed.
     pub(super) fn sign(&self, payloads: &Payloads, n: u32) -> Result<Vec<String>> {
         let Some(key) = &self.key else { return Ok(Vec::new()) };
         let signer = Signer::new(key, SystemTime::now())?;
@@ -71,10 +65,7 @@ impl Posting {
         Ok(posts.map(sign).collect())
     }
 
-    /// Lets a client post further headers and a body to a socket; never waits.
-    ///
-    /// # Errors
-    /// There is no such client or socket.
+    /// Lets a client post headers and a body to a socket; never waits.
     pub(super) fn post(&mut self, client: usize, socket: usize, content: (&str, &str)) -> Result<()> {
         let path = self.paths.get(socket).with_context(|| format!("there is no socket {socket}"))?;
         self.outgoing.clear();
@@ -83,9 +74,6 @@ impl Posting {
     }
 
     /// Closes everything.
-    ///
-    /// # Errors
-    /// As [`Fleet::close`].
     pub(crate) fn close(self) -> Result<()> {
         self.fleet.close()
     }
@@ -112,7 +100,7 @@ fn ids(fleet: &mut Fleet, n: usize) -> Result<Vec<String>> {
     Ok(ids)
 }
 
-/// Whether an id can stand in a path as it is.
+/// Returns whether an id needs no encoding in a path.
 fn is_plain(id: &str) -> bool {
     !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=.~".contains(&byte))
 }

@@ -11,7 +11,7 @@ const SLOTS: usize = 16_384;
 /// Keys moved at a time.
 const BATCH: usize = 100;
 
-/// See the head of this file.
+/// A running Cluster.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     /// The masters first.
@@ -21,14 +21,11 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Starts all servers and joins them.
-    ///
-    /// # Errors
-    /// One does not start, or they do not find each other.
     pub(crate) fn start(replicas: usize, workspace: &mut Workspace) -> Result<Self> {
         let mut servers = Vec::new();
         let mut buses = Vec::new();
         for _ in 0..MASTERS * (1 + replicas) {
-            let bus = workspace.ports.draw()?.to_string();
+            let bus = workspace.ports.allocate()?.to_string();
             let args = [
                 "--cluster-enabled",
                 "yes",
@@ -53,10 +50,7 @@ impl Cluster {
         format!("redis+cluster://{}", addresses(self.servers.iter().take(MASTERS).map(|server| server.port)))
     }
 
-    /// Moves every slot in which a master has keys or subscriptions to the next master, while it is used. Returns how many.
-    ///
-    /// # Errors
-    /// The servers refuse.
+    /// Moves every slot in which a master has keys or subscriptions to the next master, while in use; returns their number.
     pub(crate) fn move_busy_slots(&self) -> Result<usize> {
         let masters: Vec<&Redis> = self.servers.iter().take(MASTERS).collect();
         let mut plan = Vec::new();
@@ -69,10 +63,7 @@ impl Cluster {
         Ok(plan.len())
     }
 
-    /// Kills the master that has most keys. Returns its port.
-    ///
-    /// # Errors
-    /// There is none.
+    /// Kills the master that has most keys; returns its port.
     pub(crate) fn kill_busiest_master(&mut self) -> Result<u16> {
         let keys = |server: &Redis| server.ask::<u64>(&["DBSIZE"]).unwrap_or_default();
         let busiest = self.servers.iter_mut().take(MASTERS).filter(|server| server.is_running());
@@ -81,18 +72,12 @@ impl Cluster {
         Ok(busiest.port)
     }
 
-    /// Starts again what was killed; it becomes the replica of whoever has taken over.
-    ///
-    /// # Errors
-    /// It does not start.
+    /// Restarts the servers that were killed; they become replicas.
     pub(crate) fn revive(&mut self) -> Result<()> {
         redis::revive(&mut self.servers)
     }
 
     /// Waits until all slots are served without the server at `dead`.
-    ///
-    /// # Errors
-    /// They are not, in time.
     pub(crate) fn wait_whole_without(&self, dead: u16) -> Result<()> {
         let alive = || self.servers.iter().filter(|server| server.is_running());
         self.interrupt.eventually("a replica has taken over", FORM_LIMIT, || {
@@ -102,7 +87,7 @@ impl Cluster {
 
     fn join(&self, buses: &[String]) -> Result<()> {
         let first = self.servers.first().context("no server")?;
-        // As `redis-cli --cluster create`, and before they meet: masters of one epoch contend for slots that move.
+        // As `redis-cli --cluster create`, and before they meet: masters of the same epoch contend for slots that move.
         for (number, server) in self.servers.iter().take(MASTERS).enumerate() {
             server.ask::<String>(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()])?;
         }
@@ -132,7 +117,7 @@ impl Cluster {
         })
     }
 
-    /// Moves one slot as `redis-cli --cluster reshard` does: mark it, move its keys, tell everybody.
+    /// Moves one slot as `redis-cli --cluster reshard` does: marks it, kinds its keys, tells all masters.
     fn move_slot(&self, slot: u16, from: u16, to: u16) -> Result<()> {
         let (slot, port) = (slot.to_string(), to.to_string());
         let source: String = ask(from, &["CLUSTER", "MYID"])?;
@@ -159,7 +144,7 @@ impl Cluster {
     }
 }
 
-/// Returns the slots of a server that hold keys or carry subscriptions.
+/// Returns the slots of a server that have keys or subscriptions.
 fn busy_slots(server: &Redis) -> Result<Vec<u16>> {
     let mut names: Vec<String> = server.ask(&["PUBSUB", "SHARDCHANNELS"])?;
     names.extend(server.ask::<Vec<String>>(&["KEYS", "*"])?);
@@ -180,7 +165,7 @@ fn is_in_step(replica: &Redis) -> bool {
     replica.ask::<String>(&["INFO", "replication"]).is_ok_and(|info| info.contains("master_link_status:up"))
 }
 
-/// Returns whether a server thinks that the one at `port` has slots.
+/// Returns whether the one at `port` has slots, according to a server.
 fn serves(server: &Redis, port: u16) -> bool {
     let nodes: String = server.ask(&["CLUSTER", "NODES"]).unwrap_or_default();
     nodes.lines().any(|line| {

@@ -1,4 +1,4 @@
-//! A TCP proxy between one node and Redis, which cuts connections, holds back one direction, or does worse.
+//! A TCP proxy between one node and Redis, which cuts connections, holds one direction, or tears or slows answers.
 //!
 //! Bytes that are held are passed on afterwards, in order: a stall, not a loss.
 
@@ -13,12 +13,12 @@ use anyhow::Result;
 
 use crate::shared::wait::Stop;
 
-/// How often a thread looks whether the mode has changed.
+/// How often a thread checks whether the mode has changed.
 const LOOK: Duration = Duration::from_millis(10);
 /// Connections at a time; a node has fewer than twenty.
 const MAX_CONNECTIONS: usize = 256;
 
-/// How long an answer is on its way where Redis is slow.
+/// The delay of answers when Redis is slow.
 const SLOW: Duration = Duration::from_millis(700);
 
 /// What the proxy does with bytes.
@@ -32,17 +32,17 @@ pub(crate) enum Mode {
     HoldAnswers,
     /// Holds what the node sends.
     HoldCommands,
-    /// Passes half of what Redis sends next, and ends the connection there.
+    /// Passes half of what Redis sends next, then ends the connection.
     Tear,
-    /// Lets answers take their time, all of them together.
+    /// Delays answers.
     Slow,
 }
 
-/// What all connections of a proxy share.
+/// The state that all connections of a proxy share.
 #[derive(Clone, Debug, Default)]
 struct Shared {
     mode: Arc<AtomicU8>,
-    /// Connections made before the last change of this number are dead, and nobody is told.
+    /// Connections made before the last change of this number are half open.
     strandings: Arc<AtomicU64>,
     stop: Stop,
 }
@@ -67,9 +67,6 @@ struct Pump {
 
 impl Proxy {
     /// Listens, and passes everything on to `target`, a port of this machine.
-    ///
-    /// # Errors
-    /// No port.
     pub(crate) fn start(target: u16) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
@@ -85,7 +82,7 @@ impl Proxy {
         self.shared.mode.store(mode as u8, Ordering::Release);
     }
 
-    /// Loses all that is sent on the connections there are, either way, without ending them: the other end is gone without a word.
+    /// Makes the present connections half open: bytes are lost in both directions, and neither end is told.
     pub(crate) fn strand(&self) {
         self.shared.strandings.fetch_add(1, Ordering::AcqRel);
     }
@@ -104,7 +101,7 @@ impl Shared {
 }
 
 fn accept(listener: &TcpListener, target: u16, shared: &Shared) {
-    // Every pump holds a clone, which tells how many there are.
+    // Every pump holds a clone, so that they can be counted.
     let places = Arc::new(());
     while shared.stop.sleep(LOOK) {
         while let Ok((node, _)) = listener.accept() {
@@ -165,7 +162,7 @@ impl Pump {
                 break;
             }
         }
-        // The other direction ends with this one; that it may have ended already is no matter.
+        // The other direction ends with this one, unless it has ended already.
         drop(self.from.shutdown(Shutdown::Both));
         drop(self.to.shutdown(Shutdown::Both));
     }

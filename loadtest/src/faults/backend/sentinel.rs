@@ -1,4 +1,4 @@
-//! One master, two replicas and three Sentinels that watch it.
+//! One master, two replicas and three Sentinels.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,7 +15,7 @@ const NAME: &str = "mymaster";
 const REPLICAS: usize = 2;
 const SENTINELS: usize = 3;
 
-/// See the head of this file.
+/// Running Sentinels and their servers.
 #[derive(Debug)]
 pub(crate) struct Sentinels {
     servers: Vec<Redis>,
@@ -24,10 +24,7 @@ pub(crate) struct Sentinels {
 }
 
 impl Sentinels {
-    /// Starts all, and waits until every Sentinel knows all.
-    ///
-    /// # Errors
-    /// One does not start, or they do not find each other.
+    /// Starts all, and waits until every Sentinel knows all others.
     pub(crate) fn start(workspace: &mut Workspace) -> Result<Self> {
         let master = Redis::start(workspace, &[])?;
         let of = format!("127.0.0.1 {}", master.port);
@@ -50,10 +47,7 @@ impl Sentinels {
         format!("redis+sentinel://{ports}/{NAME}")
     }
 
-    /// Asks a Sentinel to promote a replica, and waits until the old master is one: until then, both take writes.
-    ///
-    /// # Errors
-    /// It does not become so.
+    /// Asks a Sentinel to promote a replica, and waits until the old master is a replica: until then, both accept writes.
     pub(crate) fn fail_over(&mut self) -> Result<()> {
         let before = self.master()?;
         let watcher = self.watcher()?;
@@ -69,10 +63,7 @@ impl Sentinels {
         self.watcher().and_then(|watcher| ask::<String>(watcher, &["SENTINEL", "FAILOVER", NAME])).is_ok()
     }
 
-    /// Waits until there is one master and no more: after a failover the old one takes writes until it is told to follow.
-    ///
-    /// # Errors
-    /// There are more, or none, for too long.
+    /// Waits until there is exactly one master: after a failover the old one accepts writes until it is told to follow.
     pub(crate) fn wait_settled(&self) -> Result<()> {
         self.interrupt.eventually("one master and no more", FORM_LIMIT, || {
             let masters = self.servers.iter().filter(|server| server.is_running() && is_master(server.port));
@@ -80,28 +71,19 @@ impl Sentinels {
         })
     }
 
-    /// Starts again what was killed; Sentinels make it a replica.
-    ///
-    /// # Errors
-    /// It does not start.
+    /// Restarts the servers that were killed; Sentinels make them replicas.
     pub(crate) fn revive(&mut self) -> Result<()> {
         redis::revive(&mut self.servers)
     }
 
-    /// Kills the master; the Sentinels find out by themselves. Returns its port.
-    ///
-    /// # Errors
-    /// There is none.
+    /// Kills the master, without telling the Sentinels; returns its port.
     pub(crate) fn kill_master(&mut self) -> Result<u16> {
         let master = self.master()?;
         self.servers.iter_mut().find(|server| server.port == master).context("no master")?.kill()?;
         Ok(master)
     }
 
-    /// Waits until a server other than `before` is the master, and says so itself.
-    ///
-    /// # Errors
-    /// None becomes it in time.
+    /// Waits until a server other than `before` is the master, according to the Sentinels and itself.
     pub(crate) fn wait_for_another(&self, before: u16) -> Result<()> {
         self.interrupt.eventually("another master", FORM_LIMIT, || {
             let master = self.master().ok().filter(|master| *master != before)?;
@@ -121,7 +103,7 @@ impl Sentinels {
 }
 
 fn watch(master: u16, workspace: &mut Workspace) -> Result<(u16, Child)> {
-    let port = workspace.ports.draw()?;
+    let port = workspace.ports.allocate()?;
     let directory = workspace.directory.join(format!("sentinel-{port}"));
     fs::create_dir_all(&directory)?;
     let (file, log) = (directory.join("sentinel.conf"), directory.join("sentinel.log"));

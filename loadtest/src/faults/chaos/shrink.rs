@@ -1,8 +1,8 @@
-//! Makes a plan that breaks a promise shorter: whatever it can do without is left out.
+//! Makes a plan that breaks a promise shorter, by leaving out events that it does not need.
 
 use crate::faults::plan::Plan;
 
-/// Tries the plan without each of its events, the last first, and keeps what still fails; at most so many times.
+/// Tries the plan without each of its events, the last first, and keeps what still fails; `tries` times at most.
 pub(crate) fn shrink(plan: &Plan, tries: usize, mut still_fails: impl FnMut(&Plan) -> bool) -> Plan {
     let (mut shortest, mut left) = (plan.clone(), tries);
     let mut number = shortest.events.len();
@@ -12,7 +12,7 @@ pub(crate) fn shrink(plan: &Plan, tries: usize, mut still_fails: impl FnMut(&Pla
         let shorter = shortest.without(number);
         if still_fails(&shorter) {
             shortest = shorter;
-            // Those before may have been needed by what is gone.
+            // Only the removed event may have needed those before it.
             number = shortest.events.len();
         }
     }

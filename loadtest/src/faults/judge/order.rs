@@ -1,8 +1,7 @@
-//! Finds the one order of a channel that all who saw it must agree with.
+//! Finds the order of a channel with which all connections and offsets must agree.
 //!
-//! Two kinds of witnesses: a connection saw its messages one after the other; an offset says where a publication stands. The
-//! order is any that contradicts no witness; where witnesses contradict each other, one is overruled, and it shows as a step
-//! backwards in what it saw.
+//! Each sequence that a connection received, and the sequence by offsets, restricts the order. If they contradict each
+//! other, one of them is overruled, which shows as a step backwards in it.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -19,11 +18,11 @@ struct Node {
 }
 
 impl Order {
-    /// Merges what witnesses saw, each in its order.
-    pub(crate) fn of(witnesses: &[Vec<Id>]) -> Self {
+    /// Merges sequences into one order.
+    pub(crate) fn of(sequences: &[Vec<Id>]) -> Self {
         let mut nodes: HashMap<Id, Node> = HashMap::new();
         let mut pairs = BTreeSet::new();
-        for seen in witnesses {
+        for seen in sequences {
             for id in seen {
                 nodes.entry(*id).or_default();
             }
@@ -37,19 +36,19 @@ impl Order {
         Self(sort(nodes))
     }
 
-    /// Returns a message's place; none if no witness knows it.
+    /// Returns a message's place; none if it is in no sequence.
     pub(crate) fn place(&self, id: Id) -> Option<usize> {
         self.0.get(&id).copied()
     }
 
-    /// Returns how often a connection was taken backwards.
+    /// Returns how often a sequence goes backwards.
     pub(crate) fn steps_back(&self, seen: &[Id]) -> u64 {
         let places: Vec<usize> = seen.iter().filter_map(|id| self.place(*id)).collect();
         places.iter().zip(places.iter().skip(1)).filter(|(one, two)| two < one).count() as u64
     }
 }
 
-/// Takes whoever waits for nobody; where all wait in a circle, whoever waits for the fewest.
+/// Sorts topologically; in a cycle, the message that waits for the fewest others comes first.
 fn sort(mut nodes: HashMap<Id, Node>) -> HashMap<Id, usize> {
     let mut waiting: BTreeSet<(usize, Id)> = nodes.iter().map(|(id, node)| (node.waits_for, *id)).collect();
     let mut places = HashMap::with_capacity(nodes.len());

@@ -37,7 +37,7 @@ fn connection(numbers: &[u32]) -> Connection {
 }
 
 fn judged(publications: Vec<Publication>, connections: Vec<Connection>) -> Findings {
-    judge(&Log { publications, connections, ..Log::default() }, &Terms::default())
+    judge(&Log { publications, connections, ..Log::default() }, &Allowances::default())
 }
 
 /// (owed, lost, duplicated, reordered, phantom)
@@ -101,10 +101,10 @@ fn what_is_in_doubt_may_come_or_not_but_once_and_in_one_order_for_all() {
 fn what_is_for_one_node_alone_has_no_place_in_the_order_of_all() {
     let mut publications =
         published(&[Answer::Accepted(Some(1)), Answer::InDoubt, Answer::Accepted(Some(2))]);
-    let witnesses = || vec![connection(&[1, 2, 3]), connection(&[1, 3, 2]), connection(&[2, 1, 3])];
-    assert!(judged(publications.clone(), witnesses()).reordered > 0);
+    let sequences = || vec![connection(&[1, 2, 3]), connection(&[1, 3, 2]), connection(&[2, 1, 3])];
+    assert!(judged(publications.clone(), sequences()).reordered > 0);
     publications[1].local = true;
-    assert_eq!(judged(publications, witnesses()).reordered, 0);
+    assert_eq!(judged(publications, sequences()).reordered, 0);
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_name_may_come_twice_only_where_redis_has_forgotten_it() {
         let mut publications = accepted(3);
         publications[1].keyed = keyed;
         let log = Log { publications, connections: vec![connection(&[1, 2, 2, 3])], ..Log::default() };
-        judge(&log, &Terms { forgetful, ..Terms::default() }).duplicated
+        judge(&log, &Allowances { forgetful, ..Allowances::default() }).duplicated
     };
     assert_eq!(judged(true, None), 1);
     assert_eq!(judged(true, Some((at(1500), at(2500)))), 0);
@@ -125,8 +125,8 @@ fn a_name_may_come_twice_only_where_redis_has_forgotten_it() {
 fn who_joins_without_redis_is_owed_what_is_accepted_after_it() {
     let joined = Connection { opened: at(1500), ..connection(&[4]) };
     let log = Log { publications: accepted(4), connections: vec![joined], ..Log::default() };
-    let terms = Terms { unheard: Some((at(1000), at(2500))), ..Terms::default() };
-    assert_eq!((judge(&log, &terms).owed, judge(&log, &terms).lost), (2, 1), "the third");
+    let allowances = Allowances { unheard: Some((at(1000), at(2500))), ..Allowances::default() };
+    assert_eq!((judge(&log, &allowances).owed, judge(&log, &allowances).lost), (2, 1), "the third");
 }
 
 #[test]
@@ -164,9 +164,9 @@ fn a_close_excuses_the_last_moment_only_and_never_a_gap() {
     assert_eq!((early.lost, early.cut), (1, 1), "the third was accepted long before");
     let gap = judged(accepted(5), vec![ended(&[1, 2, 4]), connection(&[1, 2, 3, 4, 5])]);
     assert_eq!((gap.lost, gap.cut), (1, 0));
-    let terms = Terms { frozen: true, ..Terms::default() };
+    let allowances = Allowances { frozen: true, ..Allowances::default() };
     let log = Log { publications: accepted(5), connections: vec![ended(&[1])], ..Log::default() };
-    assert_eq!((judge(&log, &terms).lost, judge(&log, &terms).cut), (0, 3));
+    assert_eq!((judge(&log, &allowances).lost, judge(&log, &allowances).cut), (0, 3));
 }
 
 #[test]
@@ -176,10 +176,10 @@ fn a_forgetful_redis_is_excused_around_the_fault_and_may_count_anew() {
         publication.answer = Answer::Accepted(Some(offset));
     }
     let window = Some((at(2500), at(4500)));
-    let terms = Terms { forgetful: window, recount: window, ..Terms::default() };
+    let allowances = Allowances { forgetful: window, recount: window, ..Allowances::default() };
     let judged = |numbers: &[u32]| {
         let publications = publications.clone();
-        judge(&Log { publications, connections: vec![connection(numbers)], ..Log::default() }, &terms)
+        judge(&Log { publications, connections: vec![connection(numbers)], ..Log::default() }, &allowances)
     };
     let findings = judged(&[1, 2, 5, 6]);
     assert_eq!((findings.forgotten, counts(&findings)), (2, (6, 0, 0, 0, 0)));

@@ -1,14 +1,14 @@
-//! One event of a plan, and what each kind of event is made of.
+//! Events of a plan, and the actions of which each is made.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::faults::backend::proxy::Mode;
 
-/// One thing that goes wrong.
+/// One event.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Event {
-    pub(crate) what: &'static Move,
+    pub(crate) kind: &'static Kind,
     /// From the start of the plan.
     pub(crate) at: Duration,
     pub(crate) lasts: Duration,
@@ -16,66 +16,66 @@ pub(crate) struct Event {
     pub(crate) value: i64,
 }
 
-/// Which Redis the nodes have.
+/// The Redis of the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Backing {
-    /// One server that keeps everything.
+    /// One server, which persists everything.
     Durable,
-    /// One that keeps nothing but what is put back.
+    /// One server, which persists nothing; snapshots may be restored.
     Forgetful,
     Sentinel,
     Cluster,
 }
 
-/// One kind of event.
+/// A kind of event.
 #[derive(Debug)]
-pub(crate) struct Move {
+pub(crate) struct Kind {
     pub(crate) name: &'static str,
-    /// For people.
+    /// A description.
     pub(crate) about: &'static str,
     pub(super) on: &'static [Backing],
-    /// How long it lasts when it is drawn, from and to, in milliseconds.
+    /// The shortest and the longest duration of a random event, in milliseconds.
     pub(crate) lasts: (usize, usize),
     pub(crate) value: Value,
-    /// What is done, and when; times count from the start of the plan.
-    pub(crate) acts: fn(&Event) -> Vec<(Duration, Act)>,
+    /// The actions and their times from the start of the plan.
+    pub(crate) actions: fn(&Event) -> Vec<(Duration, Action)>,
 }
 
-/// What the value of an event is.
+/// The meaning of an event's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
     None,
     /// The number of a node.
     Node,
-    /// Milliseconds by which a snapshot is older.
+    /// The age of a snapshot in milliseconds.
     Age,
     /// Seconds by which a clock is stepped.
     Step,
 }
 
-/// The parts of which events are made.
+/// What can be done to nodes and Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Act {
+pub(crate) enum Action {
     KillNode(usize),
     /// SIGTERM.
     StopNode(usize),
     FreezeNode(usize),
     WakeNode(usize),
-    /// One node's way to Redis.
+    /// The link of one node to Redis.
     Link(usize, Mode),
-    /// All nodes' ways.
+    /// The links of all nodes.
     Links(Mode),
-    /// Loses one node's connections to Redis without ending them.
+    /// Makes one node's connections to Redis half open.
     Strand(usize),
     FreezeRedis,
     WakeRedis,
     KillRedis,
-    /// With what it kept itself.
+    /// With what it has persisted.
     StartRedis,
     /// With a snapshot of that name.
     StartRedisWith(String),
     Snapshot(String),
-    /// A command that is sent whether or not Redis answers.
+    /// A command whose answer is not awaited.
     Tell(&'static [&'static str]),
     Clock(i64),
     FailOver,
@@ -84,7 +84,7 @@ pub(crate) enum Act {
     MoveSlots,
 }
 
-impl Move {
+impl Kind {
     pub(crate) fn fits(&self, redis: Backing) -> bool {
         self.on.contains(&redis)
     }
@@ -103,23 +103,23 @@ impl Event {
         Duration::from_millis(self.value.unsigned_abs())
     }
 
-    /// Names a snapshot that is this event's own.
+    /// Names a snapshot of this event.
     pub(super) fn snapshot(&self, which: &str) -> String {
-        format!("{which}-{}-{}.rdb", self.what.name, self.at.as_millis())
+        format!("{which}-{}-{}.rdb", self.kind.name, self.at.as_millis())
     }
 
-    pub(super) fn link(&self, mode: Mode) -> Vec<(Duration, Act)> {
-        vec![(self.at, Act::Link(self.node(), mode)), (self.end(), Act::Link(self.node(), Mode::Pass))]
+    pub(super) fn link(&self, mode: Mode) -> Vec<(Duration, Action)> {
+        vec![(self.at, Action::Link(self.node(), mode)), (self.end(), Action::Link(self.node(), Mode::Pass))]
     }
 }
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}s", self.what.name, self.at.as_secs_f64())?;
+        write!(f, "{}@{}s", self.kind.name, self.at.as_secs_f64())?;
         if !self.lasts.is_zero() {
             write!(f, "+{}s", self.lasts.as_secs_f64())?;
         }
-        match self.what.value {
+        match self.kind.value {
             Value::None => Ok(()),
             Value::Age => write!(f, "/{}s", Duration::from_millis(self.value.unsigned_abs()).as_secs_f64()),
             Value::Step => write!(f, "/{}s", self.value),
@@ -130,8 +130,8 @@ impl fmt::Display for Event {
 
 impl PartialEq for Event {
     fn eq(&self, other: &Self) -> bool {
-        (self.what.name, self.at, self.lasts, self.value)
-            == (other.what.name, other.at, other.lasts, other.value)
+        (self.kind.name, self.at, self.lasts, self.value)
+            == (other.kind.name, other.at, other.lasts, other.value)
     }
 }
 

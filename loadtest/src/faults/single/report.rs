@@ -1,4 +1,4 @@
-//! The result: one row a fault, over all rounds, as Markdown or JSON.
+//! The result: one row for each fault over all rounds, as Markdown or JSON.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ impl Report {
         Self { machine: Machine::this(), settings, rows: Vec::new() }
     }
 
-    /// Adds what a round showed, or why it could not be run.
+    /// Adds the result of a round, or why it could not be run.
     pub(crate) fn add(&mut self, fault: &Fault, outcome: Result<Outcome, String>) {
         let Fault { name, about, loss, .. } = *fault;
         let may_lose = loss != Loss::Nothing;
@@ -57,7 +57,7 @@ impl Report {
         !self.rows.is_empty() && self.rows.iter().all(|row| row.broken().is_empty())
     }
 
-    /// Returns the table and what is behind it.
+    /// Returns the table and its details.
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::from("## loadtest faults\n\n");
         let lines = std::iter::once(format!("machine: {}, clients included", self.machine.describe()));
@@ -124,7 +124,7 @@ impl Row {
         format!("| {} |\n", cells.join(" | "))
     }
 
-    /// Says what is wrong, with its round.
+    /// Returns what is wrong, with its round.
     fn broken(&self) -> Vec<String> {
         let mut all: Vec<String> = self.not_run.iter().map(|reason| format!("not run: {reason}")).collect();
         for outcome in &self.rounds {
@@ -150,11 +150,11 @@ fn times(seconds: impl Iterator<Item = Option<f64>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::faults::single::table::find;
+    use crate::faults::single::table::FAULTS;
 
     #[test]
     fn a_broken_promise_or_a_fault_that_was_not_run_spoils_the_report() {
-        let fault = find("none").unwrap();
+        let fault = &FAULTS[0];
         let mut report = Report::new(vec!["3 nodes".to_owned()]);
         assert!(!report.is_good(), "nothing was run");
         let good = Outcome { round: 1, repair_seconds: Some(0.5), ..Outcome::default() };

@@ -7,85 +7,79 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::table::{Fault, Loss};
-use crate::faults::judge::{Findings, Terms, judge};
+use crate::faults::judge::{Allowances, Findings, judge};
 use crate::faults::log::Log;
 use crate::faults::phases::{BEFORE, Metrics, OPEN_LIMIT, REPAIR_LIMIT, UNDER_WAY, settle};
-use crate::faults::sabotage::Sabotage;
-use crate::faults::scene::{Scene, Stage};
 use crate::faults::setup::Setup;
+use crate::faults::testbed::{Requirements, Testbed};
 
 /// Traffic after the repair.
 const AFTER: Duration = Duration::from_millis(300);
 
-/// What a round showed.
+/// The result of a round.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Outcome {
     pub(crate) round: usize,
     pub(crate) findings: Findings,
-    /// Connections that ended though no node of theirs was harmed.
+    /// Connections that ended although their nodes were not harmed.
     pub(crate) unexpected_closes: u64,
     /// The longest time, from the start of the fault to the repair, in which no message was accepted.
     pub(crate) silence_seconds: Option<f64>,
-    /// From the end of the fault (or its start where it has none) to the first accepted message and until all subscribers
-    /// receive; `None` if it did not happen.
+    /// From the end of the fault (or its start if it has no end) to the first accepted message, and until all subscribers
+    /// receive; `None` if that did not happen.
     pub(crate) first_accepted_seconds: Option<f64>,
     pub(crate) repair_seconds: Option<f64>,
     pub(crate) metrics: Metrics,
     /// Every promise that was broken, in words.
     pub(crate) broken: Vec<String>,
-    /// Wall clock of the whole round.
+    /// Wall-clock time of the whole round.
     pub(crate) took_seconds: f64,
 }
 
 /// Runs a round in `directory`.
-///
-/// # Errors
-/// The fault could not be run.
-pub(crate) fn run(
-    setup: &Setup,
-    fault: &Fault,
-    sabotage: Option<Sabotage>,
-    directory: &Path,
-) -> Result<Outcome> {
+pub(crate) fn run(setup: &Setup, fault: &Fault, directory: &Path) -> Result<Outcome> {
     let started = Instant::now();
     let Fault { topology, lease, .. } = *fault;
-    let stage = Stage { topology, lease, clock: false, routes: None };
-    let mut scene = Scene::start(setup, &stage, directory)?;
-    let opened = scene.clients.clock.now();
-    scene.wait_fresh(opened, OPEN_LIMIT).context("before the fault")?;
-    scene.hold(BEFORE)?;
-    let began = scene.clients.clock.now();
+    let requirements = Requirements { topology, lease, clock: false, routes: None };
+    let mut testbed = Testbed::start(setup, &requirements, directory)?;
+    let opened = testbed.clients.clock.now();
+    testbed.wait_fresh(opened, OPEN_LIMIT).context("before the fault")?;
+    testbed.sleep(BEFORE)?;
+    let began = testbed.clients.clock.now();
     let (mut over, mut repaired) = (began, Ok(()));
     for _ in 0..setup.repeat {
         repaired?;
-        (fault.act)(&mut scene)?;
-        over = scene.over.context("the fault does not say when it is over")?;
-        repaired = scene.wait_fresh(over, REPAIR_LIMIT);
-        scene.hold(AFTER)?;
+        (fault.action)(&mut testbed)?;
+        over = testbed.over.context("the fault does not say when it is over")?;
+        repaired = testbed.wait_fresh(over, REPAIR_LIMIT);
+        testbed.sleep(AFTER)?;
     }
-    let healed = scene.clients.clock.now();
+    let healed = testbed.clients.clock.now();
 
-    scene.clients.stop_publishing();
-    let last = scene.clients.clock.now();
-    let arrived = scene.wait_fresh(last, REPAIR_LIMIT);
+    testbed.clients.stop_publishing();
+    let last = testbed.clients.clock.now();
+    let arrived = testbed.wait_fresh(last, REPAIR_LIMIT);
     let from = began.saturating_sub(UNDER_WAY);
     let (forgetful, recount) = match fault.loss {
         Loss::Nothing => (None, None),
         Loss::BeforeIsOver => (Some((from, over)), Some((from, healed))),
         Loss::BeforeIsHealed => (Some((from, healed)), Some((from, healed))),
     };
-    let terms = Terms { forgetful, recount, frozen: fault.freezes, ..Terms::default() };
-    let log = settle(&scene, &terms, sabotage)?;
-    let metrics = Metrics::of(&scene.counters());
-    let findings = judge(&log, &terms);
+    let allowances = Allowances { forgetful, recount, frozen: fault.freezes, ..Allowances::default() };
+    let log = settle(&testbed, &allowances, setup.sabotage)?;
+    let metrics = Metrics::of(&testbed.counters());
+    let findings = judge(&log, &allowances);
     let ended: u64 = findings.closed.values().sum();
     let mut outcome = Outcome {
-        unexpected_closes: ended.saturating_sub(scene.doomed),
+        unexpected_closes: ended.saturating_sub(testbed.expected_closes),
         silence_seconds: silence(&log, began, healed),
         first_accepted_seconds: first_accepted(&log, over),
-        repair_seconds: repaired.is_ok().then(|| repair(&log, over, scene.clients.n_subscribers())).flatten(),
+        repair_seconds: repaired
+            .is_ok()
+            .then(|| repair(&log, over, testbed.clients.n_subscribers()))
+            .flatten(),
         metrics,
-        broken: std::mem::take(&mut scene.broken),
+        broken: std::mem::take(&mut testbed.broken),
         took_seconds: started.elapsed().as_secs_f64(),
         findings,
         ..Outcome::default()
@@ -105,13 +99,13 @@ fn silence(log: &Log, from: Duration, to: Duration) -> Option<f64> {
     gaps.reduce(f64::max)
 }
 
-/// Returns when the first publication was accepted that was posted since.
+/// Returns when the first publication posted since was accepted.
 fn first_accepted(log: &Log, since: Duration) -> Option<f64> {
     let later = log.publications.iter().filter(|each| each.is_accepted() && each.posted >= since);
     later.map(|each| each.answered.saturating_sub(since).as_secs_f64()).reduce(f64::min)
 }
 
-/// Returns when the last subscriber got, on the last of its channels, a message posted since.
+/// Returns when the last subscriber had received, on all of its channels, a message posted since.
 fn repair(log: &Log, since: Duration, n_subscribers: usize) -> Option<f64> {
     let fresh: std::collections::HashSet<_> =
         log.publications.iter().filter(|each| each.posted >= since).map(|each| each.id).collect();
@@ -128,7 +122,7 @@ fn repair(log: &Log, since: Duration, n_subscribers: usize) -> Option<f64> {
 }
 
 impl Outcome {
-    /// Says which promises were broken.
+    /// Notes which promises were broken.
     fn judge(&mut self) {
         let Findings { accepted, lost, forgotten, duplicated, reordered, phantom, .. } = self.findings;
         let counts = [

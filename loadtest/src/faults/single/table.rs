@@ -1,45 +1,45 @@
 //! The table of faults.
 //!
-//! To add one: a function in `acts`, and a row here.
+//! To add one: a function in `actions`, and a row here.
 
 use std::time::Duration;
 
 use anyhow::Result;
 
-use super::acts;
+use super::actions;
 use crate::faults::backend::Topology;
-use crate::faults::scene::Scene;
+use crate::faults::testbed::Testbed;
 
 /// One fault.
 #[derive(Debug)]
 pub(crate) struct Fault {
     pub(crate) name: &'static str,
-    /// For people, in the report.
+    /// A description for the report.
     pub(crate) about: &'static str,
     pub(crate) topology: Topology,
-    /// How long a node that is not heard of lives.
+    /// The lease of a node.
     pub(crate) lease: Duration,
     pub(crate) loss: Loss,
-    /// Whether a node is out of the world for a while, so that its clients miss all of that before they are closed.
+    /// Whether a node is cut off or frozen, so that its clients miss everything from then until they are closed.
     pub(crate) freezes: bool,
-    pub(crate) act: fn(&mut Scene) -> Result<()>,
+    pub(crate) action: fn(&mut Testbed) -> Result<()>,
 }
 
 /// What may be lost of what was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
     Nothing,
-    /// What Redis accepted shortly before it died, and then forgot.
+    /// What Redis accepted shortly before it died, and did not persist.
     BeforeIsOver,
-    /// The same, and what a master accepted that has been replaced, until all have left it.
+    /// The same, and what a replaced master accepted until all nodes have left it.
     BeforeIsHealed,
 }
 
-/// Longer than any fault with it: nobody is taken for dead.
+/// Longer than any fault with it: no node is taken for dead.
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_secs(2);
 
-/// What `--short` runs: one of each kind, the quick ones.
+/// What `--short` runs: a quick fault of each kind.
 pub(crate) const QUICK: [&str; 4] = ["none", "kill_node", "redis_restart", "kill_subscriptions"];
 
 const BASE: Fault = Fault {
@@ -49,7 +49,7 @@ const BASE: Fault = Fault {
     lease: LONG,
     loss: Loss::Nothing,
     freezes: false,
-    act: acts::none,
+    action: actions::none,
 };
 
 /// All faults, in the order in which they are run.
@@ -59,14 +59,14 @@ pub(crate) const FAULTS: &[Fault] = &[
         name: "kill_node",
         about: "`kill -9` of a node; another takes its place",
         lease: SHORT,
-        act: acts::kill_node,
+        action: actions::kill_node,
         ..BASE
     },
     Fault {
         name: "stop_node",
         about: "SIGTERM to a node; another takes its place",
         lease: SHORT,
-        act: acts::stop_node,
+        action: actions::stop_node,
         ..BASE
     },
     Fault {
@@ -74,25 +74,25 @@ pub(crate) const FAULTS: &[Fault] = &[
         about: "a node is frozen for three leases, and goes on",
         lease: SHORT,
         freezes: true,
-        act: acts::pause_node,
+        action: actions::pause_node,
         ..BASE
     },
     Fault {
         name: "kill_subscriptions",
         about: "Redis cuts all subscriptions, three times",
-        act: acts::kill_subscriptions,
+        action: actions::kill_subscriptions,
         ..BASE
     },
     Fault {
         name: "kill_commands",
         about: "Redis cuts all connections that carry commands, three times",
-        act: acts::kill_commands,
+        action: actions::kill_commands,
         ..BASE
     },
     Fault {
         name: "redis_restart",
         about: "`kill -9` of Redis (`appendfsync always`), back after 0.5 s",
-        act: acts::redis_restart,
+        action: actions::redis_restart,
         ..BASE
     },
     Fault {
@@ -100,7 +100,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         about: "`kill -9` of a Redis that keeps nothing, back after 0.5 s",
         topology: Topology::Forgetful,
         loss: Loss::BeforeIsOver,
-        act: acts::redis_restart,
+        action: actions::redis_restart,
         ..BASE
     },
     Fault {
@@ -108,7 +108,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         about: "the same, back with a snapshot taken 0.5 s before, as a replica that lagged",
         topology: Topology::Forgetful,
         loss: Loss::BeforeIsOver,
-        act: acts::redis_restart_stale,
+        action: actions::redis_restart_stale,
         ..BASE
     },
     Fault {
@@ -116,21 +116,21 @@ pub(crate) const FAULTS: &[Fault] = &[
         about: "the same, 0.1 s before: its count soon passes where it was",
         topology: Topology::Forgetful,
         loss: Loss::BeforeIsOver,
-        act: acts::redis_restart_overtaken,
+        action: actions::redis_restart_overtaken,
         ..BASE
     },
-    Fault { name: "redis_pause", about: "Redis is frozen for 3 s", act: acts::redis_pause, ..BASE },
+    Fault { name: "redis_pause", about: "Redis is frozen for 3 s", action: actions::redis_pause, ..BASE },
     Fault {
         name: "redis_full",
         about: "Redis has no memory left for 2 s, and refuses to write",
-        act: acts::redis_full,
+        action: actions::redis_full,
         ..BASE
     },
     Fault {
         name: "redis_cut_one_node",
         about: "one node's connections to Redis are cut and refused for 3 s",
         topology: Topology::Proxied,
-        act: acts::redis_cut_one_node,
+        action: actions::redis_cut_one_node,
         ..BASE
     },
     Fault {
@@ -139,21 +139,21 @@ pub(crate) const FAULTS: &[Fault] = &[
         topology: Topology::Proxied,
         lease: SHORT,
         freezes: true,
-        act: acts::redis_cut_past_lease,
+        action: actions::redis_cut_past_lease,
         ..BASE
     },
     Fault {
         name: "redis_stall_one_way",
         about: "what Redis sends to one node is held for 4 s",
         topology: Topology::Proxied,
-        act: acts::redis_stall_one_way,
+        action: actions::redis_stall_one_way,
         ..BASE
     },
     Fault {
         name: "redis_stall_other_way",
         about: "what one node sends to Redis is held for 4 s",
         topology: Topology::Proxied,
-        act: acts::redis_stall_other_way,
+        action: actions::redis_stall_other_way,
         ..BASE
     },
     Fault {
@@ -161,7 +161,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         about: "`SENTINEL FAILOVER`: a replica is promoted",
         topology: Topology::Sentinel,
         loss: Loss::BeforeIsHealed,
-        act: acts::sentinel_failover,
+        action: actions::sentinel_failover,
         ..BASE
     },
     Fault {
@@ -169,14 +169,14 @@ pub(crate) const FAULTS: &[Fault] = &[
         about: "`kill -9` of the master; Sentinels promote a replica",
         topology: Topology::Sentinel,
         loss: Loss::BeforeIsHealed,
-        act: acts::sentinel_kill_master,
+        action: actions::sentinel_kill_master,
         ..BASE
     },
     Fault {
         name: "cluster_move_slots",
-        about: "every slot in use moves to another master",
+        about: "every slot in use kinds to another master",
         topology: Topology::Cluster(0),
-        act: acts::cluster_move_slots,
+        action: actions::cluster_move_slots,
         ..BASE
     },
     Fault {
@@ -184,15 +184,10 @@ pub(crate) const FAULTS: &[Fault] = &[
         about: "`kill -9` of the busiest master; its replica takes over",
         topology: Topology::Cluster(1),
         loss: Loss::BeforeIsHealed,
-        act: acts::cluster_kill_master,
+        action: actions::cluster_kill_master,
         ..BASE
     },
 ];
-
-/// Returns the fault of that name.
-pub(crate) fn find(name: &str) -> Option<&'static Fault> {
-    FAULTS.iter().find(|fault| fault.name == name)
-}
 
 #[cfg(test)]
 mod tests {
@@ -204,6 +199,6 @@ mod tests {
     fn each_fault_has_a_name_of_its_own() {
         let names: HashSet<&str> = FAULTS.iter().map(|fault| fault.name).collect();
         assert_eq!(names.len(), FAULTS.len());
-        assert!(QUICK.iter().all(|name| find(name).is_some()));
+        assert!(QUICK.iter().all(|name| names.contains(name)));
     }
 }

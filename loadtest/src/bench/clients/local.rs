@@ -1,6 +1,4 @@
-//! The share of one process.
-//!
-//! Rule: every order is carried out here, whoever gave it.
+//! The share of one process: executes orders, its own or those of the program that started it.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +14,7 @@ use crate::bench::payload::Payloads;
 use crate::bench::relay::Share;
 use crate::shared::target::Target;
 
-/// See the head of this file.
+/// The connections of this process.
 #[derive(Debug)]
 pub(super) struct Local {
     target: Target,
@@ -34,10 +32,7 @@ impl Local {
         self.fleet.is_some()
     }
 
-    /// Serves the connections (pings) for `time`.
-    ///
-    /// # Errors
-    /// The poll itself.
+    /// Answers pings for `time`.
     pub(super) fn linger(&mut self, time: Duration) -> Result<()> {
         match &mut self.fleet {
             Some(fleet) => fleet.linger(time)?,
@@ -46,10 +41,7 @@ impl Local {
         Ok(())
     }
 
-    /// Carries out an order.
-    ///
-    /// # Errors
-    /// The server refuses, is gone, or takes too long; nothing is open.
+    /// Executes an order.
     pub(super) fn obey(&mut self, order: Order) -> Result<Reply> {
         Ok(match order {
             Order::Open { n, pace } => {
@@ -90,7 +82,7 @@ impl Local {
     }
 }
 
-/// Returns the time since the machine started, which is the same in all its processes.
+/// Returns the time since the machine started, which is the same in all processes.
 pub(super) fn shared_clock() -> Duration {
     Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! What a flood did, and whether that is too much.
+//! The result of a flood, and whether anybody was harmed.
 
 use anyhow::Result;
 
@@ -6,14 +6,14 @@ use super::floods::Flood;
 use super::innocents::Seen;
 use crate::shared::output;
 
-/// The innocents' p99 beside a flood, against that beside the same flood at another node.
+/// The innocents' p99 may be this multiple of that beside the same flood at another node.
 const SLOWER: f64 = 2.0;
-/// Below this, in milliseconds, nobody notices, and a busy machine's scheduler decides.
+/// Below this, in milliseconds, nobody notices, and the scheduler of a busy machine decides.
 const NOTICED: f64 = 10.0;
-/// What a node may have in memory at its height: its budget, the same again for what the budget estimates, and itself.
+/// A node's memory limit: its budget, the same again for what the budget only estimates, and the node itself.
 const MEMORY: u64 = 2 * (128 << 20) + (64 << 20);
 
-/// See the head of this file.
+/// The result of a flood.
 #[derive(Debug)]
 pub(super) struct Outcome {
     /// Milliseconds.
@@ -26,7 +26,7 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// Judges; a short run measures too little to judge by time.
+    /// Judges a flood; a short run measures too little to judge latency.
     pub(super) fn judge(
         flood: &Flood,
         is_short: bool,
@@ -73,9 +73,6 @@ fn short(name: &str) -> String {
 }
 
 /// Prints the table.
-///
-/// # Errors
-/// Standard output is closed.
 pub(super) fn print(outcomes: &[(&str, Outcome)]) -> Result<()> {
     let mut text = String::from(
         "| flood | innocents' messages | p99 beside it at another node, ms | p99, ms | memory at most, MiB | counted | verdict |\n\

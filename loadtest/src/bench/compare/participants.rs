@@ -1,6 +1,6 @@
-//! The servers that take part, started once for all rounds, and whose turn it is.
+//! The servers that take part, started once for all rounds, and their order.
 //!
-//! Rule: who cannot be started here is noted once, and the others go on without.
+//! Rule: a server that cannot be started is noted once, and the others are measured without it.
 
 use std::process::{Command, Stdio};
 
@@ -17,21 +17,18 @@ use crate::bench::works::{
 
 const NODES: usize = 3;
 
-/// See the head of this file.
+/// The servers that take part.
 #[derive(Debug)]
-pub(super) struct Contest {
+pub(super) struct Participants {
     pub(super) scale: Scale,
     programs: Programs,
-    /// Single ones, and nodes on one Redis.
+    /// Single servers, and nodes on one Redis.
     services: Vec<Service>,
     round: usize,
 }
 
-impl Contest {
+impl Participants {
     /// Starts all servers.
-    ///
-    /// # Errors
-    /// Gatecast cannot be started.
     pub(super) fn open(args: &CompareArgs, scale: Scale, report: &mut Report) -> Result<Self> {
         let programs = Programs::new(&args.servers.gatecast, &args.servers.peers);
         let mut this = Self { scale, programs, services: Vec::new(), round: 1 };
@@ -72,7 +69,7 @@ impl Contest {
 
     /// Returns a server that runs, alone or as several nodes.
     pub(super) fn find(&self, name: &str, has_redis: bool) -> Option<&Service> {
-        // Of several, the one with most nodes.
+        // If there are several, the one with most nodes.
         let services = self.services.iter().filter(|service| service.name == name);
         services
             .filter(|service| service.has_redis() == has_redis)
@@ -85,10 +82,7 @@ impl Contest {
         services.find(|service| service.has_redis() && service.targets.len() == 1)
     }
 
-    /// Starts another process of a server that takes part; none for the floor and those that cannot be had.
-    ///
-    /// # Errors
-    /// It worked before, and does not now.
+    /// Starts another process of a server that takes part; nothing for the floor and servers that could not be started.
     pub(super) fn start_fresh(&mut self, name: &'static str) -> Result<Option<Service>> {
         if name == FLOOR || self.find(name, false).is_none() {
             return Ok(None);
@@ -107,14 +101,11 @@ impl Contest {
     }
 
     /// Starts a gatecast whose management API wants signatures.
-    ///
-    /// # Errors
-    /// As [`Self::start_fresh`].
     pub(super) fn start_with_key(&mut self, key: &Key) -> Result<Service> {
         self.programs.start_with_key(key).context("a gatecast with a key")
     }
 
-    /// Starts servers: with no nodes one without Redis.
+    /// Starts servers; 0 nodes is one without Redis.
     fn admit(&mut self, servers: &[(&'static str, usize)], report: &mut Report) {
         for (name, nodes) in servers {
             let started = match nodes {

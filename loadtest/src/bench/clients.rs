@@ -1,7 +1,7 @@
-//! The connections of a command, held by this process or, where its descriptors do not suffice, by several.
+//! The connections of a command, held by this process or, if it has too few descriptors, by several.
 //!
-//! Reading order: this file (what can be asked of a crowd) → `local` (one process does it) → `workers` (several do).
-//! Rule: a command cannot tell how many processes there are; what they found is one figure, one histogram, one list of faults.
+//! Reading order: this file → `order` (what processes are told) → `local` (one process), `workers` (several).
+//! Rule: a command need not know how many processes there are: their results are merged.
 
 mod local;
 mod order;
@@ -15,42 +15,36 @@ use self::local::Local;
 use self::order::{Order, Reply, Sending};
 use self::workers::Worker;
 pub(crate) use self::workers::serve;
-use crate::bench::args::{CrowdArgs, DialectArgs, TargetArgs, WorkersArgs};
+use crate::bench::args::{ClientsArgs, DialectArgs, TargetArgs, WorkersArgs};
 use crate::bench::fleet::{Losses, Opened, Pace};
 use crate::bench::outcome::Outcome;
 use crate::bench::payload::Payloads;
 use crate::bench::relay::Plan;
 use crate::shared::process::{self, Processes};
 
-/// Until all workers have read their order.
+/// Enough for all workers to read their orders.
 const LEAD: Duration = Duration::from_millis(200);
 
-/// Connections to one server, or none yet.
+/// The connections, open or not.
 #[derive(Debug)]
-pub(crate) struct Crowd {
+pub(crate) struct Clients {
     n: usize,
-    hands: Hands,
+    driver: Driver,
 }
 
 #[derive(Debug)]
-enum Hands {
+enum Driver {
     Own(Box<Local>),
     Workers(Vec<Worker>),
 }
 
-impl Crowd {
-    /// Prepares for the connections of a command without opening them.
-    ///
-    /// # Errors
-    /// The target is not allowed; they do not fit into so many processes; these cannot be started.
-    pub(crate) fn new(args: &CrowdArgs) -> Result<Self> {
+impl Clients {
+    /// Starts the processes that the connections of a command need, without opening connections.
+    pub(crate) fn new(args: &ClientsArgs) -> Result<Self> {
         Self::of((&args.target, &args.dialect), args.connections, &args.workers)
     }
 
-    /// Does the same for connections that are given one by one.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
+    /// Does the same for arguments that are given separately.
     pub(crate) fn of(
         (target, dialect): (&TargetArgs, &DialectArgs),
         n: usize,
@@ -62,29 +56,26 @@ impl Crowd {
             n.div_ceil(processes) <= room,
             "{n} connections do not fit into {processes} processes: {room} do into each"
         );
-        let hands = match processes {
-            1 => Hands::Own(Box::new(Local::new(target.resolve()?, dialect.to_everybody()?))),
+        let driver = match processes {
+            1 => Driver::Own(Box::new(Local::new(target.resolve()?, dialect.to_everybody()?))),
             _ => {
                 target.resolve()?;
                 let start = |_| Worker::start((&target.url, target.allow_remote), dialect);
-                Hands::Workers((0..processes).map(start).collect::<Result<_>>()?)
+                Driver::Workers((0..processes).map(start).collect::<Result<_>>()?)
             }
         };
-        Ok(Self { n, hands })
+        Ok(Self { n, driver })
     }
 
-    /// Says how many processes there are, for the settings of a report.
+    /// Describes the connections for the settings of a report.
     pub(crate) fn describe(&self) -> String {
-        match &self.hands {
-            Hands::Own(_) => format!("{} connections", self.n),
-            Hands::Workers(workers) => format!("{} connections of {} processes", self.n, workers.len()),
+        match &self.driver {
+            Driver::Own(_) => format!("{} connections", self.n),
+            Driver::Workers(workers) => format!("{} connections of {} processes", self.n, workers.len()),
         }
     }
 
     /// Opens all connections.
-    ///
-    /// # Errors
-    /// One cannot be opened, or not in time.
     pub(crate) fn open(&mut self, pace: &Pace) -> Result<Opened> {
         let n_processes = self.n_processes();
         let pace = Pace {
@@ -105,18 +96,12 @@ impl Crowd {
         all.context("there is no process")
     }
 
-    /// Makes each connection a member of so many groups, which it shares with its neighbours.
-    ///
-    /// # Errors
-    /// The server refuses, or takes too long.
+    /// Lets each connection join this number of groups, which it shares with its neighbours.
     pub(crate) fn join(&mut self, groups: usize) -> Result<()> {
         self.give(|first, n| Order::Join { first, n, groups }).map(drop)
     }
 
-    /// Sends to all, as a plan with a rate says.
-    ///
-    /// # Errors
-    /// The server ends.
+    /// Sends to all connections by a plan with a rate.
     pub(crate) fn send(&mut self, plan: &Plan, server: &Processes) -> Result<Outcome> {
         let tag = Payloads::new(plan.bytes).tag().to_owned();
         let start = local::shared_clock() + LEAD;
@@ -135,22 +120,16 @@ impl Crowd {
         all.context("there is no process")
     }
 
-    /// Serves the connections (pings) for `time`; workers do so whenever they have nothing else to do.
-    ///
-    /// # Errors
-    /// The poll itself.
+    /// Answers pings for `time`; idle workers do that all the time.
     pub(crate) fn linger(&mut self, time: Duration) -> Result<()> {
-        match &mut self.hands {
-            Hands::Own(local) => local.linger(time)?,
-            Hands::Workers(_) => std::thread::park_timeout(time),
+        match &mut self.driver {
+            Driver::Own(local) => local.linger(time)?,
+            Driver::Workers(_) => std::thread::park_timeout(time),
         }
         Ok(())
     }
 
-    /// Returns which connections were lost since they were opened.
-    ///
-    /// # Errors
-    /// A worker is gone.
+    /// Returns the connections lost since they were opened.
     pub(crate) fn losses(&mut self) -> Result<Losses> {
         let mut all = Losses::default();
         for reply in self.give(|_, _| Order::Losses)? {
@@ -162,26 +141,23 @@ impl Crowd {
     }
 
     /// Closes all connections, and waits for the server to answer.
-    ///
-    /// # Errors
-    /// The poll itself; a server that is late is only noted.
     pub(crate) fn close(&mut self) -> Result<()> {
         self.give(|_, _| Order::Close).map(drop)
     }
 
     fn n_processes(&self) -> usize {
-        match &self.hands {
-            Hands::Own(_) => 1,
-            Hands::Workers(workers) => workers.len(),
+        match &self.driver {
+            Driver::Own(_) => 1,
+            Driver::Workers(workers) => workers.len(),
         }
     }
 
-    /// Gives each process its order, by the first and the number of its connections, and waits for all replies.
+    /// Gives each process its order, which depends on its share of the connections, and waits for all replies.
     fn give(&mut self, order: impl Fn(usize, usize) -> Order) -> Result<Vec<Reply>> {
         let shares = shares(self.n, self.n_processes());
-        match &mut self.hands {
-            Hands::Own(local) => Ok(vec![local.obey(order(0, self.n))?]),
-            Hands::Workers(workers) => {
+        match &mut self.driver {
+            Driver::Own(local) => Ok(vec![local.obey(order(0, self.n))?]),
+            Driver::Workers(workers) => {
                 for (worker, (first, n)) in workers.iter_mut().zip(&shares) {
                     worker.tell(&order(*first, *n))?;
                 }
@@ -191,7 +167,7 @@ impl Crowd {
     }
 }
 
-/// Divides connections among processes: the first of each, and how many.
+/// Divides connections among processes: the first connection of each, and their number.
 fn shares(n: usize, processes: usize) -> Vec<(usize, usize)> {
     let first = |nth: usize| n * nth / processes;
     (0..processes).map(|nth| (first(nth), first(nth + 1) - first(nth))).collect()

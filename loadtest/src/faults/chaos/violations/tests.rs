@@ -37,8 +37,8 @@ fn with(connections: Vec<Connection>) -> Log {
     Log { connections, ..Log::default() }
 }
 
-fn apart(node: usize, from: u64, to: u64, frozen: bool) -> Apart {
-    Apart { node, from: at(from), to: Some(at(to)), frozen }
+fn isolations(node: usize, from: u64, to: u64, frozen: bool) -> Isolation {
+    Isolation { node, from: at(from), to: Some(at(to)), frozen }
 }
 
 fn exit(node: usize, millis: u64, code: i32) -> Exit {
@@ -82,15 +82,15 @@ fn without_redis_a_node_may_tell_its_own_clients_alone() {
 #[test]
 fn only_who_was_out_of_the_world_beyond_a_lease_ends_with_75() {
     let log = Log::default();
-    let with_apart = |apart| Facts { exits: vec![exit(0, 9000, 75)], apart, ..facts() };
-    assert_eq!(found(&log, &with_apart(vec![])), [("exit 75", 1)]);
-    assert_eq!(found(&log, &with_apart(vec![apart(0, 5000, 5900, true)])), [("exit 75", 1)]);
-    assert_eq!(found(&log, &with_apart(vec![apart(1, 5000, 8000, true)])), [("exit 75", 1)]);
-    assert_eq!(found(&log, &with_apart(vec![apart(0, 5000, 8000, false)])), []);
+    let isolated_by = |isolations| Facts { exits: vec![exit(0, 9000, 75)], isolations, ..facts() };
+    assert_eq!(found(&log, &isolated_by(vec![])), [("exit 75", 1)]);
+    assert_eq!(found(&log, &isolated_by(vec![isolations(0, 5000, 5900, true)])), [("exit 75", 1)]);
+    assert_eq!(found(&log, &isolated_by(vec![isolations(1, 5000, 8000, true)])), [("exit 75", 1)]);
+    assert_eq!(found(&log, &isolated_by(vec![isolations(0, 5000, 8000, false)])), []);
     // That was before the process began.
     let facts = Facts {
         exits: vec![Exit { killed: true, ..exit(0, 8500, 0) }, exit(0, 9000, 75)],
-        apart: vec![apart(0, 5000, 8000, true)],
+        isolations: vec![isolations(0, 5000, 8000, true)],
         ..facts()
     };
     assert_eq!(found(&log, &facts), [("exit 75", 1)]);
@@ -141,14 +141,14 @@ fn an_open_connection_is_not_gone_and_gets_its_posts_once() {
     assert_eq!(found(&with(post(200, 3100), &[7, 7]), &facts()), [("post doubled", 1)]);
     assert_eq!(found(&with(post(410, 3100), &[]), &facts()), [("410 for an open connection", 1)]);
     assert_eq!(found(&with(post(410, 7900), &[]), &facts()), [], "it was just ending");
-    let frozen = Facts { apart: vec![apart(1, 1100, 5000, true)], ..facts() };
+    let frozen = Facts { isolations: vec![isolations(1, 1100, 5000, true)], ..facts() };
     assert_eq!(found(&with(post(410, 3100), &[]), &frozen), [], "its node was dead for all others");
     assert_eq!(found(&with(post(410, 2000), &[]), &frozen).len(), 1, "but not yet");
 }
 
 #[test]
 fn wishes_are_answered_once_each_and_in_order() {
-    let wish = |reply: &str, answer: Option<&str>| Request {
+    let request = |reply: &str, answer: Option<&str>| Request {
         reply: reply.to_owned(),
         sent: at(2000),
         answer: answer.map(|answer| (answer.to_owned(), at(2100))),
@@ -157,15 +157,15 @@ fn wishes_are_answered_once_each_and_in_order() {
         with(vec![Connection { requests, ..connection("a", 1, Some(ended)) }, watcher(0, &["a"])])
     };
     let (join, leave) = ("joined x", "left x");
-    let good = vec![wish(join, Some(join)), wish(leave, Some("Internal server error"))];
+    let good = vec![request(join, Some(join)), request(leave, Some("Internal server error"))];
     assert_eq!(found(&of(good, 9000), &facts()), []);
-    let swapped = vec![wish(join, Some(leave)), wish(leave, Some(join))];
+    let swapped = vec![request(join, Some(leave)), request(leave, Some(join))];
     assert_eq!(found(&of(swapped, 9000), &facts()), [("join out of order", 2)]);
-    let missing = || vec![wish(join, Some(join)), wish(leave, None)];
+    let missing = || vec![request(join, Some(join)), request(leave, None)];
     assert_eq!(found(&of(missing(), 9000), &facts()), [("join unanswered", 1)]);
     assert_eq!(found(&of(missing(), 3000), &facts()), [], "the client did not wait");
-    let frozen = Facts { apart: vec![apart(1, 2500, 6000, true)], ..facts() };
+    let frozen = Facts { isolations: vec![isolations(1, 2500, 6000, true)], ..facts() };
     assert_eq!(found(&of(missing(), 9000), &frozen), []);
-    let skipped = vec![wish(join, None), wish(leave, Some(leave))];
+    let skipped = vec![request(join, None), request(leave, Some(leave))];
     assert_eq!(found(&of(skipped, 3000), &facts()), [("join unanswered", 1)]);
 }

@@ -1,13 +1,13 @@
-//! What a run shows beside its messages: ends of connections and of nodes, answers to ids and to wishes.
+//! Judges what a run shows besides messages: ends of connections and nodes, posts, answers to requests.
 //!
-//! Rule: pure. Every excuse is a promise that README or `docs/guarantees.md` does not make.
+//! Rule: pure. Every excuse is a promise that README and `docs/guarantees.md` do not make.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::keeper::{Apart, Exit};
+use super::executor::{Exit, Isolation};
 use crate::faults::clients::member::ANSWERED;
 use crate::faults::clients::session::REFUSED;
 use crate::faults::judge::Findings;
@@ -17,13 +17,13 @@ use crate::faults::log::{Connection, Log, Post, Request};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
     pub(crate) lease: Duration,
-    pub(crate) apart: Vec<Apart>,
+    pub(crate) isolations: Vec<Isolation>,
     pub(crate) exits: Vec<Exit>,
-    /// Redis may have forgotten what it was told in it.
+    /// Redis may have forgotten what it was told in this window.
     pub(crate) forgetful: Option<(Duration, Duration)>,
-    /// Nodes without Redis are content with their own clients.
+    /// Nodes without Redis serve their own clients alone.
     pub(crate) local: bool,
-    /// When nothing is owed any more.
+    /// The end of the run.
     pub(crate) end: Duration,
 }
 
@@ -36,18 +36,18 @@ pub(crate) struct Violation {
     pub(crate) examples: Vec<String>,
 }
 
-/// A lease is renewed so long before it would end that a part of it is enough to be taken for dead.
+/// A lease is renewed well before it expires, so a node that misses this part of it may be taken for dead.
 const PART_OF_LEASE: f64 = 0.6;
-/// What a client has noted is not older than this.
+/// A client notes an event within this time.
 const NOTED: Duration = Duration::from_secs(1);
 /// A node ends within this time of its first closes.
 const ENDING: Duration = Duration::from_secs(10);
-/// Beyond its lease, a dead node's connections are ended in this time.
+/// After its lease, a dead node's connections are ended within this time.
 pub(crate) const REAPED: Duration = Duration::from_secs(4);
 const EXIT_FENCED: i32 = 75;
 const EXIT_CUT: i32 = 1;
 
-/// Counts by kind, with examples.
+/// Counts of violations by kind, with examples.
 #[derive(Default)]
 struct Tally(BTreeMap<&'static str, (u64, Vec<String>)>);
 
@@ -89,21 +89,21 @@ impl Tally {
 }
 
 impl Facts {
-    /// Returns whether a node was out of the world, before that moment and since another, for so long that it may be taken for dead.
+    /// Returns whether a node may be taken for dead between two moments, since it was cut off or frozen for long enough.
     fn may_be_dead(&self, node: usize, since: Duration, now: Duration) -> bool {
-        self.apart.iter().filter(|each| each.node == node).any(|each| {
+        self.isolations.iter().filter(|each| each.node == node).any(|each| {
             let to = each.to.unwrap_or(now).min(now);
             to >= since && to.saturating_sub(each.from) >= self.lease.mul_f64(PART_OF_LEASE)
         })
     }
 
-    /// Returns whether a node may have done nothing at all for a while in a window.
+    /// Returns whether a node was frozen for some time in a window.
     fn was_frozen(&self, node: usize, (from, to): (Duration, Duration)) -> bool {
-        let mut frozen = self.apart.iter().filter(|each| each.node == node && each.frozen);
+        let mut frozen = self.isolations.iter().filter(|each| each.node == node && each.frozen);
         frozen.any(|each| each.from <= to && each.to.is_none_or(|end| end + NOTED >= from))
     }
 
-    /// Nodes end when they are told to, or killed, or rightly taken for dead.
+    /// Nodes end only when they are told to, killed, or rightly taken for dead.
     fn judge_exits(&self, tally: &mut Tally) {
         for (number, exit) in self.exits.iter().enumerate() {
             let born = self.exits.iter().take(number).filter(|each| each.node == exit.node);
@@ -123,7 +123,7 @@ impl Facts {
         }
     }
 
-    /// Connections end with their node, or by their client.
+    /// Connections end only with their node or by their client.
     fn judge_closes(&self, log: &Log, tally: &mut Tally) {
         for connection in log.connections.iter().filter(|each| !each.by_client) {
             let (Some(node), Some((at, code))) = (connection.node, connection.ended) else { continue };
@@ -142,7 +142,7 @@ impl Facts {
         }
     }
 
-    /// Every end is told once.
+    /// Every end of a connection is told once.
     fn judge_disconnects(&self, log: &Log, tally: &mut Tally) {
         let mut most: HashMap<&str, usize> = HashMap::new();
         for watcher in &log.connections {
@@ -173,18 +173,18 @@ impl Facts {
         }
     }
 
-    /// Returns whether Redis may have forgotten who was told of an end at that time.
+    /// Returns whether Redis may have forgotten whether an end at that time was told.
     fn may_be_forgotten(&self, at: Duration) -> bool {
         self.forgetful.is_some_and(|(from, to)| at <= to && at + self.lease * 2 + REAPED >= from)
     }
 
-    /// Returns whether somebody must have been told of an end: who was connected from then on.
+    /// Returns whether a client must have been told of an end: one that was connected from then on.
     fn is_watched(&self, log: &Log, connection: &Connection, at: Duration) -> bool {
         let is_told = |node: Option<usize>| !self.local || node == connection.node;
         log.connections.iter().any(|each| each.opened <= at && each.ended.is_none() && is_told(each.node))
     }
 
-    /// A post to an open connection arrives once, and is never told that it is gone.
+    /// A post to an open connection arrives once, and is not answered with 410.
     fn judge_posts(&self, log: &Log, tally: &mut Tally) {
         let by_id: HashMap<&str, &Connection> =
             log.connections.iter().map(|connection| (connection.id.as_str(), connection)).collect();
@@ -207,7 +207,7 @@ impl Facts {
         connection.node.is_some_and(|node| self.may_be_dead(node, connection.opened, post.answered))
     }
 
-    /// Every wish is answered once, and in order.
+    /// Every request is answered once, and in order.
     fn judge_requests(&self, connection: &Connection, tally: &mut Tally) {
         let of = |request: &Request| {
             let Request { reply, answer, sent } = request;

@@ -1,6 +1,6 @@
-//! Everything that runs in one round: Redis, nodes, balancer, clients; and what a fault may do with it.
+//! Everything that runs in one round: Redis, nodes, balancer, clients.
 //!
-//! Rule: whatever happens, all of it ends with this value: processes are killed by their own id, files are removed.
+//! Rule: all of it ends with this value: processes are killed by their own ids.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::shared::workspace::Workspace;
 
 /// What one round needs.
 #[derive(Clone, Debug)]
-pub(crate) struct Stage {
+pub(crate) struct Requirements {
     pub(crate) topology: Topology,
     pub(crate) lease: Duration,
     /// Whether Redis has a clock that can be stepped.
@@ -29,9 +29,9 @@ pub(crate) struct Stage {
     pub(crate) routes: Option<&'static str>,
 }
 
-/// See the head of this file. Clients end first, then what they talk to.
+/// All that runs in a round. Clients end first, then the servers.
 #[derive(Debug)]
-pub(crate) struct Scene {
+pub(crate) struct Testbed {
     pub(crate) clients: Clients,
     pub(crate) nodes: Vec<Node>,
     _balancer: Option<Balancer>,
@@ -39,38 +39,37 @@ pub(crate) struct Scene {
     pub(crate) backend: Backend,
     pub(crate) interrupt: Interrupt,
     pub(crate) lease: Duration,
-    /// From when on the cluster is to repair itself.
+    /// When the fault was over and repair began.
     pub(crate) over: Option<Duration>,
-    /// Connections of nodes that were killed, stopped or frozen: these may end.
-    pub(crate) doomed: u64,
-    /// Broken promises that a fault has seen itself.
+    /// Connections of nodes that were killed, stopped or frozen, which may end.
+    pub(crate) expected_closes: u64,
+    /// Broken promises that an action has noticed.
     pub(crate) broken: Vec<String>,
-    /// What nodes that are gone had counted.
-    gone: Counters,
+    /// The counters of nodes that have ended.
+    ended: Counters,
 }
 
-/// How long an answer to the harness' own questions may take.
+/// How long the harness waits for an answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
-/// Probes that wait longer are in doubt; the next door may be better.
+/// Probes that wait longer are in doubt; the next port may be better.
 const PROBE_LIMIT: Duration = Duration::from_millis(400);
 /// Between two heartbeats of a node.
 const HEARTBEAT: &str = "200ms";
 
-impl Scene {
+impl Testbed {
     /// Starts everything, in `directory`.
-    ///
-    /// # Errors
-    /// Something does not start.
-    pub(crate) fn start(setup: &Setup, stage: &Stage, directory: &Path) -> Result<Self> {
+    pub(crate) fn start(setup: &Setup, requirements: &Requirements, directory: &Path) -> Result<Self> {
         let mut workspace = Workspace::new(directory, setup.size.seed, &setup.interrupt)?;
-        let backend =
-            stage.topology.start(&mut workspace, setup.nodes, stage.clock).context("starting Redis")?;
+        let backend = requirements
+            .topology
+            .start(&mut workspace, setup.nodes, requirements.clock)
+            .context("starting Redis")?;
         let routes = directory.join("gatecast.toml");
-        std::fs::write(&routes, stage.routes.unwrap_or_default())?;
+        std::fs::write(&routes, requirements.routes.unwrap_or_default())?;
         let mut nodes = Vec::new();
         for number in 0..setup.nodes {
-            let mut settings = settings(setup, stage.lease, backend.url(number));
-            if stage.routes.is_some() {
+            let mut settings = settings(setup, requirements.lease, backend.url(number));
+            if requirements.routes.is_some() {
                 settings.insert("GATECAST_CONFIG".to_owned(), routes.display().to_string());
             }
             let name = format!("node{number}");
@@ -95,31 +94,25 @@ impl Scene {
             _workspace: workspace,
             backend,
             interrupt: setup.interrupt.clone(),
-            lease: stage.lease,
+            lease: requirements.lease,
             over: None,
-            doomed: 0,
+            expected_closes: 0,
             broken: Vec::new(),
-            gone: Counters::default(),
+            ended: Counters::default(),
         })
     }
 
-    /// Says that the fault is over, or, where it does not end, that it has happened.
+    /// Notes that the fault is over, or has happened if it has no end.
     pub(crate) fn over(&mut self) {
         self.over = Some(self.clients.clock.now());
     }
 
     /// Lets traffic go on.
-    ///
-    /// # Errors
-    /// The user wants to stop.
-    pub(crate) fn hold(&self, time: Duration) -> Result<()> {
-        self.interrupt.hold(time)
+    pub(crate) fn sleep(&self, time: Duration) -> Result<()> {
+        self.interrupt.sleep(time)
     }
 
-    /// Waits until everybody gets fresh messages, which it posts itself, too.
-    ///
-    /// # Errors
-    /// Somebody does not, in time.
+    /// Waits until all subscribers receive fresh messages, and posts some.
     pub(crate) fn wait_fresh(&mut self, since: Duration, limit: Duration) -> Result<()> {
         let Self { clients, interrupt, .. } = self;
         interrupt.eventually("all subscribers get fresh messages", limit, || {
@@ -136,46 +129,34 @@ impl Scene {
     }
 
     /// Returns a node.
-    ///
-    /// # Errors
-    /// There are not so many.
     pub(crate) fn node(&mut self, number: usize) -> Result<&mut Node> {
         self.nodes.get_mut(number).context("no such node")
     }
 
-    /// Returns a node that is about to be harmed, and notes what is to be forgiven and would be forgotten.
-    ///
-    /// # Errors
-    /// It does not answer.
-    pub(crate) fn doom(&mut self, number: usize) -> Result<&mut Node> {
+    /// Returns a node that is about to be harmed, and notes its connections, which may end, and its counters.
+    pub(crate) fn expect_closes(&mut self, number: usize) -> Result<&mut Node> {
         let node = self.nodes.get_mut(number).context("this fault needs more nodes")?;
         let counters = node.counters().context("a node does not answer")?;
-        self.doomed += counters.sum("gatecast_connections");
-        self.gone.add(&counters);
+        self.expected_closes += counters.sum("gatecast_connections");
+        self.ended.add(&counters);
         Ok(node)
     }
 
-    /// Keeps what a node has counted, which may end soon, if it still says so.
-    pub(crate) fn forget(&mut self, number: usize) {
+    /// Keeps the counters of a node that may end soon, if it still answers.
+    pub(crate) fn keep_counters(&mut self, number: usize) {
         if let Some(counters) = self.nodes.get(number).and_then(Node::counters) {
-            self.gone.add(&counters);
+            self.ended.add(&counters);
         }
     }
 
-    /// Starts a node again that has ended, and waits until it takes clients.
-    ///
-    /// # Errors
-    /// It does not.
+    /// Restarts a node that has ended, and waits until it is ready.
     pub(crate) fn restart(&mut self, number: usize) -> Result<()> {
         let node = self.node(number)?;
         node.restart()?;
         node.wait_ready()
     }
 
-    /// Waits until a node has ended; it is a broken promise if its exit code is another.
-    ///
-    /// # Errors
-    /// It does not end.
+    /// Waits until a node has ended; any other exit code is a broken promise.
     pub(crate) fn wait_exit(&mut self, number: usize, code: i32, limit: Duration) -> Result<()> {
         let node = self.nodes.get_mut(number).context("no such node")?;
         let ended = self.interrupt.eventually("the node ends", limit, || node.child.status().ok().flatten());
@@ -190,10 +171,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Waits until all other nodes say that the connections of a dead one are gone.
-    ///
-    /// # Errors
-    /// The user wants to stop.
+    /// Waits until the other nodes answer 410 for the connections of a dead one.
     pub(crate) fn wait_gone(&mut self, number: usize, ids: &[String], limit: Duration) -> Result<()> {
         let others: Vec<u16> = self.nodes.iter().map(|node| node.port).collect();
         let others = others.into_iter().enumerate().filter(|(each, _)| *each != number);
@@ -215,9 +193,9 @@ impl Scene {
         Ok(())
     }
 
-    /// Returns what all nodes have counted, those that are gone included.
+    /// Returns the counters of all nodes, including those that have ended.
     pub(crate) fn counters(&self) -> Counters {
-        let mut sum = self.gone.clone();
+        let mut sum = self.ended.clone();
         for counters in self.nodes.iter().filter_map(Node::counters) {
             sum.add(&counters);
         }
@@ -230,9 +208,9 @@ fn settings(setup: &Setup, lease: Duration, url: String) -> BTreeMap<String, Str
         ("GATECAST_REDIS_URL".to_owned(), url),
         ("GATECAST_REDIS_LEASE".to_owned(), format!("{}ms", lease.as_millis())),
         ("GATECAST_REDIS_HEARTBEAT".to_owned(), HEARTBEAT.to_owned()),
-        // What crosses from shard to shard has to survive too, however few the cores.
+        // Also exercises what crosses from shard to shard, on any number of cores.
         ("GATECAST_SHARDS".to_owned(), "2".to_owned()),
-        // The balancer has time to notice, and closes come one by one.
+        // The balancer has time to notice, and connections are closed one by one.
         ("GATECAST_DRAIN_NOTICE".to_owned(), "600ms".to_owned()),
         ("GATECAST_DRAIN_WINDOW".to_owned(), "2s".to_owned()),
         ("GATECAST_DRAIN_MIN_RATE".to_owned(), "5".to_owned()),

@@ -1,7 +1,7 @@
-//! Processes of this program that hold a share each.
+//! Processes of this program that each hold a share.
 //!
-//! Rule: an order is a line of JSON on a worker's standard input, its reply a line on its standard output; a worker ends with
-//! its input, and by the kernel's hand when the program that started it ends.
+//! Rule: an order is a line of JSON on a worker's standard input, its reply a line on its standard output; a worker ends
+//! with its input, and is killed by the kernel when the program that started it ends.
 #![expect(clippy::print_stdout, reason = "a worker replies to its parent")]
 
 use std::io;
@@ -21,10 +21,10 @@ use crate::shared::target::Target;
 
 /// Longer than any order may take by its own limits.
 const REPLY_LIMIT: Duration = Duration::from_secs(7200);
-/// Between two looks for an order while connections are served.
+/// Between two checks for an order while connections are open.
 const TICK: Duration = Duration::from_millis(20);
 
-/// One of them.
+/// A worker, as the program that started it sees it.
 #[derive(Debug)]
 pub(super) struct Worker {
     child: Child,
@@ -32,9 +32,6 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Starts a worker without connections.
-    ///
-    /// # Errors
-    /// It cannot be started.
     pub(super) fn start((url, allow_remote): (&str, bool), dialect: &DialectArgs) -> Result<Self> {
         let mut command = Command::new(child::this_program()?);
         command
@@ -47,18 +44,12 @@ impl Worker {
     }
 
     /// Gives an order.
-    ///
-    /// # Errors
-    /// The worker is gone.
     pub(super) fn tell(&mut self, order: &Order) -> Result<()> {
         let line = serde_json::to_string(order)? + "\n";
         self.child.write(line.as_bytes())
     }
 
     /// Waits for the reply to it.
-    ///
-    /// # Errors
-    /// The order could not be carried out, or the worker is gone.
     pub(super) fn reply(&mut self) -> Result<Reply> {
         let line = self.child.line(REPLY_LIMIT).context("a worker is gone")?;
         match serde_json::from_str(&line).with_context(|| format!("a worker said `{line}`"))? {
@@ -68,10 +59,7 @@ impl Worker {
     }
 }
 
-/// Is a worker: carries out orders until there are no more.
-///
-/// # Errors
-/// The target is not allowed, or an order is none.
+/// Runs a worker: executes orders until there are no more.
 pub(crate) fn serve(args: &WorkerArgs) -> Result<()> {
     process::connections_of_a_process()?;
     let target = Target::parse(&args.url, args.allow_remote)?;
@@ -85,7 +73,7 @@ pub(crate) fn serve(args: &WorkerArgs) -> Result<()> {
     Ok(())
 }
 
-/// Reads standard input in a thread of its own, since connections have to be served meanwhile.
+/// Reads standard input in a thread of its own, since pings must be answered meanwhile.
 fn orders() -> Receiver<String> {
     let (sender, orders) = mpsc::sync_channel(1);
     thread::spawn(move || {
