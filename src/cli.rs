@@ -1,4 +1,4 @@
-//! The command line: `gatecast [serve]`, `gatecast check`, `gatecast probe` and `gatecast pod-deletion-cost`.
+//! The command line: `gatecast [serve]`, `check`, `schema`, `probe` and `pod-deletion-cost`.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -9,11 +9,10 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::config::{Config, Fault, Sources, configuration};
+use crate::config::{self, Config, Fault, Sources, configuration};
 use crate::kubernetes::{CostController, CostControllerError, Settings as Costs};
-use crate::node::{Losses, Node, StartError};
+use crate::node::{Losses, Node, StartError, descriptors};
 use crate::ops::lifecycle::Signals;
 use crate::ops::log::LogFormat;
 use crate::ops::log::{self, Log};
@@ -35,10 +34,6 @@ const EXIT_UNWELL: u8 = 1;
 const PRINT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest wait for what still runs when the node has ended.
 const RUNTIME_TIMEOUT: Duration = Duration::from_secs(1);
-/// Ports with HTTP connections.
-const PORTS: usize = 2;
-/// Descriptors that are not for connections.
-const OWN_DESCRIPTORS: usize = 64;
 
 /// Self-hosted WebSocket gateway and relay that speaks the contract of Amazon API Gateway.
 #[derive(Debug, Parser)]
@@ -56,6 +51,12 @@ enum Command {
     Serve(Settings),
     /// Check the configuration, report every fault, and exit.
     Check(Settings),
+    /// Print what a configuration file may say.
+    Schema {
+        /// A JSON schema for editors and pipelines, or a table in Markdown for people.
+        #[arg(long, value_enum, default_value_t = SchemaFormat::Json)]
+        format: SchemaFormat,
+    },
     /// Ask the node that runs here with these settings how it is; exit with 0 if it is well, with 1 if not.
     Probe {
         /// The question.
@@ -67,6 +68,13 @@ enum Command {
     /// In Kubernetes, beside the nodes: keep the deletion cost of each pod at its number of connections, so that a scale-down
     /// takes the emptiest.
     PodDeletionCost(CostArgs),
+}
+
+/// How a schema is printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SchemaFormat {
+    Json,
+    Markdown,
 }
 
 /// What a node may be asked.
@@ -149,6 +157,13 @@ pub fn run() -> ExitCode {
         None => serve(cli.settings),
         Some(Command::Serve(settings)) => serve(settings),
         Some(Command::Check(settings)) => check(settings),
+        Some(Command::Schema { format }) => {
+            say(&match format {
+                SchemaFormat::Json => format!("{:#}", config::schema()),
+                SchemaFormat::Markdown => config::reference(),
+            });
+            ExitCode::SUCCESS
+        }
         Some(Command::Probe { page, settings }) => probe(page, settings),
         Some(Command::PodDeletionCost(args)) => keep_costs(args),
     }
@@ -162,9 +177,7 @@ fn check(settings: Settings) -> ExitCode {
             for warning in &config.warnings {
                 say(&format!("Warning: {warning}."));
             }
-            if let Some(room) =
-                getrlimit(Resource::Nofile).maximum.and_then(|limit| fit_to(&mut config, limit))
-            {
+            if let Some(room) = descriptors::fit_to_most(&mut config) {
                 say(&format!(
                     "Warning: limits.max_connections is more than {room}, for which the limit of open files here has room \
                      (ulimit -Hn, LimitNOFILE)."
@@ -211,7 +224,8 @@ fn serve(settings: Settings) -> ExitCode {
 
 /// Runs a node to its end; in vain if it does not start, and then it says why.
 fn serve_node(config: &mut Config) -> Result<ExitCode, String> {
-    fit_to_descriptors(config);
+    descriptors::raise();
+    descriptors::fit(config);
     tracing::info!(config = ?config, "configuration");
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -335,34 +349,6 @@ fn load(settings: Settings) -> Result<Config, String> {
         sources.faults.push(Fault { place: "RUST_LOG".to_owned(), key: String::new(), message });
     }
     Config::load(&sources).map_err(|faults| Fault::list(&faults))
-}
-
-/// Raises the soft limit of descriptors to the hard one, and promises no more connections than it allows.
-fn fit_to_descriptors(config: &mut Config) {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::warn!(%error, "raising the limit of open files");
-    }
-    if let Some(limit) = getrlimit(Resource::Nofile).current
-        && let Some(room) = fit_to(config, limit)
-    {
-        tracing::warn!(
-            open_files = limit,
-            max_connections = room,
-            "fewer connections than configured: raise the limit of open files (ulimit -n, LimitNOFILE)"
-        );
-    }
-}
-
-/// Promises no more connections than so many open files allow; returns how many those are if they are fewer.
-fn fit_to(config: &mut Config, open_files: u64) -> Option<usize> {
-    let open_files = usize::try_from(open_files).unwrap_or(usize::MAX);
-    let limits = &mut config.limits;
-    limits.max_http_connections = limits.max_http_connections.min((open_files / 8).max(1));
-    let room = open_files.saturating_sub(PORTS * limits.max_http_connections + OWN_DESCRIPTORS).max(1);
-    let is_short = limits.max_connections > room;
-    limits.max_connections = limits.max_connections.min(room);
-    is_short.then_some(room)
 }
 
 fn start_log(format: LogFormat) -> std::io::Result<Log> {

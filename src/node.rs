@@ -40,6 +40,7 @@ use crate::shard::hub::Hub;
 use crate::shard::pressure;
 use crate::shard::{EventLoop, Parts, Shard};
 
+pub(crate) mod descriptors;
 mod error;
 
 pub(crate) use self::error::StartError;

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Folders of `src` in the order of their layers: each uses those before it, and none behind it.
 const LAYERS: &[&str] = &[
@@ -263,57 +264,34 @@ fn readme_lists_the_integrations_there_are() {
     );
 }
 
-#[test]
-fn readme_lists_the_settings_there_are() {
-    let mut settings = BTreeSet::new();
-    let source = read("src/config/sections.rs") + &read("src/config/access.rs");
-    for (section, function) in [
-        ("", "fn read<"),
-        ("limits.", "fn limits<"),
-        ("drain.", "fn drain<"),
-        ("", "fn proxies<"),
-        ("auth.", "fn auth<"),
-        ("auth.", "fn origins<"),
-        ("redis.", "fn redis<"),
-        ("redis.", "fn prefix<"),
-        ("", "fn node_name<"),
-        ("management.", "fn management<"),
-        ("tracing.", "fn tracing<"),
-    ] {
-        let body = source.split(function).nth(1).expect("the function");
-        let body = &body[..body.find("\n}\n").expect("its end")];
-        for call in [
-            "reader.setting(",
-            "reader.within(",
-            "reader.texts(",
-            "reader.list(",
-            "reader.optional(",
-            "reader.optional::<ManagementAuth>(",
-            "reader.optional::<RedisUrl>(",
-            "reader.optional::<String>(s",
-        ] {
-            for arguments in body.split(call).skip(1) {
-                let key = arguments.split('"').nth(1).expect("a key");
-                settings.insert(format!("{section}{key}"));
-            }
-        }
+/// What the program says of its settings.
+fn schema(format: &str) -> String {
+    let program = Command::new(env!("CARGO_BIN_EXE_gatecast")).args(["schema", "--format", format]).output();
+    String::from_utf8(program.expect("the program runs").stdout).expect("UTF-8")
+}
+
+/// What is generated, and where it stands; with `WRITE=1` in the environment it is written there.
+fn stands_in(path: &str, before: &str, generated: &str, after: &str) {
+    if std::env::var_os("WRITE").is_some() {
+        fs::write(root().join(path), [before, generated, after].concat()).expect("written");
     }
-    settings.extend(
-        [
-            "stage",
-            "redis.tls_ca_file",
-            "redis.tls_cert_file",
-            "redis.tls_key_file",
-            "access_key_id",
-            "secret_access_key",
-            "management.keys",
-            "route_selection_expression",
-            "routes",
-            "groups",
-        ]
-        .map(str::to_owned),
-    );
-    assert_eq!(table(&read("README.md"), "### Settings"), settings);
+    let is_there = read(path) == [before, generated, after].concat();
+    assert!(is_there, "{path} is out of date: run WRITE=1 cargo test --test tidy");
+}
+
+#[test]
+fn readme_has_the_settings_there_are() {
+    let readme = read("README.md");
+    let (before, section) = readme.split_once("\n### Settings\n").expect("the heading");
+    let (text, section) = section.split_once("\n|").expect("the table");
+    let (_, after) = section.split_once("|\n\n").expect("the end of the table");
+    let before = format!("{before}\n### Settings\n{text}\n");
+    stands_in("README.md", &before, &schema("markdown"), &format!("\n{after}"));
+}
+
+#[test]
+fn the_schema_of_the_configuration_is_published() {
+    stands_in("docs/reference/gatecast.schema.json", "", &schema("json"), "");
 }
 
 #[test]

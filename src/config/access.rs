@@ -1,21 +1,20 @@
 //! Reads who may connect, who may call, and who may speak for others.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use http::HeaderName;
 use ipnet::IpNet;
+use serde_json::{Value, json};
 
-use super::reader::{Reader, Section, Setting};
-use super::{AccessKey, Auth, Management, ManagementAuth, Origins, ProxySettings, Secret};
+use super::kinds::keys::{KeyId, KeySecret};
+use super::reader::Reader;
+use super::row::{Described as _, Kind};
+use super::settings::{AccessKey, Auth, Management, ManagementAuth, Origins, ProxySettings};
+use super::table::{auth, key, management, node};
 use crate::model::origin::OriginPattern;
 
 /// Longest list of origins, networks or keys: each is gone through for every handshake or call.
 const LIST_MAX: usize = 1_000;
-
-/// Shortest secret, in bytes: what is shorter is found by trying (NIST SP 800-63B §5.1.1.1 asks for 8 as well).
-const SECRET_MIN: usize = 8;
-const SECRET_MAX: usize = 1_024;
 
 /// Widest networks that can be those of proxies alone, by their prefixes: `10.0.0.0/8` and `fc00::/7`.
 const WIDEST: (u8, u8) = (8, 7);
@@ -54,22 +53,20 @@ const TAKEN_HEADERS: [&str; 29] = [
 ];
 
 /// Takes `trusted_proxies` and `proxy_protocol`.
-pub(super) fn proxies<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> ProxySettings {
-    let trusted_place = reader.place(document, "trusted_proxies");
-    let trusted: Vec<IpNet> = reader.list(document, "trusted_proxies");
+pub(super) fn proxies(reader: &mut Reader<'_>) -> ProxySettings {
+    let trusted = reader.take(&node::trusted_proxies);
     if trusted.len() > LIST_MAX {
         let message = format!("more than {LIST_MAX}; write networks, such as \"10.0.0.0/8\"");
-        reader.fault(trusted_place, "trusted_proxies".to_owned(), message);
+        reader.fault_of(&node::trusted_proxies, message);
     } else if let Some(network) = everybody(&trusted) {
         reader.warn(format!(
             "trusted_proxies has {network}: whoever connects may choose the address that they are known by; name the load balancers"
         ));
     }
-    let place = reader.place(document, "proxy_protocol");
-    let protocol = reader.setting(document, "proxy_protocol", false);
+    let protocol = reader.take(&node::proxy_protocol);
     if protocol && trusted.is_empty() {
         let message = "nobody could connect; set trusted_proxies to the addresses of the load balancers";
-        reader.fault(place, "proxy_protocol".to_owned(), message);
+        reader.fault_of(&node::proxy_protocol, message);
     }
     ProxySettings { trusted, protocol }
 }
@@ -84,23 +81,15 @@ fn everybody(trusted: &[IpNet]) -> Option<IpNet> {
 }
 
 /// Takes `[auth]`.
-pub(super) fn auth<'d>(
-    reader: &mut Reader<'d>,
-    document: &mut Section<'d>,
-    proxies: &ProxySettings,
-    listen: SocketAddr,
-) -> Auth {
-    let mut section = reader.section(document, "auth");
-    let is_listed = reader.is_set(&section, "allowed_origins");
-    let origins = origins(reader, &mut section);
-    let allowed_origins = match (origins, listen.ip().is_loopback() && proxies.trusted.is_empty()) {
-        (origins, _) if origins.contains(&OriginPattern::Any) => Origins::Any,
-        (origins, _) if is_listed => Origins::Listed(origins.into()),
-        (_, true) => Origins::Local,
-        (_, false) => Origins::Any,
+pub(super) fn auth(reader: &mut Reader<'_>, proxies: &ProxySettings, listen: SocketAddr) -> Auth {
+    let is_local = listen.ip().is_loopback() && proxies.trusted.is_empty();
+    let allowed_origins = match origins(reader) {
+        Some(origins) if origins.contains(&OriginPattern::Any) => Origins::Any,
+        Some(origins) => Origins::Listed(origins.into()),
+        None if is_local => Origins::Local,
+        None => Origins::Any,
     };
-    let place = reader.place(&section, "user_header");
-    let auth = Auth { allowed_origins, user_header: reader.optional(&mut section, "user_header") };
+    let auth = Auth { allowed_origins, user_header: reader.take(&auth::user_header) };
     let problem = match (&auth.user_header, everybody(&proxies.trusted)) {
         (None, _) => None,
         (Some(_), _) if proxies.trusted.is_empty() => {
@@ -114,34 +103,26 @@ pub(super) fn auth<'d>(
         }),
     };
     if let Some(problem) = problem {
-        reader.fault(place, "auth.user_header".to_owned(), problem);
+        reader.fault_of(&auth::user_header, problem);
     }
-    reader.finish(section);
     auth
 }
 
-fn origins<'d>(reader: &mut Reader<'d>, section: &mut Section<'d>) -> Vec<OriginPattern> {
-    let place = reader.place(section, "allowed_origins");
-    let (is_set, before) = (reader.is_set(section, "allowed_origins"), reader.fault_count());
-    let texts = reader.texts(section, "allowed_origins");
-    let mut fault = |problem: String| reader.fault(place.clone(), section.dotted("allowed_origins"), problem);
-    if texts.len() > LIST_MAX {
-        fault(format!("more than {LIST_MAX}; write \"https://*.example.com\" for all subdomains"));
-        return Vec::new();
+/// Takes the list of origins; `None` if there is none.
+fn origins(reader: &mut Reader<'_>) -> Option<Vec<OriginPattern>> {
+    let (row, before) = (&auth::allowed_origins, reader.fault_count());
+    let origins = reader.take(row);
+    if origins.len() > LIST_MAX {
+        let message = format!("more than {LIST_MAX}; write \"https://*.example.com\" for all subdomains");
+        reader.fault_of(row, message);
     }
-    let mut patterns = Vec::new();
-    for text in &texts {
-        match OriginPattern::parse(text) {
-            Ok(pattern) => patterns.push(pattern),
-            Err(problem) => fault(problem),
-        }
-    }
-    if is_set && texts.is_empty() && reader.fault_count() == before {
+    let is_given = reader.is_given(&row.key());
+    if is_given && origins.is_empty() && reader.fault_count() == before {
         let message =
             "empty; write the origins of the pages that may connect, or \"*\" for all, or leave it out";
-        reader.fault(place, section.dotted("allowed_origins"), message);
+        reader.fault_of(row, message);
     }
-    patterns
+    is_given.then_some(origins)
 }
 
 fn is_taken(name: &HeaderName) -> bool {
@@ -149,76 +130,47 @@ fn is_taken(name: &HeaderName) -> bool {
     TAKEN_HEADERS.contains(&name) || name.starts_with("sec-") || name.starts_with("proxy-")
 }
 
-/// The public half of a key: it stands in a header, between signs of its own.
-struct KeyId(String);
-
-/// The other half.
-struct KeySecret(Secret);
-
-impl Setting for KeyId {
-    const EXPECTED: &'static str = "an id of 1 to 128 visible ASCII characters, without / and ,";
-
-    fn read(text: &str) -> Option<Self> {
-        let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'/' | b',');
-        ((1..=128).contains(&text.len()) && text.bytes().all(is_plain)).then(|| Self(text.to_owned()))
-    }
-}
-
-impl Setting for KeySecret {
-    const EXPECTED: &'static str = "a secret of 8 to 1024 bytes, without control characters and blanks at its ends; \
-                                    draw one by `openssl rand -base64 30`";
-    const SECRET: bool = true;
-
-    fn read(text: &str) -> Option<Self> {
-        let is_clean = text.trim() == text && !text.chars().any(char::is_control);
-        ((SECRET_MIN..=SECRET_MAX).contains(&text.len()) && is_clean).then(|| Self(Secret::new(text)))
+impl Kind for Vec<AccessKey> {
+    fn schema(_bounds: Option<&(Self, Self)>) -> Value {
+        json!({ "type": "array", "maxItems": LIST_MAX })
     }
 }
 
 /// Takes the key pair of the two well-known variables or settings, and `[management]`; without any key, only this host is served.
-pub(super) fn management<'d>(
-    reader: &mut Reader<'d>,
-    document: &mut Section<'d>,
-    addresses: [SocketAddr; 2],
-) -> Management {
+pub(super) fn management(reader: &mut Reader<'_>, addresses: [SocketAddr; 2]) -> Management {
     let mut keys = Vec::new();
-    let place = reader.place(document, "access_key_id");
     let before = reader.fault_count();
-    let id = reader.optional::<KeyId>(document, "access_key_id");
-    let secret = reader.optional::<KeySecret>(document, "secret_access_key");
+    let (id, secret) = (reader.take(&node::access_key_id), reader.take(&node::secret_access_key));
     if reader.fault_count() == before && (id.is_some() || secret.is_some()) {
         let message = "access_key_id and secret_access_key go together; set both or none";
-        add_key(reader, (place, "access_key_id".to_owned()), (id, secret, message), &mut keys);
-    }
-    let mut section = reader.section(document, "management");
-    let list_place = reader.place(&section, "keys");
-    for mut pair in reader.list_of_sections(&mut section, "keys") {
-        let place = (reader.place(&pair, "id"), pair.dotted("id"));
-        let faults = reader.fault_count();
-        let id = reader.optional::<KeyId>(&mut pair, "id");
-        let secret = reader.optional::<KeySecret>(&mut pair, "secret");
-        if reader.fault_count() == faults {
-            add_key(reader, place, (id, secret, "a key needs both id and secret"), &mut keys);
+        match pair(id, secret, message, &keys) {
+            Ok(key) => keys.push(key),
+            Err(problem) => reader.fault_of(&node::access_key_id, problem),
         }
-        reader.finish(pair);
+    }
+    for mut section in reader.list_of_sections(&management::keys) {
+        let (place, faults) = (reader.place_in(&section, key::id.name), reader.fault_count());
+        let (id, secret) =
+            (reader.take_from(&mut section, &key::id), reader.take_from(&mut section, &key::secret));
+        match pair(id, secret, "a key needs both id and secret", &keys) {
+            Ok(key) => keys.push(key),
+            Err(problem) if reader.fault_count() == faults => {
+                reader.fault(place, &section.dotted(key::id.name), problem);
+            }
+            Err(_) => {}
+        }
+        reader.finish(section);
     }
     if keys.len() > LIST_MAX {
-        reader.fault(list_place, "management.keys".to_owned(), format!("more than {LIST_MAX} keys"));
+        reader.fault_of(&management::keys, format!("more than {LIST_MAX} keys"));
     }
     let keys_are_told = reader.fault_count() > before;
-    let clock_skew = reader.within(
-        &mut section,
-        "clock_skew",
-        Duration::from_secs(300),
-        Duration::from_secs(1)..=Duration::from_secs(3_600),
-    );
-    let place = reader.place(&section, "auth");
-    let wanted = reader.optional::<ManagementAuth>(&mut section, "auth");
-    reader.finish(section);
+    let clock_skew = reader.take(&management::clock_skew);
+    let wanted = reader.take(&management::auth);
     let auth = management_auth(wanted, &keys, addresses).unwrap_or_else(|message| {
         // Whoever has written a faulty key knows that one is needed.
         if !keys_are_told {
-            reader.fault(place, "management.auth".to_owned(), message);
+            reader.fault_of(&management::auth, message);
         }
         ManagementAuth::SigV4
     });
@@ -230,24 +182,23 @@ pub(super) fn management<'d>(
     Management { auth, keys, clock_skew }
 }
 
-/// Adds a pair, if it is one and new; `message` says what is wrong otherwise.
-fn add_key(
-    reader: &mut Reader<'_>,
-    (place, name): (String, String),
-    (id, secret, message): (Option<KeyId>, Option<KeySecret>, &str),
-    keys: &mut Vec<AccessKey>,
-) {
-    let problem = match (id, secret) {
+/// Makes a key of a pair, if it is one and new; `message` says what is wrong otherwise.
+fn pair(
+    id: Option<KeyId>,
+    secret: Option<KeySecret>,
+    message: &str,
+    keys: &[AccessKey],
+) -> Result<AccessKey, String> {
+    match (id, secret) {
         (Some(KeyId(id)), Some(_)) if keys.iter().any(|key| key.id == id) => {
-            format!("{id:?} is there twice; every id has one secret")
+            Err(format!("{id:?} is there twice; every id has one secret"))
         }
         (Some(KeyId(id)), Some(KeySecret(secret))) if id == secret.expose() => {
-            "the secret is the same as the id, which is no secret".to_owned()
+            Err("the secret is the same as the id, which is no secret".to_owned())
         }
-        (Some(KeyId(id)), Some(KeySecret(secret))) => return keys.push(AccessKey { id, secret }),
-        _ => message.to_owned(),
-    };
-    reader.fault(place, name, problem);
+        (Some(KeyId(id)), Some(KeySecret(secret))) => Ok(AccessKey { id, secret }),
+        _ => Err(message.to_owned()),
+    }
 }
 
 fn management_auth(

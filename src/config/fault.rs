@@ -7,13 +7,13 @@ const FAULTS_MAX: usize = 100;
 
 /// Something wrong with the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// Where: `FILE:LINE`, the variable, or the flag.
-    pub place: String,
+    pub(crate) place: String,
     /// Which setting, dotted; empty for a fault of the document as a whole.
-    pub key: String,
+    pub(crate) key: String,
     /// What is wrong, and what to do.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl fmt::Display for Fault {
@@ -27,8 +27,7 @@ impl fmt::Display for Fault {
 
 impl Fault {
     /// Lists faults, a line each.
-    #[must_use]
-    pub fn list(faults: &[Self]) -> String {
+    pub(crate) fn list(faults: &[Self]) -> String {
         let mut lines: Vec<String> = faults.iter().take(FAULTS_MAX).map(ToString::to_string).collect();
         if faults.len() > FAULTS_MAX {
             lines.push(format!("… and {} more", faults.len() - FAULTS_MAX));

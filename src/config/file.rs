@@ -32,7 +32,7 @@ pub(super) fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, String> {
 ///
 /// # Errors
 /// What is wrong with it, and with its name.
-pub fn configuration(path: &Path) -> Result<String, String> {
+pub(crate) fn configuration(path: &Path) -> Result<String, String> {
     let named = |problem: String| format!("cannot read {}: {problem}", path.display());
     let bytes = read(path).map_err(named)?;
     let text = String::from_utf8(bytes).map_err(|error| {

@@ -1,56 +1,32 @@
 //! Rules for groups: what differs for those whose names match a pattern.
 
-use crate::model::groups::{GroupRule, Groups, Pattern, Replay};
+use serde_json::{Value, json};
 
-use super::reader::{Reader, Section, Setting};
-
-/// Longest pattern, in bytes: that of a group's name.
-const PATTERN_MAX: usize = 128;
+use super::reader::Reader;
+use super::row::Kind;
+use super::table::{group, node};
+use crate::model::groups::{GroupRule, Groups};
 
 /// Most rules: they are gone through for every message.
 const RULES_MAX: usize = 1_000;
 
-impl Setting for Pattern {
-    const EXPECTED: &'static str = "a group's name of 1 to 128 bytes, in which * stands for any text";
-
-    fn read(text: &str) -> Option<Self> {
-        is_name(text).then(|| Self(text.into()))
+impl Kind for Groups {
+    fn schema(_bounds: Option<&(Self, Self)>) -> Value {
+        json!({ "type": "array", "maxItems": RULES_MAX })
     }
-}
-
-impl Setting for Replay {
-    const EXPECTED: &'static str = "\"on\" or \"off\"";
-
-    fn read(text: &str) -> Option<Self> {
-        match text {
-            "on" => Some(Self::On),
-            "off" => Some(Self::Off),
-            _ => None,
-        }
-    }
-}
-
-/// Returns whether a text may name a group.
-pub(super) fn is_name(text: &str) -> bool {
-    (1..=PATTERN_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
 /// Takes `[[groups]]`.
-pub(super) fn read<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> Groups {
+pub(super) fn read(reader: &mut Reader<'_>) -> Groups {
     let mut rules: Vec<GroupRule> = Vec::new();
-    let list_place = reader.place(document, "groups");
-    for mut section in reader.list_of_sections(document, "groups") {
-        let place = reader.place(&section, "pattern");
-        let before = reader.fault_count();
-        let pattern = reader.optional::<Pattern>(&mut section, "pattern");
-        let replay = reader.setting(&mut section, "replay", Replay::On);
+    for mut section in reader.list_of_sections(&node::groups) {
+        let (place, before) = (reader.place_in(&section, group::pattern.name), reader.fault_count());
+        let key = section.dotted(group::pattern.name);
+        let pattern = reader.take_from(&mut section, &group::pattern);
+        let replay = reader.take_from(&mut section, &group::replay);
         match pattern {
             Some(_) if rules.len() == RULES_MAX => {
-                reader.fault(
-                    list_place,
-                    "groups".to_owned(),
-                    format!("more than {RULES_MAX} rules; write patterns"),
-                );
+                reader.fault_of(&node::groups, format!("more than {RULES_MAX} rules; write patterns"));
                 return Groups::default();
             }
             Some(pattern) => {
@@ -59,12 +35,12 @@ pub(super) fn read<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> G
                     let message = format!(
                         "the rule above for {first:?} matches all of this first; put it below, or remove one"
                     );
-                    reader.fault(place, section.dotted("pattern"), message);
+                    reader.fault(place, &key, message);
                 }
                 rules.push(GroupRule { pattern, replay });
             }
             None if reader.fault_count() == before => {
-                reader.fault(place, section.dotted("pattern"), "missing; for instance pattern = \"ticks-*\"");
+                reader.fault(place, &key, "missing; for instance pattern = \"ticks-*\"");
             }
             None => {}
         }
@@ -78,6 +54,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::groups::{Pattern, Replay};
 
     fn matches(pattern: &str, name: &str) -> bool {
         Pattern(pattern.into()).matches(name)

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use super::reader::Reader;
-use super::{Config, Drain, Limits, OnOutage, RedisSettings, RedisTopology};
+use super::redis_url::RedisTopology;
+use super::settings::{Config, Drain, Limits, OnOutage, RedisSettings};
 use crate::routing::route::{Integration, Route};
 
 /// Fewest heartbeats in a lease, lest one that is late makes others take the node for dead.

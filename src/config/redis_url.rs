@@ -3,8 +3,10 @@
 use std::net::Ipv6Addr;
 
 use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
 
-use super::reader::Setting;
+use super::kinds::Setting;
+use super::row::Kind;
 use super::secret::Secret;
 use crate::model::origin::Host;
 
@@ -15,30 +17,36 @@ const SENTINEL_PORT: u16 = 26_379;
 
 /// See the head of this file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RedisUrl {
+pub(crate) struct RedisUrl {
     /// What the hosts are.
-    pub topology: RedisTopology,
+    pub(crate) topology: RedisTopology,
     /// Whether connections are encrypted.
-    pub tls: bool,
+    pub(crate) tls: bool,
     /// Where to begin: the server, or some of the Sentinels or of the Cluster's servers. Never empty.
-    pub hosts: Vec<(String, u16)>,
+    pub(crate) hosts: Vec<(String, u16)>,
     /// User of Redis's access control list.
-    pub user: Option<String>,
+    pub(crate) user: Option<String>,
     /// Their password, or that of all.
-    pub password: Option<Secret>,
+    pub(crate) password: Option<Secret>,
     /// Number of the database; a Cluster has only 0.
-    pub database: u32,
+    pub(crate) database: u32,
 }
 
 /// How Redis is laid out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RedisTopology {
+pub(crate) enum RedisTopology {
     /// One server.
     Single,
     /// Sentinels, which say where the master of this name is.
     Sentinel(String),
     /// A Cluster, in which every channel has a slot, and every slot a server.
     Cluster,
+}
+
+impl Kind for RedisUrl {
+    fn schema(_bounds: Option<&(Self, Self)>) -> Value {
+        json!({ "type": "string", "pattern": r"^rediss?(\+sentinel|\+cluster)?://" })
+    }
 }
 
 impl Setting for RedisUrl {

@@ -1,29 +1,87 @@
 //! Reads the route table.
 
-use super::groups::is_name;
-use super::reader::{Reader, Section};
-use super::settings::ExpressionText;
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::kinds::words::is_name;
+use super::reader::{Place, Reader, Section};
+use super::row::{Kind, Row};
+use super::table::{node, route};
 use crate::routing::expression::Expression;
-use crate::routing::route::{Integration, PREDEFINED, Route, RouteTable};
+use crate::routing::route::{BUILT_IN, Integration, PREDEFINED, Route, RouteTable};
 
 const INTEGRATIONS: &str = "mock, broadcast, reply, close, join, leave or send_group";
-const SELECTION: &str = "$request.body.action";
 
-/// Takes `route_selection_expression` and `[routes]`.
-pub(super) fn read<'d>(reader: &mut Reader<'d>, document: &mut Section<'d>) -> RouteTable {
-    let selection = expression(reader, document, "route_selection_expression");
-    #[expect(clippy::expect_used, reason = "a constant, parsed in every test")]
-    let selection = selection.unwrap_or_else(|| Expression::parse(SELECTION).expect("valid"));
-    let section = reader.section(document, "routes");
+/// Of each integration what its route must have, and what it may have besides `reply`.
+const TAKES: [(&str, &[&str], &[&str]); 7] = [
+    ("mock", &[], &[]),
+    ("broadcast", &["data"], &["idempotency_key"]),
+    ("reply", &["reply"], &[]),
+    ("close", &[], &[]),
+    ("join", &["group"], &[]),
+    ("leave", &["group"], &[]),
+    ("send_group", &["group", "data"], &["idempotency_key"]),
+];
+
+/// Where there is no open connection, and what can be done there.
+const WITHOUT_SENDER: [&str; 2] = ["$connect", "$disconnect"];
+const DONE_WITHOUT_SENDER: [&str; 3] = ["mock", "broadcast", "send_group"];
+
+impl Kind for Vec<Route> {
+    fn schema(_bounds: Option<&(Self, Self)>) -> Value {
+        let names = PREDEFINED.join("|").replace('$', r"\$");
+        let of_integration = |(name, needed, allowed): &(&str, &[&str], &[&str])| {
+            let may = |name: &&str| needed.contains(name) || allowed.contains(name);
+            let others = ["data", "group", "idempotency_key"].into_iter().filter(|name| !may(name));
+            let never: serde_json::Map<_, _> = others.map(|name| (name.to_owned(), false.into())).collect();
+            let is =
+                json!({ "required": ["integration"], "properties": { "integration": { "const": name } } });
+            json!({ "if": is, "then": { "required": needed, "properties": never } })
+        };
+        let integrations: Vec<_> = TAKES.iter().map(|(name, ..)| name).collect();
+        let mut conditions: Vec<_> = TAKES.iter().map(of_integration).collect();
+        conditions.push(json!({ "properties": { "integration": { "enum": integrations } } }));
+        let done =
+            json!({ "properties": { "integration": { "enum": DONE_WITHOUT_SENDER }, "reply": false } });
+        let special: serde_json::Map<_, _> =
+            WITHOUT_SENDER.iter().map(|key| ((*key).to_owned(), done.clone())).collect();
+        json!({
+            "type": "object",
+            "propertyNames": { "pattern": format!(r"^({names}|[^$\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]{{0,127}})$") },
+            "allOf": [
+                { "properties": special },
+                { "patternProperties": { r"^(?!\$connect$)": { "properties": { "status": false } } } },
+            ],
+            "additionalProperties": { "allOf": conditions },
+        })
+    }
+}
+
+/// Takes `route_selection_expression` and `[routes]`; a file that names no routes has the built-in ones.
+pub(super) fn read(reader: &mut Reader<'_>) -> RouteTable {
+    let table = table(reader);
+    if table.iter().next().is_some() {
+        return table;
+    }
+    let no_overrides = BTreeMap::new();
+    let mut built_in = Reader::open("built-in routes", BUILT_IN, &no_overrides);
+    let table = self::table(&mut built_in);
+    debug_assert_eq!(built_in.end().0, []);
+    table
+}
+
+fn table(reader: &mut Reader<'_>) -> RouteTable {
+    let selection = reader.take(&node::route_selection_expression);
     let mut routes = Vec::new();
-    for (key, at, section) in reader.named_sections(section) {
+    for (key, place, section) in reader.named_sections(&node::routes) {
         if let Some(problem) = key_problem(&key) {
-            reader.fault_at(at, &format!("routes.{key}"), &problem);
+            reader.fault(place.clone(), &format!("routes.{key}"), problem);
         } else if !key.starts_with('$') && !selection.may_be(&key) {
             reader
                 .warn(format!("routes.{key} is for no message: route_selection_expression never gives this"));
         }
-        routes.extend(route(reader, &key, at, section));
+        routes.extend(route(reader, &key, &place, section));
     }
     RouteTable::new(selection, routes)
 }
@@ -36,45 +94,40 @@ fn key_problem(key: &str) -> Option<String> {
         .then(|| "route keys have 1 to 128 bytes and no control characters".to_owned())
 }
 
-fn route<'d>(reader: &mut Reader<'d>, key: &str, at: usize, mut section: Section<'d>) -> Option<Route> {
-    let name = reader.optional::<String>(&mut section, "integration");
-    let reply = expression(reader, &mut section, "reply");
-    let status = match key {
-        "$connect" => reader.within(&mut section, "status", 200, 200..=599),
-        _ => 200,
-    };
+fn route<'d>(reader: &mut Reader<'d>, key: &str, place: &Place, mut section: Section<'d>) -> Option<Route> {
+    let name = reader.take_from(&mut section, &route::integration);
+    let reply = reader.take_from(&mut section, &route::reply);
+    let status = if key == "$connect" { reader.take_from(&mut section, &route::status) } else { 200 };
+    let mut fault = |name: &str, message: String| reader.fault(place.clone(), &section.dotted(name), message);
     let Some(name) = name else {
-        let path = section.dotted("integration");
-        reader.fault_at(at, &path, &format!("missing; set it to {INTEGRATIONS}"));
+        fault("integration", format!("missing; set it to {INTEGRATIONS}"));
         return None;
     };
-    let without_sender = matches!(key, "$connect" | "$disconnect");
+    let without_sender = WITHOUT_SENDER.contains(&key);
     if without_sender && reply.is_some() {
-        let path = section.dotted("reply");
-        reader.fault_at(at, &path, "nobody can be answered on $connect and $disconnect; remove it");
+        fault("reply", "nobody can be answered on $connect and $disconnect; remove it".to_owned());
     }
-    if without_sender && matches!(name.as_str(), "join" | "leave" | "close" | "reply") {
-        let path = section.dotted("integration");
+    let is_known = TAKES.iter().any(|(known, ..)| *known == name);
+    if without_sender && is_known && !DONE_WITHOUT_SENDER.contains(&name.as_str()) {
         let fix = format!(
             "{name:?} needs an open connection; $connect and $disconnect take mock, broadcast, send_group"
         );
-        reader.fault_at(at, &path, &fix);
+        fault("integration", fix);
     }
     if name == "reply" && reply.is_none() {
-        let path = section.dotted("reply");
-        reader.fault_at(at, &path, "missing; set it to what is answered, such as \"$request.body\"");
+        fault("reply", "missing; set it to what is answered, such as \"$request.body\"".to_owned());
     }
-    let integration = integration(reader, &name, at, &mut section);
+    let integration = integration(reader, &name, place, &mut section);
     let idempotency_key = match integration {
         Some(Integration::Broadcast { .. } | Integration::SendGroup { .. }) => {
-            expression(reader, &mut section, "idempotency_key")
+            reader.take_from(&mut section, &route::idempotency_key)
         }
         _ => None,
     };
     if !(200..300).contains(&status) && !matches!(integration, None | Some(Integration::Mock)) {
         let fix =
             format!("{name:?} is not done, since status refuses every client; take mock, or remove status");
-        reader.fault_at(at, &section.dotted("integration"), &fix);
+        reader.fault(place.clone(), &section.dotted("integration"), fix);
     }
     let mut route = integration.map(|integration| Route {
         key: key.into(),
@@ -85,7 +138,7 @@ fn route<'d>(reader: &mut Reader<'d>, key: &str, at: usize, mut section: Section
         number: 0,
     });
     for (name, fix) in route.iter().flat_map(in_vain) {
-        reader.fault_at(at, &section.dotted(name), &fix);
+        reader.fault(place.clone(), &section.dotted(name), fix);
     }
     if key == "$disconnect" && route.as_mut().is_some_and(|route| route.idempotency_key.take().is_some()) {
         let path = section.dotted("idempotency_key");
@@ -146,59 +199,32 @@ fn constant_problem(name: &str, text: &str) -> Option<String> {
 fn integration<'d>(
     reader: &mut Reader<'d>,
     name: &str,
-    at: usize,
+    place: &Place,
     section: &mut Section<'d>,
 ) -> Option<Integration> {
+    let mut required = |row: &'static Row<Option<Expression>>| {
+        let before = reader.fault_count();
+        let found = reader.take_from(section, row);
+        if found.is_none() && reader.fault_count() == before {
+            let message = format!("missing; for instance {0} = \"$request.body.{0}\"", row.name);
+            reader.fault(place.clone(), &section.dotted(row.name), message);
+        }
+        found
+    };
     Some(match name {
         "mock" | "reply" => Integration::Mock,
         "close" => Integration::Close,
-        "broadcast" => Integration::Broadcast { data: required(reader, section, "data", at)? },
-        "join" => Integration::Join { group: required(reader, section, "group", at)? },
-        "leave" => Integration::Leave { group: required(reader, section, "group", at)? },
+        "broadcast" => Integration::Broadcast { data: required(&route::data)? },
+        "join" => Integration::Join { group: required(&route::group)? },
+        "leave" => Integration::Leave { group: required(&route::group)? },
         "send_group" => {
-            let group = required(reader, section, "group", at);
-            let data = required(reader, section, "data", at);
+            let (group, data) = (required(&route::group), required(&route::data));
             Integration::SendGroup { group: group?, data: data? }
         }
         other => {
-            let path = section.dotted("integration");
-            reader.fault_at(
-                at,
-                &path,
-                &format!("unknown integration {other:?}; it is one of {INTEGRATIONS}"),
-            );
+            let message = format!("unknown integration {other:?}; it is one of {INTEGRATIONS}");
+            reader.fault(place.clone(), &section.dotted("integration"), message);
             return None;
         }
     })
-}
-
-fn required<'d>(
-    reader: &mut Reader<'d>,
-    section: &mut Section<'d>,
-    key: &'static str,
-    at: usize,
-) -> Option<Expression> {
-    let before = reader.fault_count();
-    let found = expression(reader, section, key);
-    if found.is_none() && reader.fault_count() == before {
-        let path = section.dotted(key);
-        reader.fault_at(at, &path, &format!("missing; for instance {key} = \"$request.body.{key}\""));
-    }
-    found
-}
-
-fn expression<'d>(
-    reader: &mut Reader<'d>,
-    section: &mut Section<'d>,
-    key: &'static str,
-) -> Option<Expression> {
-    let place = reader.place(section, key);
-    let text = reader.optional::<ExpressionText>(section, key)?;
-    match text.parse() {
-        Ok(expression) => Some(expression),
-        Err(problem) => {
-            reader.fault(place, section.dotted(key), problem);
-            None
-        }
-    }
 }

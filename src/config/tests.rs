@@ -1,5 +1,9 @@
 //! What is accepted, what is refused, and how that is said.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::table::ROWS;
 use super::*;
 use crate::routing::route::BUILT_IN;
 
@@ -656,4 +660,36 @@ fn many_faults_take_no_long_time() {
     assert_eq!(faults.len(), 30_000);
     let last = "gatecast.toml:30000: unknown29999: ";
     assert!(faults.iter().any(|fault| fault.starts_with(last)));
+}
+
+#[test]
+fn every_row_is_read_and_has_a_variable_of_its_own() {
+    let tables: BTreeSet<_> =
+        ROWS.iter().map(|row| row.table()).filter(|table| !table.contains('*')).collect();
+    for table in &tables {
+        let header = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
+        let faults = load(&format!("{header}\u{22}\u{22} = 1\n"), &[]).expect_err("a fault");
+        let known = faults[0].split_once("known are: ").expect("what is known").1;
+        let known: BTreeSet<_> = known.split(", ").collect();
+        let rows = ROWS.iter().filter(|row| row.table() == *table).map(|row| row.name());
+        let expected = rows.chain(tables.iter().copied().filter(|name| table.is_empty() && !name.is_empty()));
+        assert_eq!(known, expected.collect(), "{table}");
+    }
+    let keys: Vec<_> = ROWS.iter().map(|row| row.key()).filter(|key| !key.contains('*')).collect();
+    let variables: BTreeSet<_> = keys.iter().map(|key| variables::variable(key)).collect();
+    assert_eq!(variables.len(), keys.len());
+}
+
+#[test]
+fn defaults_lie_within_their_bounds_and_are_what_is_read_when_written() {
+    for row in ROWS.iter().filter(|row| !row.table().contains('*')) {
+        let schema = row.schema();
+        let Some(default) = schema.get("default") else { continue };
+        let (key, written) = (row.key(), default.to_string());
+        let text = format!("{key} = {written}\n");
+        // Some have no effect without others, which is said.
+        let of = |config: Config| format!("{:?}", Config { warnings: Vec::new(), ..config });
+        let (written, unwritten) = (load(&text, &[]).expect(&text), load("", &[]).expect("defaults"));
+        assert_eq!(of(written), of(unwritten), "{text}");
+    }
 }

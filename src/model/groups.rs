@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 /// The rules of `[[groups]]`; of those that match a name the first counts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Groups(pub(crate) Arc<[GroupRule]>);
 
 /// One rule.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GroupRule {
     pub(crate) pattern: Pattern,
     pub(crate) replay: Replay,
@@ -21,7 +21,7 @@ pub(crate) enum Replay {
 }
 
 /// A name in which `*` stands for any text, none included.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pattern(pub(crate) Box<str>);
 
 impl Groups {

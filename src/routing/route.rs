@@ -9,7 +9,7 @@ use crate::routing::expression::{Body, Context, Expression};
 pub(crate) const BUILT_IN: &str = include_str!("../../deploy/examples/chat.toml");
 
 /// One route.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Route {
     /// The route key; a metric label, so never a client's text.
     pub(crate) key: Box<str>,
@@ -65,7 +65,9 @@ pub(crate) struct RouteTable {
 
 impl fmt::Debug for RouteTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.routes.keys()).finish()
+        let mut keys: Vec<_> = self.routes.keys().collect();
+        keys.sort();
+        f.debug_set().entries(keys).finish()
     }
 }
 

@@ -1,0 +1,15 @@
+//! The reference of all settings, as the README has it.
+
+use super::row::Described;
+use super::table::ROWS;
+
+/// Returns a table in Markdown with a row for each setting.
+pub(crate) fn reference() -> String {
+    let row = |row: &&dyn Described| {
+        let default = if row.is_required() { "–".to_owned() } else { row.default_text() };
+        let range = row.bounds_text().map_or(" ".to_owned(), |(least, most)| format!(" {least} to {most} "));
+        format!("| `{}` | {default} |{range}| {} |\n", row.key(), row.help())
+    };
+    let head = "| setting | default | range | is |\n|---|---|---|---|\n".to_owned();
+    (head + &ROWS.iter().map(row).collect::<String>()).trim_end().to_owned()
+}

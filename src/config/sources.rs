@@ -1,0 +1,47 @@
+//! Where settings come from.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+
+use super::fault::Fault;
+use super::variables::PREFIX;
+
+/// See the head of this file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sources {
+    /// Name and text of the configuration file.
+    pub(crate) file: Option<(String, String)>,
+    /// Variables of the environment that start with `GATECAST_`, flags laid over them.
+    pub(crate) overrides: BTreeMap<String, String>,
+    /// Variables of the environment that start with `OTEL_`; those above are stronger.
+    pub(crate) otel: BTreeMap<String, String>,
+    /// Faults that were found before: variables that cannot be read.
+    pub(crate) faults: Vec<Fault>,
+}
+
+impl Sources {
+    /// Takes a variable of the environment, if it may be a setting.
+    pub(crate) fn set_variable(&mut self, name: &OsStr, value: OsString) {
+        let Some(name) = name.to_str() else { return };
+        let is_otel = name.starts_with("OTEL_");
+        if !is_otel && (!name.starts_with(PREFIX) || name == "GATECAST_CONFIG") {
+            return;
+        }
+        match value.into_string() {
+            Ok(value) if is_otel => drop(self.otel.insert(name.to_owned(), value)),
+            Ok(value) => drop(self.overrides.insert(name.to_owned(), value)),
+            Err(_) => self.faults.push(Fault {
+                place: name.to_owned(),
+                key: String::new(),
+                message: "not UTF-8; write it in UTF-8, or unset it".to_owned(),
+            }),
+        }
+    }
+
+    /// Sets a flag: as the variable of the same name, but stronger.
+    pub(crate) fn set_flag(&mut self, key: &str, value: Option<String>) {
+        if let Some(value) = value {
+            self.overrides.insert(format!("{PREFIX}{}", key.to_uppercase()), value);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What is written for a setting, in the file or in a variable, before anybody says what it means.
+
+use toml::de::DeValue;
+
+/// See the head of this file.
+pub(super) enum Written<'a> {
+    /// In a variable.
+    Variable(&'a str),
+    /// In the file.
+    File(DeValue<'a>),
+}
+
+impl Written<'_> {
+    /// Returns it as one text; `None` if it is a list or a table.
+    pub(super) fn text(self) -> Option<String> {
+        match self {
+            Self::Variable(text) => Some(text.to_owned()),
+            Self::File(value) => scalar(value),
+        }
+    }
+
+    /// Returns it as a list of texts: an array in the file, separated by commas in a variable. `None` if it is none.
+    pub(super) fn texts(self) -> Option<Vec<String>> {
+        match self {
+            Self::Variable(text) => {
+                let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+                Some(items.map(str::to_owned).collect())
+            }
+            Self::File(DeValue::Array(items)) => {
+                items.into_iter().map(|item| scalar(item.into_inner())).collect()
+            }
+            Self::File(_) => None,
+        }
+    }
+}
+
+fn scalar(value: DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.into_owned()),
+        DeValue::Integer(number) => match number.radix() {
+            10 => Some(number.as_str().to_owned()),
+            radix => i64::from_str_radix(number.as_str(), radix).ok().map(|number| number.to_string()),
+        },
+        DeValue::Float(number) => Some(number.as_str().to_owned()),
+        DeValue::Boolean(flag) => Some(flag.to_string()),
+        DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+    }
+}
