@@ -311,7 +311,7 @@ impl Node {
             connection: None,
             connections: 0,
             term: Term::new(lease),
-            steady: Steady::new(lease),
+            steady: Steady::new(lease, false),
             watch: Watch::new(lease),
             renewals: 0,
             renew_at: 0,

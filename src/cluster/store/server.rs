@@ -151,9 +151,9 @@ pub(super) struct ServerCommand<'c> {
 }
 
 impl Server {
-    /// Makes a handle; connects to nothing yet.
-    pub(super) fn new(host: &str, port: u16, access: &Access) -> Arc<Self> {
-        let session = Arc::new(Mutex::new(Session::new(Steady::new(access.lease))));
+    /// Makes a handle; connects to nothing yet. `is_first`: whether the node finds the server when it starts.
+    pub(super) fn new(host: &str, port: u16, access: &Access, is_first: bool) -> Arc<Self> {
+        let session = Arc::new(Mutex::new(Session::new(Steady::new(access.lease, is_first))));
         let (host, access) = (host.to_owned(), access.clone());
         let maker = Maker { host: host.clone(), port, access, session: Arc::clone(&session) };
         #[expect(clippy::expect_used, reason = "what may fail is a pool that has time-outs and no runtime")]

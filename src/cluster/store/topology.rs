@@ -122,7 +122,7 @@ impl Topology {
             RedisTopology::Cluster => access.to_guides(),
             RedisTopology::Single => access.clone(),
         };
-        let seed = |(host, port): &(String, u16)| Server::new(host, *port, &to_seeds);
+        let seed = |(host, port): &(String, u16)| Server::new(host, *port, &to_seeds, true);
         let seeds: Vec<_> = url.hosts.iter().map(seed).collect();
         let first = match url.topology {
             RedisTopology::Single => Map { servers: seeds.clone(), slots: Vec::new() },
@@ -326,9 +326,10 @@ impl Topology {
 
     /// Returns the server of an address, which another has named.
     pub(super) fn server(&self, host: &str, port: u16) -> Arc<Server> {
+        let is_first = self.map().servers.is_empty();
         let mut known = self.known.lock();
         let server = known.entry(format!("{host}:{port}"));
-        Arc::clone(server.or_insert_with(|| Server::new(host, port, &self.access)))
+        Arc::clone(server.or_insert_with(|| Server::new(host, port, &self.access, is_first)))
     }
 
     /// Asks every server that has something; leaves out who does not answer.

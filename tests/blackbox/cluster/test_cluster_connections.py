@@ -4,7 +4,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from cluster import clients_of
-from gatecast import connection_id, drain_frames, eventually
+from gatecast import connection_id, drain_frames
 from management import KEYS, MESSAGE_MAX, UNKNOWN_ID, sdk
 from wire import Socket
 
@@ -74,8 +74,7 @@ def test_an_unknown_and_a_closed_connection_are_gone_on_every_node(nodes, operat
     for node in nodes:
         for gone in (closed, UNKNOWN_ID):
             call = getattr(sdk(node.management), operation)
-            # That nothing is known of a node says nothing before Redis has served for a lease.
-            eventually(lambda: status(call, ConnectionId=gone, **OPERATIONS[operation]) == (410, "GoneException"))
+            assert status(call, ConnectionId=gone, **OPERATIONS[operation]) == (410, "GoneException")
 
 
 def test_a_malformed_id_is_a_bad_request_on_every_node(nodes):

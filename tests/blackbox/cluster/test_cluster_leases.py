@@ -14,7 +14,7 @@ from functools import partial
 
 import pytest
 
-from cluster import ANNOUNCED, LONG_LEASE, SHORT_LEASE, clients_of, kill, metric, paused, received_until_now, throughout
+from cluster import ANNOUNCED, SHORT_LEASE, clients_of, kill, metric, paused, received_until_now, throughout
 from gatecast import eventually, lasts
 from wire import Socket
 
@@ -228,18 +228,6 @@ def test_calls_through_another_node_are_503_while_redis_is_away_for_long_and_nev
             is_over.set()
             poster.join()
         assert set(answers) == {200, 503}
-
-
-def test_a_node_that_starts_when_redis_has_just_forgotten_all_calls_nobody_gone(redis, start_on):
-    (old,) = start_on(redis, 1, **LONG_LEASE)
-    with clients_of([old]) as (client,):
-        with paused(old.process):
-            assert redis.ask("FLUSHALL") == "OK"
-            redis.cut_subscribers()
-            (new,) = start_on(redis, 1, **LONG_LEASE)
-            throughout(SECONDS, lambda: new.post(client.id, b"hello") == 503)
-        eventually(lambda: new.post(client.id, b"hello") == 200)
-        assert client.recv(timeout=10) == "hello"
 
 
 # Long enough that what a busy machine adds is little.
