@@ -302,7 +302,7 @@ reply = "$context.connectionId"
 def test_an_idempotency_key_is_never_the_name_of_an_end(redis, start_on):
     (node,) = start_on(redis, 1, ANNOUNCED)
     with Observer(node) as observer, clients_of([node]) as (client,):
-        for key in (client.id, client.model/id.rstrip("="), f"end:{client.id}", f"}}:end:{client.id}"):
+        for key in (client.id, client.id.rstrip("="), f"end:{client.id}", f"}}:end:{client.id}"):
             response, _ = request(node.address, "POST", "/beta/@broadcast", b"named", {"Idempotency-Key": key})
             assert response.status == 200
         client.close()
