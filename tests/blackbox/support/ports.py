@@ -8,7 +8,7 @@ import random
 import socket
 
 LOWEST, HIGHEST = 12_000, 32_000
-# Servers listen at 127.0.0.1, so a mark is in nobody's way. The same address as in `loadtest/src/faults/ports.rs`.
+# Servers listen at 127.0.0.1, so a mark is in nobody's way. The same address as in `loadtest/src/shared/ports.rs`.
 MARK = "127.255.255.254"
 marks = []
 
