@@ -98,7 +98,7 @@ impl<'a> Body<'a> {
         Self { text, json: Json::parse(text) }
     }
 
-    /// Returns whether the body is anything but JSON. What nests deeper than [`DEPTH_MAX`] levels is neither text nor has it
+    /// Returns whether the body is anything but JSON. What nests deeper than [`json::DEPTH_MAX`] levels is neither text nor has it
     /// values.
     #[must_use]
     pub(crate) fn is_text(&self) -> bool {
@@ -252,7 +252,7 @@ fn list(json: &Json<'_>, values: &mut dyn Iterator<Item = usize>, arrays: Arrays
     (text.len() <= longest).then_some(text)
 }
 
-/// Writes the values of a list and its end. Calls itself [`DEPTH_MAX`] times at most, since no JSON is deeper.
+/// Writes the values of a list and its end. Calls itself [`json::DEPTH_MAX`] times at most, since no JSON is deeper.
 fn write_list(
     json: &Json<'_>,
     values: &mut dyn Iterator<Item = usize>,

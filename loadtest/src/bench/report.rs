@@ -205,7 +205,7 @@ impl Report {
         }
     }
 
-    /// Reads what [`Self::write_json`] wrote.
+    /// Reads what `--json` wrote.
     pub(crate) fn read_json(path: &Path) -> Result<Self> {
         let json = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_slice(&json).with_context(|| format!("{} is no report", path.display()))
