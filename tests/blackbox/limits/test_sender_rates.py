@@ -139,6 +139,7 @@ def test_who_is_slowed_can_be_closed(start, way):
     eventually(lambda: node.metric("gatecast_connections") == 0, within=40 if way == "gone" else 5)
 
 
+@pytest.mark.alone
 def test_the_defaults_let_readers_keep_up_with_one_that_sends_as_fast_as_it_can(node):
     """128 KiB a message to 50 readers that share a thread: without limits their outboxes overflow at once."""
     count, size = 60, 120_000
