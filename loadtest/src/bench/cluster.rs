@@ -32,8 +32,8 @@ pub(crate) fn cluster(args: &ClusterArgs) -> Result<Report> {
     let work = format!("{nodes} nodes, {pace}");
     let mut fleet =
         Fleet::open(&service.targets, *connections, Opening::Handshake(service.dialect.envelope()))?;
-    let mut steps = Steps::new(load.rounds);
-    for round in 1..=load.rounds {
+    let mut steps = Steps::new(load.repeat.rounds);
+    for round in 1..=load.repeat.rounds {
         steps.begin(&format!("round {round}, {work}"));
         report.begin_round(round);
         let outcome = fanout::measure(&mut fleet, &plan, &service.processes, &service.dialect)?;

@@ -55,7 +55,7 @@ pub(crate) fn groups(args: &GroupsArgs) -> Result<Report> {
         "groups",
         (&mut report, &mut fleet),
         (&server_name, &plan, &server, &dialect),
-        args.load.rounds,
+        args.load.repeat.rounds,
     )?;
     fleet.close()?;
     Ok(report)
@@ -77,7 +77,12 @@ fn broadcasts(kind: &str, args: &BroadcastArgs, window: u32) -> Result<Report> {
     ));
     let server_name = target.authority.clone();
     let mut fleet = Fleet::open(&[target], args.connections, Opening::Handshake(dialect.envelope()))?;
-    run_rounds(kind, (&mut report, &mut fleet), (&server_name, &plan, &server, &dialect), args.load.rounds)?;
+    run_rounds(
+        kind,
+        (&mut report, &mut fleet),
+        (&server_name, &plan, &server, &dialect),
+        args.load.repeat.rounds,
+    )?;
     fleet.close()?;
     Ok(report)
 }

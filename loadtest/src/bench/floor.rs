@@ -31,8 +31,8 @@ pub(crate) fn floor(args: &FloorArgs) -> Result<Report> {
     let plan = args.load.plan(1, args.connections, 1);
     process::reserve_files(args.connections)?;
     report.set(format!("{}, bare TCP, one message at a time", args.load.describe(args.connections)));
-    let mut steps = Steps::new(args.load.rounds);
-    for _ in 0..args.load.rounds {
+    let mut steps = Steps::new(args.load.repeat.rounds);
+    for _ in 0..args.load.repeat.rounds {
         steps.begin(FLOOR);
         report.add_outcome("fanout, window 1", FLOOR, &measure(&plan)?);
     }

@@ -6,8 +6,6 @@
 mod round;
 mod target;
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 
 use self::round::Round;
@@ -21,7 +19,8 @@ use crate::shared::target::Target;
 
 /// Measures posts; each client sends its next when the last is answered.
 pub(crate) fn post(args: &PostArgs) -> Result<Report> {
-    let PostArgs { target, post_url, connections, clients, rounds, .. } = args;
+    let PostArgs { target, post_url, connections, clients, repeat, .. } = args;
+    let rounds = repeat.rounds;
     let sockets = target.resolve()?;
     let entrance = match post_url {
         None => sockets.clone(),
@@ -30,7 +29,7 @@ pub(crate) fn post(args: &PostArgs) -> Result<Report> {
             Target::parse(&format!("ws://{rest}"), target.allow_remote)?
         }
     };
-    let limit = Duration::from_secs(args.max_seconds);
+    let limit = repeat.limit();
     let (plan, key) = (Plan { posts: args.posts, bytes: args.bytes, limit }, args.key()?);
     let mut report = Report::new("post");
     report.set(format!(
@@ -43,8 +42,8 @@ pub(crate) fn post(args: &PostArgs) -> Result<Report> {
     let server = Processes::new(&target.pid);
     let name = entrance.authority.clone();
     let mut posting = Posting::open((&[sockets], *connections), (&entrance, *clients))?.signed(key);
-    let mut steps = Steps::new(*rounds);
-    for round in 1..=*rounds {
+    let mut steps = Steps::new(rounds);
+    for round in 1..=rounds {
         steps.begin(&format!("round {round}, {work}"));
         measure(&mut posting, &plan, &server)?.add_to(&mut report, &work, &name);
         if report.has_faults() {

@@ -53,6 +53,12 @@ pub(crate) struct LoadArgs {
     /// Size of each payload
     #[arg(long, default_value_t = 128, value_parser = bytes)]
     pub(crate) bytes: usize,
+    #[command(flatten)]
+    pub(crate) repeat: RepeatArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RepeatArgs {
     /// Rounds; the table has their median and spread
     #[arg(long, default_value_t = 5, value_parser = rounds)]
     pub(crate) rounds: usize,
@@ -99,13 +105,20 @@ impl LoadArgs {
             bytes: self.bytes,
             window: 1,
             rate: None,
-            limit: Duration::from_secs(self.max_seconds),
+            limit: self.repeat.limit(),
         }
     }
 
     pub(crate) fn describe(&self, connections: usize) -> String {
-        let Self { messages, bytes, rounds, .. } = self;
+        let Self { messages, bytes, repeat: RepeatArgs { rounds, .. } } = self;
         format!("{connections} connections, {messages} messages of {bytes} bytes, {rounds} rounds")
+    }
+}
+
+impl RepeatArgs {
+    /// Returns the time after which a round is cut.
+    pub(crate) fn limit(&self) -> Duration {
+        Duration::from_secs(self.max_seconds)
     }
 }
 

@@ -5,9 +5,9 @@ use std::env;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use super::common::{MAX_MESSAGES, TargetArgs, bytes, connections};
+use super::common::{MAX_MESSAGES, RepeatArgs, TargetArgs, bytes, connections};
 use crate::bench::sigv4::Key;
-use crate::shared::args::{rounds, within};
+use crate::shared::args::within;
 
 #[derive(Debug, Args)]
 pub(crate) struct PostArgs {
@@ -31,12 +31,8 @@ pub(crate) struct PostArgs {
     /// Size of each body
     #[arg(long, default_value_t = 128, value_parser = bytes)]
     pub(crate) bytes: usize,
-    /// Rounds; the table has their median and spread
-    #[arg(long, default_value_t = 5, value_parser = rounds)]
-    pub(crate) rounds: usize,
-    /// Seconds after which a round is cut and has failed
-    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub(crate) max_seconds: u64,
+    #[command(flatten)]
+    pub(crate) repeat: RepeatArgs,
 }
 
 impl PostArgs {

@@ -117,7 +117,7 @@ impl Cluster {
         })
     }
 
-    /// Moves one slot as `redis-cli --cluster reshard` does: marks it, kinds its keys, tells all masters.
+    /// Moves one slot as `redis-cli --cluster reshard` does: marks it, moves its keys, tells all masters.
     fn move_slot(&self, slot: u16, from: u16, to: u16) -> Result<()> {
         let (slot, port) = (slot.to_string(), to.to_string());
         let source: String = ask(from, &["CLUSTER", "MYID"])?;

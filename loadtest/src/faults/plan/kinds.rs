@@ -163,7 +163,7 @@ pub(crate) const KINDS: &[Kind] = &[
     ),
     kind(
         "cluster_move_slots",
-        "every slot in use kinds to another master",
+        "every slot in use moves to another master",
         &[Backing::Cluster],
         (0, 0),
         |event| vec![(event.at, Action::MoveSlots)],

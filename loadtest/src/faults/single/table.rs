@@ -174,7 +174,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "cluster_move_slots",
-        about: "every slot in use kinds to another master",
+        about: "every slot in use moves to another master",
         topology: Topology::Cluster(0),
         action: actions::cluster_move_slots,
         ..BASE
