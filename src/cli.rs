@@ -304,18 +304,18 @@ async fn run_keeper(settings: Costs) -> ExitCode {
     let started = Signals::listen()
         .map_err(|error| CostControllerError::from(StartError::from(error)))
         .and_then(|signals| Ok((signals, CostController::start(settings)?)));
-    let (mut signals, keeper) = match started {
+    let (mut signals, controller) = match started {
         Ok(started) => started,
         Err(error) => return refuse(EXIT_UNAVAILABLE, &error.to_string()),
     };
     say(&format!(
         "gatecast {} keeps deletion costs\n  Admin       http://{}  (/metrics /live)",
         env!("CARGO_PKG_VERSION"),
-        keeper.admin
+        controller.admin
     ));
     tokio::select! {
         signal = signals.next() => tracing::info!(signal, "ending"),
-        never = keeper.run() => match never {},
+        never = controller.run() => match never {},
     }
     ExitCode::SUCCESS
 }

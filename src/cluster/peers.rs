@@ -247,20 +247,20 @@ impl Peers {
         let mut rest = payload;
         while let Some((head, frame, more)) = open(rest) {
             rest = more;
-            self.on_letter(head, frame);
+            self.on_part(head, frame);
         }
         if !rest.is_empty() {
-            self.refuse_letter("its parts are not as long as it says");
+            self.refuse_message("its parts are not as long as it says");
         }
     }
 
     /// Notes a message that no node of this version writes; whatever is asked in it is not done.
-    fn refuse_letter(&self, reason: &str) {
+    fn refuse_message(&self, reason: &str) {
         self.metrics.count_foreign(Foreign::PeerMessage, 1);
         tracing::debug!(reason, "another node's message cannot be read; do the versions differ?");
     }
 
-    fn on_letter(self: &Arc<Self>, head: &[u8], frame: &[u8]) {
+    fn on_part(self: &Arc<Self>, head: &[u8], frame: &[u8]) {
         match serde_json::from_slice(head) {
             Ok(Envelope::Answer { call, answer }) => self.settle(call, Ok(answer)),
             Ok(Envelope::Request { from, call, operation, id }) => {
@@ -270,7 +270,7 @@ impl Peers {
                     Operation::Get | Operation::Delete | Operation::Groups => true,
                 };
                 let Some(id) = ConnectionId::parse(&id).filter(|_| is_whole) else {
-                    return self.refuse_letter("what it asks cannot be done");
+                    return self.refuse_message("what it asks cannot be done");
                 };
                 let (hub, registry) = (Arc::clone(&self.hub), Arc::clone(&self.registry));
                 let what = (id, Bytes::copy_from_slice(frame));
@@ -280,7 +280,7 @@ impl Peers {
                 let hub = Arc::clone(&self.hub);
                 self.serve(&from, call, async move { Answer::Listed(hub.list(query).await) });
             }
-            Err(error) => self.refuse_letter(&error.to_string()),
+            Err(error) => self.refuse_message(&error.to_string()),
         }
     }
 

@@ -91,11 +91,7 @@ impl Admission {
     ///
     /// # Errors
     /// What to answer instead.
-    pub(crate) async fn admit(
-        self: &Arc<Self>,
-        source_ip: IpAddr,
-        headers: &HeaderMap,
-    ) -> Result<Ticket, Refused> {
+    pub(crate) async fn admit(&self, source_ip: IpAddr, headers: &HeaderMap) -> Result<Ticket, Refused> {
         let place = self.take_place(source_ip)?;
         if !self.broker.has_begun() {
             return Err(Refused::unavailable());
@@ -116,8 +112,7 @@ impl Admission {
         self.perform(action);
         let record = Arc::new(record);
         self.registry.insert(Arc::clone(&record)).await.map_err(Refused::by_registry)?;
-        let ends: Arc<Ends> = Arc::clone(&self.ends);
-        Ok(Ticket::new(record, ends, Arc::clone(&self.metrics), place))
+        Ok(Ticket::new(record, self.ends.clone(), Arc::clone(&self.metrics), place))
     }
 
     fn take_place(&self, source_ip: IpAddr) -> Result<Place, Refused> {

@@ -46,13 +46,6 @@ impl Places {
         self.taken.load(Ordering::SeqCst)
     }
 
-    /// Notes a connection that was cut; only the end of the node makes that a matter of the node.
-    fn count_cut(&self) {
-        if self.closed.load(Ordering::SeqCst) {
-            self.cut.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
     /// Returns how many connections were cut since no more clients are let in.
     pub(crate) fn cut(&self) -> usize {
         self.cut.load(Ordering::SeqCst)
@@ -65,9 +58,11 @@ impl Places {
 }
 
 impl Place {
-    /// Notes that its connection is cut.
+    /// Notes that its connection was cut; only the end of the node makes that a matter of the node.
     pub(crate) fn count_cut(&self) {
-        self.places.count_cut();
+        if self.places.is_closed() {
+            self.places.cut.fetch_add(1, Ordering::SeqCst);
+        }
     }
 }
 

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parcel_is_bounded_and_one_letter_always_fits() {
+    fn a_batch_is_bounded_and_one_message_always_fits() {
         let (mut lanes, node) = (Lanes::default(), node());
         for size in [BATCH_BYTES / 2, BATCH_BYTES * 2, 1] {
             lanes.add(node, message(b"", &vec![0; size], None));
