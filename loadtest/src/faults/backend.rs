@@ -103,12 +103,12 @@ impl Backend {
         }
     }
 
-    /// Kills a master, in a Cluster the busiest; a single Redis has none.
-    pub(crate) fn kill_master(&mut self) -> Result<()> {
+    /// Kills a master, in a Cluster the busiest; returns whether there was one.
+    pub(crate) fn kill_master(&mut self) -> Result<bool> {
         match self {
-            Self::Single(..) => Ok(()),
-            Self::Sentinels(sentinels) => sentinels.kill_master().map(drop),
-            Self::Cluster(cluster) => cluster.kill_busiest_master().map(drop),
+            Self::Sentinels(sentinels) if sentinels.has_master() => sentinels.kill_master().map(|_| true),
+            Self::Cluster(cluster) => cluster.kill_busiest_master().map(|_| true),
+            Self::Single(..) | Self::Sentinels(_) => Ok(false),
         }
     }
 

@@ -8,7 +8,7 @@ mod run;
 mod shrink;
 mod violations;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use self::run::Outcome;
 use super::args::FaultsArgs;
+use super::judge::Findings;
 use super::plan::{Event, Plan};
 use super::setup::Setup;
 use crate::shared::args::OutputArgs;
@@ -41,6 +42,7 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct Run {
     seed: u64,
+    redis: &'static str,
     plan: String,
     outcome: Option<Outcome>,
     /// Why there is no outcome.
@@ -63,7 +65,7 @@ pub(crate) fn run_plans(args: &FaultsArgs, files: &OutputArgs) -> Result<bool> {
             false => args.plan.get(number % args.plan.len()).context("no plan")?.clone(),
         };
         let run = Run::of(&setup, &plan, seed, args)?;
-        let is_good = run.is_good();
+        let is_broken = run.is_broken();
         report.runs.push(run);
         if let Some(path) = &files.json {
             output::write_json(path, &report)?;
@@ -75,12 +77,12 @@ pub(crate) fn run_plans(args: &FaultsArgs, files: &OutputArgs) -> Result<bool> {
             Some(until) => Instant::now() >= until,
             None => number + 1 >= args.rounds() * args.plan.len().max(1),
         };
-        if is_last || !(is_good || args.keep_going) {
+        if is_last || (is_broken && !args.keep_going) {
             break;
         }
     }
     output::print(&report.markdown(args))?;
-    Ok(report.runs.iter().all(Run::is_good))
+    Ok(report.is_good())
 }
 
 impl Run {
@@ -93,7 +95,8 @@ impl Run {
             Ok(outcome) => (Some(outcome), None),
             Err(err) => (None, Some(format!("{err:#}"))),
         };
-        let mut run = Self { seed, plan: plan.to_string(), outcome, not_run, short: None };
+        let redis = plan.redis.name();
+        let mut run = Self { seed, redis, plan: plan.to_string(), outcome, not_run, short: None };
         progress::say(format!("seed {seed}: {}", run.verdict()));
         let kinds = run.kinds();
         if !kinds.is_empty() && !args.keep_going {
@@ -119,8 +122,12 @@ impl Run {
         plan.map(|plan| plan.events).unwrap_or_default()
     }
 
-    fn is_good(&self) -> bool {
-        self.outcome.as_ref().is_some_and(|outcome| outcome.violations.is_empty())
+    fn is_kept(&self) -> bool {
+        self.outcome.as_ref().is_some_and(Outcome::is_kept)
+    }
+
+    fn is_broken(&self) -> bool {
+        self.outcome.as_ref().is_none_or(|outcome| !outcome.violations.is_empty())
     }
 
     fn kinds(&self) -> Vec<&'static str> {
@@ -132,6 +139,9 @@ impl Run {
         let Some(outcome) = &self.outcome else {
             return format!("NOT RUN: {}", self.not_run.as_deref().unwrap_or_default());
         };
+        if let Some(reason) = &outcome.failed_action {
+            return format!("NOT JUDGED: {reason}");
+        }
         if outcome.violations.is_empty() {
             return format!("kept, {:.1} s", outcome.took_seconds);
         }
@@ -144,11 +154,43 @@ impl Run {
 }
 
 impl Report {
+    /// Returns whether all that was judged was kept.
+    fn is_good(&self) -> bool {
+        !self.runs.iter().any(Run::is_broken) && self.runs.iter().any(Run::is_kept)
+    }
+
+    /// Returns a table of the runs with each Redis.
+    fn sums(&self) -> String {
+        let mut text = String::from(
+            "| Redis | runs | kept | not judged | minutes | accepted | owed | lost | cut |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        );
+        let redis: BTreeSet<&str> = self.runs.iter().map(|run| run.redis).collect();
+        for redis in redis {
+            let runs = || self.runs.iter().filter(|run| run.redis == redis);
+            let outcomes = || runs().filter_map(|run| run.outcome.as_ref());
+            let sum = |of: fn(&Findings) -> u64| outcomes().map(|each| of(&each.findings)).sum::<u64>();
+            let line = format!(
+                "\n| {redis} | {} | {} | {} | {:.1} | {} | {} | {} ({}) | {} |",
+                runs().count(),
+                runs().filter(|run| run.is_kept()).count(),
+                outcomes().filter(|each| each.failed_action.is_some()).count(),
+                outcomes().map(|each| each.took_seconds).sum::<f64>() / 60.0,
+                sum(|each| each.accepted),
+                sum(|each| each.owed),
+                sum(|each| each.lost),
+                sum(|each| each.forgotten),
+                sum(|each| each.cut),
+            );
+            text.push_str(&line);
+        }
+        text
+    }
+
     /// Returns the result: each run that failed, with the command that repeats it, and counts of each kind of violation.
     fn markdown(&self, args: &FaultsArgs) -> String {
-        let mut text = format!("## loadtest faults --random\n\n{} runs\n\n", self.runs.len());
+        let mut text = format!("## loadtest faults --random\n\n{}\n\n", self.sums());
         let mut kinds: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-        for run in self.runs.iter().filter(|run| !run.is_good()) {
+        for run in self.runs.iter().filter(|run| !run.is_kept()) {
             put(&mut text, &format!("- seed {}: `{}`", run.seed, run.plan));
             put(&mut text, &format!("  - {}", run.verdict()));
             if let Some(short) = &run.short {
@@ -176,8 +218,8 @@ impl Report {
         for (kind, (runs, count)) in kinds {
             put(&mut text, &format!("| {kind} | {runs} | {count} |"));
         }
-        let is_good = self.runs.iter().all(Run::is_good);
-        put(&mut text, if is_good { "All promises were kept." } else { "\nNot all promises were kept." });
+        let is_good = self.is_good();
+        put(&mut text, if is_good { "\nAll promises were kept." } else { "\nNot all promises were kept." });
         text
     }
 }
@@ -189,5 +231,5 @@ fn attempt(setup: &Setup, plan: &Plan, seed: u64, args: &FaultsArgs) -> Result<O
         outcome.violations.retain(|violation| !args.forgive.iter().any(|kind| kind == violation.kind));
         Ok(outcome)
     };
-    setup.run((seed, &format!("seed-{seed}")), run, |outcome| outcome.violations.is_empty())
+    setup.run((seed, &format!("seed-{seed}")), run, Outcome::is_kept)
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod order;
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
@@ -21,21 +22,31 @@ const CLOSING: Duration = Duration::from_secs(1);
 pub(crate) struct Allowances {
     /// Redis may forget what it has accepted in this window.
     pub(crate) forgetful: Option<(Duration, Duration)>,
+    /// Redis may let go of messages in this window before a node that is behind has read them.
+    pub(crate) unkept: Option<(Duration, Duration)>,
     /// Offsets may restart in this window, so that those within cannot be compared with others.
     pub(crate) recount: Option<(Duration, Duration)>,
     /// Nodes were frozen: their connections may miss everything from then until they are closed.
     pub(crate) frozen: bool,
-    /// Nodes send again what is in doubt, which a Redis that has forgotten the first time accepts twice.
-    pub(crate) resent: bool,
+    /// For so long nodes send again what is in doubt, which a Redis that has forgotten the first time accepts twice.
+    pub(crate) resent: Option<Duration>,
     /// Clients that join in this window may be told before Redis is, and miss what other nodes accept in it.
     pub(crate) unheard: Option<(Duration, Duration)>,
 }
 
 impl Allowances {
-    /// Returns whether Redis may have forgotten a message that was sent again.
+    /// Returns whether Redis may have forgotten a message that was sent again, by its publisher or by a node that still held it.
     fn allow_again(&self, publication: &Publication) -> bool {
-        let touches = self.forgetful.is_some_and(|window| publication.touches(window));
-        touches && (publication.keyed || self.resent)
+        let is_settled = publication.is_accepted() && !publication.keyed;
+        let held = self.resent.filter(|_| !is_settled).unwrap_or_default();
+        let touches =
+            self.forgetful.is_some_and(|(from, to)| publication.touches((from.saturating_sub(held), to)));
+        touches && (publication.keyed || self.resent.is_some())
+    }
+
+    /// Returns whether Redis may no longer have a publication when a node reads it.
+    fn allow_loss(&self, publication: &Publication) -> bool {
+        [self.forgetful, self.unkept].into_iter().flatten().any(|window| publication.touches(window))
     }
 }
 
@@ -104,6 +115,8 @@ struct ChannelJudge<'a> {
     /// Accepted publications in the order of their offsets, before and after these may have restarted.
     ranks: Vec<Vec<Id>>,
     order: Order,
+    /// The sequences that the order is made of: the place of each message in each.
+    places: Vec<HashMap<Id, usize>>,
     allowances: &'a Allowances,
 }
 
@@ -131,7 +144,9 @@ impl<'a> ChannelJudge<'a> {
         let placed = |seen: &[Id]| seen.iter().filter(has_place).copied().collect();
         let sequences: Vec<Vec<Id>> =
             ranks.iter().map(|rank| placed(rank)).chain(seen.iter().map(|(_, seen)| placed(seen))).collect();
-        Self { channel, publications, by_id, seen, ranks, order: Order::of(&sequences), allowances }
+        let order = Order::of(&sequences);
+        let places = sequences.into_iter().map(|sequence| sequence.into_iter().zip(0..).collect()).collect();
+        Self { channel, publications, by_id, seen, ranks, order, places, allowances }
     }
 
     fn judge(&self, findings: &mut Findings) {
@@ -191,7 +206,7 @@ impl<'a> ChannelJudge<'a> {
 
     /// Judges what a connection did not receive.
     fn judge_owed(&self, connection: &Connection, seen: &[Id], findings: &mut Findings) {
-        let last = seen.iter().filter_map(|id| self.order.place(*id)).max();
+        let lasts = LazyCell::new(|| self.lasts(seen));
         let seen: HashSet<Id> = seen.iter().copied().collect();
         let is_owed = |publication: &&&Publication| {
             connection.is_owed(publication) && !self.is_unheard(connection, publication)
@@ -201,30 +216,58 @@ impl<'a> ChannelJudge<'a> {
             if seen.contains(&publication.id) {
                 continue;
             }
-            if self.is_cut(connection, publication, last) {
+            if self.is_cut(connection, publication, &lasts) {
                 findings.cut += 1;
-            } else if self.allowances.forgetful.is_some_and(|window| publication.touches(window)) {
+            } else if self.allowances.allow_loss(publication) {
                 findings.forgotten += 1;
             } else {
                 findings.lost += 1;
                 findings.example(format!(
-                    "subscriber {} has not got `{}`, {:?} at {:.3} s",
+                    "subscriber {} has not got `{}`, {:?} at {:.3} s; {}",
                     connection.subscriber,
                     publication.id.text(),
                     publication.answer,
-                    publication.answered.as_secs_f64()
+                    publication.answered.as_secs_f64(),
+                    self.circumstances(connection, publication.id)
                 ));
             }
         }
     }
 
-    /// Returns whether a close explains that a publication is missing: nothing after it was received, and it was accepted
-    /// shortly before, or the node was frozen.
-    fn is_cut(&self, connection: &Connection, publication: &Publication, last: Option<usize>) -> bool {
+    /// Returns the last place of these messages in each sequence.
+    fn lasts(&self, seen: &[Id]) -> Vec<Option<usize>> {
+        let last = |places: &HashMap<Id, usize>| seen.iter().filter_map(|id| places.get(id)).max().copied();
+        self.places.iter().map(last).collect()
+    }
+
+    /// Returns whether a close explains that a publication is missing: nothing was received that is after it in any sequence,
+    /// and it was accepted shortly before, or the node was frozen.
+    fn is_cut(&self, connection: &Connection, publication: &Publication, lasts: &[Option<usize>]) -> bool {
         let Some((end, _)) = connection.ended else { return false };
-        let is_tail =
-            self.order.place(publication.id).is_none_or(|place| last.is_none_or(|last| place > last));
+        let mut places = self.places.iter().map(|places| places.get(&publication.id)).zip(lasts);
+        let is_tail = places.all(|(place, last)| place.is_none() || *last < place.copied());
         is_tail && (self.allowances.frozen || publication.answered + CLOSING >= end)
+    }
+
+    /// Says when a connection was a member, and what it received next after a missing message.
+    fn circumstances(&self, connection: &Connection, missing: Id) -> String {
+        let is_after = |places: &HashMap<Id, usize>, id| {
+            places.get(&missing).is_some_and(|place| places.get(id).is_some_and(|other| other > place))
+        };
+        let next =
+            connection.received.iter().find(|(id, _)| self.places.iter().any(|each| is_after(each, id)));
+        let ended = connection.ended.map(|(at, code)| format!("{:.3} s with {code}", at.as_secs_f64()));
+        format!(
+            "a member since {:.3} s, at node {:?}, until {}; next it got {}",
+            connection.member_since(self.channel).unwrap_or_default().as_secs_f64(),
+            connection.node,
+            ended.unwrap_or_else(|| "now".to_owned()),
+            next.map_or("nothing".to_owned(), |(id, at)| format!(
+                "`{}` at {:.3} s",
+                id.text(),
+                at.as_secs_f64()
+            )),
+        )
     }
 }
 

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use self::event::{Action, Backing, Event};
 use self::event::{Kind, Value};
+pub(crate) use self::kinds::FULL;
 use self::kinds::KINDS;
 use crate::faults::backend::Topology;
 use crate::shared::args::find;
@@ -110,6 +111,12 @@ impl Plan {
     }
 }
 
+impl Backing {
+    pub(crate) fn name(self) -> &'static str {
+        name_of(&BACKINGS, self)
+    }
+}
+
 impl Outage {
     pub(crate) fn name(self) -> &'static str {
         name_of(&OUTAGES, self)
@@ -129,7 +136,7 @@ fn value(of: Value, random: &mut Random, nodes: usize) -> i64 {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let redis = name_of(&BACKINGS, self.redis);
+        let redis = self.redis.name();
         write!(f, "redis={redis} outage={} lease={}s", self.outage.name(), self.lease.as_secs_f64())?;
         self.events.iter().try_for_each(|event| write!(f, " {event}"))
     }

@@ -55,6 +55,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 const PROBE_LIMIT: Duration = Duration::from_millis(400);
 /// Between two heartbeats of a node.
 const HEARTBEAT: &str = "200ms";
+/// More heartbeats than may have been under way before.
+const HEARTBEATS: u64 = 4;
 
 impl Testbed {
     /// Starts everything, in `directory`.
@@ -119,6 +121,20 @@ impl Testbed {
             clients.probe(PROBE_LIMIT);
             clients.is_fresh(since).then_some(())
         })
+    }
+
+    /// Returns whether messages go through Redis for all nodes, and each has received some heartbeats since the least number
+    /// of them that it was seen to have counted.
+    pub(crate) fn has_heartbeats(&self, least: &mut Vec<u64>) -> bool {
+        least.resize(self.nodes.len(), u64::MAX);
+        let has_some = |(node, least): (&Node, &mut u64)| {
+            let Some(counters) = node.counters() else { return false };
+            let count = counters.of("gatecast_redis_round_trip_seconds_count");
+            // A new process begins at 0.
+            *least = count.min(*least);
+            counters.of("gatecast_redis_up") == 1 && count >= *least + HEARTBEATS
+        };
+        self.nodes.iter().zip(least).map(has_some).fold(true, |all, each| all && each)
     }
 
     /// Returns the number of the node with most connections.

@@ -141,6 +141,11 @@ pub(crate) fn revive(servers: &mut [Redis]) -> Result<()> {
     servers.iter_mut().filter(|server| !server.is_running()).try_for_each(Redis::restart)
 }
 
+/// Returns whether a server of this machine is a master, according to itself.
+pub(crate) fn is_master(port: u16) -> bool {
+    ask::<String>(port, &["INFO", "replication"]).is_ok_and(|info| info.contains("role:master"))
+}
+
 /// Joins addresses as the URLs of Sentinel and Cluster have them.
 pub(crate) fn addresses(ports: impl Iterator<Item = u16>) -> String {
     ports.map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")

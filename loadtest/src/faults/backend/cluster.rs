@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use crate::shared::redis::{self, FORM_LIMIT, Redis, addresses, ask};
+use crate::shared::redis::{self, FORM_LIMIT, Redis, addresses, ask, is_master};
 use crate::shared::wait::Interrupt;
 use crate::shared::workspace::Workspace;
 
@@ -51,8 +51,12 @@ impl Cluster {
     }
 
     /// Moves every slot in which a master has keys or subscriptions to the next master, while in use; returns their number.
+    /// Nothing is moved while a server misses another.
     pub(crate) fn move_busy_slots(&self) -> Result<usize> {
-        let masters: Vec<&Redis> = self.servers.iter().take(MASTERS).collect();
+        if !self.running().all(is_whole) {
+            return Ok(0);
+        }
+        let masters: Vec<&Redis> = self.masters().collect();
         let mut plan = Vec::new();
         for (from, to) in masters.iter().zip(masters.iter().cycle().skip(1)) {
             plan.extend(busy_slots(from)?.into_iter().map(|slot| (slot, from.port, to.port)));
@@ -79,10 +83,18 @@ impl Cluster {
 
     /// Waits until all slots are served without the server at `dead`.
     pub(crate) fn wait_whole_without(&self, dead: u16) -> Result<()> {
-        let alive = || self.servers.iter().filter(|server| server.is_running());
         self.interrupt.eventually("a replica has taken over", FORM_LIMIT, || {
-            alive().all(|server| is_whole(server) && !serves(server, dead)).then_some(())
+            self.running().all(|server| is_whole(server) && !serves(server, dead)).then_some(())
         })
+    }
+
+    fn running(&self) -> impl Iterator<Item = &Redis> {
+        self.servers.iter().filter(|server| server.is_running())
+    }
+
+    /// Returns the present masters.
+    fn masters(&self) -> impl Iterator<Item = &Redis> {
+        self.running().filter(|server| is_master(server.port))
     }
 
     fn join(&self, buses: &[String]) -> Result<()> {
@@ -137,7 +149,7 @@ impl Cluster {
         }
         ask::<String>(to, &["CLUSTER", "SETSLOT", &slot, "NODE", &target])?;
         ask::<String>(from, &["CLUSTER", "SETSLOT", &slot, "NODE", &target])?;
-        for other in self.servers.iter().take(MASTERS).filter(|other| ![from, to].contains(&other.port)) {
+        for other in self.masters().filter(|other| ![from, to].contains(&other.port)) {
             other.ask::<String>(&["CLUSTER", "SETSLOT", &slot, "NODE", &target])?;
         }
         Ok(())

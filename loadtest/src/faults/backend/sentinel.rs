@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::shared::child::Child;
-use crate::shared::redis::{self, FORM_LIMIT, Redis, addresses, ask};
+use crate::shared::redis::{self, FORM_LIMIT, Redis, addresses, ask, is_master};
 use crate::shared::wait::Interrupt;
 use crate::shared::workspace::Workspace;
 
@@ -63,12 +63,16 @@ impl Sentinels {
         self.watcher().and_then(|watcher| ask::<String>(watcher, &["SENTINEL", "FAILOVER", NAME])).is_ok()
     }
 
-    /// Waits until there is exactly one master: after a failover the old one accepts writes until it is told to follow.
-    pub(crate) fn wait_settled(&self) -> Result<()> {
-        self.interrupt.eventually("one master and no more", FORM_LIMIT, || {
-            let masters = self.servers.iter().filter(|server| server.is_running() && is_master(server.port));
-            (masters.count() == 1).then_some(())
-        })
+    /// Returns whether there is exactly one master: after a failover the old one accepts writes until it is told to follow.
+    pub(crate) fn is_settled(&self) -> bool {
+        let masters = self.servers.iter().filter(|server| server.is_running() && is_master(server.port));
+        masters.count() == 1
+    }
+
+    /// Returns whether the master that the Sentinels name runs.
+    pub(crate) fn has_master(&self) -> bool {
+        let named = self.master().ok();
+        self.servers.iter().any(|server| Some(server.port) == named && server.is_running())
     }
 
     /// Restarts the servers that were killed; Sentinels make them replicas.
@@ -116,10 +120,6 @@ fn watch(master: u16, workspace: &mut Workspace) -> Result<(u16, Child)> {
     let mut command = Command::new("redis-server");
     command.arg(file).arg("--sentinel").arg("--logfile").arg(&log);
     Ok((port, Child::start(&command, Some(&log))?))
-}
-
-fn is_master(port: u16) -> bool {
-    ask::<String>(port, &["INFO", "replication"]).is_ok_and(|info| info.contains("role:master"))
 }
 
 fn knows_all(port: u16) -> bool {

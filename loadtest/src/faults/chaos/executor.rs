@@ -3,14 +3,16 @@
 use std::net::TcpStream;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use crate::faults::backend::proxy::Mode;
 use crate::faults::plan::Action;
 use crate::faults::testbed::Testbed;
-use crate::shared::progress;
+use crate::shared::redis::Redis;
 
+/// Between two checks of the nodes.
+pub(super) const LOOK: Duration = Duration::from_millis(20);
 /// A Sentinel that is busy with the last failover begins another within this time.
 const FAIL_OVER_LIMIT: Duration = Duration::from_secs(8);
 
@@ -41,14 +43,24 @@ pub(crate) struct Exit {
     pub(crate) killed: bool,
 }
 
+/// An action that had an effect, and when.
+#[derive(Clone, Debug)]
+pub(crate) struct Done {
+    pub(crate) from: Duration,
+    pub(crate) to: Duration,
+    pub(crate) action: Action,
+}
+
 /// Executes actions, and notes what happened to nodes.
 #[derive(Debug, Default)]
 pub(crate) struct Executor {
+    pub(crate) done: Vec<Done>,
     pub(crate) isolations: Vec<Isolation>,
     pub(crate) exits: Vec<Exit>,
     /// What was done to the present process of each node.
     asked: Vec<u32>,
     killed: Vec<bool>,
+    is_redis_frozen: bool,
     /// Connections of commands whose answers are not awaited.
     told: Vec<TcpStream>,
 }
@@ -72,8 +84,17 @@ impl Executor {
         Ok(())
     }
 
-    /// Executes one action, unless the process that it is for has ended.
+    /// Executes one action, unless the process that it is for has ended; notes it if it had an effect.
     pub(crate) fn perform(&mut self, action: &Action, testbed: &mut Testbed) -> Result<()> {
+        let from = testbed.clients.clock.now();
+        if self.execute(action, testbed)? {
+            self.done.push(Done { from, to: testbed.clients.clock.now(), action: action.clone() });
+        }
+        Ok(())
+    }
+
+    /// Returns whether the action had an effect.
+    fn execute(&mut self, action: &Action, testbed: &mut Testbed) -> Result<bool> {
         let now = testbed.clients.clock.now();
         match action {
             Action::KillNode(number) => {
@@ -103,31 +124,64 @@ impl Executor {
                 }
             }
             Action::Strand(number) => self.strand(testbed, *number)?,
-            Action::FreezeRedis => signal_redis(testbed, Signal::STOP)?,
-            Action::WakeRedis => signal_redis(testbed, Signal::CONT)?,
-            Action::KillRedis => {
-                let redis = testbed.backend.single()?;
-                if redis.is_running() {
-                    redis.kill()?;
-                }
-            }
-            Action::StartRedis => start_redis(testbed, None)?,
-            Action::StartRedisWith(name) => start_redis(testbed, Some(name))?,
-            Action::Snapshot(name) => testbed.backend.single()?.snapshot(name)?,
-            Action::Tell(words) => self.told.push(testbed.backend.single()?.tell(words)?),
+            Action::FreezeRedis
+            | Action::WakeRedis
+            | Action::KillRedis
+            | Action::Tell(_)
+            | Action::Snapshot(_) => return self.affect(action, testbed.backend.single()?),
+            Action::StartRedis => return start_redis(testbed, None),
+            Action::StartRedisWith(name) => return start_redis(testbed, Some(name)),
             Action::Clock(seconds) => testbed.backend.single()?.set_clock(*seconds)?,
             Action::FailOver => {
-                let Testbed { interrupt, backend, .. } = testbed;
-                let sentinels = backend.sentinels()?;
-                interrupt.eventually("a Sentinel fails over", FAIL_OVER_LIMIT, || {
-                    sentinels.ask_to_fail_over().then_some(())
-                })?;
+                let fails_over = |testbed: &mut Testbed| Ok(testbed.backend.sentinels()?.ask_to_fail_over());
+                ensure!(self.wait(testbed, FAIL_OVER_LIMIT, fails_over)?, "no Sentinel fails over");
             }
-            Action::KillMaster => testbed.backend.kill_master()?,
+            Action::KillMaster => return testbed.backend.kill_master(),
             Action::Revive => testbed.backend.revive()?,
-            Action::MoveSlots => drop(testbed.backend.cluster()?.move_busy_slots()?),
+            Action::MoveSlots => return Ok(testbed.backend.cluster()?.move_busy_slots()? > 0),
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Executes an action on a single Redis, unless that is killed.
+    fn affect(&mut self, action: &Action, redis: &mut Redis) -> Result<bool> {
+        if let Action::Snapshot(_) = action {
+            ensure!(redis.is_running() && !self.is_redis_frozen, "Redis cannot make a snapshot");
+        }
+        if !redis.is_running() {
+            return Ok(false);
+        }
+        match action {
+            Action::Tell(words) => self.told.push(redis.tell(words)?),
+            Action::Snapshot(name) => redis.snapshot(name)?,
+            Action::FreezeRedis => redis.child()?.signal(Signal::STOP)?,
+            Action::WakeRedis => redis.child()?.signal(Signal::CONT)?,
+            _ => redis.kill()?,
+        }
+        if !matches!(action, Action::Tell(_)) {
+            self.is_redis_frozen = *action == Action::FreezeRedis;
+        }
+        Ok(true)
+    }
+
+    /// Waits until `look` returns true, and restarts nodes that end meanwhile; returns false after `limit`.
+    pub(crate) fn wait(
+        &mut self,
+        testbed: &mut Testbed,
+        limit: Duration,
+        mut look: impl FnMut(&mut Testbed) -> Result<bool>,
+    ) -> Result<bool> {
+        let until = testbed.clients.clock.now() + limit;
+        loop {
+            self.restart_ended(testbed)?;
+            if look(testbed)? {
+                return Ok(true);
+            }
+            if testbed.clients.clock.now() > until {
+                return Ok(false);
+            }
+            testbed.sleep(LOOK)?;
+        }
     }
 
     /// Ends all actions that still go on, so that the nodes can recover.
@@ -166,20 +220,13 @@ impl Executor {
     }
 }
 
-/// Signals a Redis, unless it is killed.
-fn signal_redis(testbed: &mut Testbed, signal: Signal) -> Result<()> {
-    drop(testbed.backend.single()?.child().and_then(|redis| redis.signal(signal)));
-    Ok(())
-}
-
-/// Starts a Redis that was killed, with a snapshot or with what it has persisted.
-fn start_redis(testbed: &mut Testbed, snapshot: Option<&String>) -> Result<()> {
+/// Starts a Redis that was killed, with a snapshot or with what it has persisted; returns whether it was killed.
+fn start_redis(testbed: &mut Testbed, snapshot: Option<&String>) -> Result<bool> {
     let redis = testbed.backend.single()?;
     if redis.is_running() {
-        return Ok(());
+        return Ok(false);
     }
-    if let Err(err) = redis.put_back(snapshot.map(String::as_str)) {
-        progress::say(format!("{err:#}"));
-    }
-    redis.restart()
+    redis.put_back(snapshot.map(String::as_str))?;
+    redis.restart()?;
+    Ok(true)
 }

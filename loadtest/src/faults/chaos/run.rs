@@ -3,25 +3,27 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-use super::executor::Executor;
+use super::executor::{Done, Executor, Isolation, LOOK};
 use super::violations::{Facts, REAPED, Violation, violations};
 use crate::faults::backend::Backend;
 use crate::faults::judge::{self, Allowances, Findings};
 use crate::faults::log::{Answer, Log, Publication};
 use crate::faults::phases::{self, BEFORE, Metrics, OPEN_LIMIT, REPAIR_LIMIT, UNDER_WAY};
-use crate::faults::plan::{Action, Backing, Outage, Plan};
+use crate::faults::plan::{Action, Backing, FULL, Outage, Plan};
 use crate::faults::sabotage::Sabotage;
 use crate::faults::setup::Setup;
 use crate::faults::testbed::{Requirements, Testbed};
-use crate::shared::progress;
+use crate::shared::redis::FORM_LIMIT;
 
-/// Between two checks of the nodes.
-const LOOK: Duration = Duration::from_millis(20);
 /// Until all nodes have noticed what happened to Redis.
 const HEARD: Duration = Duration::from_secs(2);
+/// A node may be so far behind: it reconnects in this time, even if each answer is slow.
+const BEHIND: Duration = Duration::from_secs(4);
+/// How long a node keeps what Redis has not accepted yet: `redis.buffer_age`.
+const BUFFER_AGE: Duration = Duration::from_secs(10);
 /// Every end of a connection is told to all clients.
 const ROUTES: &str = concat!(
     include_str!("../../../../deploy/examples/chat.toml"),
@@ -34,8 +36,19 @@ pub(crate) struct Outcome {
     pub(crate) findings: Findings,
     pub(crate) metrics: Metrics,
     pub(crate) violations: Vec<Violation>,
+    /// The action that failed; then nothing is judged.
+    pub(crate) failed_action: Option<String>,
     pub(crate) took_seconds: f64,
 }
+
+impl Outcome {
+    /// Returns whether every action was executed and every promise kept.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.violations.is_empty() && self.failed_action.is_none()
+    }
+}
+
+type Window = (Duration, Duration);
 
 /// Runs a plan in `directory`.
 pub(crate) fn run(setup: &Setup, plan: &Plan, directory: &Path) -> Result<Outcome> {
@@ -57,14 +70,19 @@ pub(crate) fn run(setup: &Setup, plan: &Plan, directory: &Path) -> Result<Outcom
         wait_until(&mut executor, &mut testbed, began + *at)?;
         if let Err(err) = executor.perform(action, &mut testbed) {
             testbed.interrupt.check()?;
-            progress::say(format!("{action:?} at {:.1} s: {err:#}", at.as_secs_f64()));
+            let failed_action = Some(format!("{action:?} at {:.1} s: {err:#}", at.as_secs_f64()));
+            let took_seconds = started.elapsed().as_secs_f64();
+            return Ok(Outcome { failed_action, took_seconds, ..Outcome::default() });
         }
     }
     executor.end_all(&mut testbed);
-    if let Backend::Sentinels(sentinels) = &testbed.backend {
-        sentinels.wait_settled()?;
+    if let Backend::Sentinels(_) = &testbed.backend {
+        let is_settled = |testbed: &mut Testbed| Ok(testbed.backend.sentinels()?.is_settled());
+        ensure!(executor.wait(&mut testbed, FORM_LIMIT, is_settled)?, "there is not exactly one master");
     }
     let over = testbed.clients.clock.now();
+    // A node that is alone delivers fresh messages, too.
+    let joined = rejoin(&mut executor, &mut testbed)?;
     let repaired = heal(&mut executor, &mut testbed, over)?;
     let healed = testbed.clients.clock.now();
     // By then every dead node has been noticed.
@@ -73,9 +91,9 @@ pub(crate) fn run(setup: &Setup, plan: &Plan, directory: &Path) -> Result<Outcom
     let last = testbed.clients.clock.now();
     let arrived = heal(&mut executor, &mut testbed, last)?;
 
-    let mut outcome = judge(&mut executor, &mut testbed, plan, setup.sabotage, (began, healed))?;
-    for example in [repaired.err(), arrived.err()].into_iter().flatten() {
-        let examples = vec![format!("{example:#}")];
+    let mut outcome = judge(&mut executor, &mut testbed, plan, setup.sabotage, (began, over, healed))?;
+    for example in [joined, repaired, arrived].into_iter().flatten() {
+        let examples = vec![example];
         outcome.violations.push(Violation { kind: "not repaired", count: 1, examples });
     }
     Ok(Outcome { took_seconds: started.elapsed().as_secs_f64(), ..outcome })
@@ -87,17 +105,19 @@ fn judge(
     testbed: &mut Testbed,
     plan: &Plan,
     sabotage: Option<Sabotage>,
-    (began, healed): (Duration, Duration),
+    (began, over, healed): (Duration, Duration, Duration),
 ) -> Result<Outcome> {
-    let forgetful = forgetful(plan, &timeline(plan)).map(|(from, to)| {
-        ((began + from).saturating_sub(UNDER_WAY), to.map_or(healed, |to| began + to + HEARD))
-    });
+    let forgetful = forgetful(plan.redis, &executor.done, (over, healed));
+    let forgetful = forgetful.map(|(from, to)| (from.saturating_sub(UNDER_WAY), to + HEARD));
+    let emptied = emptied(plan.redis, &executor.done, over);
+    let unkept = emptied.map(|(from, to)| (behind(&executor.isolations, from), to + HEARD));
     let is_local = plan.outage == Outage::Local;
     let allowances = Allowances {
         forgetful,
+        unkept,
         recount: forgetful.map(|(from, to)| (from, to.max(healed))),
         frozen: true,
-        resent: plan.outage == Outage::Buffer,
+        resent: (plan.outage == Outage::Buffer).then_some(BUFFER_AGE),
         unheard: is_local.then_some((began, healed)),
     };
     let facts = |executor: &Executor, testbed: &Testbed| Facts {
@@ -105,6 +125,7 @@ fn judge(
         isolations: executor.isolations.clone(),
         exits: executor.exits.clone(),
         forgetful,
+        unkept,
         local: is_local,
         end: testbed.clients.clock.now(),
     };
@@ -131,7 +152,7 @@ fn judge(
         let examples = vec![format!("{missing} deliveries are missing")];
         violations.push(Violation { kind: "loss not counted", count: 1, examples });
     }
-    Ok(Outcome { findings, metrics, violations, took_seconds: 0.0 })
+    Ok(Outcome { findings, metrics, violations, ..Outcome::default() })
 }
 
 /// A client whose message comes back does not know whether other nodes have received it.
@@ -150,29 +171,50 @@ fn timeline(plan: &Plan) -> Vec<(Duration, Action)> {
     all
 }
 
-/// Returns the window in which Redis may have forgotten what it was told; without an end, it lasts until the repair.
-fn forgetful(plan: &Plan, timeline: &[(Duration, Action)]) -> Option<(Duration, Option<Duration>)> {
+/// Returns the window in which Redis may have forgotten what it was told.
+fn forgetful(redis: Backing, done: &[Done], (over, healed): Window) -> Option<Window> {
     let kept = |name: &String| {
-        let snapshot = timeline.iter().find(|(_, action)| *action == Action::Snapshot(name.clone()));
-        snapshot.map_or(Duration::ZERO, |(at, _)| *at)
+        let snapshot = done.iter().find(|each| each.action == Action::Snapshot(name.clone()));
+        snapshot.map_or(Duration::ZERO, |each| each.from)
     };
-    let killed = |before: Duration| {
-        let kills = timeline.iter().filter(|(at, action)| *at <= before && *action == Action::KillRedis);
-        kills.map(|(at, _)| *at).max().unwrap_or_default()
-    };
-    let windows = timeline.iter().filter_map(|(at, action)| match action {
-        Action::StartRedisWith(name) => Some((kept(name), Some(*at))),
-        Action::StartRedis if plan.redis == Backing::Forgetful => Some((killed(*at), Some(*at))),
-        // Keys and streams expire by that clock; a FLUSHALL is executed at any time after it is sent.
-        Action::Clock(_) => Some((*at, timeline.last().map(|(at, _)| *at))),
-        Action::Tell(words) if words.contains(&"FLUSHALL") => Some((*at, timeline.last().map(|(at, _)| *at))),
-        Action::FailOver | Action::KillMaster => Some((*at, None)),
+    let windows = done.iter().filter_map(|Done { from, to, action }| match action {
+        Action::StartRedisWith(name) => Some((kept(name), *to)),
+        Action::FailOver | Action::KillMaster => Some((*from, healed)),
         _ => None,
     });
-    windows.reduce(|one, two| {
-        let to = one.1.zip(two.1).map(|(one, two)| one.max(two));
-        (one.0.min(two.0), to)
+    hull(windows.chain(emptyings(redis, done, over)))
+}
+
+/// Returns the window in which Redis may have let go of everything, or of messages alone: short of memory, streams hold less.
+fn emptied(redis: Backing, done: &[Done], over: Duration) -> Option<Window> {
+    let full = done.iter().filter(|each| each.action == Action::Tell(FULL)).map(|each| (each.from, over));
+    hull(full.chain(emptyings(redis, done, over)))
+}
+
+/// Returns the windows in which Redis may have lost everything.
+fn emptyings(redis: Backing, done: &[Done], over: Duration) -> impl Iterator<Item = Window> {
+    let killed = move |before: Duration| {
+        let kills = done.iter().filter(|each| each.from <= before && each.action == Action::KillRedis);
+        kills.map(|each| each.from).max().unwrap_or_default()
+    };
+    done.iter().filter_map(move |Done { from, to, action }| match action {
+        Action::StartRedis if redis == Backing::Forgetful => Some((killed(*from), *to)),
+        // Keys and streams expire by that clock; a FLUSHALL is executed at any time after it is sent.
+        Action::Clock(_) => Some((*from, over)),
+        Action::Tell(words) if words.contains(&"FLUSHALL") => Some((*from, over)),
+        _ => None,
     })
+}
+
+fn hull(windows: impl Iterator<Item = Window>) -> Option<Window> {
+    windows.reduce(|one, two| (one.0.min(two.0), one.1.max(two.1)))
+}
+
+/// Returns the time of the oldest message that a node may not have read at another time.
+fn behind(isolations: &[Isolation], at: Duration) -> Duration {
+    let is_behind = |each: &&Isolation| each.from <= at && each.to.is_none_or(|to| to + BEHIND >= at);
+    let oldest = isolations.iter().filter(is_behind).map(|each| each.from.saturating_sub(UNDER_WAY));
+    oldest.chain([at.saturating_sub(BEHIND)]).min().unwrap_or_default()
 }
 
 fn wait_until(executor: &mut Executor, testbed: &mut Testbed, until: Duration) -> Result<()> {
@@ -186,37 +228,77 @@ fn wait_until(executor: &mut Executor, testbed: &mut Testbed, until: Duration) -
     }
 }
 
-/// Waits until all subscribers receive fresh messages; the inner result says whether they do.
-fn heal(executor: &mut Executor, testbed: &mut Testbed, since: Duration) -> Result<Result<()>> {
-    let until = testbed.clients.clock.now() + REPAIR_LIMIT;
-    loop {
-        executor.restart_ended(testbed)?;
-        let fresh = testbed.wait_fresh(since, LOOK);
+/// Waits until messages go through Redis for all nodes; returns what is wrong if they do not.
+fn rejoin(executor: &mut Executor, testbed: &mut Testbed) -> Result<Option<String>> {
+    let mut least = Vec::new();
+    let look = |testbed: &mut Testbed| Ok(testbed.has_heartbeats(&mut least));
+    let is_joined = executor.wait(testbed, REPAIR_LIMIT, look)?;
+    Ok((!is_joined).then(|| format!("not within {REPAIR_LIMIT:?}: messages go through Redis for all nodes")))
+}
+
+/// Waits until all subscribers receive fresh messages; returns what is wrong if they do not.
+fn heal(executor: &mut Executor, testbed: &mut Testbed, since: Duration) -> Result<Option<String>> {
+    let mut missing = None;
+    let look = |testbed: &mut Testbed| {
+        missing = testbed.wait_fresh(since, LOOK).err();
         testbed.interrupt.check()?;
-        if fresh.is_ok() {
-            return Ok(fresh);
-        }
-        if testbed.clients.clock.now() > until {
-            return Ok(fresh.context(format!("not within {REPAIR_LIMIT:?}")));
-        }
-    }
+        Ok(missing.is_none())
+    };
+    executor.wait(testbed, REPAIR_LIMIT, look)?;
+    Ok(missing.map(|missing| format!("not within {REPAIR_LIMIT:?}: {missing:#}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn window(text: &str) -> Option<(f64, Option<f64>)> {
-        let plan: Plan = text.parse().unwrap();
-        let found = forgetful(&plan, &timeline(&plan));
-        found.map(|(from, to)| (from.as_secs_f64(), to.map(|to| to.as_secs_f64())))
+    const fn at(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// Actions that were done at these times, in milliseconds, each within 100 more.
+    fn done(actions: &[(u64, Action)]) -> Vec<Done> {
+        actions
+            .iter()
+            .map(|(from, action)| Done { from: at(*from), to: at(from + 100), action: action.clone() })
+            .collect()
     }
 
     #[test]
-    fn what_redis_may_forget_is_known_from_the_plan() {
-        assert_eq!(window("redis_restart@1s+1s kill_node@2s redis_pause@3s+1s"), None);
-        assert_eq!(window("redis=forgetful redis_restart@1s+1s"), Some((1.0, Some(2.0))));
-        assert_eq!(window("redis=forgetful redis_restart_older@4s+1s/3s"), Some((1.0, Some(5.0))));
-        assert_eq!(window("redis=sentinel sentinel_failover@1s kill_master@5s+1s"), Some((1.0, None)));
+    fn what_redis_may_forget_is_known_from_what_was_done() {
+        let window =
+            |redis, actions: &[(u64, Action)]| forgetful(redis, &done(actions), (at(8000), at(9000)));
+        let restart = [(1000, Action::KillRedis), (2000, Action::StartRedis)];
+        assert_eq!(window(Backing::Durable, &restart), None);
+        assert_eq!(window(Backing::Forgetful, &restart), Some((at(1000), at(2100))));
+        let name = "older".to_owned();
+        let older = [
+            (500, Action::Snapshot(name.clone())),
+            (4000, Action::KillRedis),
+            (5000, Action::StartRedisWith(name)),
+        ];
+        assert_eq!(window(Backing::Forgetful, &older), Some((at(500), at(5100))));
+        let flush = [(3000, Action::Tell(&["FLUSHALL"])), (4000, Action::WakeRedis)];
+        assert_eq!(window(Backing::Durable, &flush), Some((at(3000), at(8000))));
+        let failover = [(1000, Action::FailOver), (5000, Action::KillMaster)];
+        assert_eq!(window(Backing::Sentinel, &failover), Some((at(1000), at(9000))));
+    }
+
+    #[test]
+    fn what_is_let_go_of_is_missed_by_who_could_not_read_it_before() {
+        let emptied = |actions: &[(u64, Action)]| emptied(Backing::Durable, &done(actions), at(8000));
+        assert_eq!(emptied(&[(1000, Action::KillRedis), (2000, Action::StartRedis)]), None);
+        assert_eq!(emptied(&[(6000, Action::Tell(FULL))]), Some((at(6000), at(8000))));
+        assert_eq!(
+            emptied(&[(6000, Action::Tell(FULL)), (5000, Action::Clock(60))]),
+            Some((at(5000), at(8000)))
+        );
+
+        let isolation =
+            |from, to: Option<u64>| Isolation { node: 0, from: at(from), to: to.map(at), frozen: false };
+        assert_eq!(behind(&[], at(6000)), at(2000));
+        assert_eq!(behind(&[isolation(1000, None)], at(6000)), at(500));
+        assert_eq!(behind(&[isolation(1000, Some(3000))], at(6000)), at(500), "it may still be reading");
+        assert_eq!(behind(&[isolation(500, Some(1500)), isolation(7000, None)], at(6000)), at(2000));
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Facts {
     pub(crate) exits: Vec<Exit>,
     /// Redis may have forgotten what it was told in this window.
     pub(crate) forgetful: Option<(Duration, Duration)>,
+    /// It may have let go of messages in this window before all nodes had read them.
+    pub(crate) unkept: Option<(Duration, Duration)>,
     /// Nodes without Redis serve their own clients alone.
     pub(crate) local: bool,
     /// The end of the run.
@@ -144,6 +146,7 @@ impl Facts {
 
     /// Every end of a connection is told once.
     fn judge_disconnects(&self, log: &Log, tally: &mut Tally) {
+        let by_id = by_id(log);
         let mut most: HashMap<&str, usize> = HashMap::new();
         for watcher in &log.connections {
             let mut counts: HashMap<&str, usize> = HashMap::new();
@@ -151,6 +154,8 @@ impl Facts {
                 *counts.entry(id.as_str()).or_default() += 1;
             }
             for (id, count) in counts {
+                let may_hear_both = by_id.get(id).is_some_and(|ended| self.may_be_told_alone(ended, watcher));
+                let count = if may_hear_both { count.div_ceil(2) } else { count };
                 let most = most.entry(id).or_default();
                 *most = count.max(*most);
             }
@@ -158,10 +163,11 @@ impl Facts {
         for connection in log.connections.iter().filter(|each| !each.id.is_empty()) {
             let told = most.get(connection.id.as_str()).copied().unwrap_or_default();
             let Some((at, _)) = connection.ended else {
-                tally.add("$disconnect of an open connection", u64::from(told > 0), || connection.id.clone());
+                let is_wrong = told > 0 && !self.may_be_spared(connection);
+                tally.add("$disconnect of an open connection", u64::from(is_wrong), || connection.id.clone());
                 continue;
             };
-            if self.may_be_forgotten(at) {
+            if self.may_be_told_in(self.forgetful, at) {
                 continue;
             }
             let of = || {
@@ -169,13 +175,26 @@ impl Facts {
                 format!("{} of node {node}, which ended at {:.2} s", connection.id, at.as_secs_f64())
             };
             tally.add("$disconnect twice", u64::from(told > 1), of);
-            tally.add("$disconnect never", u64::from(told == 0 && self.is_watched(log, connection, at)), of);
+            let is_missed = !self.may_be_told_in(self.unkept, at) && self.is_watched(log, connection, at);
+            tally.add("$disconnect never", u64::from(told == 0 && is_missed), of);
         }
     }
 
-    /// Returns whether Redis may have forgotten whether an end at that time was told.
-    fn may_be_forgotten(&self, at: Duration) -> bool {
-        self.forgetful.is_some_and(|(from, to)| at <= to && at + self.lease * 2 + REAPED >= from)
+    /// Returns whether a watcher may be told of an end by the node of both, which was alone, and by those who took it for dead.
+    fn may_be_told_alone(&self, ended: &Connection, watcher: &Connection) -> bool {
+        let is_dead = |node| self.may_be_dead(node, ended.opened, self.end);
+        self.local && ended.node == watcher.node && ended.node.is_some_and(is_dead)
+    }
+
+    /// Returns whether an end at that time may have been told in a window.
+    fn may_be_told_in(&self, window: Option<(Duration, Duration)>, at: Duration) -> bool {
+        window.is_some_and(|(from, to)| at <= to && at + self.lease * 2 + REAPED >= from)
+    }
+
+    /// Returns whether its node may have been taken for dead, and Redis have forgotten that before the node noticed.
+    fn may_be_spared(&self, connection: &Connection) -> bool {
+        let is_dead = |node| self.may_be_dead(node, connection.opened, self.end);
+        self.forgetful.is_some() && connection.node.is_some_and(is_dead)
     }
 
     /// Returns whether a client must have been told of an end: one that was connected from then on.
@@ -186,8 +205,7 @@ impl Facts {
 
     /// A post to an open connection arrives once, and is not answered with 410.
     fn judge_posts(&self, log: &Log, tally: &mut Tally) {
-        let by_id: HashMap<&str, &Connection> =
-            log.connections.iter().map(|connection| (connection.id.as_str(), connection)).collect();
+        let by_id = by_id(log);
         for post in &log.posts {
             let Some(connection) = by_id.get(post.to.as_str()) else { continue };
             let is_open = connection.ended.is_none_or(|(end, _)| end > post.answered + NOTED);
@@ -234,6 +252,10 @@ impl Facts {
             tally.add("join out of order", u64::from(!is_right), || of(request));
         }
     }
+}
+
+fn by_id(log: &Log) -> HashMap<&str, &Connection> {
+    log.connections.iter().map(|connection| (connection.id.as_str(), connection)).collect()
 }
 
 #[cfg(test)]

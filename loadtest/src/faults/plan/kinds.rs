@@ -107,10 +107,7 @@ pub(crate) const KINDS: &[Kind] = &[
         },
     ),
     kind("redis_full", "Redis has no memory left", SINGLE, (300, 2500), |event| {
-        vec![
-            (event.at, Action::Tell(&["CONFIG", "SET", "maxmemory", "1"])),
-            (event.end(), Action::Tell(&["CONFIG", "SET", "maxmemory", "0"])),
-        ]
+        vec![(event.at, Action::Tell(FULL)), (event.end(), Action::Tell(ROOMY))]
     }),
     kind("redis_slow", "every answer of Redis takes 0.7 s", SINGLE, (1000, 4000), |event| {
         vec![(event.at, Action::Links(Mode::Slow)), (event.end(), Action::Links(Mode::Pass))]
@@ -170,6 +167,9 @@ pub(crate) const KINDS: &[Kind] = &[
     ),
 ];
 
+/// No memory is left.
+pub(crate) const FULL: &[&str] = &["CONFIG", "SET", "maxmemory", "1"];
+const ROOMY: &[&str] = &["CONFIG", "SET", "maxmemory", "0"];
 const SMALL: &[&str] = &["CONFIG", "SET", "client-output-buffer-limit", "pubsub 2kb 0 0"];
 const LARGE: &[&str] = &["CONFIG", "SET", "client-output-buffer-limit", "pubsub 32mb 8mb 60"];
 

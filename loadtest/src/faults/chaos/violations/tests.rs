@@ -72,6 +72,36 @@ fn what_redis_has_forgotten_may_be_told_twice_or_never() {
 }
 
 #[test]
+fn what_redis_lets_go_of_may_be_told_to_nobody_but_not_twice() {
+    let facts = Facts { unkept: Some((at(5000), at(6000))), ..facts() };
+    let found = |told: &[&str]| found(&with(vec![connection("a", 1, Some(4000)), watcher(0, told)]), &facts);
+    assert_eq!(found(&[]), []);
+    assert_eq!(found(&["a", "a"]), [("$disconnect twice", 1)]);
+}
+
+#[test]
+fn a_node_lives_on_whose_mark_redis_has_forgotten_before_the_node_saw_it() {
+    let log = with(vec![connection("a", 1, None), watcher(0, &["a"])]);
+    let forgetful = Facts { forgetful: Some((at(5000), at(6000))), ..facts() };
+    assert_eq!(found(&log, &forgetful), [("$disconnect of an open connection", 1)]);
+    let facts = Facts { isolations: vec![isolations(1, 2000, 5000, false)], ..forgetful };
+    assert_eq!(found(&log, &facts), []);
+}
+
+#[test]
+fn without_redis_a_node_may_tell_what_others_tell_too_once_they_have_taken_it_for_dead() {
+    let local = Facts { local: true, ..facts() };
+    let facts = Facts { isolations: vec![isolations(1, 2000, 5000, false)], ..local.clone() };
+    let found = |told: &[&str], node, facts: &Facts| {
+        found(&with(vec![connection("a", 1, Some(4000)), watcher(node, told)]), facts)
+    };
+    assert_eq!(found(&["a", "a"], 1, &facts), []);
+    assert_eq!(found(&["a", "a", "a"], 1, &facts), [("$disconnect twice", 1)]);
+    assert_eq!(found(&["a", "a"], 0, &facts), [("$disconnect twice", 1)]);
+    assert_eq!(found(&["a", "a"], 1, &local), [("$disconnect twice", 1)]);
+}
+
+#[test]
 fn without_redis_a_node_may_tell_its_own_clients_alone() {
     let facts = Facts { local: true, ..facts() };
     let ended = || connection("a", 1, Some(4000));
