@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::faults::plan::Plan;
+use crate::faults::plan::{Backing, Plan};
 use crate::faults::sabotage::Sabotage;
 use crate::shared::args::{rounds, setting, within};
 
@@ -22,6 +22,9 @@ pub(crate) struct FaultsArgs {
     /// Random plans of several faults at a time: one for each round, the first from `--seed`, the next from the number after it
     #[arg(long, conflicts_with_all = ["fault", "short", "repeat"])]
     pub(crate) random: bool,
+    /// Only those of them with this Redis: durable, forgetful, sentinel or cluster
+    #[arg(long, value_name = "NAME", requires = "random", value_parser = Backing::named)]
+    pub(crate) redis: Option<Backing>,
     /// A plan to run instead, such as `outage=local redis_cut@1s+5s/0 kill_node@3s/1`; may be given more than once
     #[arg(long, value_name = "PLAN", value_parser = plan, conflicts_with_all = ["fault", "short", "repeat"])]
     pub(crate) plan: Vec<Plan>,

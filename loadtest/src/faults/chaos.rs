@@ -1,12 +1,13 @@
 //! `faults --random` and `--plan`: several faults at a time, random or given, and every promise judged.
 //!
-//! Reading order: `plan` (what goes wrong, and when) → `run` (one run) → `executor` (does it) → `verdict` (the judgement) →
-//! `shrink` (makes a failing plan shorter).
+//! Reading order: `plan` (what goes wrong, and when) → `run` (one run) → `executor` (does it) → `windows` (what that excuses) →
+//! `violations` (the judgement) → `shrink` (makes a failing plan shorter).
 
 mod executor;
 mod run;
 mod shrink;
 mod violations;
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -59,11 +60,13 @@ pub(crate) fn run_plans(args: &FaultsArgs, files: &OutputArgs) -> Result<bool> {
     setup.size.members = MEMBERS;
     let until = args.minutes.map(|minutes| Instant::now() + Duration::from_secs(60) * minutes);
     let mut report = Report::default();
-    for (seed, number) in (args.seed..).zip(0_usize..) {
-        let plan = match args.plan.is_empty() {
-            true => Plan::random(seed, setup.nodes),
-            false => args.plan.get(number % args.plan.len()).context("no plan")?.clone(),
+    let mut next = args.seed;
+    for number in 0_usize.. {
+        let (seed, plan) = match args.plan.is_empty() {
+            true => Plan::random_with(args.redis, next, setup.nodes),
+            false => (next, args.plan.get(number % args.plan.len()).context("no plan")?.clone()),
         };
+        next = seed.wrapping_add(1);
         let run = Run::of(&setup, &plan, seed, args)?;
         let is_broken = run.is_broken();
         report.runs.push(run);

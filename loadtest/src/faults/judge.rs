@@ -17,21 +17,27 @@ use crate::faults::judge::order::Order;
 /// A connection that is closed must have received what was accepted this long before its end.
 const CLOSING: Duration = Duration::from_secs(1);
 
+/// From one moment to another.
+pub(crate) type Window = (Duration, Duration);
+
 /// What a fault allows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Allowances {
-    /// Redis may forget what it has accepted in this window.
-    pub(crate) forgetful: Option<(Duration, Duration)>,
-    /// Redis may let go of messages in this window before a node that is behind has read them.
-    pub(crate) unkept: Option<(Duration, Duration)>,
+    /// Redis may forget what it has accepted in these windows.
+    pub(crate) forgetful: Vec<Window>,
+    /// For each node: Redis may let go of what it has accepted in these windows before the node has read it.
+    pub(crate) unkept: Vec<Vec<Window>>,
     /// Offsets may restart in this window, so that those within cannot be compared with others.
-    pub(crate) recount: Option<(Duration, Duration)>,
-    /// Nodes were frozen: their connections may miss everything from then until they are closed.
+    pub(crate) recount: Option<Window>,
+    /// For each node: it may be without Redis, or stand still. Its connections may miss everything from then until they are
+    /// closed.
+    pub(crate) away: Vec<Vec<Window>>,
+    /// The same of nodes and times that are not known.
     pub(crate) frozen: bool,
     /// For so long nodes send again what is in doubt, which a Redis that has forgotten the first time accepts twice.
     pub(crate) resent: Option<Duration>,
-    /// Clients that join in this window may be told before Redis is, and miss what other nodes accept in it.
-    pub(crate) unheard: Option<(Duration, Duration)>,
+    /// Clients that join while their node is away may be told before Redis is, and miss what other nodes accept meanwhile.
+    pub(crate) local: bool,
 }
 
 impl Allowances {
@@ -40,13 +46,14 @@ impl Allowances {
         let is_settled = publication.is_accepted() && !publication.keyed;
         let held = self.resent.filter(|_| !is_settled).unwrap_or_default();
         let touches =
-            self.forgetful.is_some_and(|(from, to)| publication.touches((from.saturating_sub(held), to)));
+            self.forgetful.iter().any(|(from, to)| publication.touches((from.saturating_sub(held), *to)));
         touches && (publication.keyed || self.resent.is_some())
     }
 
-    /// Returns whether Redis may no longer have a publication when a node reads it.
-    fn allow_loss(&self, publication: &Publication) -> bool {
-        [self.forgetful, self.unkept].into_iter().flatten().any(|window| publication.touches(window))
+    /// Returns whether Redis may no longer have a publication when the node of a connection reads it.
+    fn allow_loss(&self, connection: &Connection, publication: &Publication) -> bool {
+        let unkept = windows_of(&self.unkept, connection);
+        self.forgetful.iter().chain(unkept).any(|window| publication.touches(*window))
     }
 }
 
@@ -170,14 +177,17 @@ impl<'a> ChannelJudge<'a> {
     fn judge_received(&self, connection: &Connection, findings: &mut Findings) {
         let mut once = HashSet::new();
         for (id, at) in connection.received.iter().filter(|(id, _)| id.channel == self.channel) {
-            let is_ours = self.by_id.get(id).is_some_and(|publication| publication.answer != Answer::Refused);
-            if !is_ours || (id.channel != 0 && connection.joined.is_none_or(|(group, _)| group != id.channel))
-            {
+            let answer = self.by_id.get(id).map(|publication| publication.answer);
+            let is_ours = answer.is_some_and(|answer| answer != Answer::Refused);
+            if !is_ours || !connection.may_receive(self.channel, *at) {
                 findings.phantom += 1;
                 findings.example(format!(
-                    "subscriber {} got `{}`, which it must not",
+                    "subscriber {} got `{}` at {:.3} s, which it must not: {answer:?}; a member of {:?}, at node {:?}",
                     connection.subscriber,
-                    id.text()
+                    id.text(),
+                    at.as_secs_f64(),
+                    connection.joined,
+                    connection.node,
                 ));
             }
             if !once.insert(*id) && !self.may_come_again(*id) {
@@ -198,10 +208,10 @@ impl<'a> ChannelJudge<'a> {
 
     /// Returns whether a connection joined so late that it may have missed a publication.
     fn is_unheard(&self, connection: &Connection, publication: &Publication) -> bool {
-        self.allowances.unheard.is_some_and(|(from, to)| {
-            let joined = connection.member_since(self.channel);
-            joined.is_some_and(|joined| (from..=to).contains(&joined)) && publication.posted <= to
-        })
+        let Some(joined) = connection.member_since(self.channel) else { return false };
+        let mut away = windows_of(&self.allowances.away, connection).iter();
+        self.allowances.local
+            && away.any(|(from, to)| (*from..=*to).contains(&joined) && publication.posted <= *to)
     }
 
     /// Judges what a connection did not receive.
@@ -218,7 +228,7 @@ impl<'a> ChannelJudge<'a> {
             }
             if self.is_cut(connection, publication, &lasts) {
                 findings.cut += 1;
-            } else if self.allowances.allow_loss(publication) {
+            } else if self.allowances.allow_loss(connection, publication) {
                 findings.forgotten += 1;
             } else {
                 findings.lost += 1;
@@ -241,12 +251,14 @@ impl<'a> ChannelJudge<'a> {
     }
 
     /// Returns whether a close explains that a publication is missing: nothing was received that is after it in any sequence,
-    /// and it was accepted shortly before, or the node was frozen.
+    /// and it was accepted shortly before, or the node was away from then on.
     fn is_cut(&self, connection: &Connection, publication: &Publication, lasts: &[Option<usize>]) -> bool {
         let Some((end, _)) = connection.ended else { return false };
         let mut places = self.places.iter().map(|places| places.get(&publication.id)).zip(lasts);
         let is_tail = places.all(|(place, last)| place.is_none() || *last < place.copied());
-        is_tail && (self.allowances.frozen || publication.answered + CLOSING >= end)
+        let mut away = windows_of(&self.allowances.away, connection).iter();
+        let is_away = |(from, to): &Window| *from <= publication.answered && end <= *to + CLOSING;
+        is_tail && (self.allowances.frozen || publication.answered + CLOSING >= end || away.any(is_away))
     }
 
     /// Says when a connection was a member, and what it received next after a missing message.
@@ -277,6 +289,11 @@ impl Findings {
             self.examples.push(text);
         }
     }
+}
+
+/// Returns the windows of a connection's node, if that is known.
+fn windows_of<'a>(all: &'a [Vec<Window>], connection: &Connection) -> &'a [Window] {
+    connection.node.and_then(|node| all.get(node)).map_or(&[], Vec::as_slice)
 }
 
 fn first_of_each(connection: &Connection, channel: Channel) -> Vec<Id> {

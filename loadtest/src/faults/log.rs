@@ -66,6 +66,8 @@ pub(crate) struct Connection {
     /// The id that the server gave it; empty until it is known.
     pub(crate) id: String,
     pub(crate) opened: Duration,
+    /// The group that it asked to join, and when first; none once that was refused.
+    pub(crate) asked: Option<(Channel, Duration)>,
     /// The group that it joined, and when.
     pub(crate) joined: Option<(Channel, Duration)>,
     /// When it ended, and its close code; none while it is open.
@@ -152,6 +154,13 @@ impl Connection {
             Some((group, since)) if group == channel => Some(since),
             _ => None,
         }
+    }
+
+    /// Returns whether it may receive what a channel has: from when it asked to be a member, since messages may come before
+    /// the answer.
+    pub(crate) fn may_receive(&self, channel: Channel, at: Duration) -> bool {
+        let asked = self.asked.is_some_and(|(group, since)| group == channel && since <= at);
+        asked || self.member_since(channel).is_some()
     }
 
     /// Returns whether it must receive a publication: posted and accepted within its membership.

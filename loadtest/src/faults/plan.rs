@@ -13,8 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use self::event::{Action, Backing, Event};
 use self::event::{Kind, Value};
-pub(crate) use self::kinds::FULL;
 use self::kinds::KINDS;
+pub(crate) use self::kinds::{FULL, LARGE, ROOMY, SMALL};
 use crate::faults::backend::Topology;
 use crate::shared::args::find;
 use crate::shared::random::Random;
@@ -93,6 +93,17 @@ impl Plan {
         Self { redis, outage, lease: LEASE, events }
     }
 
+    /// Returns the first random plan from a seed on with this Redis, or with any, and its seed.
+    pub(crate) fn random_with(redis: Option<Backing>, mut seed: u64, nodes: usize) -> (u64, Self) {
+        loop {
+            let plan = Self::random(seed, nodes);
+            if redis.is_none_or(|redis| plan.redis == redis) {
+                return (seed, plan);
+            }
+            seed = seed.wrapping_add(1);
+        }
+    }
+
     /// Returns the plan without one event.
     pub(crate) fn without(&self, number: usize) -> Self {
         let mut less = self.clone();
@@ -114,6 +125,10 @@ impl Plan {
 impl Backing {
     pub(crate) fn name(self) -> &'static str {
         name_of(&BACKINGS, self)
+    }
+
+    pub(crate) fn named(name: &str) -> Result<Self> {
+        named(&BACKINGS, name)
     }
 }
 

@@ -70,7 +70,7 @@ impl Cluster {
     /// Kills the master that has most keys; returns its port.
     pub(crate) fn kill_busiest_master(&mut self) -> Result<u16> {
         let keys = |server: &Redis| server.ask::<u64>(&["DBSIZE"]).unwrap_or_default();
-        let busiest = self.servers.iter_mut().take(MASTERS).filter(|server| server.is_running());
+        let busiest = self.servers.iter_mut().filter(|server| server.is_running() && is_master(server.port));
         let busiest = busiest.max_by_key(|server| keys(server)).context("no master")?;
         busiest.kill()?;
         Ok(busiest.port)
@@ -105,7 +105,10 @@ impl Cluster {
         }
         for (server, bus) in self.servers.iter().zip(buses).skip(1) {
             let port = server.port.to_string();
-            first.ask::<String>(&["CLUSTER", "MEET", "127.0.0.1", &port, bus])?;
+            // A server that has no time does not answer; to meet again does no harm.
+            self.interrupt.eventually("CLUSTER MEET", FORM_LIMIT, || {
+                first.ask::<String>(&["CLUSTER", "MEET", "127.0.0.1", &port, bus]).ok()
+            })?;
         }
         for (number, server) in self.servers.iter().take(MASTERS).enumerate() {
             let (from, to) = (SLOTS * number / MASTERS, SLOTS * (number + 1) / MASTERS - 1);

@@ -6,22 +6,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-use super::executor::{Done, Executor, Isolation, LOOK};
+use super::executor::{Executor, LOOK};
 use super::violations::{Facts, REAPED, Violation, violations};
+use super::windows::{Deeds, hull};
 use crate::faults::backend::Backend;
-use crate::faults::judge::{self, Allowances, Findings};
+use crate::faults::judge::{self, Allowances, Findings, Window};
 use crate::faults::log::{Answer, Log, Publication};
-use crate::faults::phases::{self, BEFORE, Metrics, OPEN_LIMIT, REPAIR_LIMIT, UNDER_WAY};
-use crate::faults::plan::{Action, Backing, FULL, Outage, Plan};
+use crate::faults::phases::{self, BEFORE, Metrics, OPEN_LIMIT, REPAIR_LIMIT};
+use crate::faults::plan::{Action, Outage, Plan};
 use crate::faults::sabotage::Sabotage;
 use crate::faults::setup::Setup;
 use crate::faults::testbed::{Requirements, Testbed};
 use crate::shared::redis::FORM_LIMIT;
 
-/// Until all nodes have noticed what happened to Redis.
-const HEARD: Duration = Duration::from_secs(2);
-/// A node may be so far behind: it reconnects in this time, even if each answer is slow.
-const BEHIND: Duration = Duration::from_secs(4);
 /// How long a node keeps what Redis has not accepted yet: `redis.buffer_age`.
 const BUFFER_AGE: Duration = Duration::from_secs(10);
 /// Every end of a connection is told to all clients.
@@ -47,8 +44,6 @@ impl Outcome {
         self.violations.is_empty() && self.failed_action.is_none()
     }
 }
-
-type Window = (Duration, Duration);
 
 /// Runs a plan in `directory`.
 pub(crate) fn run(setup: &Setup, plan: &Plan, directory: &Path) -> Result<Outcome> {
@@ -91,7 +86,7 @@ pub(crate) fn run(setup: &Setup, plan: &Plan, directory: &Path) -> Result<Outcom
     let last = testbed.clients.clock.now();
     let arrived = heal(&mut executor, &mut testbed, last)?;
 
-    let mut outcome = judge(&mut executor, &mut testbed, plan, setup.sabotage, (began, over, healed))?;
+    let mut outcome = judge(&mut executor, &mut testbed, plan, setup.sabotage, (over, healed))?;
     for example in [joined, repaired, arrived].into_iter().flatten() {
         let examples = vec![example];
         outcome.violations.push(Violation { kind: "not repaired", count: 1, examples });
@@ -105,27 +100,34 @@ fn judge(
     testbed: &mut Testbed,
     plan: &Plan,
     sabotage: Option<Sabotage>,
-    (began, over, healed): (Duration, Duration, Duration),
+    (over, healed): (Duration, Duration),
 ) -> Result<Outcome> {
-    let forgetful = forgetful(plan.redis, &executor.done, (over, healed));
-    let forgetful = forgetful.map(|(from, to)| (from.saturating_sub(UNDER_WAY), to + HEARD));
-    let emptied = emptied(plan.redis, &executor.done, over);
-    let unkept = emptied.map(|(from, to)| (behind(&executor.isolations, from), to + HEARD));
+    let deeds = Deeds {
+        redis: plan.redis,
+        nodes: testbed.nodes.len(),
+        done: &executor.done,
+        isolations: &executor.isolations,
+        over,
+        healed,
+    };
+    let (forgetful, unkept) = (deeds.forgetful(), deeds.unkept());
+    let unkept_anywhere: Vec<Window> = unkept.iter().flatten().copied().collect();
     let is_local = plan.outage == Outage::Local;
     let allowances = Allowances {
-        forgetful,
+        recount: hull(forgetful.clone()).map(|(from, to)| (from, to.max(healed))),
+        forgetful: forgetful.clone(),
         unkept,
-        recount: forgetful.map(|(from, to)| (from, to.max(healed))),
-        frozen: true,
+        away: deeds.away(),
+        local: is_local,
         resent: (plan.outage == Outage::Buffer).then_some(BUFFER_AGE),
-        unheard: is_local.then_some((began, healed)),
+        ..Allowances::default()
     };
     let facts = |executor: &Executor, testbed: &Testbed| Facts {
         lease: plan.lease,
         isolations: executor.isolations.clone(),
         exits: executor.exits.clone(),
-        forgetful,
-        unkept,
+        forgetful: forgetful.clone(),
+        unkept: unkept_anywhere.clone(),
         local: is_local,
         end: testbed.clients.clock.now(),
     };
@@ -171,52 +173,6 @@ fn timeline(plan: &Plan) -> Vec<(Duration, Action)> {
     all
 }
 
-/// Returns the window in which Redis may have forgotten what it was told.
-fn forgetful(redis: Backing, done: &[Done], (over, healed): Window) -> Option<Window> {
-    let kept = |name: &String| {
-        let snapshot = done.iter().find(|each| each.action == Action::Snapshot(name.clone()));
-        snapshot.map_or(Duration::ZERO, |each| each.from)
-    };
-    let windows = done.iter().filter_map(|Done { from, to, action }| match action {
-        Action::StartRedisWith(name) => Some((kept(name), *to)),
-        Action::FailOver | Action::KillMaster => Some((*from, healed)),
-        _ => None,
-    });
-    hull(windows.chain(emptyings(redis, done, over)))
-}
-
-/// Returns the window in which Redis may have let go of everything, or of messages alone: short of memory, streams hold less.
-fn emptied(redis: Backing, done: &[Done], over: Duration) -> Option<Window> {
-    let full = done.iter().filter(|each| each.action == Action::Tell(FULL)).map(|each| (each.from, over));
-    hull(full.chain(emptyings(redis, done, over)))
-}
-
-/// Returns the windows in which Redis may have lost everything.
-fn emptyings(redis: Backing, done: &[Done], over: Duration) -> impl Iterator<Item = Window> {
-    let killed = move |before: Duration| {
-        let kills = done.iter().filter(|each| each.from <= before && each.action == Action::KillRedis);
-        kills.map(|each| each.from).max().unwrap_or_default()
-    };
-    done.iter().filter_map(move |Done { from, to, action }| match action {
-        Action::StartRedis if redis == Backing::Forgetful => Some((killed(*from), *to)),
-        // Keys and streams expire by that clock; a FLUSHALL is executed at any time after it is sent.
-        Action::Clock(_) => Some((*from, over)),
-        Action::Tell(words) if words.contains(&"FLUSHALL") => Some((*from, over)),
-        _ => None,
-    })
-}
-
-fn hull(windows: impl Iterator<Item = Window>) -> Option<Window> {
-    windows.reduce(|one, two| (one.0.min(two.0), one.1.max(two.1)))
-}
-
-/// Returns the time of the oldest message that a node may not have read at another time.
-fn behind(isolations: &[Isolation], at: Duration) -> Duration {
-    let is_behind = |each: &&Isolation| each.from <= at && each.to.is_none_or(|to| to + BEHIND >= at);
-    let oldest = isolations.iter().filter(is_behind).map(|each| each.from.saturating_sub(UNDER_WAY));
-    oldest.chain([at.saturating_sub(BEHIND)]).min().unwrap_or_default()
-}
-
 fn wait_until(executor: &mut Executor, testbed: &mut Testbed, until: Duration) -> Result<()> {
     loop {
         executor.restart_ended(testbed)?;
@@ -246,59 +202,4 @@ fn heal(executor: &mut Executor, testbed: &mut Testbed, since: Duration) -> Resu
     };
     executor.wait(testbed, REPAIR_LIMIT, look)?;
     Ok(missing.map(|missing| format!("not within {REPAIR_LIMIT:?}: {missing:#}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const fn at(millis: u64) -> Duration {
-        Duration::from_millis(millis)
-    }
-
-    /// Actions that were done at these times, in milliseconds, each within 100 more.
-    fn done(actions: &[(u64, Action)]) -> Vec<Done> {
-        actions
-            .iter()
-            .map(|(from, action)| Done { from: at(*from), to: at(from + 100), action: action.clone() })
-            .collect()
-    }
-
-    #[test]
-    fn what_redis_may_forget_is_known_from_what_was_done() {
-        let window =
-            |redis, actions: &[(u64, Action)]| forgetful(redis, &done(actions), (at(8000), at(9000)));
-        let restart = [(1000, Action::KillRedis), (2000, Action::StartRedis)];
-        assert_eq!(window(Backing::Durable, &restart), None);
-        assert_eq!(window(Backing::Forgetful, &restart), Some((at(1000), at(2100))));
-        let name = "older".to_owned();
-        let older = [
-            (500, Action::Snapshot(name.clone())),
-            (4000, Action::KillRedis),
-            (5000, Action::StartRedisWith(name)),
-        ];
-        assert_eq!(window(Backing::Forgetful, &older), Some((at(500), at(5100))));
-        let flush = [(3000, Action::Tell(&["FLUSHALL"])), (4000, Action::WakeRedis)];
-        assert_eq!(window(Backing::Durable, &flush), Some((at(3000), at(8000))));
-        let failover = [(1000, Action::FailOver), (5000, Action::KillMaster)];
-        assert_eq!(window(Backing::Sentinel, &failover), Some((at(1000), at(9000))));
-    }
-
-    #[test]
-    fn what_is_let_go_of_is_missed_by_who_could_not_read_it_before() {
-        let emptied = |actions: &[(u64, Action)]| emptied(Backing::Durable, &done(actions), at(8000));
-        assert_eq!(emptied(&[(1000, Action::KillRedis), (2000, Action::StartRedis)]), None);
-        assert_eq!(emptied(&[(6000, Action::Tell(FULL))]), Some((at(6000), at(8000))));
-        assert_eq!(
-            emptied(&[(6000, Action::Tell(FULL)), (5000, Action::Clock(60))]),
-            Some((at(5000), at(8000)))
-        );
-
-        let isolation =
-            |from, to: Option<u64>| Isolation { node: 0, from: at(from), to: to.map(at), frozen: false };
-        assert_eq!(behind(&[], at(6000)), at(2000));
-        assert_eq!(behind(&[isolation(1000, None)], at(6000)), at(500));
-        assert_eq!(behind(&[isolation(1000, Some(3000))], at(6000)), at(500), "it may still be reading");
-        assert_eq!(behind(&[isolation(500, Some(1500)), isolation(7000, None)], at(6000)), at(2000));
-    }
 }

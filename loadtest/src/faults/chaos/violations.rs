@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::executor::{Exit, Isolation};
 use crate::faults::clients::member::ANSWERED;
 use crate::faults::clients::session::REFUSED;
-use crate::faults::judge::Findings;
+use crate::faults::judge::{Findings, Window};
 use crate::faults::log::{Connection, Log, Post, Request};
 
 /// What happened to nodes and Redis.
@@ -19,10 +19,10 @@ pub(crate) struct Facts {
     pub(crate) lease: Duration,
     pub(crate) isolations: Vec<Isolation>,
     pub(crate) exits: Vec<Exit>,
-    /// Redis may have forgotten what it was told in this window.
-    pub(crate) forgetful: Option<(Duration, Duration)>,
-    /// It may have let go of messages in this window before all nodes had read them.
-    pub(crate) unkept: Option<(Duration, Duration)>,
+    /// Redis may have forgotten what it was told in these windows.
+    pub(crate) forgetful: Vec<Window>,
+    /// It may have let go of messages in these windows before all nodes had read them.
+    pub(crate) unkept: Vec<Window>,
     /// Nodes without Redis serve their own clients alone.
     pub(crate) local: bool,
     /// The end of the run.
@@ -100,7 +100,7 @@ impl Facts {
     }
 
     /// Returns whether a node was frozen for some time in a window.
-    fn was_frozen(&self, node: usize, (from, to): (Duration, Duration)) -> bool {
+    fn was_frozen(&self, node: usize, (from, to): Window) -> bool {
         let mut frozen = self.isolations.iter().filter(|each| each.node == node && each.frozen);
         frozen.any(|each| each.from <= to && each.to.is_none_or(|end| end + NOTED >= from))
     }
@@ -167,7 +167,7 @@ impl Facts {
                 tally.add("$disconnect of an open connection", u64::from(is_wrong), || connection.id.clone());
                 continue;
             };
-            if self.may_be_told_in(self.forgetful, at) {
+            if self.may_be_told_in(&self.forgetful, at) {
                 continue;
             }
             let of = || {
@@ -175,7 +175,7 @@ impl Facts {
                 format!("{} of node {node}, which ended at {:.2} s", connection.id, at.as_secs_f64())
             };
             tally.add("$disconnect twice", u64::from(told > 1), of);
-            let is_missed = !self.may_be_told_in(self.unkept, at) && self.is_watched(log, connection, at);
+            let is_missed = !self.may_be_told_in(&self.unkept, at) && self.is_watched(log, connection, at);
             tally.add("$disconnect never", u64::from(told == 0 && is_missed), of);
         }
     }
@@ -186,15 +186,15 @@ impl Facts {
         self.local && ended.node == watcher.node && ended.node.is_some_and(is_dead)
     }
 
-    /// Returns whether an end at that time may have been told in a window.
-    fn may_be_told_in(&self, window: Option<(Duration, Duration)>, at: Duration) -> bool {
-        window.is_some_and(|(from, to)| at <= to && at + self.lease * 2 + REAPED >= from)
+    /// Returns whether an end at that time may have been told in one of these windows.
+    fn may_be_told_in(&self, windows: &[Window], at: Duration) -> bool {
+        windows.iter().any(|(from, to)| at <= *to && at + self.lease * 2 + REAPED >= *from)
     }
 
     /// Returns whether its node may have been taken for dead, and Redis have forgotten that before the node noticed.
     fn may_be_spared(&self, connection: &Connection) -> bool {
-        let is_dead = |node| self.may_be_dead(node, connection.opened, self.end);
-        self.forgetful.is_some() && connection.node.is_some_and(is_dead)
+        let mut ends = self.forgetful.iter().map(|(_, to)| *to);
+        connection.node.is_some_and(|node| ends.any(|to| self.may_be_dead(node, connection.opened, to)))
     }
 
     /// Returns whether a client must have been told of an end: one that was connected from then on.

@@ -89,7 +89,9 @@ impl Member {
 
     fn request(&self, socket: &mut Socket, requests: &[(bool, String)]) {
         let sent = self.session.clock.now();
+        let group = requests.iter().find_map(|(_, group)| channel_of(group));
         self.session.note(|connection| {
+            connection.asked = group.map(|group| (group, sent));
             connection.requests.extend(requests.iter().map(|(joins, group)| Request {
                 reply: format!("{} {group}", if *joins { "joined" } else { "left" }),
                 sent,
@@ -127,9 +129,9 @@ impl Member {
                 connection.foreign += 1;
                 return;
             };
-            let channel = answer.strip_prefix("joined g").and_then(|channel| channel.parse().ok());
-            if let Some(channel) = channel.filter(|_| answer == request.reply) {
-                connection.joined = Some((channel, now));
+            match answer.strip_prefix("joined ").and_then(channel_of) {
+                Some(channel) if answer == request.reply => connection.joined = Some((channel, now)),
+                _ => connection.asked = None,
             }
             request.answer = Some((answer, now));
         });
@@ -148,6 +150,11 @@ impl Member {
         };
         self.session.present(|each| each.requests.iter().any(is_wrong)).unwrap_or(false)
     }
+}
+
+/// Returns the channel of a group's name, if others publish there.
+fn channel_of(group: &str) -> Option<Channel> {
+    group.strip_prefix('g')?.parse().ok()
 }
 
 fn millis(count: usize) -> Duration {

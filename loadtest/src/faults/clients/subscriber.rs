@@ -84,6 +84,8 @@ impl Subscriber {
 
     fn join(&self, socket: &mut Socket) {
         if let Some(group) = self.group {
+            let now = self.session.clock.now();
+            self.session.note(|connection| connection.asked = connection.asked.or(Some((group, now))));
             socket.send(&gateway::join(&group_name(group)));
         }
     }
@@ -104,6 +106,7 @@ impl Subscriber {
             // That was the message under way, or the join, which is then repeated.
             self.settle(sending, Answer::InDoubt);
             let is_member = self.session.present(|each| each.joined.is_some()).unwrap_or(false);
+            self.session.note(|connection| connection.asked = connection.joined);
             if !is_member && self.group.is_some() && self.stop.sleep(PAUSE.0) {
                 self.join(socket);
             }

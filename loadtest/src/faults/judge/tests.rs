@@ -113,6 +113,7 @@ fn a_name_may_come_twice_only_where_redis_has_forgotten_it() {
         let mut publications = accepted(3);
         publications[1].keyed = keyed;
         let log = Log { publications, connections: vec![connection(&[1, 2, 2, 3])], ..Log::default() };
+        let forgetful = Option::into_iter(forgetful).collect();
         judge(&log, &Allowances { forgetful, resent, ..Allowances::default() }).duplicated
     };
     assert_eq!(judged(true, None, None), 1);
@@ -126,10 +127,16 @@ fn a_name_may_come_twice_only_where_redis_has_forgotten_it() {
 
 #[test]
 fn who_joins_without_redis_is_owed_what_is_accepted_after_it() {
-    let joined = Connection { opened: at(1500), ..connection(&[4]) };
-    let log = Log { publications: accepted(4), connections: vec![joined], ..Log::default() };
-    let allowances = Allowances { unheard: Some((at(1000), at(2500))), ..Allowances::default() };
-    assert_eq!((judge(&log, &allowances).owed, judge(&log, &allowances).lost), (2, 1), "the third");
+    let joined = |opened, node| {
+        let connection = Connection { opened: at(opened), node: Some(node), ..connection(&[4]) };
+        let log = Log { publications: accepted(4), connections: vec![connection], ..Log::default() };
+        let away = vec![vec![(at(1000), at(2500))]];
+        let findings = judge(&log, &Allowances { away, local: true, ..Allowances::default() });
+        (findings.owed, findings.lost)
+    };
+    assert_eq!(joined(1500, 0), (2, 1), "the third");
+    assert_eq!(joined(1500, 1), (3, 2), "its node was there");
+    assert_eq!(joined(500, 0), (4, 3), "it had joined before");
 }
 
 #[test]
@@ -159,6 +166,22 @@ fn members_of_a_group_are_owed_from_when_they_had_joined() {
 }
 
 #[test]
+fn who_has_asked_to_join_may_get_messages_before_the_answer_and_who_was_refused_may_not() {
+    let mut publications = accepted(2);
+    publications.iter_mut().for_each(|publication| publication.id.channel = 1);
+    let phantoms = |asked| {
+        let received = vec![(Id { channel: 1, ..id(2) }, at(2005))];
+        let ended = Some((at(2010), 1006));
+        judged(publications.clone(), vec![Connection { asked, received, ended, ..Connection::default() }])
+            .phantom
+    };
+    assert_eq!(phantoms(Some((1, at(1500)))), 0);
+    assert_eq!(phantoms(Some((1, at(2007)))), 1, "it asked later");
+    assert_eq!(phantoms(Some((2, at(1500)))), 1, "it asked for another group");
+    assert_eq!(phantoms(None), 1);
+}
+
+#[test]
 fn a_close_excuses_the_last_moment_only_and_never_a_gap() {
     let ended = |numbers: &[u32]| Connection { ended: Some((at(4500), 1001)), ..connection(numbers) };
     let cut = judged(accepted(5), vec![ended(&[1, 2, 3]), connection(&[1, 2, 3, 4, 5])]);
@@ -170,6 +193,21 @@ fn a_close_excuses_the_last_moment_only_and_never_a_gap() {
     let allowances = Allowances { frozen: true, ..Allowances::default() };
     let log = Log { publications: accepted(5), connections: vec![ended(&[1])], ..Log::default() };
     assert_eq!((judge(&log, &allowances).lost, judge(&log, &allowances).cut), (0, 3));
+}
+
+#[test]
+fn who_is_closed_by_a_node_that_was_away_misses_what_came_since_then() {
+    let ended = |node| Connection { ended: Some((at(4500), 1001)), node: Some(node), ..connection(&[1]) };
+    let found = |node, window| {
+        let allowances = Allowances { away: vec![vec![window], vec![]], ..Allowances::default() };
+        let log = Log { publications: accepted(5), connections: vec![ended(node)], ..Log::default() };
+        let findings = judge(&log, &allowances);
+        (findings.lost, findings.cut)
+    };
+    assert_eq!(found(0, (at(1500), at(4000))), (0, 3));
+    assert_eq!(found(0, (at(2500), at(4000))), (1, 2), "the second was accepted before");
+    assert_eq!(found(0, (at(1500), at(3000))), (2, 1), "it was back long before");
+    assert_eq!(found(1, (at(1500), at(4000))), (2, 1), "another node was away");
 }
 
 #[test]
@@ -187,9 +225,10 @@ fn what_came_to_one_node_alone_does_not_turn_a_close_into_a_gap() {
 
 #[test]
 fn what_redis_lets_go_of_may_be_missed_but_not_come_twice() {
-    let allowances = Allowances { unkept: Some((at(2500), at(4500))), ..Allowances::default() };
+    let allowances = Allowances { unkept: vec![vec![(at(2500), at(4500))]], ..Allowances::default() };
     let judged = |numbers: &[u32]| {
-        let (publications, connections) = (accepted(6), vec![connection(numbers)]);
+        let connections = vec![Connection { node: Some(0), ..connection(numbers) }];
+        let publications = accepted(6);
         judge(&Log { publications, connections, ..Log::default() }, &allowances)
     };
     let missed = judged(&[1, 5, 6]);
@@ -203,8 +242,8 @@ fn a_forgetful_redis_is_excused_around_the_fault_and_may_count_anew() {
     for (publication, offset) in publications.iter_mut().zip([1, 2, 3, 1, 2, 3]) {
         publication.answer = Answer::Accepted(Some(offset));
     }
-    let window = Some((at(2500), at(4500)));
-    let allowances = Allowances { forgetful: window, recount: window, ..Allowances::default() };
+    let window = (at(2500), at(4500));
+    let allowances = Allowances { forgetful: vec![window], recount: Some(window), ..Allowances::default() };
     let judged = |numbers: &[u32]| {
         let publications = publications.clone();
         judge(&Log { publications, connections: vec![connection(numbers)], ..Log::default() }, &allowances)

@@ -169,9 +169,10 @@ pub(crate) const KINDS: &[Kind] = &[
 
 /// No memory is left.
 pub(crate) const FULL: &[&str] = &["CONFIG", "SET", "maxmemory", "1"];
-const ROOMY: &[&str] = &["CONFIG", "SET", "maxmemory", "0"];
-const SMALL: &[&str] = &["CONFIG", "SET", "client-output-buffer-limit", "pubsub 2kb 0 0"];
-const LARGE: &[&str] = &["CONFIG", "SET", "client-output-buffer-limit", "pubsub 32mb 8mb 60"];
+pub(crate) const ROOMY: &[&str] = &["CONFIG", "SET", "maxmemory", "0"];
+/// What waits for a subscription may be this long.
+pub(crate) const SMALL: &[&str] = &["CONFIG", "SET", "client-output-buffer-limit", "pubsub 2kb 0 0"];
+pub(crate) const LARGE: &[&str] = &["CONFIG", "SET", "client-output-buffer-limit", "pubsub 32mb 8mb 60"];
 
 /// Makes a kind from its name and description, the Redis that it needs, its shortest and longest duration in milliseconds,
 /// and its actions.

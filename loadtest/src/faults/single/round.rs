@@ -65,6 +65,7 @@ pub(crate) fn run(setup: &Setup, fault: &Fault, directory: &Path) -> Result<Outc
         Loss::BeforeIsOver => (Some((from, over)), Some((from, healed))),
         Loss::BeforeIsHealed => (Some((from, healed)), Some((from, healed))),
     };
+    let forgetful = forgetful.into_iter().collect();
     let allowances = Allowances { forgetful, recount, frozen: fault.freezes, ..Allowances::default() };
     let log = settle(&testbed, &allowances, setup.sabotage)?;
     let metrics = Metrics::of(&testbed.counters());

@@ -64,7 +64,7 @@ fn a_connection_that_is_open_is_not_told_to_have_ended() {
 
 #[test]
 fn what_redis_has_forgotten_may_be_told_twice_or_never() {
-    let facts = Facts { forgetful: Some((at(5000), at(6000))), ..facts() };
+    let facts = Facts { forgetful: vec![(at(5000), at(6000))], ..facts() };
     for told in [&[][..], &["a", "a"]] {
         assert_eq!(found(&with(vec![connection("a", 1, Some(4000)), watcher(0, told)]), &facts), []);
         assert_eq!(found(&with(vec![connection("a", 1, Some(7000)), watcher(0, told)]), &facts).len(), 1);
@@ -73,7 +73,7 @@ fn what_redis_has_forgotten_may_be_told_twice_or_never() {
 
 #[test]
 fn what_redis_lets_go_of_may_be_told_to_nobody_but_not_twice() {
-    let facts = Facts { unkept: Some((at(5000), at(6000))), ..facts() };
+    let facts = Facts { unkept: vec![(at(5000), at(6000))], ..facts() };
     let found = |told: &[&str]| found(&with(vec![connection("a", 1, Some(4000)), watcher(0, told)]), &facts);
     assert_eq!(found(&[]), []);
     assert_eq!(found(&["a", "a"]), [("$disconnect twice", 1)]);
@@ -82,7 +82,7 @@ fn what_redis_lets_go_of_may_be_told_to_nobody_but_not_twice() {
 #[test]
 fn a_node_lives_on_whose_mark_redis_has_forgotten_before_the_node_saw_it() {
     let log = with(vec![connection("a", 1, None), watcher(0, &["a"])]);
-    let forgetful = Facts { forgetful: Some((at(5000), at(6000))), ..facts() };
+    let forgetful = Facts { forgetful: vec![(at(5000), at(6000))], ..facts() };
     assert_eq!(found(&log, &forgetful), [("$disconnect of an open connection", 1)]);
     let facts = Facts { isolations: vec![isolations(1, 2000, 5000, false)], ..forgetful };
     assert_eq!(found(&log, &facts), []);
