@@ -1,6 +1,6 @@
 //! The command line: `gatecast [serve]`, `check`, `schema`, `probe` and `pod-deletion-cost`.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::Signal;
 
-use crate::config::{self, Config, Fault, Sources, configuration};
+use crate::config::{self, Config, Fault, Sources};
 use crate::kubernetes::{CostController, CostControllerError, Settings as Costs};
 use crate::node::{Losses, Node, StartError, descriptors};
-use crate::ops::lifecycle::Signals;
+use crate::ops::lifecycle::{Signals, hang_ups};
 use crate::ops::log::LogFormat;
 use crate::ops::log::{self, Log};
 use crate::ops::probe;
@@ -171,7 +173,7 @@ pub fn run() -> ExitCode {
 
 fn check(settings: Settings) -> ExitCode {
     match load(settings) {
-        Ok(mut config) => {
+        Ok((mut config, _)) => {
             let (stage, routes) = (&config.stage, config.routes.iter().count());
             say(&format!("The configuration is valid: stage {stage}, {routes} routes."));
             for warning in &config.warnings {
@@ -191,7 +193,7 @@ fn check(settings: Settings) -> ExitCode {
 
 fn probe(page: Page, settings: Settings) -> ExitCode {
     let config = match load(settings) {
-        Ok(config) => config,
+        Ok((config, _)) => config,
         Err(refusal) => return refuse(EXIT_USAGE, &refusal),
     };
     let page = match page {
@@ -209,38 +211,50 @@ fn probe(page: Page, settings: Settings) -> ExitCode {
 }
 
 fn serve(settings: Settings) -> ExitCode {
-    let mut config = match load(settings) {
-        Ok(config) => config,
+    let (runtime, hang_ups) = match start_runtime() {
+        Ok(started) => started,
+        Err(error) => return refuse(EXIT_UNAVAILABLE, &format!("cannot start the runtime: {error}")),
+    };
+    let (config, sources) = match load(settings) {
+        Ok(loaded) => loaded,
         Err(refusal) => return refuse(EXIT_USAGE, &refusal),
     };
     let log = match start_log(config.log_format) {
         Ok(log) => log,
         Err(error) => return refuse(EXIT_UNAVAILABLE, &format!("cannot start the log: {error}")),
     };
-    let served = serve_node(&mut config);
+    let served = serve_node(&runtime, config, (hang_ups, sources));
+    runtime.shutdown_timeout(RUNTIME_TIMEOUT);
     log.finish();
     served.unwrap_or_else(|reason| refuse(EXIT_UNAVAILABLE, &reason))
 }
 
+/// Starts the runtime, and listens to SIGHUP before the file is read: one that comes meanwhile must
+/// neither end the process nor be lost.
+fn start_runtime() -> io::Result<(Runtime, Signal)> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let inside = runtime.enter();
+    let hang_ups = hang_ups()?;
+    drop(inside);
+    Ok((runtime, hang_ups))
+}
+
 /// Runs a node to its end; in vain if it does not start, and then it says why.
-fn serve_node(config: &mut Config) -> Result<ExitCode, String> {
+fn serve_node(runtime: &Runtime, mut config: Config, reload: (Signal, Sources)) -> Result<ExitCode, String> {
     descriptors::raise();
-    descriptors::fit(config);
+    descriptors::fit(&mut config);
     tracing::info!(config = ?config, "configuration");
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
-    let ended = runtime.block_on(run_node(config));
-    runtime.shutdown_timeout(RUNTIME_TIMEOUT);
-    ended.map_err(|error| error.to_string())
+    runtime.block_on(run_node(config, reload)).map_err(|error| error.to_string())
 }
 
-async fn run_node(config: &Config) -> Result<ExitCode, StartError> {
-    let mut signals = Signals::listen()?;
-    let node = Node::start(config)?;
-    greet(config, &node);
+async fn run_node(config: Config, (hang_ups, sources): (Signal, Sources)) -> Result<ExitCode, StartError> {
+    let mut signals = Signals::listen(None)?;
+    let node = Node::start(&config)?;
+    greet(&config, &node);
+    node.reload_at(hang_ups, sources, config);
     let code = tokio::select! {
         signal = signals.next() => {
             tracing::info!(signal, "shutting down");
@@ -301,7 +315,8 @@ fn keep_costs(args: CostArgs) -> ExitCode {
 }
 
 async fn run_keeper(settings: Costs) -> ExitCode {
-    let started = Signals::listen()
+    let started = hang_ups()
+        .and_then(|ignored| Signals::listen(Some(ignored)))
         .map_err(|error| CostControllerError::from(StartError::from(error)))
         .and_then(|signals| Ok((signals, CostController::start(settings)?)));
     let (mut signals, controller) = match started {
@@ -334,9 +349,9 @@ fn greet(config: &Config, node: &Node) {
     ));
 }
 
-fn load(settings: Settings) -> Result<Config, String> {
-    let read = |path: PathBuf| configuration(&path).map(|text| (path.display().to_string(), text));
-    let mut sources = Sources { file: settings.config.map(read).transpose()?, ..Sources::default() };
+fn load(settings: Settings) -> Result<(Config, Sources), String> {
+    let mut sources = Sources { path: settings.config, ..Sources::default() };
+    sources.read_file()?;
     for (name, value) in std::env::vars_os() {
         sources.set_variable(&name, value);
     }
@@ -348,21 +363,22 @@ fn load(settings: Settings) -> Result<Config, String> {
     if let Err(message) = log::check(std::env::var_os("RUST_LOG").as_deref()) {
         sources.faults.push(Fault { place: "RUST_LOG".to_owned(), key: String::new(), message });
     }
-    Config::load(&sources).map_err(|faults| Fault::list(&faults))
+    let config = Config::load(&sources).map_err(|faults| Fault::list(&faults))?;
+    Ok((config, sources))
 }
 
-fn start_log(format: LogFormat) -> std::io::Result<Log> {
+fn start_log(format: LogFormat) -> io::Result<Log> {
     let wanted = std::env::var_os("RUST_LOG");
     Log::start(format, wanted.as_ref().map(|text| text.to_string_lossy()).as_deref())
 }
 
 /// Prints for the operator who started us; a closed standard output is no reason to stop.
 fn say(text: &str) {
-    print(std::io::stdout, format!("{text}\n"));
+    print(io::stdout, format!("{text}\n"));
 }
 
 fn refuse(code: u8, reason: &str) -> ExitCode {
-    print(std::io::stderr, format!("gatecast: {reason}\n"));
+    print(io::stderr, format!("gatecast: {reason}\n"));
     ExitCode::from(code)
 }
 

@@ -22,7 +22,7 @@ use self::api::{Api, ApiClient};
 use self::exchange::{exchange, within};
 use self::fault::{CostError, fault};
 use self::pod::Pod;
-use crate::edge::http::{self, Bounds, First, Listener, Port, Server, admin};
+use crate::edge::http::{self, Bounds, BoundsSource, First, Listener, Port, Server, admin};
 use crate::node::{StartError, bind};
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::deletion_cost::{self, CostMetrics};
@@ -250,7 +250,7 @@ fn serve(listener: Listener, metrics: &CostMetrics) {
     let shown = metrics.clone();
     let routes = http::routes(admin::process_routes(move || shown.render(), Vec::new));
     let counters = (metrics.accept_errors.clone(), metrics.http.clone(), Arc::default());
-    let server = Server::new(lifecycle.clone(), counters, HTTP_BOUNDS);
+    let server = Server::new(lifecycle.clone(), counters, BoundsSource::Fixed(HTTP_BOUNDS));
     lifecycle.spawn_vital("admin port", lifecycle.ending(), server.serve(port, routes));
 }
 

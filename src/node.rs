@@ -10,23 +10,23 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::signal::unix::Signal;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::backend::Backend;
 use crate::cluster::registry::ends::Ends;
 use crate::cluster::registry::reaper::Reaper;
-use crate::config::{Config, Drain, Limits};
+use crate::config::{Config, Drain, Snapshot, Snapshots, Sources};
 use crate::drain::Drainer;
 use crate::edge::admission::Admission;
 use crate::edge::http::admin::{self, Admin};
 use crate::edge::http::connect::{self, Connect};
 use crate::edge::http::listing::Lister;
-use crate::edge::http::manage::{self, Callers, Manage};
+use crate::edge::http::manage::{self, Manage};
 use crate::edge::http::proxies::Proxies;
-use crate::edge::http::{self, Bounds, First, Guard, Listener, Port, Routes, Server};
-use crate::limits::addresses::Addresses;
+use crate::edge::http::{self, BoundsSource, First, Guard, Listener, Port, Routes, Server};
 use crate::limits::budget::{Budget, Kind};
-use crate::limits::names::Names;
 use crate::limits::places::Places;
 use crate::limits::rate::Rate;
 use crate::model::id::NodeTag;
@@ -34,14 +34,17 @@ use crate::model::phase::Phase;
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::{DropReason, Metrics, as_i64};
 use crate::ops::telemetry::Telemetry;
-use crate::ops::vitals::{Part, Pulse, Vitals};
-use crate::routing::gateway::Gateway;
+use crate::ops::vitals::{Pulse, Vitals};
 use crate::shard::hub::Hub;
 use crate::shard::pressure;
-use crate::shard::{EventLoop, Parts, Shard};
+use crate::shard::{EventLoop, Parts};
 
 pub(crate) mod descriptors;
 mod error;
+mod reload;
+mod shards;
+
+use self::reload::{Reloader, warn_of_no_address_limits};
 
 pub(crate) use self::error::StartError;
 
@@ -68,12 +71,14 @@ pub(crate) struct Node {
     /// Where operators connect.
     pub(crate) admin: SocketAddr,
     lifecycle: Lifecycle,
+    snapshots: Snapshots,
+    /// Puts new snapshots in their place; with what they are made with.
+    reloads: (watch::Sender<Arc<Snapshot>>, NodeTag),
     places: Arc<Places>,
     ends: Arc<Ends>,
     hub: Arc<Hub>,
     backend: Backend,
     metrics: Arc<Metrics>,
-    drain: Drain,
     vitals: Arc<Vitals>,
     shards: Vec<JoinHandle<()>>,
 }
@@ -112,27 +117,37 @@ impl Node {
         let inboxes = event_loops.iter().map(EventLoop::inbox).collect();
         let hub = Arc::new(Hub::new(inboxes, Arc::clone(&metrics), budget));
         let places = Arc::new(Places::default());
-        let backend = Backend::start(config, tag, (&hub, &places), (&lifecycle, &telemetry))?;
-        let gateway = Gateway::new(config.routes.clone(), &config.stage, tag, &metrics);
-        let gateway = Arc::new(gateway);
-        let carriers = (Arc::clone(&gateway), Arc::clone(&backend.broker), Arc::clone(&backend.registry));
+        let (publish, snapshots) = Snapshots::begin(Snapshot::new(config, tag, &metrics));
+        let settings = (config, &snapshots);
+        let backend = Backend::start(settings, tag, (&hub, &places), (&lifecycle, &telemetry))?;
+        let carriers = (Arc::clone(&backend.broker), Arc::clone(&backend.registry));
         let fenced = backend.fenced.clone();
-        let ends = Ends::new(carriers, Arc::clone(&metrics), fenced, config.limits.max_connections);
-        let ends = Arc::new(ends);
+        let ends = Arc::new(Ends::new(snapshots.clone(), carriers, Arc::clone(&metrics), fenced));
         lifecycle.spawn_until_end("ends of connections", Arc::clone(&ends).run());
         let parts = Parts {
             hub: Arc::clone(&hub),
             broker: Arc::clone(&backend.broker),
-            gateway,
             telemetry,
-            limits: config.limits,
-            names: Arc::new(Names::new(&config.limits, config.proxies.trusted.clone())),
+            names: Arc::default(),
         };
-        let shards = start_shards(event_loops, &parts, &lifecycle)?;
-        let (drain, vitals) = (config.drain, watch_shards(&hub));
+        let shards = shards::start(event_loops, &parts, &snapshots, &lifecycle)?;
+        let vitals = shards::watch(&hub);
         lifecycle.spawn_until_end("watch over the parts", Arc::clone(&vitals).run());
-        let node =
-            Self { public, admin, lifecycle, backend, places, ends, hub, metrics, drain, vitals, shards };
+        let reloads = (publish, tag);
+        let node = Self {
+            public,
+            admin,
+            lifecycle,
+            snapshots,
+            reloads,
+            backend,
+            places,
+            ends,
+            hub,
+            metrics,
+            vitals,
+            shards,
+        };
         node.serve(config, &parts, tag, [public_listener, admin_listener]);
         let watch = pressure::watch(Arc::clone(&node.hub), Arc::clone(&node.metrics));
         node.lifecycle.spawn_until_end("watch over memory", watch);
@@ -147,9 +162,7 @@ impl Node {
         let peers = shared.as_ref().map(|shared| Arc::clone(&shared.peers));
         let manage = Arc::new(Manage {
             stage: Arc::clone(&stage),
-            callers: Callers::new(&config.management),
-            message_bytes: config.limits.message_bytes,
-            body_timeout: config.limits.handshake_timeout,
+            snapshots: self.snapshots.clone(),
             hub: Arc::clone(&parts.hub),
             broker: Arc::clone(&parts.broker),
             registry: Arc::clone(registry),
@@ -157,13 +170,12 @@ impl Node {
             peers,
             telemetry: parts.telemetry.clone(),
         });
-        let proxies = Arc::new(Proxies::new(config.proxies.trusted.clone()));
         let connect = Arc::new(Connect {
             stage: Arc::clone(&stage),
-            admission: self.admission(config, parts, tag),
+            admission: self.admission(parts, tag),
             tracer: Arc::clone(&parts.telemetry.tracer),
             hub: Arc::clone(&parts.hub),
-            proxies: Arc::clone(&proxies),
+            proxies: Proxies::default(),
         });
         let memory = parts.hub.budget().gauge(Kind::Http, 0);
         let manage = http::counted_routes(manage::routes(manage), memory);
@@ -172,25 +184,26 @@ impl Node {
             Arc::clone(&manage),
             http::routes(connect::routes(Arc::clone(&connect))),
         );
-        let pages = admin::pages(&self.pages(config, stage), config.management.auth);
+        let pages = admin::pages(&self.pages(config, stage));
         let admin_routes = http::beside(manage::is_path, manage, pages);
-        let guard = config.proxies.protocol.then(|| Guard { proxies, metrics: Arc::clone(&self.metrics) });
+        let guard = config
+            .proxies
+            .protocol
+            .then(|| Guard { snapshots: self.snapshots.clone(), metrics: Arc::clone(&self.metrics) });
         let first = guard.map_or(First::Handshake(connect), First::ProxyHeader);
         let (accepting, ending) = (self.lifecycle.accepting(), self.lifecycle.ending());
         let public = self.port(public, "public", first, accepting);
         let admin = self.port(admin, "admin", First::Request, ending);
-        self.open("public port", public, self.server(&config.limits), public_routes);
-        self.open("admin port", admin, self.server(&config.limits), admin_routes);
+        self.open("public port", public, self.server(), public_routes);
+        self.open("admin port", admin, self.server(), admin_routes);
     }
 
-    fn admission(&self, config: &Config, parts: &Parts, tag: NodeTag) -> Arc<Admission> {
+    fn admission(&self, parts: &Parts, tag: NodeTag) -> Arc<Admission> {
         let admission = Arc::new(Admission {
-            auth: config.auth.clone(),
-            max_connections: config.limits.max_connections,
-            rate: Rate::new(config.limits.handshake_rate),
-            addresses: Arc::new(Addresses::new(&config.limits.per_address, config.proxies.trusted.clone())),
+            snapshots: self.snapshots.clone(),
+            rate: Rate::default(),
+            addresses: Arc::default(),
             tag,
-            gateway: Arc::clone(&parts.gateway),
             broker: Arc::clone(&parts.broker),
             registry: Arc::clone(&self.backend.registry),
             metrics: Arc::clone(&self.metrics),
@@ -221,6 +234,7 @@ impl Node {
             places: Arc::clone(&self.places),
             metrics: Arc::clone(&self.metrics),
             vitals: Arc::clone(&self.vitals),
+            snapshots: self.snapshots.clone(),
         }
     }
 
@@ -251,6 +265,23 @@ impl Node {
         });
     }
 
+    /// Reads the configuration again at each of these signals, until the node ends.
+    pub(crate) fn reload_at(&self, hang_ups: Signal, sources: Sources, config: Config) {
+        let (snapshots, tag) = self.reloads.clone();
+        let reloader = Reloader {
+            hang_ups,
+            sources,
+            config: Arc::new(config),
+            snapshots,
+            tag,
+            hub: Arc::clone(&self.hub),
+            lifecycle: self.lifecycle.clone(),
+            metrics: Arc::clone(&self.metrics),
+            stuck: None,
+        };
+        self.lifecycle.spawn_until_end("reload", reloader.run());
+    }
+
     /// Waits until others have taken this node for dead; for ever, as a rule. *Cancel safe.*
     pub(crate) async fn fenced(&self) {
         self.backend.fenced.cancelled().await;
@@ -262,14 +293,10 @@ impl Node {
     }
 
     /// What serves a port. Each has its own bound on connections: strangers on the public one must not keep probes out of the other.
-    fn server(&self, limits: &Limits) -> Server {
+    fn server(&self) -> Server {
         let metrics = &self.metrics;
         let counters = (metrics.accept_errors.clone(), metrics.http.clone(), Arc::clone(&metrics.refusals));
-        let bounds = Bounds {
-            places: limits.max_http_connections,
-            head: limits.handshake_timeout,
-            keep_alive: limits.keep_alive_timeout,
-        };
+        let bounds = BoundsSource::Latest(self.snapshots.clone());
         let memory = self.hub.budget().gauge(Kind::Http, 0);
         Server::new(self.lifecycle.clone(), counters, bounds).counting(memory)
     }
@@ -282,7 +309,7 @@ impl Node {
     /// Ends the node: returns how many connections were cut rather than closed, because `hurry` came, time was up, or a client
     /// took too little of what waited for it, and how many messages waited for clients that were cut.
     pub(crate) async fn shut_down(self, hurry: impl Future<Output = ()>) -> Losses {
-        let Drain { mut notice, mut window, mut grace, .. } = self.drain;
+        let Drain { mut notice, mut window, mut grace, min_rate } = self.snapshots.latest().drain;
         if self.backend.fenced.is_cancelled() {
             // A ghost: others act in its name already.
             (notice, window) = (Duration::ZERO, Duration::ZERO);
@@ -295,7 +322,7 @@ impl Node {
         tokio::pin!(hurry);
         let deadline = tokio::time::Instant::now() + notice + window + grace;
         let cut_before = self.metrics.dropped_by(DropReason::Cut);
-        let (drainer, fenced) = (self.drainer(), &self.backend.fenced);
+        let (drainer, fenced) = (self.drainer(min_rate), &self.backend.fenced);
         let close_all = async {
             fenced.run_until_cancelled(tokio::time::sleep(notice)).await;
             self.lifecycle.stop_accepting();
@@ -344,54 +371,16 @@ impl Node {
         }
     }
 
-    fn drainer(&self) -> Drainer {
+    fn drainer(&self, min_rate: usize) -> Drainer {
         Drainer {
             hub: Arc::clone(&self.hub),
             places: Arc::clone(&self.places),
             registry: Arc::clone(&self.backend.registry),
             metrics: Arc::clone(&self.metrics),
             renewal: self.backend.shared.as_ref().map_or(Duration::ZERO, |shared| shared.settings.lease / 3),
-            min_rate: self.drain.min_rate,
+            min_rate,
         }
     }
-}
-
-/// Says that one client may take everybody's share, where that is so and nobody has decided it.
-fn warn_of_no_address_limits(config: &Config) {
-    if config.limits.per_address.is_unset && !config.listen.ip().is_loopback() {
-        tracing::warn!(
-            listen = %config.listen,
-            "no bounds on what one address may have: set trusted_proxies if there is a load balancer in front, else \
-             limits.handshake_rate_per_address and limits.connections_per_address (a number, or \"off\")"
-        );
-    }
-}
-
-fn start_shards(
-    loops: Vec<EventLoop>,
-    parts: &Parts,
-    lifecycle: &Lifecycle,
-) -> io::Result<Vec<JoinHandle<()>>> {
-    let start = |(index, event_loop)| {
-        let shard = Shard::new(index, event_loop, parts.clone());
-        let name = format!("shard-{index}");
-        let vital = lifecycle.vital(&name, lifecycle.ending());
-        std::thread::Builder::new().name(name).spawn(move || {
-            shard.run();
-            drop(vital);
-        })
-    };
-    loops.into_iter().enumerate().map(start).collect()
-}
-
-fn watch_shards(hub: &Arc<Hub>) -> Arc<Vitals> {
-    let vitals = Arc::new(Vitals::default());
-    for index in 0..hub.shard_count() {
-        let (hub, steps) = (Arc::clone(hub), hub.inbox(index).steps.clone());
-        let wake = Box::new(move || hub.inbox(index).wake());
-        vitals.watch(Part { name: format!("shard-{index}"), steps, wake });
-    }
-    vitals
 }
 
 /// Binds a port.

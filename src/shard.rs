@@ -21,7 +21,7 @@ use self::draining::Draining;
 use self::members::Members;
 use self::tally::Tally;
 use self::timers::Timers;
-use crate::config::Limits;
+use crate::config::{Limits, Snapshot};
 use crate::limits::budget::{Budget, Kind};
 use crate::limits::names::Names;
 use crate::limits::ticket::Ticket;
@@ -31,7 +31,6 @@ use crate::ops::metrics::{DropReason, Farewell};
 use crate::ops::telemetry::Telemetry;
 use crate::protocol::close::Close;
 use crate::protocol::codec::{self, encode_close};
-use crate::routing::gateway::Gateway;
 use crate::shard::connection::answers::Joined;
 use crate::shard::connection::meter::{Paces, Used};
 use crate::shard::connection::{Connection, Reading};
@@ -80,9 +79,7 @@ const CONGESTION_PAUSE: Duration = Duration::from_millis(1);
 pub(crate) struct Parts {
     pub(crate) hub: Arc<Hub>,
     pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) gateway: Arc<Gateway>,
     pub(crate) telemetry: Telemetry,
-    pub(crate) limits: Limits,
     /// Channels that clients have named.
     pub(crate) names: Arc<Names>,
 }
@@ -101,6 +98,8 @@ pub(crate) struct Shard {
     poll: Poll,
     inbox: Arc<Inbox>,
     parts: Parts,
+    /// What the operator has set; of this the next two are made.
+    snapshot: Arc<Snapshot>,
     frame_limits: codec::FrameLimits,
     paces: Paces,
     /// What the read under way has brought so far.
@@ -153,19 +152,14 @@ impl EventLoop {
 }
 
 impl Shard {
-    pub(crate) fn new(index: usize, event_loop: EventLoop, parts: Parts) -> Self {
-        let limits = &parts.limits;
-        let frame_limits = codec::FrameLimits {
-            frame_bytes: limits.frame_bytes,
-            message_bytes: limits.message_bytes,
-            binary: limits.allow_binary,
-        };
+    pub(crate) fn new(index: usize, event_loop: EventLoop, parts: Parts, snapshot: Arc<Snapshot>) -> Self {
         Self {
             index,
             poll: event_loop.poll,
             inbox: event_loop.inbox,
-            frame_limits,
-            paces: Paces::new(limits),
+            frame_limits: frame_limits(&snapshot.limits),
+            paces: Paces::new(&snapshot.limits),
+            snapshot,
             used: Used::default(),
             connections: Slab::new(),
             by_id: HashMap::new(),
@@ -276,11 +270,29 @@ impl Shard {
         }
     }
 
+    /// Goes by other settings from now on, for the connections that are open, too.
+    fn adopt(&mut self, snapshot: Arc<Snapshot>) {
+        let old = std::mem::replace(&mut self.snapshot, snapshot).limits;
+        let limits = &self.snapshot.limits;
+        if *limits == old {
+            return;
+        }
+        self.frame_limits = frame_limits(limits);
+        self.paces = Paces::new(limits);
+        let asks_otherwise = limits.ping_interval != old.ping_interval;
+        for key in 0..self.connections.capacity() {
+            if asks_otherwise && let Some(connection) = self.connections.get_mut(key) {
+                connection.replan_ping(self.now, &self.snapshot.limits);
+            }
+            self.schedule(key);
+        }
+    }
+
     /// Makes room for a connection whose handshake is about to be answered; `done` is told once it is a member of its user.
     fn expect(&mut self, ticket: Ticket, done: Option<oneshot::Sender<JoinOutcome>>) {
         let id = ticket.record().id;
         let user = ticket.record().user.clone();
-        let key = self.connections.insert(Connection::new(ticket, self.now, &self.parts.limits));
+        let key = self.connections.insert(Connection::new(ticket, self.now, &self.snapshot.limits));
         self.by_id.insert(id, key);
         self.schedule(key);
         if let (Some(user), Some(done)) = (user, done) {
@@ -368,5 +380,13 @@ impl Shard {
             self.parts.telemetry.metrics.count_farewell(farewell);
         }
         ticket.end(close);
+    }
+}
+
+fn frame_limits(limits: &Limits) -> codec::FrameLimits {
+    codec::FrameLimits {
+        frame_bytes: limits.frame_bytes,
+        message_bytes: limits.message_bytes,
+        binary: limits.allow_binary,
     }
 }

@@ -12,7 +12,7 @@ use crate::cluster::registry::memory::MemoryRegistry;
 use crate::cluster::registry::redis::{Presence, RedisRegistry};
 use crate::cluster::registry::tenure::Tenure;
 use crate::cluster::store::{Store, StoreError};
-use crate::config::{Config, OnOutage, RedisSettings};
+use crate::config::{Config, OnOutage, RedisSettings, Snapshots};
 use crate::limits::places::Places;
 use crate::model::broker::Broker;
 use crate::model::id::NodeTag;
@@ -53,7 +53,7 @@ impl Backend {
     /// # Errors
     /// The URL of Redis is none.
     pub(crate) fn start(
-        config: &Config,
+        (config, snapshots): (&Config, &Snapshots),
         tag: NodeTag,
         (hub, places): (&Arc<Hub>, &Arc<Places>),
         (lifecycle, telemetry): (&Lifecycle, &Telemetry),
@@ -61,7 +61,8 @@ impl Backend {
         let (fenced, metrics) = (CancellationToken::new(), &telemetry.metrics);
         let terms = config.terms();
         let Some(settings) = &config.redis else {
-            let broker = Arc::new(MemoryBroker::new(Arc::clone(hub), telemetry.clone(), terms));
+            let broker =
+                Arc::new(MemoryBroker::new(Arc::clone(hub), telemetry.clone(), terms, snapshots.clone()));
             let registry = Arc::new(MemoryRegistry::default());
             return Ok(Self { broker, registry, shared: None, tenure: Tenure::unlimited(), fenced });
         };
@@ -71,7 +72,7 @@ impl Backend {
         let health = Arc::new(Health::new(grace, settings.heartbeat, Arc::clone(metrics)));
         let presence = Presence {
             name: config.node_name.clone(),
-            limits: config.limits,
+            snapshots: snapshots.clone(),
             places: Arc::clone(places),
             lifecycle: lifecycle.clone(),
             metrics: Arc::clone(metrics),
@@ -89,7 +90,7 @@ impl Backend {
         );
         let peers = Arc::new(peers);
         let broker = RedisBroker::start(
-            (store.clone(), settings.clone(), terms),
+            (store.clone(), settings.clone(), terms, snapshots.clone()),
             Arc::clone(hub),
             Arc::clone(&peers),
             Arc::clone(&health),

@@ -138,7 +138,7 @@ impl Kind for Vec<AccessKey> {
 
 /// Takes the key pair of the two well-known variables or settings, and `[management]`; without any key, only this host is served.
 pub(super) fn management(reader: &mut Reader<'_>, addresses: [SocketAddr; 2]) -> Management {
-    let mut keys = Vec::new();
+    let mut keys: Vec<AccessKey> = Vec::new();
     let before = reader.fault_count();
     let (id, secret) = (reader.take(&node::access_key_id), reader.take(&node::secret_access_key));
     if reader.fault_count() == before && (id.is_some() || secret.is_some()) {
@@ -148,6 +148,7 @@ pub(super) fn management(reader: &mut Reader<'_>, addresses: [SocketAddr; 2]) ->
             Err(problem) => reader.fault_of(&node::access_key_id, problem),
         }
     }
+    let own = keys.len();
     for mut section in reader.list_of_sections(&management::keys) {
         let (place, faults) = (reader.place_in(&section, key::id.name), reader.fault_count());
         let (id, secret) =
@@ -161,6 +162,8 @@ pub(super) fn management(reader: &mut Reader<'_>, addresses: [SocketAddr; 2]) ->
         }
         reader.finish(section);
     }
+    let listed = reader.settle(&management::keys, keys.split_off(own));
+    keys.extend(listed);
     if keys.len() > LIST_MAX {
         reader.fault_of(&management::keys, format!("more than {LIST_MAX} keys"));
     }
@@ -179,7 +182,7 @@ pub(super) fn management(reader: &mut Reader<'_>, addresses: [SocketAddr; 2]) ->
             "the keys of the management API are not asked for, since management.auth = \"none\"".to_owned(),
         );
     }
-    Management { auth, keys, clock_skew }
+    Management { auth, keys: keys.into(), clock_skew }
 }
 
 /// Makes a key of a pair, if it is one and new; `message` says what is wrong otherwise.

@@ -1,6 +1,6 @@
 //! Reads files that settings name: within bounds, since a path may lead anywhere.
 
-use std::fs::OpenOptions;
+use std::fs::{Metadata, OpenOptions};
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -24,15 +24,21 @@ pub(super) fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, String> {
         return Err("it is a pipe or a device; write what it says to a file, and name that".to_owned());
     }
     let mut bytes = Vec::new();
-    file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > BYTES_MAX { Err("it is longer than 1 MiB".to_owned()) } else { Ok(bytes) }
+    (&file).take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > BYTES_MAX {
+        return Err("it is longer than 1 MiB".to_owned());
+    }
+    // Who writes into a file, rather than putting another in its place, may be half-way.
+    let same = |now: Metadata| now.len() == bytes.len() as u64 && now.modified().ok() == what.modified().ok();
+    let is_whole = file.metadata().is_ok_and(same);
+    if is_whole { Ok(bytes) } else { Err("it was written to while it was read; try again".to_owned()) }
 }
 
 /// Reads a configuration file.
 ///
 /// # Errors
 /// What is wrong with it, and with its name.
-pub(crate) fn configuration(path: &Path) -> Result<String, String> {
+pub(super) fn configuration(path: &Path) -> Result<String, String> {
     let named = |problem: String| format!("cannot read {}: {problem}", path.display());
     let bytes = read(path).map_err(named)?;
     let text = String::from_utf8(bytes).map_err(|error| {

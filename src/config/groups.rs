@@ -46,7 +46,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Groups {
         }
         reader.finish(section);
     }
-    Groups(rules.into())
+    reader.settle(&node::groups, Groups(rules.into()))
 }
 
 #[cfg(test)]

@@ -9,8 +9,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::Fault;
-use super::row::{Described as _, Kind, Readable, Row};
+use super::row::{Described as _, Kind, Readable, Reload, Row};
 use super::table::ROWS;
+use super::values::{Change, Values};
 use super::variables::{self, nearest, variable};
 use super::written::Written;
 
@@ -26,9 +27,26 @@ pub(super) struct Reader<'d> {
     known: BTreeSet<String>,
     /// Where each setting that somebody has set comes from.
     given: BTreeMap<String, Place>,
+    /// What they were read as before, if they were.
+    held: Option<&'d Values>,
+    /// What they are read as now.
+    values: Values,
+    /// What is not as it was.
+    changes: Vec<Change>,
     faults: Vec<(Place, String, String)>,
     /// What is understood, and yet hardly meant.
     warnings: Vec<String>,
+}
+
+/// What reading has found besides the settings.
+pub(super) struct Findings {
+    /// In the order of the file.
+    pub(super) faults: Vec<Fault>,
+    /// What to tell the operator that is no fault.
+    pub(super) warnings: Vec<String>,
+    pub(super) values: Values,
+    /// What is not as it was.
+    pub(super) changes: Vec<Change>,
 }
 
 /// Where something is said.
@@ -53,11 +71,18 @@ pub(super) struct Section<'d> {
 }
 
 impl<'d> Reader<'d> {
-    /// Parses a document; an empty one takes its place if it is not TOML.
-    pub(super) fn open(file: &'d str, text: &'d str, overrides: &'d BTreeMap<String, String>) -> Self {
+    /// Parses a document; an empty one takes its place if it is not TOML. A setting that needs a restart
+    /// keeps the value that is `held`.
+    pub(super) fn open(
+        (file, text): (&'d str, &'d str),
+        overrides: &'d BTreeMap<String, String>,
+        held: Option<&'d Values>,
+    ) -> Self {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
-        let (tables, known, given, faults, warnings) = Default::default();
-        let mut reader = Self { file, overrides, ends, tables, known, given, faults, warnings };
+        let (tables, known, given, values) = Default::default();
+        let (changes, faults, warnings) = Default::default();
+        let mut reader =
+            Self { file, overrides, ends, tables, known, given, held, values, changes, faults, warnings };
         let table = match DeTable::parse(text) {
             Ok(table) => table.into_inner(),
             Err(error) => {
@@ -93,7 +118,17 @@ impl<'d> Reader<'d> {
         let mut section = self.tables.remove(row.table).unwrap_or_default();
         let value = self.take_from(&mut section, row);
         self.tables.insert(row.table, section);
-        value
+        self.settle(row, value)
+    }
+
+    /// Compares a setting with what it was. Returns what is in force: the old value if its row says that a
+    /// change needs a restart, otherwise the new.
+    pub(super) fn settle<K: Kind>(&mut self, row: &'static Row<K>, value: K) -> K {
+        let other = self.held.and_then(|held| held.get(row)).filter(|held| **held != value);
+        self.changes.extend(other.map(|_| Change { key: row.key(), reload: row.reload }));
+        let counts = other.filter(|_| row.reload == Reload::Restart).cloned().unwrap_or(value);
+        self.values.set(row, counts.clone());
+        counts
     }
 
     /// Takes a setting of a table of which there are many.
@@ -219,8 +254,8 @@ impl<'d> Reader<'d> {
         self.faults.len()
     }
 
-    /// Ends reading: returns the faults in the order of the file, and what to tell the operator besides.
-    pub(super) fn end(mut self) -> (Vec<Fault>, Vec<String>) {
+    /// Ends reading.
+    pub(super) fn end(mut self) -> Findings {
         for (_, section) in std::mem::take(&mut self.tables) {
             self.finish(section);
         }
@@ -231,7 +266,12 @@ impl<'d> Reader<'d> {
             Place::Line(line) => Fault { place: format!("{}:{line}", self.file), key, message },
             Place::Variable(place) => Fault { place, key, message },
         };
-        (self.faults.into_iter().map(told).collect(), self.warnings)
+        Findings {
+            faults: self.faults.into_iter().map(told).collect(),
+            warnings: self.warnings,
+            values: self.values,
+            changes: self.changes,
+        }
     }
 
     /// Takes the variable of a key.

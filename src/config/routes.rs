@@ -65,9 +65,9 @@ pub(super) fn read(reader: &mut Reader<'_>) -> RouteTable {
         return table;
     }
     let no_overrides = BTreeMap::new();
-    let mut built_in = Reader::open("built-in routes", BUILT_IN, &no_overrides);
+    let mut built_in = Reader::open(("built-in routes", BUILT_IN), &no_overrides, None);
     let table = self::table(&mut built_in);
-    debug_assert_eq!(built_in.end().0, []);
+    debug_assert_eq!(built_in.end().faults, []);
     table
 }
 
@@ -83,7 +83,7 @@ fn table(reader: &mut Reader<'_>) -> RouteTable {
         }
         routes.extend(route(reader, &key, &place, section));
     }
-    RouteTable::new(selection, routes)
+    RouteTable::new(selection, reader.settle(&node::routes, routes))
 }
 
 fn key_problem(key: &str) -> Option<String> {

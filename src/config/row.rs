@@ -88,7 +88,6 @@ pub(super) struct Shape {
 pub(super) trait Described: Sync {
     fn table(&self) -> &'static str;
     fn name(&self) -> &'static str;
-    #[expect(dead_code, reason = "there is no reload yet")]
     fn reload(&self) -> Reload;
     fn help(&self) -> &'static str;
     /// Returns whether its table must have it.

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::row::Described;
+use super::row::{Described, Reload};
 use super::table::ROWS;
 
 type Object = Map<String, Value>;
@@ -56,7 +56,12 @@ fn description(row: &dyn Described) -> String {
     let range = row.bounds_text().map_or(String::new(), |(least, most)| format!(", from {least} to {most}"));
     let default =
         if row.is_required() { String::new() } else { format!(" Default: {}.", row.default_text()) };
-    without_links(&format!("{}{range}.{default}", row.help()))
+    let reload = match row.reload() {
+        Reload::Restart => "A change needs a restart.",
+        Reload::Next => "A reload takes it for what begins afterwards.",
+        Reload::Open => "A reload takes it at once, for open connections too.",
+    };
+    without_links(&format!("{}{range}.{default} {reload}", row.help()))
 }
 
 /// Replaces `[text](target)` by the text.

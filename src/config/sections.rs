@@ -5,6 +5,7 @@ use super::kinds::off::Bound;
 use super::reader::Reader;
 use super::settings::{Config, Drain, Limits, PerAddress, ProxySettings, RedisSettings, RedisTls};
 use super::table::{drain, limits, node, redis, tracing};
+use super::values::Values;
 use super::{access, groups, otel, routes, tls};
 use crate::ops::trace::Tracing;
 
@@ -32,6 +33,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         tracing: tracing(reader),
         management: access::management(reader, [listen, admin_listen]),
         proxies,
+        values: Values::default(),
         warnings: Vec::new(),
     }
 }

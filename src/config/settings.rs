@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::redis_url::RedisUrl;
 use super::secret::Secret;
+use super::values::Values;
 use crate::model::broker::Terms;
 use crate::model::groups::Groups;
 use crate::model::origin::OriginPattern;
@@ -49,12 +50,14 @@ pub(crate) struct Config {
     pub(crate) groups: Groups,
     /// What messages do.
     pub(crate) routes: RouteTable,
+    /// What each setting was read as.
+    pub(crate) values: Values,
     /// What is understood and yet hardly meant, such as variables of the environment that are no settings.
     pub(crate) warnings: Vec<String>,
 }
 
 /// Bounds on what a client may do and hold.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Limits {
     /// Most connections at a time; over it the handshake is answered 503.
     pub(crate) max_connections: usize,
@@ -122,7 +125,7 @@ impl Limits {
 }
 
 /// Bounds on what one address may have; over them its handshakes are answered 429.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct PerAddress {
     /// Most handshakes a second, with a burst of four seconds'; `None` for no bound.
     pub(crate) handshake_rate: Option<usize>,
@@ -133,7 +136,7 @@ pub(crate) struct PerAddress {
 }
 
 /// How a node shuts down.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Drain {
     /// Time between "not ready" and the end of accepting, for load balancers to notice.
     pub(crate) notice: Duration,
@@ -146,12 +149,12 @@ pub(crate) struct Drain {
 }
 
 /// Who may use the management API.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Management {
     /// How callers prove who they are; chosen by [`Config`] where the operator did not.
     pub(crate) auth: ManagementAuth,
     /// Keys that callers sign with.
-    pub(crate) keys: Vec<AccessKey>,
+    pub(crate) keys: Arc<[AccessKey]>,
     /// Largest difference between the caller's clock and ours.
     pub(crate) clock_skew: Duration,
 }
@@ -232,7 +235,7 @@ pub(crate) struct RedisTls {
 }
 
 /// Who may connect.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Auth {
     /// Pages that may connect.
     pub(crate) allowed_origins: Origins,
@@ -241,7 +244,7 @@ pub(crate) struct Auth {
 }
 
 /// Pages that may connect. Clients that send no `Origin` are not browsers, and are not asked for it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum Origins {
     /// All.
     #[default]
@@ -265,13 +268,7 @@ pub(crate) struct ProxySettings {
 impl Config {
     /// Returns what brokers need to know.
     pub(crate) fn terms(&self) -> Terms {
-        let (groups, limits) = (self.groups.clone(), &self.limits);
-        Terms {
-            groups,
-            message_bytes: limits.message_bytes,
-            outbox_bytes: limits.outbox_bytes,
-            idempotency_age: limits.idempotency_age,
-        }
+        Terms { groups: self.groups.clone(), message_bytes: self.limits.message_bytes }
     }
 
     /// Returns the number of event loops to start: unless it is given, one core is left to handshakes, the management API

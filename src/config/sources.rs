@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 use super::fault::Fault;
+use super::file;
 use super::variables::PREFIX;
 
 /// See the head of this file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sources {
-    /// Name and text of the configuration file.
+    /// The configuration file.
+    pub(crate) path: Option<PathBuf>,
+    /// Its name and text.
     pub(crate) file: Option<(String, String)>,
     /// Variables of the environment that start with `GATECAST_`, flags laid over them.
     pub(crate) overrides: BTreeMap<String, String>,
@@ -20,6 +24,17 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
+    /// Reads the file, if there is one.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn read_file(&mut self) -> Result<(), String> {
+        if let Some(path) = &self.path {
+            self.file = Some((path.display().to_string(), file::configuration(path)?));
+        }
+        Ok(())
+    }
+
     /// Takes a variable of the environment, if it may be a setting.
     pub(crate) fn set_variable(&mut self, name: &OsStr, value: OsString) {
         let Some(name) = name.to_str() else { return };

@@ -1,8 +1,9 @@
 //! What is accepted, what is refused, and how that is said.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::settings::PerAddress;
 use super::table::ROWS;
 use super::*;
 use crate::routing::route::BUILT_IN;
@@ -692,4 +693,168 @@ fn defaults_lie_within_their_bounds_and_are_what_is_read_when_written() {
         let (written, unwritten) = (load(&text, &[]).expect(&text), load("", &[]).expect("defaults"));
         assert_eq!(of(written), of(unwritten), "{text}");
     }
+}
+
+/// Settings without which others would change nothing.
+const GIVEN: &[(&str, &str)] = &[
+    ("access_key_id", "'A'"),
+    ("secret_access_key", "'long enough'"),
+    ("redis.url", "'redis://a'"),
+    ("routes.a", "{ integration = 'mock' }"),
+];
+
+/// Of each setting another value.
+const OTHERS: &[(&str, &str)] = &[
+    ("listen", "'127.0.0.1:1'"),
+    ("admin_listen", "'127.0.0.1:1'"),
+    ("stage", "'prod'"),
+    ("node_name", "'another'"),
+    ("trusted_proxies", "['10.0.0.1']"),
+    ("proxy_protocol", "true"),
+    ("shards", "7"),
+    ("log_format", "'json'"),
+    ("route_selection_expression", "'$request.body.type'"),
+    ("routes", "{ a = { integration = 'close' } }"),
+    ("groups", "[{ pattern = 'a', replay = 'off' }]"),
+    ("access_key_id", "'B'"),
+    ("secret_access_key", "'quite long enough'"),
+    ("management.keys", "[{ id = 'C', secret = 'long enough' }]"),
+    ("management.auth", "'none'"),
+    ("management.clock_skew", "'1m'"),
+    ("redis.url", "'redis://:another@a'"),
+    ("redis.sentinel_user", "'a'"),
+    ("redis.sentinel_password", "'a'"),
+    ("redis.tls_ca_file", "'a'"),
+    ("redis.tls_cert_file", "'a'"),
+    ("redis.tls_key_file", "'a'"),
+    ("redis.prefix", "'a'"),
+    ("redis.lease", "'20s'"),
+    ("redis.heartbeat", "'2s'"),
+    ("redis.stream_entries", "7"),
+    ("redis.stream_bytes", "7_000"),
+    ("redis.stream_budget", "20_000_000"),
+    ("redis.stream_age", "'7s'"),
+    ("redis.on_outage", "'local'"),
+    ("redis.buffer_bytes", "7_000"),
+    ("redis.buffer_age", "'7s'"),
+    ("tracing.endpoint", "'http://a/v1/traces'"),
+    ("tracing.ratio", "0.5"),
+    ("tracing.service_name", "'a'"),
+    ("tracing.attributes", "['a=b']"),
+    ("auth.allowed_origins", "['https://a.example']"),
+    ("auth.user_header", "'X-User'"),
+    ("limits.max_connections", "7"),
+    ("limits.max_http_connections", "7"),
+    ("limits.handshake_rate", "7"),
+    ("limits.handshake_rate_per_address", "7"),
+    ("limits.connections_per_address", "7"),
+    ("limits.handshake_timeout", "'7s'"),
+    ("limits.keep_alive_timeout", "'7s'"),
+    ("limits.frame_bytes", "7_000"),
+    ("limits.message_bytes", "7_000"),
+    ("limits.allow_binary", "true"),
+    ("limits.message_rate", "7"),
+    ("limits.receive_bytes_rate", "7_000"),
+    ("limits.fanout_bytes_rate", "7_000"),
+    ("limits.new_channels_rate", "7"),
+    ("limits.new_channels_rate_per_address", "7"),
+    ("limits.idle_timeout", "'7s'"),
+    ("limits.max_lifetime", "'7s'"),
+    ("limits.ping_interval", "'off'"),
+    ("limits.pong_timeout", "'7s'"),
+    ("limits.outbox_bytes", "7_000_000"),
+    ("limits.outbox_age", "'7s'"),
+    ("limits.close_timeout", "'7s'"),
+    ("limits.groups_per_connection", "7"),
+    ("limits.idempotency_age", "'7m'"),
+    ("limits.memory_budget", "70_000_000"),
+    ("drain.notice", "'7s'"),
+    ("drain.window", "'7s'"),
+    ("drain.min_rate", "7"),
+    ("drain.grace", "'7s'"),
+];
+
+/// Reads settings, be they faulty or not: a file that does not exist is another one all the same.
+fn reading(other: Option<(&str, &str)>, held: Option<&Values>) -> (Config, Findings) {
+    let is_other = |key: &str| other.is_some_and(|(other, _)| key.starts_with(other));
+    let lines = GIVEN.iter().filter(|(key, _)| !is_other(key)).chain(other.as_ref());
+    let text: String = lines.map(|(key, value)| format!("{key} = {value}\n")).collect();
+    let overrides = BTreeMap::new();
+    let mut reader = Reader::open(("gatecast.toml", &text), &overrides, held);
+    let config = sections::read(&mut reader);
+    (config, reader.end())
+}
+
+#[test]
+fn a_reload_changes_what_the_table_says_and_tells_of_the_rest() {
+    let keys: BTreeSet<_> = ROWS.iter().map(|row| row.key()).filter(|key| !key.contains('*')).collect();
+    assert_eq!(keys, OTHERS.iter().map(|(key, _)| (*key).to_owned()).collect());
+    let (old, Findings { values, .. }) = reading(None, None);
+    let hot = |config: &Config| {
+        let Config { routes, limits, drain, management, auth, proxies, .. } = config.clone();
+        (routes, limits, drain, management, auth, proxies.trusted)
+    };
+    assert_eq!(reading(None, Some(&values)).1.changes, [], "nothing is new");
+    for (key, other) in OTHERS {
+        let row = ROWS.iter().find(|row| row.key() == *key).expect("a row");
+        let (new, Findings { changes, .. }) = reading(Some((key, other)), Some(&values));
+        assert_eq!(changes, [Change { key: (*key).to_owned(), reload: row.reload() }]);
+        let is_applied = row.reload() != Reload::Restart;
+        assert_eq!(hot(&new) != hot(&old), is_applied, "{key}");
+        assert!(is_applied || format!("{new:?}") == format!("{old:?}"), "{key}");
+    }
+}
+
+fn reload(old: &str, new: &str) -> Result<Reloaded, Vec<String>> {
+    let sources = |text: &str| Sources {
+        file: Some(("gatecast.toml".to_owned(), text.to_owned())),
+        ..Sources::default()
+    };
+    let config = Config::load(&sources(old)).expect("valid");
+    config.reload(&sources(new)).map_err(|faults| faults.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn a_fault_is_one_line_that_is_not_too_long() {
+    let long = "x".repeat(1 << 20);
+    for text in [format!("stage = '{long}'"), format!("'a\\nb{long}' = 1"), "\"a\\nb\" = 1".to_owned()] {
+        let faults = reload("", &text).expect_err("a fault");
+        assert!(faults.iter().all(|fault| fault.len() < 2_000 && !fault.contains('\n')), "{faults:?}");
+    }
+}
+
+#[test]
+fn what_is_refused_at_the_start_is_refused_whole() {
+    let faults =
+        reload("", "limits.idle_timeout = '1m'\nstage = 'a b'\nlisten = 'nowhere'").expect_err("faults");
+    assert!(faults.len() == 2 && faults[0].starts_with("gatecast.toml:2: stage: "), "{faults:?}");
+}
+
+#[test]
+fn what_does_not_go_with_what_stays_is_refused_too() {
+    let faults = reload("", "[limits]\nmessage_bytes = 1_024\noutbox_bytes = 4_096").expect_err("a fault");
+    let start =
+        "gatecast.toml:2: limits.message_bytes: beside the settings that need a restart, as they are now: ";
+    assert!(faults.len() == 1 && faults[0].starts_with(start), "{faults:?}");
+}
+
+#[test]
+fn who_may_connect_follows_from_where_the_node_does_listen() {
+    let open = "listen = '0.0.0.0:8080'\nmanagement.auth = 'none'";
+    let Reloaded { config, applied, needs_restart } = reload("", open).expect("valid");
+    assert!(matches!(config.auth.allowed_origins, Origins::Local), "it listens on loopback still");
+    assert_eq!((applied, needs_restart), (vec!["management.auth".to_owned()], vec!["listen".to_owned()]));
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    let Reloaded { config, needs_restart, .. } =
+        reload("groups = [{ pattern = 'a', replay = 'off' }]", "").expect("valid");
+    assert_eq!(needs_restart, ["groups"]);
+    assert!(!config.groups.keeps("a"));
+}
+
+#[test]
+fn another_way_to_write_the_same_is_no_change() {
+    let new =
+        "limits.idle_timeout = '600s'\nlimits.frame_bytes = 0x8000\nshards = 0\nredis.prefix = 'gatecast'";
+    let Reloaded { applied, needs_restart, .. } = reload("", new).expect("valid");
+    assert_eq!((applied, needs_restart), (Vec::new(), Vec::new()));
 }

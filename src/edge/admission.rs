@@ -13,19 +13,19 @@ use http::header::ORIGIN;
 use http::{HeaderMap, HeaderName, StatusCode};
 use jiff::Timestamp;
 
-use crate::config::{Auth, Origins};
+use crate::config::{Auth, Origins, Snapshot, Snapshots};
 use crate::limits::budget::Budget;
 use crate::model::broker::{Broker, Key, Publication, Receipt, Recipient};
 use crate::model::id::{ConnectionId, NodeTag};
 use crate::model::registry::{Record, Registry, Unavailable};
 use crate::model::trouble::Trouble;
 use crate::ops::metrics::{Metrics, Refusal};
-use crate::routing::gateway::{Action, Gateway, is_group_name};
+use crate::routing::gateway::{Action, is_group_name};
 
 mod agent;
 
 use crate::cluster::registry::ends::Ends;
-use crate::limits::addresses::Addresses;
+use crate::limits::addresses::{Addresses, Who};
 use crate::limits::places::{Place, Places};
 use crate::limits::rate::Rate;
 use crate::limits::ticket::Ticket;
@@ -33,12 +33,10 @@ use crate::limits::ticket::Ticket;
 /// See the head of this file.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    pub(crate) auth: Auth,
-    pub(crate) max_connections: usize,
+    pub(crate) snapshots: Snapshots,
     pub(crate) rate: Rate,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) tag: NodeTag,
-    pub(crate) gateway: Arc<Gateway>,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) metrics: Arc<Metrics>,
@@ -81,30 +79,36 @@ impl Admission {
     ///
     /// # Errors
     /// What to answer instead.
-    pub(crate) fn greet(&self, source_ip: IpAddr) -> Result<(), Refused> {
+    pub(crate) fn greet(&self, source_ip: IpAddr, snapshot: &Snapshot) -> Result<(), Refused> {
         let status = StatusCode::TOO_MANY_REQUESTS;
         let refused = Refused { status, refusal: Refusal::AddressRate };
-        if self.addresses.take(source_ip, Instant::now()) { Ok(()) } else { Err(refused) }
+        let (rate, who) = (snapshot.limits.per_address.handshake_rate, who(source_ip, snapshot));
+        if self.addresses.take(rate, who, Instant::now()) { Ok(()) } else { Err(refused) }
     }
 
     /// Lets a client in.
     ///
     /// # Errors
     /// What to answer instead.
-    pub(crate) async fn admit(&self, source_ip: IpAddr, headers: &HeaderMap) -> Result<Ticket, Refused> {
-        let place = self.take_place(source_ip)?;
+    pub(crate) async fn admit(
+        &self,
+        source_ip: IpAddr,
+        headers: &HeaderMap,
+        snapshot: &Snapshot,
+    ) -> Result<Ticket, Refused> {
+        let place = self.take_place(source_ip, snapshot)?;
         if !self.broker.has_begun() {
             return Err(Refused::unavailable());
         }
-        let user = self.identify(headers)?;
+        let user = identify(&snapshot.auth, headers)?;
         // After whatever refuses at no cost: strangers must not use up what is there for those who may come in.
-        if !self.rate.take(Instant::now()) {
+        if !self.rate.take(snapshot.limits.handshake_rate, Instant::now()) {
             return Err(Refused { status: StatusCode::SERVICE_UNAVAILABLE, refusal: Refusal::Rate });
         }
         let user_agent = agent::user_agent(headers);
         let id = ConnectionId::mint(self.tag);
         let record = Record { id, source_ip, user_agent, user, connected_at: Timestamp::now() };
-        let (status, action) = self.gateway.on_connect(&record);
+        let (status, action) = snapshot.gateway.on_connect(&record);
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
         if !status.is_success() {
             return Err(Refused { status, refusal: Refusal::Connect });
@@ -115,42 +119,24 @@ impl Admission {
         Ok(Ticket::new(record, self.ends.clone(), Arc::clone(&self.metrics), place))
     }
 
-    fn take_place(&self, source_ip: IpAddr) -> Result<Place, Refused> {
+    fn take_place(&self, source_ip: IpAddr, snapshot: &Snapshot) -> Result<Place, Refused> {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         if self.places.is_closed() {
             return Err(Refused { status, refusal: Refusal::Draining });
         }
         let crowded =
             |_| Refused { status: StatusCode::TOO_MANY_REQUESTS, refusal: Refusal::AddressConnections };
-        let guest = self.addresses.enter(source_ip).map_err(crowded)?;
+        let limits = &snapshot.limits;
+        let guest = self.addresses.enter(limits.per_address.connections, who(source_ip, snapshot));
+        let guest = guest.map_err(crowded)?;
         let (place, before) = self.places.take(guest);
-        if before >= self.max_connections {
+        if before >= limits.max_connections {
             return Err(Refused { status, refusal: Refusal::Capacity });
         }
         if self.budget.is_tight() {
             return Err(Refused { status, refusal: Refusal::Memory });
         }
         Ok(place)
-    }
-
-    /// Checks the origin and returns the user, as configured.
-    fn identify(&self, headers: &HeaderMap) -> Result<Option<Arc<str>>, Refused> {
-        if let Origins::Listed(allowed) = &self.auth.allowed_origins {
-            let may_connect = match single(headers, &ORIGIN) {
-                Ok(origin) => origin.is_none_or(|origin| allowed.iter().any(|one| one.matches(origin))),
-                Err(Unreadable) => false,
-            };
-            if !may_connect {
-                return Err(Refused { status: StatusCode::FORBIDDEN, refusal: Refusal::Origin });
-            }
-        }
-        let Some(name) = &self.auth.user_header else { return Ok(None) };
-        match single(headers, name) {
-            Ok(None) => Ok(None),
-            Ok(Some(user)) if is_group_name(user) => Ok(Some(user.into())),
-            // Whoever the proxy means, it is somebody: to let them in as nobody would hide that they cannot be reached.
-            _ => Err(Refused { status: StatusCode::BAD_REQUEST, refusal: Refusal::User }),
-        }
     }
 
     /// Carries out what `$connect` asks for.
@@ -160,6 +146,31 @@ impl Admission {
             self.broker.publish(&mut vec![Publication { channel, frame, key, receipt }]);
         }
     }
+}
+
+/// Checks the origin and returns the user, as configured.
+fn identify(auth: &Auth, headers: &HeaderMap) -> Result<Option<Arc<str>>, Refused> {
+    if let Origins::Listed(allowed) = &auth.allowed_origins {
+        let may_connect = match single(headers, &ORIGIN) {
+            Ok(origin) => origin.is_none_or(|origin| allowed.iter().any(|one| one.matches(origin))),
+            Err(Unreadable) => false,
+        };
+        if !may_connect {
+            return Err(Refused { status: StatusCode::FORBIDDEN, refusal: Refusal::Origin });
+        }
+    }
+    let Some(name) = &auth.user_header else { return Ok(None) };
+    match single(headers, name) {
+        Ok(None) => Ok(None),
+        Ok(Some(user)) if is_group_name(user) => Ok(Some(user.into())),
+        // Whoever the proxy means, it is somebody: to let them in as nobody would hide that they cannot be reached.
+        _ => Err(Refused { status: StatusCode::BAD_REQUEST, refusal: Refusal::User }),
+    }
+}
+
+/// An address, as bounds apply to it.
+fn who(address: IpAddr, snapshot: &Snapshot) -> Who<'_> {
+    Who { address, exempt: &snapshot.trusted }
 }
 
 /// A header that is there more than once, or is no UTF-8.

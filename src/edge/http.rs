@@ -5,7 +5,7 @@
 pub(crate) use self::listener::Listener;
 pub(crate) use self::routes::{Routes, beside, counted_routes, routes};
 pub(crate) use self::server::{First, Guard, Port, Server};
-pub(crate) use self::slots::Bounds;
+pub(crate) use self::slots::{Bounds, BoundsSource};
 
 pub(crate) mod admin;
 mod answer;

@@ -12,6 +12,7 @@ mod error;
 mod presigned;
 mod request;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -42,7 +43,7 @@ const UNKNOWN_KEY_SECRET: &str = "no key has this id, so this is no secret";
 /// Checks signatures against a fixed set of keys.
 #[derive(Clone, Debug)]
 pub(crate) struct Verifier {
-    keys: Vec<AccessKey>,
+    keys: Arc<[AccessKey]>,
     max_skew: Duration,
 }
 
@@ -56,8 +57,8 @@ struct Credential<'a> {
 impl Verifier {
     /// Returns a verifier that accepts `keys`, and clocks that differ by at most `max_skew` from ours
     /// in either direction (AWS: 5 minutes). Of two keys with one id the first counts.
-    pub(crate) fn new(keys: Vec<AccessKey>, max_skew: Duration) -> Self {
-        Self { keys, max_skew }
+    pub(crate) fn new(keys: impl Into<Arc<[AccessKey]>>, max_skew: Duration) -> Self {
+        Self { keys: keys.into(), max_skew }
     }
 
     /// Returns the id of the key that signed `request`. Any region passes, and so does any session

@@ -12,13 +12,12 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
-use crate::config::PerAddress;
 use crate::limits::rate::{Bucket, Moment, Pace};
 
 /// A burst of handshakes is what comes in in so many seconds: an office that lost its network comes back at once.
@@ -39,10 +38,9 @@ const MAPS: usize = 16;
 pub(crate) struct Addresses {
     /// Keyed at random, so that nobody can choose addresses that meet in one place.
     hasher: RandomState,
-    rates: Option<Rates>,
-    counts: Option<Counts>,
-    /// Load balancers: what comes in their own name is a health check, or is from clients they do not name.
-    exempt: Vec<IpNet>,
+    /// Made for the first that is bounded.
+    rates: OnceLock<Rates>,
+    counts: Counts,
 }
 
 /// What has bounds of its own.
@@ -59,11 +57,7 @@ enum Prefix {
 type Prefixes = [Option<Prefix>; 2];
 
 #[derive(Debug)]
-struct Rates {
-    one: Pace,
-    site: Pace,
-    places: Box<[Mutex<[Entry; WAYS]>]>,
-}
+struct Rates(Box<[Mutex<[Entry; WAYS]>]>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
@@ -72,10 +66,16 @@ struct Entry {
     bucket: Bucket,
 }
 
+/// Those that come without a bound are not counted.
 #[derive(Debug)]
-struct Counts {
-    most: usize,
-    maps: Box<[Mutex<HashMap<Prefix, usize>>]>,
+struct Counts(Box<[Mutex<HashMap<Prefix, usize>>]>);
+
+/// An address.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Who<'a> {
+    pub(crate) address: IpAddr,
+    /// Load balancers: what comes in their own name is a health check, or is from clients they do not name.
+    pub(crate) exempt: &'a [IpNet],
 }
 
 /// An address has as many connections as it may.
@@ -89,36 +89,36 @@ pub(crate) struct Guest {
     prefixes: Prefixes,
 }
 
+impl Default for Addresses {
+    fn default() -> Self {
+        let maps = std::iter::repeat_with(Mutex::default).take(MAPS).collect();
+        Self { hasher: RandomState::new(), rates: OnceLock::new(), counts: Counts(maps) }
+    }
+}
+
 impl Addresses {
-    pub(crate) fn new(limits: &PerAddress, exempt: Vec<IpNet>) -> Self {
-        let rates = limits.handshake_rate.map(|rate| Rates {
-            one: Pace::new(rate, BURST_SECONDS * rate),
-            site: Pace::new(SITE_SHARE * rate, SITE_SHARE * BURST_SECONDS * rate),
-            places: std::iter::repeat_with(Mutex::default).take(PLACES).collect(),
-        });
-        let counts = limits
-            .connections
-            .map(|most| Counts { most, maps: std::iter::repeat_with(Mutex::default).take(MAPS).collect() });
-        Self { hasher: RandomState::new(), rates, counts, exempt }
+    /// Takes one of `a_second` out of the buckets of an address; returns false if there is none left.
+    pub(crate) fn take(&self, a_second: Option<usize>, who: Who<'_>, now: Instant) -> bool {
+        let Some(a_second) = a_second else { return true };
+        let rates = self.rates.get_or_init(Rates::new);
+        let mut prefixes = who.prefixes().into_iter().flatten();
+        prefixes.all(|prefix| rates.take(self.hasher.hash_one(prefix), (prefix, a_second), now.into()))
     }
 
-    /// Takes a handshake out of the buckets of an address; returns false if there is none left.
-    pub(crate) fn take(&self, address: IpAddr, now: Instant) -> bool {
-        let Some(rates) = &self.rates else { return true };
-        let mut prefixes = self.prefixes(address).into_iter().flatten();
-        prefixes.all(|prefix| rates.take(self.hasher.hash_one(prefix), prefix, now.into()))
-    }
-
-    /// Counts a connection of an address.
-    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Option<Box<Guest>>, Crowded> {
-        let Some(counts) = &self.counts else { return Ok(None) };
+    /// Counts a connection of an address, which may have so many.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        most: Option<usize>,
+        who: Who<'_>,
+    ) -> Result<Option<Box<Guest>>, Crowded> {
+        let Some(most) = most else { return Ok(None) };
         // Filled as it goes: where the site has no room, the home's place is given back.
         let mut guest = Guest { addresses: Arc::clone(self), prefixes: [None; 2] };
-        for (taken, prefix) in guest.prefixes.iter_mut().zip(self.prefixes(address)) {
+        for (taken, prefix) in guest.prefixes.iter_mut().zip(who.prefixes()) {
             let Some(prefix) = prefix else { continue };
-            let mut map = counts.map(self.hasher.hash_one(prefix)).lock();
+            let mut map = self.counts.map(self.hasher.hash_one(prefix)).lock();
             let count = map.entry(prefix).or_default();
-            if *count >= prefix.share() * counts.most {
+            if *count >= prefix.share() * most {
                 return Err(Crowded);
             }
             *count += 1;
@@ -128,8 +128,7 @@ impl Addresses {
     }
 
     fn leave(&self, prefix: Prefix) {
-        let Some(counts) = &self.counts else { return };
-        let mut map = counts.map(self.hasher.hash_one(prefix)).lock();
+        let mut map = self.counts.map(self.hasher.hash_one(prefix)).lock();
         if let Some(count) = map.get_mut(&prefix) {
             *count -= 1;
             if *count == 0 {
@@ -137,9 +136,11 @@ impl Addresses {
             }
         }
     }
+}
 
-    fn prefixes(&self, address: IpAddr) -> Prefixes {
-        let address = address.to_canonical();
+impl Who<'_> {
+    fn prefixes(&self) -> Prefixes {
+        let address = self.address.to_canonical();
         if self.exempt.iter().any(|network| network.contains(&address)) {
             return [None; 2];
         }
@@ -164,22 +165,27 @@ impl Prefix {
 }
 
 impl Rates {
-    fn take(&self, name: u64, prefix: Prefix, now: Moment) -> bool {
-        let pace = if prefix.share() == 1 { &self.one } else { &self.site };
-        let Some(place) = self.places.get(below(name, self.places.len())) else { return true };
+    fn new() -> Self {
+        Self(std::iter::repeat_with(Mutex::default).take(PLACES).collect())
+    }
+
+    fn take(&self, name: u64, (prefix, a_second): (Prefix, usize), now: Moment) -> bool {
+        let a_second = prefix.share() * a_second;
+        let pace = Pace::new(a_second, BURST_SECONDS * a_second);
+        let Some(place) = self.0.get(below(name, self.0.len())) else { return true };
         let mut entries = place.lock();
         let known = entries.iter().position(|entry| entry.name == name);
         let least = || (0..WAYS).min_by_key(|at| entries.get(*at).map(|entry| entry.bucket));
         let Some(entry) = known.or_else(least).and_then(|at| entries.get_mut(at)) else { return true };
         entry.name = name;
-        entry.bucket.take(pace, 1, now)
+        entry.bucket.take(&pace, 1, now)
     }
 }
 
 impl Counts {
     fn map(&self, hash: u64) -> &Mutex<HashMap<Prefix, usize>> {
-        #[expect(clippy::indexing_slicing, reason = "there are as many maps, as `Addresses::new` makes them")]
-        &self.maps[below(hash, MAPS)]
+        #[expect(clippy::indexing_slicing, reason = "there are as many maps")]
+        &self.0[below(hash, MAPS)]
     }
 }
 
@@ -202,6 +208,7 @@ fn below(hash: u64, bound: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::sync::LazyLock;
     use std::time::Duration;
 
     use proptest::prelude::*;
@@ -210,16 +217,37 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn addresses(handshake_rate: Option<usize>, connections: Option<usize>) -> Arc<Addresses> {
-        let limits = PerAddress { handshake_rate, connections, is_unset: false };
-        Arc::new(Addresses::new(&limits, vec!["10.0.0.0/8".parse().expect("a network")]))
+    /// Addresses that each may have so much.
+    struct Bounded {
+        addresses: Arc<Addresses>,
+        rate: Option<usize>,
+        connections: Option<usize>,
+    }
+
+    impl Bounded {
+        fn take(&self, address: IpAddr, now: Instant) -> bool {
+            self.addresses.take(self.rate, who(address), now)
+        }
+
+        fn enter(&self, address: IpAddr) -> Result<Option<Box<Guest>>, Crowded> {
+            self.addresses.enter(self.connections, who(address))
+        }
+    }
+
+    fn addresses(rate: Option<usize>, connections: Option<usize>) -> Bounded {
+        Bounded { addresses: Arc::default(), rate, connections }
+    }
+
+    fn who(address: IpAddr) -> Who<'static> {
+        static EXEMPT: LazyLock<[IpNet; 1]> = LazyLock::new(|| ["10.0.0.0/8".parse().expect("a network")]);
+        Who { address, exempt: &*EXEMPT }
     }
 
     fn ip(text: &str) -> IpAddr {
         text.parse().expect("an address")
     }
 
-    fn taken(addresses: &Addresses, address: IpAddr, now: Instant, tries: usize) -> usize {
+    fn taken(addresses: &Bounded, address: IpAddr, now: Instant, tries: usize) -> usize {
         (0..tries).filter(|_| addresses.take(address, now)).count()
     }
 
@@ -269,11 +297,28 @@ mod tests {
         let proxies: Vec<_> = (0..100).filter_map(|_| enter(ip("10.0.0.1")).ok()).collect();
         assert_eq!(proxies.len(), 100);
         drop((second, site, proxies));
-        let counts = addresses.counts.as_ref().expect("counts");
         assert!(
-            counts.maps.iter().all(|map| map.lock().is_empty()),
+            addresses.addresses.counts.0.iter().all(|map| map.lock().is_empty()),
             "nothing is left, not of the refused either"
         );
+    }
+
+    #[test]
+    fn bounds_may_change_and_only_those_are_counted_who_came_under_one() {
+        let mut addresses = addresses(None, None);
+        let free: Vec<_> = (0..3).map(|_| addresses.enter(ip("192.0.2.1")).expect("no bound")).collect();
+        addresses.connections = Some(2);
+        let (first, second) = (addresses.enter(ip("192.0.2.1")), addresses.enter(ip("192.0.2.1")));
+        assert!(first.is_ok() && second.is_ok() && addresses.enter(ip("192.0.2.1")).is_err());
+        drop(free);
+        assert!(addresses.enter(ip("192.0.2.1")).is_err(), "they were not counted");
+        addresses.connections = Some(3);
+        assert!(addresses.enter(ip("192.0.2.1")).is_ok());
+        let now = Instant::now();
+        addresses.rate = Some(5);
+        assert_eq!(taken(&addresses, ip("192.0.2.1"), now, 100), 20);
+        addresses.rate = Some(50);
+        assert_eq!(taken(&addresses, ip("192.0.2.1"), now + SECOND, 100), 50);
     }
 
     #[test]
@@ -281,14 +326,13 @@ mod tests {
         let addresses = addresses(None, None);
         assert_eq!(taken(&addresses, ip("192.0.2.1"), Instant::now(), 1_000), 1_000);
         assert!(matches!(addresses.enter(ip("192.0.2.1")), Ok(None)));
-        assert!(addresses.rates.is_none() && addresses.counts.is_none());
+        assert!(addresses.addresses.rates.get().is_none());
     }
 
     #[test]
     fn the_table_is_of_one_size() {
-        let rates = addresses(Some(1), None);
-        let places = &rates.rates.as_ref().expect("rates").places;
-        assert!(size_of_val(&**places) <= 1_200 << 10, "{} bytes", size_of_val(&**places));
+        let places = Rates::new().0;
+        assert!(size_of_val(&*places) <= 1_200 << 10, "{} bytes", size_of_val(&*places));
     }
 
     /// A flooder that also calls under a hundred thousand other addresses gets no more for it.
@@ -311,11 +355,10 @@ mod tests {
         fn all_together_get_what_the_table_holds(
             steps in prop::collection::vec((0..3_000_u64, 0..400_u32, 1..30_usize), 1..200),
         ) {
-            let limits = PerAddress { handshake_rate: Some(2), connections: None, is_unset: false };
-            let mut addresses = Addresses::new(&limits, Vec::new());
             // One place, in which all meet.
-            let rates = addresses.rates.as_mut().expect("rates");
-            rates.places = Box::new([Mutex::default()]);
+            let rates = OnceLock::from(Rates(Box::new([Mutex::default()])));
+            let all = Arc::new(Addresses { rates, ..Addresses::default() });
+            let addresses = Bounded { addresses: all, ..addresses(Some(2), None) };
             let (began, mut elapsed, mut count) = (Instant::now(), Duration::ZERO, 0);
             for (pause, address, tries) in steps {
                 elapsed += Duration::from_millis(pause);
@@ -342,8 +385,8 @@ mod tests {
                 } else if let Some(at) = guests.iter().position(|(who, _)| *who == (n, site)) {
                     guests.swap_remove(at);
                 }
-                let counts = addresses.counts.as_ref().expect("counts");
-                let total: usize = counts.maps.iter().map(|map| map.lock().values().sum::<usize>()).sum();
+                let maps = &addresses.addresses.counts.0;
+                let total: usize = maps.iter().map(|map| map.lock().values().sum::<usize>()).sum();
                 prop_assert_eq!(total, 2 * guests.len(), "a home and a site each");
             }
         }

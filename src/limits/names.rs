@@ -10,14 +10,11 @@
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use parking_lot::Mutex;
 
-use crate::config::{Limits, PerAddress};
-use crate::limits::addresses::Addresses;
+use crate::limits::addresses::{Addresses, Who};
 use crate::model::broker::Channel;
 
 /// A generation ends after so long, or with so many names: some 1 MiB both together.
@@ -40,15 +37,14 @@ struct Seen {
     since: Instant,
 }
 
-impl Names {
-    pub(crate) fn new(limits: &Limits, exempt: Vec<IpNet>) -> Self {
-        let per_address =
-            PerAddress { handshake_rate: limits.new_channels_per_address, ..PerAddress::default() };
+impl Default for Names {
+    fn default() -> Self {
         let seen = Seen { recent: HashSet::new(), older: HashSet::new(), since: Instant::now() };
-        let hasher = RandomState::new();
-        Self { hasher, seen: Mutex::new(seen), addresses: Addresses::new(&per_address, exempt) }
+        Self { hasher: RandomState::new(), seen: Mutex::new(seen), addresses: Addresses::default() }
     }
+}
 
+impl Names {
     /// Returns whether this node has seen a channel lately; a group's sender or member has its name looked up with every message.
     pub(crate) fn knows(&self, channel: &Channel, now: Instant) -> bool {
         let name = self.hasher.hash_one(channel);
@@ -64,8 +60,8 @@ impl Names {
     }
 
     /// Takes a new channel out of the bucket of an address; returns false if there is none left.
-    pub(crate) fn take(&self, address: IpAddr, now: Instant) -> bool {
-        self.addresses.take(address, now)
+    pub(crate) fn take(&self, a_second: Option<usize>, who: Who<'_>, now: Instant) -> bool {
+        self.addresses.take(a_second, who, now)
     }
 }
 
@@ -84,12 +80,6 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Sources};
-
-    fn names() -> Names {
-        let config = Config::load(&Sources::default()).expect("defaults");
-        Names::new(&config.limits, Vec::new())
-    }
 
     fn group(number: usize) -> Channel {
         Channel::Group(number.to_string().into())
@@ -97,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_name_is_known_as_long_as_it_is_used_and_then_forgotten() {
-        let (names, now, age) = (names(), Instant::now(), GENERATION.0);
+        let (names, now, age) = (Names::default(), Instant::now(), GENERATION.0);
         assert!(!names.knows(&group(1), now));
         names.note(&group(1));
         for step in 1..5 {
@@ -110,7 +100,7 @@ mod tests {
 
     #[test]
     fn any_number_of_names_costs_no_more_than_two_generations() {
-        let (names, now) = (names(), Instant::now());
+        let (names, now) = (Names::default(), Instant::now());
         for number in 0..5 * GENERATION.1 {
             assert!(!names.knows(&group(number), now));
             names.note(&group(number));

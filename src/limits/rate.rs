@@ -29,11 +29,8 @@ pub(crate) struct Bucket {
 }
 
 /// A bucket that many threads take from.
-#[derive(Debug)]
-pub(crate) struct Rate {
-    pace: Pace,
-    bucket: Mutex<Bucket>,
-}
+#[derive(Debug, Default)]
+pub(crate) struct Rate(Mutex<Bucket>);
 
 impl Pace {
     /// So many in a second, which are at least 1, and at most `burst` of them at once.
@@ -73,14 +70,9 @@ impl Bucket {
 }
 
 impl Rate {
-    /// Lets in `a_second`, and as many at once.
-    pub(crate) fn new(a_second: usize) -> Self {
-        Self { pace: Pace::new(a_second, a_second), bucket: Mutex::default() }
-    }
-
-    /// Takes one token; returns false if there is none.
-    pub(crate) fn take(&self, now: Instant) -> bool {
-        self.bucket.lock().take(&self.pace, 1, now.into())
+    /// Takes one token of `a_second`, and as many at once; returns false if there is none.
+    pub(crate) fn take(&self, a_second: usize, now: Instant) -> bool {
+        self.0.lock().take(&Pace::new(a_second, a_second), 1, now.into())
     }
 }
 
@@ -111,16 +103,24 @@ mod tests {
         Duration::from_nanos(bucket.charge(pace, tokens, now.into()))
     }
 
-    fn taken(rate: &Rate, now: Instant, tries: usize) -> usize {
-        (0..tries).filter(|_| rate.take(now)).count()
+    fn taken(rate: &Rate, a_second: usize, now: Instant, tries: usize) -> usize {
+        (0..tries).filter(|_| rate.take(a_second, now)).count()
     }
 
     #[test]
     fn a_burst_is_one_second_and_comes_back_in_one_second() {
-        let (rate, now) = (Rate::new(50), Instant::now());
-        assert_eq!(taken(&rate, now, 100), 50);
-        assert_eq!(taken(&rate, now + Duration::from_millis(100), 100), 5);
-        assert_eq!(taken(&rate, now + Duration::from_secs(60), 100), 50);
+        let (rate, now) = (Rate::default(), Instant::now());
+        assert_eq!(taken(&rate, 50, now, 100), 50);
+        assert_eq!(taken(&rate, 50, now + Duration::from_millis(100), 100), 5);
+        assert_eq!(taken(&rate, 50, now + Duration::from_secs(60), 100), 50);
+    }
+
+    #[test]
+    fn another_rate_counts_at_once_and_what_is_owed_is_owed() {
+        let (rate, now) = (Rate::default(), Instant::now());
+        assert_eq!(taken(&rate, 50, now, 100), 50);
+        assert_eq!(taken(&rate, 10, now + SECOND / 2, 100), 5, "half of its second");
+        assert_eq!(taken(&rate, 100, now + SECOND, 200), 50, "a hundred in a second, from then on");
     }
 
     #[test]
@@ -161,11 +161,11 @@ mod tests {
             a_second in 1..5_000_usize,
             steps in prop::collection::vec((0..400_u64, 0..3_000_usize), 1..40),
         ) {
-            let (rate, began) = (Rate::new(a_second), Instant::now());
+            let (rate, began) = (Rate::default(), Instant::now());
             let (mut elapsed, mut count) = (Duration::ZERO, 0);
             for (pause, tries) in steps {
                 elapsed += Duration::from_millis(pause);
-                let taken = taken(&rate, began + elapsed, tries);
+                let taken = taken(&rate, a_second, began + elapsed, tries);
                 count += taken;
                 // One more, since a token's time is a whole number of nanoseconds.
                 let most = (a_second as f64 * (elapsed.as_secs_f64() + 1.0)).ceil() + 1.0;

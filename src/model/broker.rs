@@ -5,7 +5,7 @@
 //! - *Delivery*: a connection that is a member when the broker accepts a message is handed it once, or is closed with a code
 //!   that says so. At most once into the socket.
 //! - *Answer*: every publication's [`Receipt`] is answered, with what became of it or an error; never silence.
-//! - *Once*: a publication whose key its channel has seen within [`Terms::idempotency_age`] is answered with the offset of
+//! - *Once*: a publication whose key its channel has seen within `limits.idempotency_age` is answered with the offset of
 //!   the first, and not handed out again. A group without replay counts and keeps nothing, so it takes no keys of callers. What
 //!   `$disconnect` publishes is named by its connection ([`Key::End`]), on every channel; where an answer can be lost, the name
 //!   is remembered for a day, or until [`crate::model::registry::Registry::remove`] says that nobody will use it again.
@@ -14,7 +14,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -193,10 +193,6 @@ pub(crate) struct Terms {
     pub(crate) groups: Groups,
     /// Longest message, in bytes.
     pub(crate) message_bytes: usize,
-    /// Most that may wait for a member, in bytes.
-    pub(crate) outbox_bytes: usize,
-    /// How long a key is remembered.
-    pub(crate) idempotency_age: Duration,
 }
 
 impl Terms {

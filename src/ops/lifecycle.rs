@@ -147,26 +147,28 @@ impl Lifecycle {
     }
 }
 
-/// The signals that ask a node to end; a second one asks it to hurry. Others that would kill it are ignored.
+/// The signals that ask a process to end; a second one asks it to hurry. Others that would kill it are ignored.
 #[derive(Debug)]
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hang_up: Signal,
+    /// Where nobody reloads.
+    hang_up: Option<Signal>,
     user_1: Signal,
     user_2: Signal,
 }
 
 impl Signals {
-    /// Starts to listen, so that no signal from now on kills the process.
+    /// Starts to listen, so that no signal from now on kills the process. SIGHUP is ignored if it is
+    /// given, otherwise the caller listens to it.
     ///
     /// # Errors
     /// The kernel's.
-    pub(crate) fn listen() -> io::Result<Self> {
+    pub(crate) fn listen(hang_up: Option<Signal>) -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
+            hang_up,
             user_1: signal(SignalKind::user_defined1())?,
             user_2: signal(SignalKind::user_defined2())?,
         })
@@ -178,14 +180,26 @@ impl Signals {
             let ignored = tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hang_up.recv() => "SIGHUP",
+                () = hung_up(&mut self.hang_up) => "SIGHUP",
                 _ = self.user_1.recv() => "SIGUSR1",
                 _ = self.user_2.recv() => "SIGUSR2",
             };
-            tracing::warn!(
-                signal = ignored,
-                "ignored: settings are read at the start only. SIGTERM ends this process after a drain"
-            );
+            tracing::warn!(signal = ignored, "ignored: it asks this process for nothing; SIGTERM ends it");
         }
+    }
+}
+
+/// Starts to listen to SIGHUP, which would end the process.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn hang_ups() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
+}
+
+async fn hung_up(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => _ = signal.recv().await,
+        None => std::future::pending().await,
     }
 }

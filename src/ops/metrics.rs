@@ -22,6 +22,7 @@ pub(crate) use self::labels::{
     CostFault, CutCause, DropReason, Farewell, Foreign, GivenUp, HttpState, LagStage, NameLimit,
     ProxyRefusal, PublishOutcome, Reconciled, Recovery, Refusal, RequestRefusal, RouteOutcome, SendLimit,
 };
+pub(crate) use self::reloads::{ReloadMetrics, ReloadOutcome};
 pub(crate) use self::runs::Runs;
 #[cfg(feature = "otlp")]
 pub(crate) use self::spans::{SpanCounters, SpanDropReason};
@@ -31,6 +32,7 @@ pub(crate) mod http;
 mod labels;
 pub(crate) mod memory;
 pub(crate) mod process;
+mod reloads;
 mod runs;
 #[cfg(feature = "otlp")]
 mod spans;
@@ -54,6 +56,7 @@ macro_rules! metrics {
             /// Writes what is refused into the log.
             pub(crate) refusals: Arc<Refusals>,
             pub(crate) http: HttpMetrics,
+            pub(crate) reloads: ReloadMetrics,
             $($(#[doc = $help])+ pub(crate) $field: $kind,)+
         }
 
@@ -65,11 +68,13 @@ macro_rules! metrics {
                     registry.register(Box::new($field.clone()))?;
                 )+
                 let http = HttpMetrics::register(&registry)?;
+                let reloads = ReloadMetrics::register(&registry)?;
                 Ok(Self {
                     registry,
                     reading: Mutex::new(()),
                     refusals: Arc::default(),
                     http,
+                    reloads,
                     $($field,)+
                 })
             }

@@ -57,7 +57,7 @@ pub(crate) enum Integration {
 }
 
 /// All routes of a stage and the expression that selects among them.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct RouteTable {
     selection: Expression,
     routes: HashMap<Box<str>, Route>,

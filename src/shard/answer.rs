@@ -11,7 +11,7 @@ impl Shard {
     /// Answers a client, behind what it has asked before. If more waits than a client may have waiting, the joins that hold it
     /// back are given up.
     pub(super) fn reply(&mut self, key: usize, frame: Bytes) {
-        let limit = self.parts.limits.outbox_bytes;
+        let limit = self.snapshot.limits.outbox_bytes;
         let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.is_open()) else {
             return;
         };

@@ -15,16 +15,14 @@ use mio::Events;
 
 use super::{EventLoop, Parts, Shard};
 use crate::cluster::broker::memory::MemoryBroker;
-use crate::config::{Config, Sources};
+use crate::config::{Config, Snapshot, Snapshots, Sources};
 use crate::limits::budget::Budget;
-use crate::limits::names::Names;
 use crate::limits::ticket::Ticket;
 use crate::limits::ticket::fake::ticket;
 use crate::model::broker::{Channel, Delivery};
 use crate::model::id::NodeTag;
 use crate::ops::telemetry::Telemetry;
 use crate::protocol::codec::{Opcode, encode};
-use crate::routing::gateway::Gateway;
 use crate::shard::hub::Hub;
 use crate::shard::inbox::Event;
 use crate::shard::socket::NewSocket;
@@ -94,13 +92,11 @@ impl Bench {
         let budget = Arc::new(Budget::new(1 << 32, 1));
         let event_loop = EventLoop::open(&budget, 0, 1)?;
         let hub = Arc::new(Hub::new(vec![event_loop.inbox()], Arc::clone(&metrics), budget));
-        let terms = config.terms();
-        let broker = Arc::new(MemoryBroker::new(Arc::clone(&hub), telemetry.clone(), terms));
-        let gateway = Gateway::new(config.routes.clone(), &config.stage, tag, &metrics);
-        let names = Arc::new(Names::new(&config.limits, Vec::new()));
-        let parts =
-            Parts { hub, broker, gateway: Arc::new(gateway), telemetry, limits: config.limits, names };
-        let shard = Shard::new(0, event_loop, parts);
+        let (_, snapshots) = Snapshots::begin(Snapshot::new(&config, tag, &metrics));
+        let broker =
+            MemoryBroker::new(Arc::clone(&hub), telemetry.clone(), config.terms(), snapshots.clone());
+        let parts = Parts { hub, broker: Arc::new(broker), telemetry, names: Arc::default() };
+        let shard = Shard::new(0, event_loop, parts, snapshots.latest());
         let mut bench =
             Self { shard, members: Vec::new(), events: Events::with_capacity(1), work: Vec::new() };
         let sink = sink()?;

@@ -12,7 +12,7 @@ impl Shard {
     /// Sets a connection's timer if its next deadline is earlier than the timer that is set, or that one has fired.
     pub(super) fn schedule(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let at = connection.deadline(&self.parts.limits);
+        let at = connection.deadline(&self.snapshot.limits);
         if connection.timer_at <= self.now || at < connection.timer_at {
             connection.timer_at = at;
             self.timers.push(at, key);
@@ -52,10 +52,10 @@ impl Shard {
             self.write(key);
         }
         while let Some(connection) = self.connections.get_mut(key) {
-            match connection.due(self.now, &self.parts.limits) {
+            match connection.due(self.now, &self.snapshot.limits) {
                 Due::Nothing => break,
                 Due::Ping => {
-                    let payload = connection.plan_pong(self.now, &self.parts.limits);
+                    let payload = connection.plan_pong(self.now, &self.snapshot.limits);
                     let ping = encode(Opcode::Ping, &payload);
                     self.enqueue_unbounded(key, ping.into());
                 }

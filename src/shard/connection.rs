@@ -155,6 +155,11 @@ impl Connection {
         self.clocks.plan_pong(now, limits)
     }
 
+    /// Draws anew when it is pinged next, after a change of the interval.
+    pub(crate) fn replan_ping(&mut self, now: Instant, limits: &Limits) {
+        self.clocks.replan_ping(now, limits);
+    }
+
     /// Returns whether a clock runs for something that has been handed over.
     pub(crate) fn awaits_answer(&self) -> bool {
         self.clocks.ping.is_some() || self.closing.is_some()

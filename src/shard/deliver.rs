@@ -76,6 +76,7 @@ impl Shard {
                 Event::Room { channel, bytes, done } => answer(done, self.has_room(&channel, bytes)),
                 Event::List { query, done } => answer(done, self.list(&query)),
                 Event::Relieve => self.relieve(),
+                Event::Adopt { snapshot } => self.adopt(snapshot),
                 Event::Drain { within } => self.drain(within),
                 Event::Stop => self.stopped = true,
             }
@@ -147,7 +148,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.is_open()) else {
             return;
         };
-        let (bytes, limit) = (batch.wire.len(), self.parts.limits.outbox_bytes);
+        let (bytes, limit) = (batch.wire.len(), self.snapshot.limits.outbox_bytes);
         if !connection.outbox.has_room(bytes, limit) && !self.make_room(key, bytes) {
             return slow.push(key);
         }
@@ -160,7 +161,7 @@ impl Shard {
 
     /// Returns whether every member of a channel could be handed so many bytes.
     fn has_room(&self, channel: &Channel, bytes: usize) -> bool {
-        let limit = self.parts.limits.outbox_bytes;
+        let limit = self.snapshot.limits.outbox_bytes;
         let fits =
             |connection: &Connection| !connection.is_open() || connection.outbox.has_room(bytes, limit);
         match channel {

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use crate::config::Snapshot;
 use crate::limits::budget::Budget;
 use crate::limits::ticket::Ticket;
 use crate::model::broker::{Accepted, Publication, PublishError, PublishResult, Receipt, Recipient};
@@ -162,6 +163,13 @@ impl Hub {
     pub(crate) fn relieve(&self) {
         for inbox in &self.inboxes {
             inbox.push(Event::Relieve);
+        }
+    }
+
+    /// Has every shard go by other settings.
+    pub(crate) fn adopt(&self, snapshot: &Arc<Snapshot>) {
+        for inbox in &self.inboxes {
+            inbox.push(Event::Adopt { snapshot: Arc::clone(snapshot) });
         }
     }
 

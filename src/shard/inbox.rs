@@ -12,6 +12,7 @@ use mio::Waker;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
+use crate::config::Snapshot;
 use crate::limits::budget::{Gauge, Held};
 use crate::limits::ticket::Ticket;
 use crate::model::broker::{Channel, Delivery, PublishError, Wait};
@@ -55,6 +56,8 @@ pub(crate) enum Event {
     List { query: Query, done: oneshot::Sender<Listed> },
     /// Look for connections to close, since memory runs out.
     Relieve,
+    /// Go by other settings from now on.
+    Adopt { snapshot: Arc<Snapshot> },
     /// Close all connections that are left, spread over a time, which may be given anew.
     Drain { within: Duration },
     /// End the shard.
@@ -194,6 +197,7 @@ impl Event {
                 | Self::Room { .. }
                 | Self::List { .. }
                 | Self::Relieve
+                | Self::Adopt { .. }
                 | Self::Drain { .. }
                 | Self::Stop => 0,
             }

@@ -57,7 +57,7 @@ impl Shard {
     ) {
         let Some(key) = self.key_of(id) else { return answer(done, JoinOutcome::Gone) };
         let channel = Channel::Group(group);
-        let has_room = self.members.count(key) < self.parts.limits.groups_per_connection;
+        let has_room = self.members.count(key) < self.snapshot.limits.groups_per_connection;
         if !has_room && !self.members.is_member(&channel, key) {
             return answer(done, JoinOutcome::TooMany);
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Shard;
+use crate::limits::addresses::Who;
 use crate::model::broker::{Channel, Key, Publication, Receipt, Recipient, Standing};
 use crate::model::id::{ConnectionId, RequestId};
 use crate::ops::metrics::{Farewell, NameLimit};
@@ -53,7 +54,7 @@ impl Shard {
     pub(super) fn read(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let waits = connection.outbox.bytes() + connection.answers.load().all;
-        if waits > self.parts.limits.outbox_bytes / 2 && connection.is_open() {
+        if waits > self.snapshot.limits.outbox_bytes / 2 && connection.is_open() {
             connection.reading = Reading::Held;
             return;
         }
@@ -186,7 +187,7 @@ impl Shard {
         connection.on_active(self.now);
         let record = connection.ticket.record();
         let id = record.id;
-        let Outcome { request, action, reply } = self.parts.gateway.on_message(payload, record);
+        let Outcome { request, action, reply } = self.snapshot.gateway.on_message(payload, record);
         let mut reply = reply;
         let mut close = false;
         match (action, request) {
@@ -204,7 +205,7 @@ impl Shard {
                 }
             }
             (Some(Action::Join(group)), Some(request)) => {
-                let most = self.parts.limits.groups_per_connection;
+                let most = self.snapshot.limits.groups_per_connection;
                 let waits = self.connections.get(key).map_or(0, |connection| connection.answers.joins());
                 reply = if self.members.count(key) < most && waits < most {
                     self.join_for(key, Channel::Group(group), (id, request, reply))
@@ -236,10 +237,10 @@ impl Shard {
             return true;
         }
         let Some(connection) = self.connections.get_mut(key) else { return false };
-        let source_ip = connection.ticket.record().source_ip;
+        let who = Who { address: connection.ticket.record().source_ip, exempt: &self.snapshot.trusted };
         let refused_by = if !connection.meter.take_new_channel(&self.paces, self.now) {
             Some(NameLimit::Connection)
-        } else if !names.take(source_ip, self.now) {
+        } else if !names.take(self.snapshot.limits.new_channels_per_address, who, self.now) {
             Some(NameLimit::Address)
         } else {
             names.note(group);

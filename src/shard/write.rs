@@ -27,7 +27,7 @@ impl Shard {
 
     /// Returns whether an outbox takes so many bytes, after writing what the socket takes.
     pub(super) fn make_room(&mut self, key: usize, bytes: usize) -> bool {
-        let limit = self.parts.limits.outbox_bytes;
+        let limit = self.snapshot.limits.outbox_bytes;
         let has_room = |shard: &Self| {
             shard.connections.get(key).is_some_and(|connection| connection.outbox.has_room(bytes, limit))
         };

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use self::keys::Keys;
+use crate::config::Snapshots;
 use crate::model::broker::{
     Accepted, Broker, Channel, Delivery, History, Key, Offset, Publication, PublishError, PublishResult,
     Standing, Terms,
@@ -30,12 +31,13 @@ pub(crate) struct MemoryBroker {
     hub: Arc<Hub>,
     telemetry: Telemetry,
     terms: Terms,
+    snapshots: Snapshots,
     /// Tells the traces of this process' messages from those of others.
     epoch: String,
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     /// Shards with members, for every channel that has any; all shards take broadcasts.
     interest: HashMap<Channel, Vec<usize>>,
@@ -44,10 +46,9 @@ struct State {
 }
 
 impl MemoryBroker {
-    pub(crate) fn new(hub: Arc<Hub>, telemetry: Telemetry, terms: Terms) -> Self {
-        let keys = Keys::new(terms.idempotency_age);
-        let state = Mutex::new(State { interest: HashMap::new(), accepted: 0, keys });
-        Self { hub, telemetry, terms, epoch: Uuid::new_v4().to_string(), state }
+    pub(crate) fn new(hub: Arc<Hub>, telemetry: Telemetry, terms: Terms, snapshots: Snapshots) -> Self {
+        let (epoch, state) = (Uuid::new_v4().to_string(), Mutex::default());
+        Self { hub, telemetry, terms, snapshots, epoch, state }
     }
 
     /// Takes a message, unless its key says that it was taken before.
@@ -71,7 +72,8 @@ impl MemoryBroker {
         }
         let offset = self.accept(state, delivery)?;
         if let Some(key) = key {
-            state.keys.add(delivery.channel.clone(), Arc::clone(key), offset, now);
+            let until = now + self.snapshots.latest().limits.idempotency_age;
+            state.keys.add((delivery.channel.clone(), Arc::clone(key)), offset, until);
         }
         Ok(Accepted::At(offset))
     }

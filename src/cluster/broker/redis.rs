@@ -22,7 +22,7 @@ use self::subscription::{Shared, Subscription};
 use crate::cluster::peers::Peers;
 use crate::cluster::registry::tenure::Tenure;
 use crate::cluster::store::{Store, milliseconds};
-use crate::config::{OnOutage, RedisSettings};
+use crate::config::{OnOutage, RedisSettings, Snapshots};
 use crate::limits::budget::{Gauge, Kind};
 use crate::model::broker::{Broker, Channel, History, Offset, Publication, PublishError, Standing, Terms};
 use crate::ops::lifecycle::Lifecycle;
@@ -70,7 +70,7 @@ pub(crate) struct RedisBroker {
 impl RedisBroker {
     /// Starts the broker's tasks.
     pub(crate) fn start(
-        (store, settings, terms): (Store, RedisSettings, Terms),
+        (store, settings, terms, snapshots): (Store, RedisSettings, Terms, Snapshots),
         hub: Arc<Hub>,
         peers: Arc<Peers>,
         health: Arc<Health>,
@@ -102,6 +102,7 @@ impl RedisBroker {
             store: store.clone(),
             settings,
             terms: terms.clone(),
+            snapshots: snapshots.clone(),
             hub: Arc::clone(&hub),
             channels: Arc::clone(&channels),
             health,
@@ -115,7 +116,7 @@ impl RedisBroker {
         lifecycle.spawn_vital("publisher", lifecycle.ending(), publisher.run(to_publish));
         for errand in [Errand::Beginning, Errand::Repair] {
             let (store, channels, pages) = (store.clone(), Arc::clone(&channels), pages.clone());
-            let reader = Reader { store, channels, pages, errand, outbox_bytes: terms.outbox_bytes };
+            let reader = Reader { store, channels, pages, errand, snapshots: snapshots.clone() };
             lifecycle.spawn_until_end("reader of streams", reader.run());
         }
         lifecycle.spawn_until_end("leaver of channels", leaver.run(to_leave));

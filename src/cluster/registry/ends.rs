@@ -16,6 +16,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::registry::end::{End, EndAnswer};
+use crate::config::{Snapshot, Snapshots};
 use crate::limits::ticket::Disconnects;
 use crate::model::broker::{
     Accepted, Answered, Broker, Channel, Key, Publication, PublishError, PublishResult, Receipt, Recipient,
@@ -23,7 +24,7 @@ use crate::model::broker::{
 use crate::model::id::ConnectionId;
 use crate::model::registry::{Record, Registry};
 use crate::ops::metrics::{GivenUp, Metrics};
-use crate::routing::gateway::{Action, Gateway};
+use crate::routing::gateway::Action;
 
 /// Ends that are tried again at a time.
 const BATCH: usize = 256;
@@ -33,14 +34,12 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 /// See the head of this file.
 #[derive(Debug)]
 pub(crate) struct Ends {
-    gateway: Arc<Gateway>,
+    snapshots: Snapshots,
     broker: Arc<dyn Broker>,
     registry: Arc<dyn Registry>,
     metrics: Arc<Metrics>,
     /// Others have taken this node for dead, and end its connections.
     fenced: CancellationToken,
-    /// Most that wait to be tried again.
-    most: usize,
     failed: Mutex<VecDeque<Ending>>,
     has_failed: Notify,
     /// Ends of this node's connections that are not over.
@@ -53,6 +52,8 @@ pub(crate) struct Ends {
 struct Ending {
     record: Arc<Record>,
     end: End,
+    /// Whose `$disconnect` runs: the same at each try, or it would be published to two channels.
+    snapshot: Arc<Snapshot>,
 }
 
 /// A first try, on its way.
@@ -94,11 +95,13 @@ impl Disconnects for Ends {
         if self.fenced.is_cancelled() {
             return;
         }
-        let Some(Action::Publish { channel, frame, .. }) = self.gateway.on_disconnect(record, false) else {
+        let snapshot = self.snapshots.latest();
+        let Some(Action::Publish { channel, frame, .. }) = snapshot.gateway.on_disconnect(record, false)
+        else {
             return self.registry.remove(&record.id, None);
         };
         self.open.fetch_add(1, Ordering::SeqCst);
-        let ending = Ending { record: Arc::clone(record), end: End::OWN };
+        let ending = Ending { record: Arc::clone(record), end: End::OWN, snapshot };
         let key = ending.key();
         let first = FirstTry { ends: Arc::clone(&self), ending, channel: channel.clone() };
         let receipt = Receipt::new(Recipient::Told(Box::new(first)));
@@ -108,18 +111,17 @@ impl Disconnects for Ends {
 
 impl Ends {
     pub(crate) fn new(
-        (gateway, broker, registry): (Arc<Gateway>, Arc<dyn Broker>, Arc<dyn Registry>),
+        snapshots: Snapshots,
+        (broker, registry): (Arc<dyn Broker>, Arc<dyn Registry>),
         metrics: Arc<Metrics>,
         fenced: CancellationToken,
-        most: usize,
     ) -> Self {
         Self {
-            gateway,
+            snapshots,
             broker,
             registry,
             metrics,
             fenced,
-            most,
             failed: Mutex::default(),
             has_failed: Notify::new(),
             open: AtomicUsize::new(0),
@@ -175,7 +177,9 @@ impl Ends {
 
     /// Tries once to end connections of a node that is dead; returns those whose records may go.
     pub(crate) async fn end_lost(&self, records: Vec<Record>) -> Vec<ConnectionId> {
-        let reaped = |record| Ending { record: Arc::new(record), end: End::REAPED };
+        let snapshot = self.snapshots.latest();
+        let reaped =
+            |record| Ending { record: Arc::new(record), end: End::REAPED, snapshot: Arc::clone(&snapshot) };
         let tried = self.try_all(records.into_iter().map(reaped).collect(), false).await;
         let over: Vec<_> =
             tried.into_iter().map(|(ending, _)| ending).filter(|it| it.end.is_over()).collect();
@@ -191,7 +195,7 @@ impl Ends {
         let mut publications = Vec::with_capacity(endings.len());
         let mut tries = Vec::with_capacity(endings.len());
         for ending in endings {
-            match self.gateway.on_disconnect(&ending.record, is_repeat) {
+            match ending.snapshot.gateway.on_disconnect(&ending.record, is_repeat) {
                 Some(Action::Publish { channel, frame, .. }) => {
                     let (caller, answer) = oneshot::channel();
                     let receipt = Receipt::new(Recipient::Caller(caller));
@@ -224,7 +228,7 @@ impl Ends {
         }
         if !ending.end.is_over() {
             let mut failed = self.failed.lock();
-            if failed.len() < self.most {
+            if failed.len() < self.snapshots.latest().limits.max_connections {
                 failed.push_back(ending);
                 return self.has_failed.notify_one();
             }

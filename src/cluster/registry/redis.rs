@@ -17,7 +17,7 @@ use crate::cluster::broker::redis::health::Health;
 use crate::cluster::registry::memory::MemoryRegistry;
 use crate::cluster::registry::tenure::{Lapsed, Tenure};
 use crate::cluster::store::{ANSWER_TIMEOUT, Call, Store, StoreError};
-use crate::config::{Limits, OnOutage, RedisSettings};
+use crate::config::{OnOutage, RedisSettings, Snapshots};
 use crate::limits::places::Places;
 use crate::model::broker::Channel;
 use crate::model::id::{ConnectionId, NodeTag};
@@ -49,7 +49,7 @@ pub(crate) struct RedisRegistry {
 #[derive(Clone, Debug)]
 pub(crate) struct Presence {
     pub(crate) name: String,
-    pub(crate) limits: Limits,
+    pub(crate) snapshots: Snapshots,
     pub(crate) places: Arc<Places>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Arc<Metrics>,
@@ -97,8 +97,9 @@ impl RedisRegistry {
         tenure: Tenure,
     ) -> Self {
         let local = Arc::new(MemoryRegistry::default());
-        // A connection is written once and removed once.
-        let (writes, to_write) = mpsc::channel(2 * presence.limits.max_connections);
+        // A connection is written once and removed once. After a reload there may be more; what has no
+        // room here is compared later.
+        let (writes, to_write) = mpsc::channel(2 * presence.snapshots.latest().limits.max_connections);
         let (store, tag, lifecycle) = (store.clone(), tag.to_string(), presence.lifecycle.clone());
         let task = RegistryTask {
             store: store.clone(),
@@ -203,11 +204,12 @@ impl RedisRegistry {
 
 impl Presence {
     fn lease(&self, renewals: u64) -> Lease {
+        let limits = self.snapshots.latest().limits;
         Lease {
             name: self.name.clone(),
             connections: self.places.taken(),
-            max_connections: self.limits.max_connections,
-            handshake_rate: self.limits.handshake_rate,
+            max_connections: limits.max_connections,
+            handshake_rate: limits.handshake_rate,
             phase: self.lifecycle.phase(),
             renewals: Some(renewals),
         }

@@ -20,7 +20,7 @@ use super::caller::Caller;
 use super::routes::{Routes, routes as service};
 use super::{listing, local, manage};
 use crate::cluster::backend::Backend;
-use crate::config::ManagementAuth;
+use crate::config::{ManagementAuth, Snapshots};
 use crate::limits::places::Places;
 use crate::model::phase::Phase;
 use crate::ops::lifecycle::Lifecycle;
@@ -42,6 +42,7 @@ pub(crate) struct Admin {
     pub(crate) places: Arc<Places>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) vitals: Arc<Vitals>,
+    pub(crate) snapshots: Snapshots,
 }
 
 /// The routes of the admin port.
@@ -63,20 +64,21 @@ fn routes(
 }
 
 /// What the admin port answers beside the management API. Where that is for this host only, these pages are too.
-pub(crate) fn pages(admin: &Admin, auth: ManagementAuth) -> Routes {
+pub(crate) fn pages(admin: &Admin) -> Routes {
     let pages = service(routes(admin));
-    if auth != ManagementAuth::Local {
-        return pages;
-    }
-    let metrics = Arc::clone(&admin.metrics);
+    let (metrics, snapshots) = (Arc::clone(&admin.metrics), admin.snapshots.clone());
     Arc::new(move |request| match local::check(request.headers(), request.version()) {
-        Err(foreign) if !OPEN.contains(&request.uri().path()) => {
+        Err(foreign) if !OPEN.contains(&request.uri().path()) && is_local(&snapshots) => {
             let address = request.extensions().get::<Caller>().map(|caller| caller.peer.ip());
             let answer = manage::not_local(foreign, address, &metrics.refusals);
             Box::pin(ready(Ok(answer.into_response())))
         }
         _ => pages(request),
     })
+}
+
+fn is_local(snapshots: &Snapshots) -> bool {
+    snapshots.latest().management.auth == ManagementAuth::Local
 }
 
 /// `/metrics` and `/live`, which every process of ours has.

@@ -16,12 +16,12 @@ use super::answer::error_reply;
 use super::caller::Caller;
 use super::handshake::{self, Head};
 use super::local::{self, Foreign};
-use super::proxies::Proxies;
+use super::proxies::{self, Proxies};
 use super::request::{RETRY_SECONDS, busy};
 use super::slots::{Busy, RequestKind, Visit};
 use super::takeover::Takeover;
 use super::upgrade::{self, HandshakeError};
-use crate::config::Origins;
+use crate::config::{Origins, Snapshot};
 use crate::edge::admission::{Admission, Refused};
 use crate::ops::metrics::Refusal;
 use crate::ops::refusals::Told;
@@ -42,7 +42,7 @@ pub(crate) struct Connect {
     pub(crate) admission: Arc<Admission>,
     pub(crate) tracer: Arc<Tracer>,
     pub(crate) hub: Arc<Hub>,
-    pub(crate) proxies: Arc<Proxies>,
+    pub(crate) proxies: Proxies,
 }
 
 /// One handshake.
@@ -112,23 +112,23 @@ impl Connect {
     }
 
     /// Finds the client's address, and takes away what only a trusted proxy may say: nobody further in can believe it.
-    fn look_behind_proxies(&self, Handshake { client, headers, .. }: &mut Handshake) {
-        if let Some(name) = &self.admission.auth.user_header
-            && !self.proxies.trust(*client)
+    fn look_behind_proxies(&self, Handshake { client, headers, .. }: &mut Handshake, snapshot: &Snapshot) {
+        if let Some(name) = &snapshot.auth.user_header
+            && !proxies::trust(&snapshot.trusted, *client)
         {
             headers.remove(name);
         }
-        *client = self.proxies.client(*client, headers);
+        *client = self.proxies.client(&snapshot.trusted, *client, headers);
     }
 
     async fn answer(&self, handshake: &mut Handshake) -> Response<Vec<u8>> {
-        let began = Instant::now();
-        self.look_behind_proxies(handshake);
+        let (began, snapshot) = (Instant::now(), self.admission.snapshots.latest());
+        self.look_behind_proxies(handshake, &snapshot);
         let metrics = &self.admission.metrics;
         // A client is nobody who may decide that it is sampled.
         let trace = self.tracer.request(None);
-        let answer = match self.check(handshake) {
-            Ok(accept) => match self.admit(handshake, accept).await {
+        let answer = match self.check(handshake, &snapshot) {
+            Ok(accept) => match self.admit(handshake, &snapshot, accept).await {
                 Ok(answer) => answer,
                 Err(refused) => self.refuse(handshake, &refused),
             },
@@ -151,15 +151,15 @@ impl Connect {
     }
 
     /// Checks what needs no place; returns the accept key.
-    fn check(&self, handshake: &Handshake) -> Result<HeaderValue, No> {
+    fn check(&self, handshake: &Handshake, snapshot: &Snapshot) -> Result<HeaderValue, No> {
         let Handshake { method, path, version, headers, client, .. } = handshake;
-        self.admission.greet(*client).map_err(No::Refused)?;
+        self.admission.greet(*client, snapshot).map_err(No::Refused)?;
         let mut segments = path.split('/').filter(|segment| !segment.is_empty());
         if (segments.next(), segments.next()) != (Some(&*self.stage), None) {
             return Err(No::Refused(Refused { status: StatusCode::FORBIDDEN, refusal: Refusal::Path }));
         }
         let accept = upgrade::accept(method, *version, headers).map_err(No::Handshake)?;
-        if matches!(self.admission.auth.allowed_origins, Origins::Local)
+        if matches!(snapshot.auth.allowed_origins, Origins::Local)
             && let Err(foreign) = local::check(headers, *version)
         {
             return Err(No::Foreign(foreign));
@@ -191,8 +191,13 @@ impl Connect {
     }
 
     /// Lets the client in; the socket follows once the answer is written.
-    async fn admit(&self, handshake: &Handshake, accept: HeaderValue) -> Result<Response<Vec<u8>>, Refused> {
-        let ticket = self.admission.admit(handshake.client, &handshake.headers).await?;
+    async fn admit(
+        &self,
+        handshake: &Handshake,
+        snapshot: &Snapshot,
+        accept: HeaderValue,
+    ) -> Result<Response<Vec<u8>>, Refused> {
+        let ticket = self.admission.admit(handshake.client, &handshake.headers, snapshot).await?;
         let id = ticket.record().id;
         let joined = self.hub.expect(ticket);
         // Before anything is waited for: a client that goes away now takes this future with it.

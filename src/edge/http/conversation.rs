@@ -162,7 +162,7 @@ impl Conversation<'_> {
             };
             if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                 let is_last = is_last || visit.is_to_leave() || lifecycle.phase() == Phase::Draining;
-                tell(answer.headers_mut(), (!is_last).then(|| visit.keep_alive()));
+                tell(answer.headers_mut(), (!is_last).then(|| visit.bounds().keep_alive));
             }
             visit.enter(Stage::Answer);
             Ok(answer.map(|body| Followed { body, visit }))

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
@@ -16,7 +16,7 @@ use warp::Filter;
 use warp::path::FullPath;
 
 use self::body::BodyError;
-pub(crate) use self::callers::Callers;
+use self::callers::Callers;
 use self::path::{Endpoint, Found, Path};
 use super::answer::{bad_request, closing, error_reply, json_reply, method_not_allowed, unavailable};
 use super::caller::Caller;
@@ -25,6 +25,7 @@ use super::local::{self, Foreign};
 use super::request::busy;
 use super::slots::{Busy, RequestKind};
 use crate::cluster::peers::{Answer, Operation, Peers, carry_out};
+use crate::config::Snapshots;
 use crate::edge::sigv4::{SignatureError, SignedRequest};
 use crate::model::broker::{
     Accepted, Broker, Channel, Key, Offset, Publication, PublishError, Receipt, Recipient, is_key,
@@ -47,10 +48,7 @@ mod path;
 #[derive(Debug)]
 pub(crate) struct Manage {
     pub(crate) stage: Arc<str>,
-    pub(crate) callers: Callers,
-    pub(crate) message_bytes: usize,
-    /// For a request's body to arrive.
-    pub(crate) body_timeout: Duration,
+    pub(crate) snapshots: Snapshots,
     /// The other nodes; `None` for a node that is alone.
     pub(crate) peers: Option<Arc<Peers>>,
     pub(crate) lister: Lister,
@@ -82,8 +80,7 @@ pub(crate) fn is_path(path: &str) -> bool {
 pub(crate) fn routes(
     manage: Arc<Manage>,
 ) -> impl Filter<Extract = (Response<Vec<u8>>,), Error = warp::Rejection> + Clone {
-    let (limit, timeout) = (manage.message_bytes, manage.body_timeout);
-    let budget = Arc::clone(manage.hub.budget());
+    let (snapshots, budget) = (manage.snapshots.clone(), Arc::clone(manage.hub.budget()));
     let path = warp::path::full().and_then(|path: FullPath| async move {
         Path::parse(path.as_str()).map(|parsed| (parsed, path)).ok_or_else(warp::reject::not_found)
     });
@@ -94,8 +91,8 @@ pub(crate) fn routes(
         .and(warp::ext::get::<Caller>())
         .and(warp::header::headers_cloned())
         .and(warp::body::stream().then(move |stream| {
-            let budget = Arc::clone(&budget);
-            async move { body::read(stream, limit, timeout, &budget).await }
+            let (limits, budget) = (snapshots.latest().limits, Arc::clone(&budget));
+            async move { body::read(stream, limits.message_bytes, limits.handshake_timeout, &budget).await }
         }))
         .map(|path, wire_path, method, query, caller, headers, body| Call {
             method,
@@ -129,8 +126,8 @@ impl Manage {
     }
 
     async fn answer(&self, mut call: Call) -> Response<Vec<u8>> {
-        let began = Instant::now();
-        let refusal = self.refusal(&call);
+        let (began, callers) = (Instant::now(), Callers::new(&self.snapshots.latest().management));
+        let refusal = self.refusal(&callers, &call);
         // Whoever may not call may not have themselves sampled either.
         call.trace = self.telemetry.tracer.request(refusal.is_none().then_some(&call.headers));
         let (operation, mut answer) = match refusal {
@@ -138,7 +135,7 @@ impl Manage {
             Some(refusal) => ("unauthenticated", refusal),
         };
         self.telemetry.metrics.management.with_label_values(&[operation, answer.status().as_str()]).inc();
-        self.tell(&call, &answer);
+        self.tell(&callers, &call, &answer);
         if let Some(trace) = call.trace {
             self.telemetry.tracer.answered(trace, operation, began, answer.status());
         }
@@ -159,9 +156,9 @@ impl Manage {
     }
 
     /// Logs a call that is refused. That something is not there is an answer, and who is not of this host is told of already.
-    fn tell(&self, call: &Call, answer: &Response<Vec<u8>>) {
+    fn tell(&self, callers: &Callers, call: &Call, answer: &Response<Vec<u8>>) {
         let status = answer.status();
-        let is_said = matches!(self.callers, Callers::Local) && status == StatusCode::FORBIDDEN;
+        let is_said = matches!(callers, Callers::Local) && status == StatusCode::FORBIDDEN;
         let is_refused = status.is_client_error() || status.is_server_error();
         if !is_refused || is_said || matches!(status, StatusCode::GONE | StatusCode::NOT_FOUND) {
             return;
@@ -179,8 +176,8 @@ impl Manage {
     }
 
     /// Returns how to refuse a caller who has not shown that they may call.
-    fn refusal(&self, call: &Call) -> Option<Response<Vec<u8>>> {
-        let verifier = match &self.callers {
+    fn refusal(&self, callers: &Callers, call: &Call) -> Option<Response<Vec<u8>>> {
+        let verifier = match callers {
             Callers::Any => return None,
             Callers::Local => {
                 let foreign = local::check(&call.headers, call.caller.version).err()?;

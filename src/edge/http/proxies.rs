@@ -12,35 +12,30 @@ use ipnet::IpNet;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The proxies that are trusted.
-#[derive(Debug)]
+/// Returns whether an address is that of a trusted proxy.
+pub(crate) fn trust(trusted: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    trusted.iter().any(|network| network.contains(&address))
+}
+
+/// Finds who speaks through the proxies that are trusted.
+#[derive(Debug, Default)]
 pub(crate) struct Proxies {
-    trusted: Vec<IpNet>,
     /// Whether the log says already that somebody else speaks like one.
     has_warned: AtomicBool,
 }
 
 impl Proxies {
-    pub(crate) fn new(trusted: Vec<IpNet>) -> Self {
-        Self { trusted, has_warned: AtomicBool::new(false) }
-    }
-
-    /// Returns whether an address is that of a trusted proxy.
-    pub(crate) fn trust(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.trusted.iter().any(|network| network.contains(&address))
-    }
-
     /// Returns the address of the client behind a peer: of those that trusted proxies name, the last that is not one itself.
-    pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        if !self.trust(peer) {
+    pub(crate) fn client(&self, trusted: &[IpNet], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        if !trust(trusted, peer) {
             self.warn_of(peer, headers);
             return peer;
         }
         let lines = headers.get_all(FORWARDED_FOR).into_iter().rev();
         let mut hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(',')).map(address);
         let mut client = peer;
-        while self.trust(client)
+        while trust(trusted, client)
             && let Some(Some(hop)) = hops.next()
         {
             client = hop;
@@ -76,9 +71,9 @@ mod tests {
 
     use super::*;
 
-    fn proxies() -> Proxies {
+    fn trusted() -> Vec<IpNet> {
         let networks = ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"];
-        Proxies::new(networks.iter().map(|text| text.parse().expect("a network")).collect())
+        networks.iter().map(|text| text.parse().expect("a network")).collect()
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -90,7 +85,7 @@ mod tests {
         for line in lines {
             headers.append(FORWARDED_FOR, HeaderValue::from_bytes(line).expect("a value"));
         }
-        proxies().client(ip(peer), &headers).to_string()
+        Proxies::default().client(&trusted(), ip(peer), &headers).to_string()
     }
 
     #[test]
@@ -146,7 +141,7 @@ mod tests {
         #[test]
         fn what_a_client_writes_changes_nothing(own in "[ -~]{0,80}", octets in any::<[u8; 4]>()) {
             let real = IpAddr::from(octets);
-            prop_assume!(!proxies().trust(real));
+            prop_assume!(!trust(&trusted(), real));
             let line = format!("{own}, {real}");
             prop_assert_eq!(client("10.0.0.1", &[line.as_bytes()]), real.to_string());
             prop_assert_eq!(client("10.0.0.1", &[own.as_bytes(), real.to_string().as_bytes()]), real.to_string());

@@ -13,11 +13,11 @@ use super::connect::Connect;
 use super::conversation::Conversation;
 use super::handshake::{self, Head};
 use super::listener::Listener;
-use super::proxies::Proxies;
-use super::proxy_header;
 use super::request::MAX_HEAD;
 use super::routes::{Routes, beginning_with};
-use super::slots::{Bounds, RequestKind, Slots, Stage, Visit};
+use super::slots::{BoundsSource, RequestKind, Slots, Stage, Visit};
+use super::{proxies, proxy_header};
+use crate::config::Snapshots;
 use crate::limits::budget::Gauge;
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::{CutCause, HttpMetrics, HttpState, Metrics, ProxyRefusal};
@@ -65,7 +65,7 @@ pub(crate) struct Server {
 /// Lets in only trusted proxies, which say for whom they connect.
 #[derive(Clone, Debug)]
 pub(crate) struct Guard {
-    pub(crate) proxies: Arc<Proxies>,
+    pub(crate) snapshots: Snapshots,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -81,7 +81,7 @@ impl Server {
     pub(crate) fn new(
         lifecycle: Lifecycle,
         (accept_errors, metrics, refusals): (IntCounter, HttpMetrics, Arc<Refusals>),
-        bounds: Bounds,
+        bounds: BoundsSource,
     ) -> Self {
         let slots = Slots::new(bounds, metrics, refusals);
         Self { lifecycle, accept_errors, slots, memory: Gauge::default() }
@@ -158,8 +158,8 @@ impl Server {
     async fn identify(&self, stream: &mut TcpStream, visit: &Visit, first: &First) -> bool {
         let peer = visit.peer();
         let First::ProxyHeader(guard) = first else { return true };
-        let named = if guard.proxies.trust(peer.ip()) {
-            let header = tokio::time::timeout(self.slots.bounds.head, proxy_header::read(stream));
+        let named = if proxies::trust(&guard.snapshots.latest().trusted, peer.ip()) {
+            let header = tokio::time::timeout(visit.bounds().head, proxy_header::read(stream));
             let ending = self.lifecycle.ending();
             tokio::select! {
                 in_time = header => in_time.unwrap_or(Err(ProxyRefusal::Incomplete)),

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use super::request;
+use crate::config::Snapshots;
 use crate::ops::metrics::{CutCause, HttpMetrics, HttpState, RequestRefusal};
 use crate::ops::refusals::{Refusals, Told};
 
@@ -47,6 +48,29 @@ pub(crate) struct Bounds {
     pub(crate) keep_alive: Duration,
 }
 
+/// Where the bounds of a connection come from, when it is accepted.
+#[derive(Debug)]
+pub(crate) enum BoundsSource {
+    Fixed(Bounds),
+    Latest(Snapshots),
+}
+
+impl BoundsSource {
+    fn bounds(&self) -> Bounds {
+        match self {
+            Self::Fixed(bounds) => *bounds,
+            Self::Latest(snapshots) => {
+                let limits = snapshots.latest().limits;
+                Bounds {
+                    places: limits.max_http_connections,
+                    head: limits.handshake_timeout,
+                    keep_alive: limits.keep_alive_timeout,
+                }
+            }
+        }
+    }
+}
+
 /// What a request asks for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RequestKind {
@@ -68,7 +92,8 @@ pub(super) enum Stage {
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Slots {
-    pub(super) bounds: Bounds,
+    source: BoundsSource,
+    most: usize,
     metrics: HttpMetrics,
     refusals: Arc<Refusals>,
     began: Instant,
@@ -101,6 +126,7 @@ pub(super) struct Visit(Arc<Stay>);
 struct Stay {
     slots: Arc<Slots>,
     slot: Arc<Slot>,
+    bounds: Bounds,
     key: usize,
     peer: SocketAddr,
     /// Whom a PROXY header names instead.
@@ -144,10 +170,12 @@ impl Stage {
 }
 
 impl Slots {
-    pub(super) fn new(bounds: Bounds, metrics: HttpMetrics, refusals: Arc<Refusals>) -> Arc<Self> {
-        let places = || Arc::new(Semaphore::new(bounds.places.min(Semaphore::MAX_PERMITS)));
+    pub(super) fn new(source: BoundsSource, metrics: HttpMetrics, refusals: Arc<Refusals>) -> Arc<Self> {
+        let most = source.bounds().places;
+        let places = || Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
         Arc::new(Self {
-            bounds,
+            source,
+            most,
             metrics,
             refusals,
             began: Instant::now(),
@@ -164,7 +192,7 @@ impl Slots {
     pub(super) async fn enter(self: &Arc<Self>, peer: SocketAddr) -> Visit {
         loop {
             let freed = self.freed.notified();
-            if self.taken.load(Ordering::SeqCst) < self.bounds.places {
+            if self.taken.load(Ordering::SeqCst) < self.most {
                 break;
             }
             self.crowded.store(true, Ordering::Relaxed);
@@ -182,7 +210,8 @@ impl Slots {
             told_to_leave: Notify::new(),
         });
         let key = self.visits.lock().insert(Arc::clone(&slot));
-        Visit(Arc::new(Stay { slots: Arc::clone(self), slot, key, peer, named: OnceLock::new() }))
+        let bounds = self.source.bounds();
+        Visit(Arc::new(Stay { slots: Arc::clone(self), slot, bounds, key, peer, named: OnceLock::new() }))
     }
 
     /// Tells one connection to give way, if there is one that may be told.
@@ -244,18 +273,17 @@ impl Visit {
 
     /// Returns when the time for what the connection does is up.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let Stay { slots, slot, .. } = &*self.0;
+        let Stay { slots, slot, bounds: Bounds { head, keep_alive, .. }, .. } = &*self.0;
         let (stage, since) = slot.stage();
-        let Bounds { head, keep_alive, .. } = slots.bounds;
         let time = match stage {
-            Stage::Head => head,
+            Stage::Head => *head,
             // Whoever reads the body, or waits for the turn, can still answer.
-            Stage::Body | Stage::Queue => head + AGE,
+            Stage::Body | Stage::Queue => *head + AGE,
             Stage::Serve => return None,
             Stage::Answer => {
-                head + Duration::from_millis(slot.written.load(Ordering::Relaxed) * 1_000 / ANSWER_RATE)
+                *head + Duration::from_millis(slot.written.load(Ordering::Relaxed) * 1_000 / ANSWER_RATE)
             }
-            Stage::Idle => keep_alive + IDLE_GRACE,
+            Stage::Idle => *keep_alive + IDLE_GRACE,
         };
         Some(slots.began + since + time)
     }
@@ -265,9 +293,9 @@ impl Visit {
         self.0.slot.leaving.load(Ordering::Relaxed) || self.0.slots.crowded.load(Ordering::Relaxed)
     }
 
-    /// Returns for how long the client may rely on the connection between requests.
-    pub(super) fn keep_alive(&self) -> Duration {
-        self.0.slots.bounds.keep_alive
+    /// Returns the bounds that counted when it was accepted.
+    pub(super) fn bounds(&self) -> &Bounds {
+        &self.0.bounds
     }
 
     /// Returns who connected, be it the client or a proxy that has not named one.
@@ -320,7 +348,7 @@ impl Visit {
         }
         self.enter(Stage::Queue);
         let mut place = pin!(self.semaphore(class).clone().acquire_owned());
-        let mut time = pin!(sleep(self.0.slots.bounds.head));
+        let mut time = pin!(sleep(self.0.bounds.head));
         // The connection's task is woken when it is told to leave, and asks here.
         let place = poll_fn(|context| match place.as_mut().poll(context) {
             Poll::Ready(place) => Poll::Ready(place.ok()),
@@ -380,7 +408,7 @@ mod tests {
     fn slots(places: usize) -> Arc<Slots> {
         let metrics = Metrics::new().expect("metrics");
         let bounds = Bounds { places, head: LONG, keep_alive: LONG };
-        Slots::new(bounds, metrics.http.clone(), Arc::default())
+        Slots::new(BoundsSource::Fixed(bounds), metrics.http.clone(), Arc::default())
     }
 
     async fn is_told(visit: &Visit) -> bool {

@@ -14,15 +14,13 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::*;
-use crate::config::{Config, Sources};
+use crate::config::{Config, Snapshot, Sources};
 use crate::limits::budget::Budget;
-use crate::limits::names::Names;
 use crate::limits::ticket::fake::ticket;
 use crate::model::broker::{Broker, History, Offset, Publication, Standing};
 use crate::model::id::{ConnectionId, NodeTag};
 use crate::ops::telemetry::Telemetry;
 use crate::protocol::close::Close;
-use crate::routing::gateway::Gateway;
 use crate::shard::hub::Hub;
 use crate::shard::inbox::{Event, JoinOutcome};
 use crate::shard::socket::NewSocket;
@@ -85,19 +83,11 @@ impl Bench {
         let event_loop = EventLoop::open(&budget, 0, 1).expect("an event loop");
         let hub = Arc::new(Hub::new(vec![event_loop.inbox()], Arc::clone(&metrics), budget));
         let broker = Arc::new(Slow::default());
-        let gateway = Arc::new(Gateway::new(config.routes, &config.stage, tag, &metrics));
-        let names = Arc::new(Names::new(&config.limits, Vec::new()));
+        let snapshot = Arc::new(Snapshot::new(&config, tag, &metrics));
         let ticket = ticket(tag, &metrics);
         let id = ticket.record().id;
-        let parts = Parts {
-            hub,
-            broker: Arc::<Slow>::clone(&broker),
-            gateway,
-            telemetry,
-            limits: config.limits,
-            names,
-        };
-        let mut shard = Shard::new(0, event_loop, parts);
+        let parts = Parts { hub, broker: Arc::<Slow>::clone(&broker), telemetry, names: Arc::default() };
+        let mut shard = Shard::new(0, event_loop, parts, snapshot);
         let (client, served) = UnixStream::pair().expect("a pair of sockets");
         for socket in [&client, &served] {
             socket.set_nonblocking(true).expect("a socket");

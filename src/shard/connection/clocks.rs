@@ -65,6 +65,12 @@ impl Clocks {
         self.next_ping = limits.ping_interval.map(|interval| now + jittered(interval));
     }
 
+    /// Draws a moment in the whole interval: those of all connections must not come at once.
+    pub(super) fn replan_ping(&mut self, now: Instant, limits: &Limits) {
+        let drawn = |interval: Duration| now + interval.mul_f64(rand::random_range(0.0..1.0));
+        self.next_ping = limits.ping_interval.map(drawn);
+    }
+
     pub(super) fn on_pong(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {
         let place = place_of(payload)?;
         self.confirmed = self.confirmed.max(place.min(self.taken));

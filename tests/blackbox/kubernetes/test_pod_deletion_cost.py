@@ -371,6 +371,13 @@ def test_a_server_that_hangs_is_given_up_and_a_signal_ends_at_once_meanwhile(api
     assert keeper.process.wait(timeout=10) == 0 and time.monotonic() - began < 2
 
 
+def test_a_signal_that_asks_nodes_to_reload_is_ignored(api, keep):
+    keeper = keep()
+    keeper.process.send_signal(signal.SIGHUP)
+    eventually(lambda: keeper.lines("WARN", "ignored"))
+    assert request(keeper.admin, "GET", "/live")[0].status == 200
+
+
 def test_an_answer_that_is_too_long_is_not_read_to_its_end(api, keep, start):
     node = start()
     (name,) = put_nodes(api, [node])

@@ -18,7 +18,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use super::server::RedisServer;
 use crate::cluster::backend::Backend;
 use crate::cluster::broker::memory::MemoryBroker;
-use crate::config::{Config, Sources};
+use crate::config::{Config, Snapshot, Snapshots, Sources};
 use crate::limits::budget::Budget;
 use crate::limits::places::Places;
 use crate::model::broker::{
@@ -81,13 +81,17 @@ impl fmt::Debug for Heard {
     }
 }
 
+fn snapshots(config: &Config, tag: NodeTag, telemetry: &Telemetry) -> Snapshots {
+    Snapshots::begin(Snapshot::new(config, tag, &telemetry.metrics)).1
+}
+
 impl Bench {
     /// One node that is alone.
     pub(super) fn memory() -> Self {
         let config = config(GROUPS.to_owned());
         let node = Node::new(|hub, telemetry| {
-            let terms = config.terms();
-            Arc::new(MemoryBroker::new(Arc::clone(hub), telemetry.clone(), terms))
+            let snapshots = snapshots(&config, NodeTag::random(), telemetry);
+            Arc::new(MemoryBroker::new(Arc::clone(hub), telemetry.clone(), config.terms(), snapshots))
         });
         Self::new(vec![node], None, None)
     }
@@ -99,9 +103,9 @@ impl Bench {
         let runtime = Runtime::new().expect("a runtime");
         let inside = runtime.enter();
         let make = |hub: &Arc<Hub>, telemetry: &Telemetry| {
-            let (places, lifecycle) = (Arc::new(Places::default()), Lifecycle::new());
-            let parts = ((hub, &places), (&lifecycle, telemetry));
-            let backend = Backend::start(&config, NodeTag::random(), parts.0, parts.1);
+            let (places, lifecycle, tag) = (Arc::new(Places::default()), Lifecycle::new(), NodeTag::random());
+            let settings = (&config, &snapshots(&config, tag, telemetry));
+            let backend = Backend::start(settings, tag, (hub, &places), (&lifecycle, telemetry));
             backend.expect("a backend").broker
         };
         let nodes = (0..NODES).map(|_| Node::new(make)).collect();

@@ -19,7 +19,7 @@ use super::pressure::Pressure;
 use super::queue::{Coming, Fate, Parted, Queue, Waiting, part};
 use crate::cluster::registry::tenure::{Lapsed, Tenure};
 use crate::cluster::store::{Call, Outcome, Script, Store, StoreError, milliseconds, new_epoch};
-use crate::config::{OnOutage, RedisSettings};
+use crate::config::{OnOutage, RedisSettings, Snapshots};
 use crate::model::broker::{Accepted, Key, Offset, Publication, PublishError, Terms};
 use crate::model::trouble::Trouble;
 use crate::ops::metrics::{DropReason, as_i64};
@@ -49,6 +49,7 @@ pub(super) struct Publisher {
     pub(super) pressure: Arc<Pressure>,
     pub(super) settings: RedisSettings,
     pub(super) terms: Terms,
+    pub(super) snapshots: Snapshots,
     pub(super) hub: Arc<Hub>,
     pub(super) channels: Arc<Channels>,
     pub(super) health: Arc<Health>,
@@ -318,7 +319,9 @@ impl Publisher {
     /// Returns where Redis remembers a message, and for how long, if it must not be accepted twice.
     fn memory(&self, name: &str, waiting: &Waiting) -> Option<(String, Duration)> {
         match &waiting.publication.key {
-            Some(Key::Given(key)) => Some((Store::key(name, key), self.terms.idempotency_age)),
+            Some(Key::Given(key)) => {
+                Some((Store::key(name, key), self.snapshots.latest().limits.idempotency_age))
+            }
             Some(Key::End { id, .. }) => Some((Store::end(name, id), MEMORY_OF_END)),
             None if self.buffers() => {
                 let own = format!("{}-{}", self.instance, waiting.number);

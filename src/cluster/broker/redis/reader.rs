@@ -17,6 +17,7 @@ use super::channels::{Channels, Errand, Next};
 use super::page::{Pages, Wanted};
 use super::track::Reading;
 use crate::cluster::store::{Call, Store, StoreError};
+use crate::config::Snapshots;
 use crate::model::trouble::RedisRefusal;
 use crate::shard::outbox::ENTRY;
 
@@ -40,7 +41,7 @@ pub(super) struct Reader {
     pub(super) pages: Pages,
     /// What this reader reads.
     pub(super) errand: Errand,
-    pub(super) outbox_bytes: usize,
+    pub(super) snapshots: Snapshots,
 }
 
 /// A channel, after which offset it was read, and what was read.
@@ -102,7 +103,7 @@ impl Reader {
     }
 
     fn page_bytes(&self) -> usize {
-        BYTES.min(self.outbox_bytes / 4)
+        BYTES.min(self.snapshots.latest().limits.outbox_bytes / 4)
     }
 
     /// Reads what can be read, and delivers what there is room for; the rest is for later. A client may be a member of many

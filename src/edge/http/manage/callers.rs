@@ -1,11 +1,13 @@
 //! Who may call the management API.
 
+use std::sync::Arc;
+
 use crate::config::{Management, ManagementAuth};
 use crate::edge::sigv4::Verifier;
 
 /// Who may call.
 #[derive(Debug)]
-pub(crate) enum Callers {
+pub(super) enum Callers {
     /// Whoever signs with a key.
     Signed(Verifier),
     /// Programs and pages of this host.
@@ -15,10 +17,10 @@ pub(crate) enum Callers {
 }
 
 impl Callers {
-    pub(crate) fn new(management: &Management) -> Self {
+    pub(super) fn new(management: &Management) -> Self {
         match management.auth {
             ManagementAuth::SigV4 => {
-                Self::Signed(Verifier::new(management.keys.clone(), management.clock_skew))
+                Self::Signed(Verifier::new(Arc::clone(&management.keys), management.clock_skew))
             }
             ManagementAuth::Local => Self::Local,
             ManagementAuth::None => Self::Any,

@@ -1,0 +1,39 @@
+//! Starts the shards, and has them watched.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::config::Snapshots;
+use crate::ops::lifecycle::Lifecycle;
+use crate::ops::vitals::{Part, Vitals};
+use crate::shard::hub::Hub;
+use crate::shard::{EventLoop, Parts, Shard};
+
+pub(super) fn start(
+    loops: Vec<EventLoop>,
+    parts: &Parts,
+    snapshots: &Snapshots,
+    lifecycle: &Lifecycle,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let start = |(index, event_loop)| {
+        let shard = Shard::new(index, event_loop, parts.clone(), snapshots.latest());
+        let name = format!("shard-{index}");
+        let vital = lifecycle.vital(&name, lifecycle.ending());
+        std::thread::Builder::new().name(name).spawn(move || {
+            shard.run();
+            drop(vital);
+        })
+    };
+    loops.into_iter().enumerate().map(start).collect()
+}
+
+pub(super) fn watch(hub: &Arc<Hub>) -> Arc<Vitals> {
+    let vitals = Arc::new(Vitals::default());
+    for index in 0..hub.shard_count() {
+        let (hub, steps) = (Arc::clone(hub), hub.inbox(index).steps.clone());
+        let wake = Box::new(move || hub.inbox(index).wake());
+        vitals.watch(Part { name: format!("shard-{index}"), steps, wake });
+    }
+    vitals
+}
