@@ -14,8 +14,9 @@ use serde::Serialize;
 use super::log::{Answer, Channel, Connection, Id, Log, Publication};
 use crate::faults::judge::order::Order;
 
-/// A connection that is closed must have received what was accepted this long before its end.
-const CLOSING: Duration = Duration::from_secs(1);
+/// A connection that is closed must have received what was accepted this long before its end: a node that is told to end at once
+/// hands out nothing in its last second.
+const CLOSING: Duration = Duration::from_millis(1400);
 
 /// From one moment to another.
 pub(crate) type Window = (Duration, Duration);

@@ -143,7 +143,7 @@ fn judge(
     }
     let mut log = phases::settle(testbed, &allowances, sabotage)?;
     if is_local {
-        doubt_what_came_back(&mut log);
+        doubt_what_came_back(&mut log, &allowances.away);
     }
     let findings = judge::judge(&log, &allowances);
     let metrics = Metrics::of(&testbed.counters());
@@ -157,9 +157,12 @@ fn judge(
     Ok(Outcome { findings, metrics, violations, ..Outcome::default() })
 }
 
-/// A client whose message comes back does not know whether other nodes have received it.
-fn doubt_what_came_back(log: &mut Log) {
-    let came_back = |each: &&mut Publication| each.answer == Answer::Accepted(None);
+/// A client whose message comes back while a node is away does not know whether other nodes have received it.
+fn doubt_what_came_back(log: &mut Log, away: &[Vec<Window>]) {
+    let came_back = |each: &&mut Publication| {
+        let mut away = away.iter().flatten();
+        each.answer == Answer::Accepted(None) && away.any(|window| each.touches(*window))
+    };
     for each in log.publications.iter_mut().filter(came_back) {
         (each.answer, each.local) = (Answer::InDoubt, true);
     }
