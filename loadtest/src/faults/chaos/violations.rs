@@ -221,8 +221,14 @@ impl Facts {
         }
     }
 
+    /// Returns whether a node may be asked that takes the connection's for dead: rightly, or since it has just started with a
+    /// Redis that has forgotten whom it knew.
     fn may_be_gone(&self, connection: &Connection, post: &Post) -> bool {
-        connection.node.is_some_and(|node| self.may_be_dead(node, connection.opened, post.answered))
+        let has_started = |exit: &Exit| (exit.at..=exit.at + self.lease).contains(&post.answered);
+        let knows_nobody =
+            |exit: &Exit| self.forgetful.iter().any(|(from, to)| (*from..=*to).contains(&exit.at));
+        self.exits.iter().any(|exit| has_started(exit) && knows_nobody(exit))
+            || connection.node.is_some_and(|node| self.may_be_dead(node, connection.opened, post.answered))
     }
 
     /// Every request is answered once, and in order.

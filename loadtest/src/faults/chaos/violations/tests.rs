@@ -174,6 +174,15 @@ fn an_open_connection_is_not_gone_and_gets_its_posts_once() {
     let frozen = Facts { isolations: vec![isolations(1, 1100, 5000, true)], ..facts() };
     assert_eq!(found(&with(post(410, 3100), &[]), &frozen), [], "its node was dead for all others");
     assert_eq!(found(&with(post(410, 2000), &[]), &frozen).len(), 1, "but not yet");
+    let started = |millis| Facts {
+        exits: vec![exit(0, millis, 0)].into_iter().map(|exit| Exit { asked: 1, ..exit }).collect(),
+        forgetful: vec![(at(1500), at(2500))],
+        ..facts()
+    };
+    assert_eq!(found(&with(post(410, 3100), &[]), &started(2000)), [], "it knows nobody yet");
+    assert_eq!(found(&with(post(410, 4100), &[]), &started(2000)).len(), 1, "it has had a lease's time");
+    assert_eq!(found(&with(post(410, 3100), &[]), &started(1400)).len(), 1, "it knew all before");
+    assert_eq!(found(&with(post(410, 3100), &[]), &started(2600)).len(), 1, "all have renewed");
 }
 
 #[test]
