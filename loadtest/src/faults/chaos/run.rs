@@ -110,7 +110,7 @@ fn judge(
         over,
         healed,
     };
-    let (forgetful, unkept) = (deeds.forgetful(), deeds.unkept());
+    let (forgetful, unkept, alone) = (deeds.forgetful(), deeds.unkept(), deeds.alone());
     let unkept_anywhere: Vec<Window> = unkept.iter().flatten().copied().collect();
     let is_local = plan.outage == Outage::Local;
     let allowances = Allowances {
@@ -143,7 +143,7 @@ fn judge(
     }
     let mut log = phases::settle(testbed, &allowances, sabotage)?;
     if is_local {
-        doubt_what_came_back(&mut log, &allowances.away);
+        doubt_what_came_back(&mut log, &alone);
     }
     let findings = judge::judge(&log, &allowances);
     let metrics = Metrics::of(&testbed.counters());
@@ -157,11 +157,10 @@ fn judge(
     Ok(Outcome { findings, metrics, violations, ..Outcome::default() })
 }
 
-/// A client whose message comes back while a node is away does not know whether other nodes have received it.
-fn doubt_what_came_back(log: &mut Log, away: &[Vec<Window>]) {
+/// A client whose message comes back while a node may be alone does not know whether other nodes have received it.
+fn doubt_what_came_back(log: &mut Log, alone: &[Window]) {
     let came_back = |each: &&mut Publication| {
-        let mut away = away.iter().flatten();
-        each.answer == Answer::Accepted(None) && away.any(|window| each.touches(*window))
+        each.answer == Answer::Accepted(None) && alone.iter().any(|window| each.touches(*window))
     };
     for each in log.publications.iter_mut().filter(came_back) {
         (each.answer, each.local) = (Answer::InDoubt, true);

@@ -62,6 +62,24 @@ impl Deeds<'_> {
         (0..self.nodes).map(|node| self.away_of(node)).collect()
     }
 
+    /// Returns when a node may have had to do without Redis, be it that Redis took no writes or did not answer in time.
+    pub(super) fn alone(&self) -> Vec<Window> {
+        let refused = self.done.iter().filter_map(|Done { from, action, .. }| match action {
+            Action::Tell(FULL) => Some((*from, self.until(*from, |action| *action == Action::Tell(ROOMY)))),
+            Action::Links(Mode::Slow) => {
+                Some((*from, self.until(*from, |action| *action == Action::Links(Mode::Pass))))
+            }
+            _ => None,
+        });
+        let refused = refused.map(|window| self.widen(window));
+        self.away().into_iter().flatten().chain(refused).collect()
+    }
+
+    /// Returns the window from when a message was under way until a node is back.
+    fn widen(&self, (from, to): Window) -> Window {
+        (from.saturating_sub(UNDER_WAY), (to + BACK).min(self.healed.max(to)))
+    }
+
     fn away_of(&self, node: usize) -> Vec<Window> {
         let own = self.isolations.iter().filter(|each| each.node == node);
         let own = own.map(|each| (each.from, each.to.unwrap_or(self.over)));
@@ -75,19 +93,14 @@ impl Deeds<'_> {
                 let goes_on = |action: &Action| matches!(action, Action::WakeRedis | Action::KillRedis);
                 Some((*from, self.until(*from, goes_on)))
             }
-            Action::Tell(FULL) => Some((*from, self.until(*from, |action| *action == Action::Tell(ROOMY)))),
             Action::Tell(SMALL) => Some((*from, self.until(*from, |action| *action == Action::Tell(LARGE)))),
-            Action::Links(Mode::Slow) => {
-                Some((*from, self.until(*from, |action| *action == Action::Links(Mode::Pass))))
-            }
+            // Memory that is short, or answers that are slow, keep nobody away.
+            Action::Tell(FULL | ROOMY) => None,
             Action::Tell(_) | Action::MoveSlots => Some((*from, *to)),
             Action::FailOver | Action::KillMaster => Some((*from, self.healed)),
             _ => None,
         });
-        let mut windows: Vec<Window> = own
-            .chain(all)
-            .map(|(from, to)| (from.saturating_sub(UNDER_WAY), (to + BACK).min(self.healed.max(to))))
-            .collect();
+        let mut windows: Vec<Window> = own.chain(all).map(|window| self.widen(window)).collect();
         windows.sort_unstable();
         windows.into_iter().fold(Vec::new(), |mut merged: Vec<Window>, (from, to)| {
             match merged.last_mut() {
@@ -186,6 +199,15 @@ mod tests {
             away(&paused, &[isolation(1, 7000, 7500)]),
             [vec![(at(500), at(7100))], vec![(at(500), at(9000))]]
         );
+    }
+
+    #[test]
+    fn a_node_that_redis_refuses_is_alone_and_not_away() {
+        let full = done(&[(1000, Action::Tell(FULL)), (2000, Action::Tell(ROOMY))]);
+        let isolations = [isolation(1, 7000, 8000)];
+        let deeds = deeds(Backing::Durable, &full, &isolations);
+        assert_eq!(deeds.away(), [vec![], vec![(at(6500), at(9000))]]);
+        assert_eq!(deeds.alone(), [(at(6500), at(9000)), (at(500), at(6100))]);
     }
 
     #[test]
