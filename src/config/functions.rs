@@ -1,0 +1,113 @@
+//! Reads `[functions]`: what this node runs in processes of its own.
+
+use serde_json::{Value, json};
+
+use super::reader::{Place, Reader, Section};
+use super::row::Kind;
+use super::settings::{FunctionSettings, Runtime};
+use super::table::{function, node};
+
+/// What a schema says of the name of a function.
+const NAME: &str = "^[A-Za-z0-9_-]{1,64}$";
+
+/// Most functions: each has a task, and rows of metrics.
+const FUNCTIONS_MAX: usize = 1_000;
+
+impl Kind for Vec<FunctionSettings> {
+    fn schema(_bounds: Option<&(Self, Self)>) -> Value {
+        let with_handler = json!({ "properties": { "runtime": { "enum": ["node", "python"] } } });
+        let condition = json!({ "if": with_handler, "then": { "required": ["handler"] } });
+        json!({
+            "type": "object",
+            "maxProperties": FUNCTIONS_MAX,
+            "propertyNames": { "pattern": NAME },
+            "additionalProperties": { "allOf": [condition] },
+        })
+    }
+}
+
+/// Takes `[functions]`.
+pub(super) fn read(reader: &mut Reader<'_>) -> Vec<FunctionSettings> {
+    let sections = reader.named_sections(&node::functions);
+    if sections.len() > FUNCTIONS_MAX {
+        reader.fault_of(&node::functions, format!("more than {FUNCTIONS_MAX}; run some on other nodes"));
+    }
+    let mut functions = Vec::new();
+    for (name, place, section) in sections {
+        if !is_name(&name) {
+            let message = "functions have names of 1 to 64 letters, digits, - and _";
+            reader.fault(place.clone(), &format!("functions.{name}"), message);
+        }
+        functions.extend(function(reader, name, &place, section));
+    }
+    reader.settle(&node::functions, functions)
+}
+
+fn is_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=64).contains(&name.len()) && name.bytes().all(is_plain)
+}
+
+fn function<'d>(
+    reader: &mut Reader<'d>,
+    name: String,
+    place: &Place,
+    mut section: Section<'d>,
+) -> Option<FunctionSettings> {
+    let before = reader.fault_count();
+    let place_of = |reader: &Reader<'d>, section: &Section<'d>, name| reader.place_in(section, name);
+    let code_place = place_of(reader, &section, function::code.name);
+    let max_place = place_of(reader, &section, function::max_processes.name);
+    let runtime = reader.take_from(&mut section, &function::runtime);
+    let code = reader.take_from(&mut section, &function::code);
+    let handler = reader.take_from(&mut section, &function::handler).filter(|handler| !handler.is_empty());
+    let command = reader.take_from(&mut section, &function::command);
+    let timeout = reader.take_from(&mut section, &function::timeout);
+    let min_processes = reader.take_from(&mut section, &function::min_processes);
+    let max_processes = reader.take_from(&mut section, &function::max_processes);
+    let concurrency = reader.take_from(&mut section, &function::concurrency);
+    let environment = reader.take_from(&mut section, &function::environment).0;
+    let hosts = reader.take_from(&mut section, &function::hosts).0;
+    let callback_domain = reader.take_from(&mut section, &function::callback_domain);
+    let is_faulty = reader.fault_count() > before;
+    let mut fault = |place: &Place, key: &str, message: String| {
+        reader.fault(place.clone(), &section.dotted(key), message);
+    };
+    if runtime.is_none() && !is_faulty {
+        fault(place, "runtime", "missing; set it to \"node\", \"python\" or \"command\"".to_owned());
+    }
+    if handler.is_none() && matches!(runtime, Some(Runtime::Node | Runtime::Python)) {
+        fault(place, "handler", "missing; for instance handler = \"index.handler\"".to_owned());
+    }
+    if min_processes > max_processes {
+        let message = format!("less than min_processes, {min_processes}; raise it, or lower that");
+        fault(&max_place, "max_processes", message);
+    }
+    let Some(code) = code else {
+        if !is_faulty {
+            fault(place, "code", "missing; set it to the folder of the code".to_owned());
+        }
+        reader.finish(section);
+        return None;
+    };
+    let code = reader.beside(&code);
+    if !code.is_dir() {
+        let message = format!("{} is no folder; name the one that the code is in", code.display());
+        reader.fault(code_place, &section.dotted(function::code.name), message);
+    }
+    reader.finish(section);
+    Some(FunctionSettings {
+        name,
+        runtime: runtime?,
+        handler,
+        code,
+        command,
+        timeout,
+        min_processes,
+        max_processes,
+        concurrency,
+        environment,
+        hosts,
+        callback_domain,
+    })
+}
