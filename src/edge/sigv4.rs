@@ -44,7 +44,18 @@ const UNKNOWN_KEY_SECRET: &str = "no key has this id, so this is no secret";
 #[derive(Clone, Debug)]
 pub(crate) struct Verifier {
     keys: Arc<[AccessKey]>,
+    /// Keys with [`Scope::Connections`].
+    limited: Arc<[AccessKey]>,
     max_skew: Duration,
+}
+
+/// What a key opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Everything.
+    All,
+    /// What functions have on Amazon: to post to connections, to look at them, and to end them.
+    Connections,
 }
 
 /// The `Credential` parameter, taken apart.
@@ -58,10 +69,15 @@ impl Verifier {
     /// Returns a verifier that accepts `keys`, and clocks that differ by at most `max_skew` from ours
     /// in either direction (AWS: 5 minutes). Of two keys with one id the first counts.
     pub(crate) fn new(keys: impl Into<Arc<[AccessKey]>>, max_skew: Duration) -> Self {
-        Self { keys: keys.into(), max_skew }
+        Self { keys: keys.into(), limited: Arc::default(), max_skew }
     }
 
-    /// Returns the id of the key that signed `request`. Any region passes, and so does any session
+    /// Accepts these keys too, for connections alone.
+    pub(crate) fn with_limited(self, limited: Arc<[AccessKey]>) -> Self {
+        Self { limited, ..self }
+    }
+
+    /// Returns the id of the key that signed `request`, and what it opens. Any region passes, and so does any session
     /// token: it is only covered by the signature. A request overheard can be sent again until the
     /// window closes, as with AWS.
     ///
@@ -72,7 +88,7 @@ impl Verifier {
         &self,
         request: &SignedRequest<'_>,
         now: SystemTime,
-    ) -> Result<&str, SignatureError> {
+    ) -> Result<(&str, Scope), SignatureError> {
         request.check_size()?;
         let query = request.query.filter(|_| !request.headers.contains_key(AUTHORIZATION));
         let presigned = query.map(Presigned::from_query).transpose()?.flatten();
@@ -96,7 +112,7 @@ impl Verifier {
         request.check_body_hash(&body_hash, is_presigned)?;
 
         let key = self.key(credential.key_id);
-        let secret = key.map_or(UNKNOWN_KEY_SECRET, |key| key.secret.expose());
+        let secret = key.map_or(UNKNOWN_KEY_SECRET, |(key, _)| key.secret.expose());
         let sign = |body_hash: &str| {
             let signed = canonical::request(request, &authorization.signed_headers, body_hash);
             let to_sign = credential.string_to_sign(signed_at, &signed.bytes(Tokens::Kept));
@@ -107,7 +123,7 @@ impl Verifier {
         let matches = matches | (is_presigned && sign(UNSIGNED_PAYLOAD).1);
         match key {
             None => Err(SignatureError::UnrecognizedClient),
-            Some(key) if matches => Ok(&key.id),
+            Some((key, scope)) if matches => Ok((&key.id, scope)),
             Some(_) => {
                 let signed = canonical::request(request, &authorization.signed_headers, &body_hash);
                 let canonical = signed.bytes(Tokens::Masked);
@@ -118,10 +134,12 @@ impl Verifier {
     }
 
     /// Looks at every key, so that the time taken does not tell which of them fits.
-    fn key(&self, id: &str) -> Option<&AccessKey> {
-        self.keys.iter().fold(None, |found, key| {
+    fn key(&self, id: &str) -> Option<(&AccessKey, Scope)> {
+        let all = self.keys.iter().map(|key| (key, Scope::All));
+        let limited = self.limited.iter().map(|key| (key, Scope::Connections));
+        all.chain(limited).fold(None, |found, (key, scope)| {
             let same = bool::from(key.id.as_bytes().ct_eq(id.as_bytes()));
-            if same { found.or(Some(key)) } else { found }
+            if same { found.or(Some((key, scope))) } else { found }
         })
     }
 

@@ -71,7 +71,7 @@ impl Captured {
     fn verify_with(&self, verifier: &Verifier, now: SystemTime) -> Result<String, SignatureError> {
         let Self { method, path, query, headers, body } = self;
         let request = SignedRequest { method, path, query: query.as_deref(), headers, body };
-        verifier.verify(&request, now).map(str::to_owned)
+        verifier.verify(&request, now).map(|(id, _)| id.to_owned())
     }
 
     fn verify(&self) -> Result<String, SignatureError> {
