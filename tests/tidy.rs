@@ -22,6 +22,7 @@ const LAYERS: &[&str] = &[
     "limits",
     "shard",
     "cluster",
+    "integrations",
     "edge",
     "drain",
     "node",
