@@ -4,8 +4,10 @@
 //! each setting.
 
 mod access;
+mod callback;
 mod fault;
 mod file;
+mod functions;
 mod groups;
 mod kinds;
 mod otel;
@@ -22,6 +24,7 @@ mod settings;
 mod snapshot;
 mod sources;
 mod table;
+mod targets;
 mod tls;
 mod values;
 mod variables;
@@ -37,8 +40,9 @@ pub(crate) use self::reference::reference;
 pub(crate) use self::schema::schema;
 pub(crate) use self::secret::Secret;
 pub(crate) use self::settings::{
-    AccessKey, Auth, Config, Drain, Limits, Management, ManagementAuth, OnOutage, Origins, RedisSettings,
-    RedisTls,
+    AccessKey, Auth, CallbackSettings, CertificateFiles, Config, Drain, Format, FunctionSettings,
+    HttpSettings, Limits, Management, ManagementAuth, OnOutage, Origins, RedisSettings, RedisTls, Runtime,
+    StreamSettings,
 };
 pub(crate) use self::snapshot::{Snapshot, Snapshots};
 pub(crate) use self::sources::Sources;
@@ -91,11 +95,16 @@ impl Config {
         let mut reader = Reader::open((file, text), &overrides, held);
         let config = sections::read(&mut reader);
         pairs::check(&mut reader, &config);
+        let search_path = sources.search_path.clone();
         let Findings { mut faults, mut warnings, values, changes } = reader.end();
         let told = |name| format!("the variable {name} is not understood");
         warnings.extend(not_understood.into_iter().map(told));
         faults.extend(sources.faults.iter().cloned());
-        if faults.is_empty() { Ok((Self { values, warnings, ..config }, changes)) } else { Err(faults) }
+        if faults.is_empty() {
+            Ok((Self { search_path, values, warnings, ..config }, changes))
+        } else {
+            Err(faults)
+        }
     }
 }
 

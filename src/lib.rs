@@ -6,7 +6,7 @@
 //!
 //! # Layers
 //! Folders are layers; each uses those before it in this list, and none behind it (`tests/tidy.rs` checks it): `protocol`,
-//! `model`, `ops`, `routing`, `config`, `limits`, `shard`, `cluster`, `edge`, `drain`, `node`, `kubernetes`, `cli`.
+//! `model`, `ops`, `routing`, `config`, `limits`, `shard`, `cluster`, `integrations`, `edge`, `drain`, `node`, `kubernetes`, `cli`.
 //!
 //! ```text
 //!  client ── TCP ──▶ http::connect ── ticket, socket ──▶ ┌ shard (one thread, epoll) ───────────────┐
@@ -35,6 +35,7 @@ mod cluster;
 mod config;
 mod drain;
 mod edge;
+mod integrations;
 mod kubernetes;
 mod limits;
 mod model;

@@ -1,7 +1,9 @@
 //! What the rest speaks of, and the contracts between its parts. No I/O.
 
 pub(crate) mod broker;
+pub(crate) mod call;
 pub(crate) mod groups;
+pub(crate) mod handshake;
 pub(crate) mod id;
 pub(crate) mod listing;
 pub(crate) mod origin;

@@ -1,10 +1,7 @@
-//! Puts a node together, runs it, and takes it apart again.
+//! Puts a node together and runs it.
 //!
-//! Start: bind, then the shards, then ready. End: not ready, a time for load balancers to notice, no more handshakes, close
-//! what is open over the drain window, wait until it is gone.
+//! Start: bind, then the shards, then ready. How it ends is in `node/end.rs`.
 
-use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -17,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::backend::Backend;
 use crate::cluster::registry::ends::Ends;
 use crate::cluster::registry::reaper::Reaper;
-use crate::config::{Config, Drain, Snapshot, Snapshots, Sources};
-use crate::drain::Drainer;
+use crate::config::{Config, Snapshot, Snapshots, Sources};
 use crate::edge::admission::Admission;
+use crate::edge::callback::Environment;
 use crate::edge::http::admin::{self, Admin};
 use crate::edge::http::connect::{self, Connect};
 use crate::edge::http::listing::Lister;
@@ -29,36 +26,31 @@ use crate::edge::http::{self, BoundsSource, First, Guard, Listener, Port, Routes
 use crate::limits::budget::{Budget, Kind};
 use crate::limits::places::Places;
 use crate::limits::rate::Rate;
+use crate::model::call::Backends;
 use crate::model::id::NodeTag;
 use crate::model::phase::Phase;
 use crate::ops::lifecycle::Lifecycle;
-use crate::ops::metrics::{DropReason, Metrics, as_i64};
+use crate::ops::metrics::{Metrics, as_i64};
 use crate::ops::telemetry::Telemetry;
 use crate::ops::vitals::{Pulse, Vitals};
+use crate::shard::Parts;
 use crate::shard::hub::Hub;
 use crate::shard::pressure;
-use crate::shard::{EventLoop, Parts};
 
+mod back_ends;
+mod callback;
 pub(crate) mod descriptors;
+mod end;
 mod error;
 mod reload;
 mod shards;
 
 use self::reload::{Reloader, warn_of_no_address_limits};
 
-pub(crate) use self::error::StartError;
+use self::back_ends::BackEnds;
+use self::callback::Opened;
 
-/// Longest wait for shards to end, once there is nothing more for them to do.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A node that has lost a part closes what it can within this.
-const FAILED_GRACE: Duration = Duration::from_secs(2);
-
-/// Longest wait for what `$disconnect` publishes to be accepted, once all connections are closed.
-const ENDS_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Longest wait for the registry to know that this node ends.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) use self::error::{StartError, bind};
 
 /// Between two looks whether this node can greet the others.
 const GREETING_PAUSE: Duration = Duration::from_millis(20);
@@ -70,10 +62,13 @@ pub(crate) struct Node {
     pub(crate) public: SocketAddr,
     /// Where operators connect.
     pub(crate) admin: SocketAddr,
+    /// What functions are started with, if there is a way back for them.
+    pub(crate) environment: Option<Arc<Environment>>,
     lifecycle: Lifecycle,
     snapshots: Snapshots,
     /// Puts new snapshots in their place; with what they are made with.
     reloads: (watch::Sender<Arc<Snapshot>>, NodeTag),
+    back_ends: BackEnds,
     places: Arc<Places>,
     ends: Arc<Ends>,
     hub: Arc<Hub>,
@@ -103,6 +98,7 @@ impl Node {
         warn_of_no_address_limits(config);
         let public_listener = bind(config.listen)?;
         let admin_listener = bind(config.admin_listen)?;
+        let callback = Opened::new(config, &back_ends::wishes(config))?;
         let (public, admin) = (public_listener.local_addr()?, admin_listener.local_addr()?);
         let (tag, lifecycle) = (NodeTag::random(), Lifecycle::new());
         let telemetry = Telemetry::start(Metrics::new()?, &config.tracing, &config.node_name, &lifecycle)?;
@@ -112,34 +108,35 @@ impl Node {
         let budget = Arc::new(Budget::new(pressure::limit(config.limits.memory_budget, &metrics), shards));
         public_listener.bound_kernel(budget.limit())?;
         admin_listener.bound_kernel(budget.limit())?;
-        let event_loops = (0..shards).map(|index| EventLoop::open(&budget, index, shards));
-        let event_loops = event_loops.collect::<io::Result<Vec<_>>>()?;
-        let inboxes = event_loops.iter().map(EventLoop::inbox).collect();
-        let hub = Arc::new(Hub::new(inboxes, Arc::clone(&metrics), budget));
+        let (event_loops, hub) = shards::open(shards, budget, &metrics)?;
         let places = Arc::new(Places::default());
         let (publish, snapshots) = Snapshots::begin(Snapshot::new(config, tag, &metrics));
-        let settings = (config, &snapshots);
-        let backend = Backend::start(settings, tag, (&hub, &places), (&lifecycle, &telemetry))?;
-        let carriers = (Arc::clone(&backend.broker), Arc::clone(&backend.registry));
-        let fenced = backend.fenced.clone();
-        let ends = Arc::new(Ends::new(snapshots.clone(), carriers, Arc::clone(&metrics), fenced));
+        let backend = Backend::start((config, &snapshots), tag, (&hub, &places), (&lifecycle, &telemetry))?;
+        let environment = callback.as_ref().map(Opened::environment);
+        let store = backend.shared.as_ref().map(|shared| &shared.store);
+        let back_ends =
+            back_ends::start(config, (public, environment.as_deref()), store, (&lifecycle, &metrics))?;
+        let backends: Arc<dyn Backends> = back_ends.dispatcher.clone();
+        let ends = Self::ends(&backend, &backends, &snapshots, &metrics);
         lifecycle.spawn_until_end("ends of connections", Arc::clone(&ends).run());
         let parts = Parts {
             hub: Arc::clone(&hub),
             broker: Arc::clone(&backend.broker),
+            backends,
             telemetry,
             names: Arc::default(),
         };
         let shards = shards::start(event_loops, &parts, &snapshots, &lifecycle)?;
         let vitals = shards::watch(&hub);
         lifecycle.spawn_until_end("watch over the parts", Arc::clone(&vitals).run());
-        let reloads = (publish, tag);
         let node = Self {
             public,
             admin,
+            environment,
             lifecycle,
             snapshots,
-            reloads,
+            reloads: (publish, tag),
+            back_ends,
             backend,
             places,
             ends,
@@ -148,20 +145,44 @@ impl Node {
             vitals,
             shards,
         };
-        node.serve(config, &parts, tag, [public_listener, admin_listener]);
+        let manage = node.serve(config, &parts, tag, [public_listener, admin_listener]);
+        if let Some(callback) = callback {
+            let around = (&*node.metrics, &node.lifecycle, &**node.hub.budget());
+            let (port, routes) = callback.port(&manage, around, config)?;
+            node.open("callback port", port, node.server(), routes);
+        }
         let watch = pressure::watch(Arc::clone(&node.hub), Arc::clone(&node.metrics));
         node.lifecycle.spawn_until_end("watch over memory", watch);
         node.lifecycle.enter(Phase::Ready);
         Ok(node)
     }
 
+    fn ends(
+        backend: &Backend,
+        backends: &Arc<dyn Backends>,
+        snapshots: &Snapshots,
+        metrics: &Arc<Metrics>,
+    ) -> Arc<Ends> {
+        let (broker, registry) = (Arc::clone(&backend.broker), Arc::clone(&backend.registry));
+        let carriers = (broker, registry, Arc::clone(backends));
+        Arc::new(Ends::new(snapshots.clone(), carriers, Arc::clone(metrics), backend.fenced.clone()))
+    }
+
     /// Starts to answer on both ports.
-    fn serve(&self, config: &Config, parts: &Parts, tag: NodeTag, [public, admin]: [Listener; 2]) {
+    fn serve(
+        &self,
+        config: &Config,
+        parts: &Parts,
+        tag: NodeTag,
+        [public, admin]: [Listener; 2],
+    ) -> Arc<Manage> {
         let Backend { registry, shared, .. } = &self.backend;
         let stage: Arc<str> = config.stage.as_str().into();
         let peers = shared.as_ref().map(|shared| Arc::clone(&shared.peers));
         let manage = Arc::new(Manage {
             stage: Arc::clone(&stage),
+            must_sign: false,
+            functions: Opened::keys(self.environment.as_ref()),
             snapshots: self.snapshots.clone(),
             hub: Arc::clone(&parts.hub),
             broker: Arc::clone(&parts.broker),
@@ -178,14 +199,14 @@ impl Node {
             proxies: Proxies::default(),
         });
         let memory = parts.hub.budget().gauge(Kind::Http, 0);
-        let manage = http::counted_routes(manage::routes(manage), memory);
+        let routes = http::counted_routes(manage::routes(Arc::clone(&manage)), memory);
         let public_routes = http::beside(
             manage::is_path,
-            Arc::clone(&manage),
+            Arc::clone(&routes),
             http::routes(connect::routes(Arc::clone(&connect))),
         );
         let pages = admin::pages(&self.pages(config, stage));
-        let admin_routes = http::beside(manage::is_path, manage, pages);
+        let admin_routes = http::beside(manage::is_path, routes, pages);
         let guard = config
             .proxies
             .protocol
@@ -196,6 +217,7 @@ impl Node {
         let admin = self.port(admin, "admin", First::Request, ending);
         self.open("public port", public, self.server(), public_routes);
         self.open("admin port", admin, self.server(), admin_routes);
+        manage
     }
 
     fn admission(&self, parts: &Parts, tag: NodeTag) -> Arc<Admission> {
@@ -210,6 +232,8 @@ impl Node {
             places: Arc::clone(&self.places),
             budget: Arc::clone(parts.hub.budget()),
             ends: Arc::clone(&self.ends),
+            backends: Arc::clone(&parts.backends),
+            lifecycle: self.lifecycle.clone(),
         });
         self.look_after_others(tag);
         admission
@@ -305,85 +329,4 @@ impl Node {
         let accepted = self.metrics.accepted.with_label_values(&[name]);
         Port { listener, accepted, first, stop, pulse: Pulse::default() }
     }
-
-    /// Ends the node: returns how many connections were cut rather than closed, because `hurry` came, time was up, or a client
-    /// took too little of what waited for it, and how many messages waited for clients that were cut.
-    pub(crate) async fn shut_down(self, hurry: impl Future<Output = ()>) -> Losses {
-        let Drain { mut notice, mut window, mut grace, min_rate } = self.snapshots.latest().drain;
-        if self.backend.fenced.is_cancelled() {
-            // A ghost: others act in its name already.
-            (notice, window) = (Duration::ZERO, Duration::ZERO);
-        }
-        if self.lifecycle.has_failed() {
-            (notice, window, grace) = (Duration::ZERO, Duration::ZERO, grace.min(FAILED_GRACE));
-        }
-        self.lifecycle.enter(Phase::Draining);
-        self.metrics.draining.set(1);
-        tokio::pin!(hurry);
-        let deadline = tokio::time::Instant::now() + notice + window + grace;
-        let cut_before = self.metrics.dropped_by(DropReason::Cut);
-        let (drainer, fenced) = (self.drainer(min_rate), &self.backend.fenced);
-        let close_all = async {
-            fenced.run_until_cancelled(tokio::time::sleep(notice)).await;
-            self.lifecycle.stop_accepting();
-            self.places.close();
-            if fenced.run_until_cancelled(drainer.run(window)).await.is_none() {
-                drainer.run(Duration::ZERO).await;
-            }
-        };
-        let closed = tokio::select! {
-            done = tokio::time::timeout_at(deadline, close_all) => done.is_ok(),
-            () = &mut hurry => false,
-        };
-        let connections = self.places.cut() + if closed { 0 } else { self.places.taken() };
-        if closed {
-            tokio::select! {
-                () = self.leave(deadline) => {}
-                () = &mut hurry => {}
-            }
-        }
-        self.lifecycle.finish().await;
-        self.hub.stop();
-        let ended = async {
-            while !self.shards.iter().all(JoinHandle::is_finished) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        if tokio::time::timeout(JOIN_TIMEOUT, ended).await.is_err() {
-            tracing::error!("a shard does not end");
-        }
-        let messages = self.metrics.dropped_by(DropReason::Cut) - cut_before;
-        Losses { connections, messages, is_fenced: self.backend.fenced.is_cancelled() }
-    }
-
-    /// Gives up the lease, unless others have to find what is not done: then they wait for the lease to end.
-    async fn leave(&self, deadline: tokio::time::Instant) {
-        if self.backend.fenced.is_cancelled() {
-            return;
-        }
-        let deadline = deadline.min(tokio::time::Instant::now() + ENDS_TIMEOUT);
-        if tokio::time::timeout_at(deadline, self.ends.settled()).await.is_err() {
-            tracing::warn!(
-                "Redis has not taken every $disconnect: another node runs the rest when the lease ends"
-            );
-        } else if tokio::time::timeout(LEAVE_TIMEOUT, self.backend.registry.leave()).await.is_err() {
-            tracing::warn!("Redis is away: other nodes wait for the lease to end");
-        }
-    }
-
-    fn drainer(&self, min_rate: usize) -> Drainer {
-        Drainer {
-            hub: Arc::clone(&self.hub),
-            places: Arc::clone(&self.places),
-            registry: Arc::clone(&self.backend.registry),
-            metrics: Arc::clone(&self.metrics),
-            renewal: self.backend.shared.as_ref().map_or(Duration::ZERO, |shared| shared.settings.lease / 3),
-            min_rate,
-        }
-    }
-}
-
-/// Binds a port.
-pub(crate) fn bind(address: SocketAddr) -> Result<Listener, StartError> {
-    Listener::bind(address).map_err(|source| StartError::Bind { address, source })
 }

@@ -26,6 +26,7 @@ use crate::limits::budget::{Budget, Kind};
 use crate::limits::names::Names;
 use crate::limits::ticket::Ticket;
 use crate::model::broker::{Broker, Channel, Publication, Wait};
+use crate::model::call::{Backends, Call};
 use crate::model::id::ConnectionId;
 use crate::ops::metrics::{DropReason, Farewell};
 use crate::ops::telemetry::Telemetry;
@@ -41,6 +42,7 @@ use crate::shard::socket::NewSocket;
 mod answer;
 #[cfg(feature = "bench")]
 pub mod bench;
+mod calls;
 mod clock;
 pub(crate) mod connection;
 mod deliver;
@@ -79,6 +81,7 @@ const CONGESTION_PAUSE: Duration = Duration::from_millis(1);
 pub(crate) struct Parts {
     pub(crate) hub: Arc<Hub>,
     pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) backends: Arc<dyn Backends>,
     pub(crate) telemetry: Telemetry,
     /// Channels that clients have named.
     pub(crate) names: Arc<Names>,
@@ -121,6 +124,8 @@ pub(crate) struct Shard {
     publications: Vec<Publication>,
     /// Their bytes.
     publishing: usize,
+    /// What this turn's messages ask of back ends.
+    calls: Vec<Call>,
     scratch: Vec<u8>,
     /// Bytes of this turn from connections that are being closed.
     thrown_away: usize,
@@ -171,6 +176,7 @@ impl Shard {
             audience: Vec::new(),
             publications: Vec::new(),
             publishing: 0,
+            calls: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
             thrown_away: 0,
             now: Instant::now(),
@@ -234,7 +240,7 @@ impl Shard {
     /// Returns how long to wait for events; not at all if there is work left.
     fn timeout(&mut self) -> Option<Duration> {
         // A client may have sent messages with its handshake; they come with its socket, out of the inbox.
-        let unpublished = !self.publications.is_empty();
+        let unpublished = !self.publications.is_empty() || !self.calls.is_empty();
         if !self.inbox.may_sleep() || !self.dirty.is_empty() || unpublished {
             return Some(Duration::ZERO);
         }

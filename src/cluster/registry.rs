@@ -3,6 +3,7 @@
 pub(crate) mod end;
 pub(crate) mod ends;
 pub(crate) mod memory;
+mod notices;
 pub(crate) mod reaper;
 pub(crate) mod redis;
 pub(crate) mod tenure;

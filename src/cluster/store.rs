@@ -188,6 +188,11 @@ impl Store {
         format!("{}:{{{tag}}}:beat:{node}", self.prefix)
     }
 
+    /// Returns the key of a stream that workers read.
+    pub(crate) fn work(&self, name: &str) -> String {
+        format!("{}:work:{name}", self.prefix)
+    }
+
     /// Returns the key of a node's lease.
     pub(crate) fn lease(&self, tag: &str) -> String {
         format!("{}:{{node:{tag}}}:lease", self.prefix)

@@ -89,7 +89,8 @@ pub(super) fn auth(reader: &mut Reader<'_>, proxies: &ProxySettings, listen: Soc
         None if is_local => Origins::Local,
         None => Origins::Any,
     };
-    let auth = Auth { allowed_origins, user_header: reader.take(&auth::user_header) };
+    let (user_header, subprotocols) = (reader.take(&auth::user_header), reader.take(&auth::subprotocols));
+    let auth = Auth { allowed_origins, user_header, subprotocols };
     let problem = match (&auth.user_header, everybody(&proxies.trusted)) {
         (None, _) => None,
         (Some(_), _) if proxies.trusted.is_empty() => {

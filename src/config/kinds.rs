@@ -14,8 +14,11 @@ use super::written::Written;
 use crate::model::origin::OriginPattern;
 use crate::routing::expression::Expression;
 
+pub(super) mod domain;
 pub(super) mod keys;
+pub(super) mod maps;
 pub(super) mod off;
+pub(super) mod texts;
 pub(super) mod words;
 
 /// What a schema says of a duration's text.

@@ -17,6 +17,12 @@ pub(super) fn check(reader: &mut Reader<'_>, config: &Config) {
             format!("{} is taken by listen; clients and operators need a port each", config.admin_listen);
         reader.contradiction(&["admin_listen", "listen"], &message);
     }
+    for (name, taken) in [("listen", config.listen), ("admin_listen", config.admin_listen)] {
+        if let Some(listen) = config.callback.listen.filter(|listen| is_one_port(*listen, taken)) {
+            let message = format!("{listen} is taken by {name}; functions need a port of their own");
+            reader.contradiction(&["callback.listen", name], &message);
+        }
+    }
     limits(reader, &config.limits);
     drain(reader, &config.drain, &config.limits);
     for route in config.routes.iter().filter(|route| is_refused_for_its_key(route, config)) {
@@ -30,7 +36,7 @@ pub(super) fn check(reader: &mut Reader<'_>, config: &Config) {
     }
     match &config.redis {
         Some(redis) => self::redis(reader, redis, &config.limits),
-        None => alone(reader),
+        None => alone(reader, config),
     }
 }
 
@@ -114,7 +120,11 @@ fn redis(reader: &mut Reader<'_>, redis: &RedisSettings, limits: &Limits) {
     }
 }
 
-fn alone(reader: &mut Reader<'_>) {
+fn alone(reader: &mut Reader<'_>, config: &Config) {
+    if !config.streams.is_empty() {
+        let message = "a stream is kept in Redis, and redis.url is not set; set it, or remove the streams";
+        reader.contradiction(&["streams"], message);
+    }
     if let Some(key) = reader.given_below("redis.").filter(|key| key != "redis.url") {
         reader.warn(format!("{key} has no effect without redis.url"));
     }

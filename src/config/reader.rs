@@ -4,6 +4,7 @@
 //! unknown, and a fault: a typing error must not pass as a default.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -247,6 +248,11 @@ impl<'d> Reader<'d> {
     /// Keeps something to tell the operator that is no fault.
     pub(super) fn warn(&mut self, message: String) {
         self.warnings.push(message);
+    }
+
+    /// Returns a path that is relative to the folder of the file.
+    pub(super) fn beside(&self, path: &str) -> PathBuf {
+        Path::new(self.file).parent().map_or_else(|| path.into(), |folder| folder.join(path))
     }
 
     /// Returns how many faults there are so far.

@@ -7,14 +7,17 @@ use serde_json::{Value, json};
 use super::kinds::words::is_name;
 use super::reader::{Place, Reader, Section};
 use super::row::{Kind, Row};
+use super::settings::{Format, FunctionSettings, HttpSettings, StreamSettings};
 use super::table::{node, route};
+use super::variables::nearest;
+use crate::model::call::TargetName;
 use crate::routing::expression::Expression;
-use crate::routing::route::{BUILT_IN, Integration, PREDEFINED, Route, RouteTable};
+use crate::routing::route::{BUILT_IN, Integration, Ordering, PREDEFINED, Route, RouteTable};
 
-const INTEGRATIONS: &str = "mock, broadcast, reply, close, join, leave or send_group";
+const INTEGRATIONS: &str = "mock, broadcast, reply, close, join, leave, send_group, http, function or stream";
 
 /// Of each integration what its route must have, and what it may have besides `reply`.
-const TAKES: [(&str, &[&str], &[&str]); 7] = [
+const TAKES: [(&str, &[&str], &[&str]); 10] = [
     ("mock", &[], &[]),
     ("broadcast", &["data"], &["idempotency_key"]),
     ("reply", &["reply"], &[]),
@@ -22,18 +25,33 @@ const TAKES: [(&str, &[&str], &[&str]); 7] = [
     ("join", &["group"], &[]),
     ("leave", &["group"], &[]),
     ("send_group", &["group", "data"], &["idempotency_key"]),
+    ("http", &["target"], &["two_way", "ordering"]),
+    ("function", &["function"], &["two_way", "ordering"]),
+    ("stream", &["stream"], &[]),
 ];
+
+/// What only some integrations take.
+const OWN: [&str; 8] =
+    ["data", "group", "idempotency_key", "stream", "target", "function", "two_way", "ordering"];
 
 /// Where there is no open connection, and what can be done there.
 const WITHOUT_SENDER: [&str; 2] = ["$connect", "$disconnect"];
-const DONE_WITHOUT_SENDER: [&str; 3] = ["mock", "broadcast", "send_group"];
+const DONE_WITHOUT_SENDER: [&str; 6] = ["mock", "broadcast", "send_group", "http", "function", "stream"];
+
+/// The back ends that a route may name.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known<'k> {
+    pub(super) targets: &'k [HttpSettings],
+    pub(super) streams: &'k [StreamSettings],
+    pub(super) functions: &'k [FunctionSettings],
+}
 
 impl Kind for Vec<Route> {
     fn schema(_bounds: Option<&(Self, Self)>) -> Value {
         let names = PREDEFINED.join("|").replace('$', r"\$");
         let of_integration = |(name, needed, allowed): &(&str, &[&str], &[&str])| {
             let may = |name: &&str| needed.contains(name) || allowed.contains(name);
-            let others = ["data", "group", "idempotency_key"].into_iter().filter(|name| !may(name));
+            let others = OWN.into_iter().filter(|name| !may(name));
             let never: serde_json::Map<_, _> = others.map(|name| (name.to_owned(), false.into())).collect();
             let is =
                 json!({ "required": ["integration"], "properties": { "integration": { "const": name } } });
@@ -59,19 +77,19 @@ impl Kind for Vec<Route> {
 }
 
 /// Takes `route_selection_expression` and `[routes]`; a file that names no routes has the built-in ones.
-pub(super) fn read(reader: &mut Reader<'_>) -> RouteTable {
-    let table = table(reader);
+pub(super) fn read(reader: &mut Reader<'_>, known: Known<'_>) -> RouteTable {
+    let table = table(reader, known);
     if table.iter().next().is_some() {
         return table;
     }
     let no_overrides = BTreeMap::new();
     let mut built_in = Reader::open(("built-in routes", BUILT_IN), &no_overrides, None);
-    let table = self::table(&mut built_in);
+    let table = self::table(&mut built_in, Known::default());
     debug_assert_eq!(built_in.end().faults, []);
     table
 }
 
-fn table(reader: &mut Reader<'_>) -> RouteTable {
+fn table(reader: &mut Reader<'_>, known: Known<'_>) -> RouteTable {
     let selection = reader.take(&node::route_selection_expression);
     let mut routes = Vec::new();
     for (key, place, section) in reader.named_sections(&node::routes) {
@@ -81,7 +99,7 @@ fn table(reader: &mut Reader<'_>) -> RouteTable {
             reader
                 .warn(format!("routes.{key} is for no message: route_selection_expression never gives this"));
         }
-        routes.extend(route(reader, &key, &place, section));
+        routes.extend(route(reader, known, (&key, &place), section));
     }
     RouteTable::new(selection, reader.settle(&node::routes, routes))
 }
@@ -94,7 +112,12 @@ fn key_problem(key: &str) -> Option<String> {
         .then(|| "route keys have 1 to 128 bytes and no control characters".to_owned())
 }
 
-fn route<'d>(reader: &mut Reader<'d>, key: &str, place: &Place, mut section: Section<'d>) -> Option<Route> {
+fn route<'d>(
+    reader: &mut Reader<'d>,
+    known: Known<'_>,
+    (key, place): (&str, &Place),
+    mut section: Section<'d>,
+) -> Option<Route> {
     let name = reader.take_from(&mut section, &route::integration);
     let reply = reader.take_from(&mut section, &route::reply);
     let status = if key == "$connect" { reader.take_from(&mut section, &route::status) } else { 200 };
@@ -110,14 +133,21 @@ fn route<'d>(reader: &mut Reader<'d>, key: &str, place: &Place, mut section: Sec
     let is_known = TAKES.iter().any(|(known, ..)| *known == name);
     if without_sender && is_known && !DONE_WITHOUT_SENDER.contains(&name.as_str()) {
         let fix = format!(
-            "{name:?} needs an open connection; $connect and $disconnect take mock, broadcast, send_group"
+            "{name:?} needs an open connection; $connect and $disconnect take {}",
+            DONE_WITHOUT_SENDER.join(", ")
         );
         fault("integration", fix);
     }
     if name == "reply" && reply.is_none() {
         fault("reply", "missing; set it to what is answered, such as \"$request.body\"".to_owned());
     }
-    let integration = integration(reader, &name, place, &mut section);
+    let integration = match name.as_str() {
+        "http" | "function" | "stream" => call(reader, known, (&name, place), &mut section),
+        _ => integration(reader, &name, place, &mut section),
+    };
+    if let Some(Integration::Call { two_way, .. }) = integration {
+        unanswered(reader, place, &section, (two_way && without_sender, reply.is_some()));
+    }
     let idempotency_key = match integration {
         Some(Integration::Broadcast { .. } | Integration::SendGroup { .. }) => {
             reader.take_from(&mut section, &route::idempotency_key)
@@ -150,10 +180,23 @@ fn route<'d>(reader: &mut Reader<'d>, key: &str, place: &Place, mut section: Sec
     route
 }
 
+/// Says what a call cannot have: somebody to answer where there is nobody, and two answers.
+fn unanswered(reader: &mut Reader<'_>, place: &Place, section: &Section<'_>, (two_way, reply): (bool, bool)) {
+    if two_way {
+        let fix = "nobody can be answered on $connect and $disconnect; remove it";
+        reader.fault(place.clone(), &section.dotted("two_way"), fix);
+    }
+    if reply {
+        let fix =
+            "the back end answers; write two_way = true for the sender to be sent that, and remove reply";
+        reader.fault(place.clone(), &section.dotted("reply"), fix);
+    }
+}
+
 /// Returns the expressions of a route that never give what they are for, and what to do.
 fn in_vain(route: &Route) -> Vec<(&'static str, String)> {
     let (group, data) = match &route.integration {
-        Integration::Mock | Integration::Close => (None, None),
+        Integration::Mock | Integration::Close | Integration::Call { .. } => (None, None),
         Integration::Broadcast { data } => (None, Some(data)),
         Integration::SendGroup { group, data } => (Some(group), Some(data)),
         Integration::Join { group } | Integration::Leave { group } => (Some(group), None),
@@ -194,6 +237,48 @@ fn constant_problem(name: &str, text: &str) -> Option<String> {
         ),
         _ => None,
     }
+}
+
+/// Takes what a call of a back end needs.
+fn call<'d>(
+    reader: &mut Reader<'d>,
+    known: Known<'_>,
+    (name, place): (&str, &Place),
+    section: &mut Section<'d>,
+) -> Option<Integration> {
+    let (row, table, names): (_, _, Vec<&str>) = match name {
+        "http" => (&route::target, "targets", known.targets.iter().map(|it| it.name.as_str()).collect()),
+        "stream" => (&route::stream, "streams", known.streams.iter().map(|it| it.name.as_str()).collect()),
+        _ => (&route::function, "functions", known.functions.iter().map(|it| it.name.as_str()).collect()),
+    };
+    let (two_way, ordering) = match name {
+        // Nothing is answered, and what is appended is in order.
+        "stream" => (false, Some(Ordering::Connection)),
+        _ => (reader.take_from(section, &route::two_way), reader.take_from(section, &route::ordering)),
+    };
+    let at = reader.place_in(section, row.name);
+    let called = reader.take_from(section, row);
+    let fix = match &called {
+        Some(called) if names.contains(&called.as_str()) => None,
+        Some(called) => Some(match nearest(called, &names) {
+            Some(near) => format!("there is no [{table}.{called}]; did you mean {near:?}?"),
+            None => format!("there is no [{table}.{called}]; write that table"),
+        }),
+        None => Some(format!("missing; it names one of [{table}]")),
+    };
+    if let Some(fix) = fix {
+        let at = if called.is_some() { at } else { place.clone() };
+        reader.fault(at, &section.dotted(row.name), fix);
+        return None;
+    }
+    let called = called?;
+    let format = known.targets.iter().find(|target| name == "http" && target.name == called);
+    let is_ordered = match ordering {
+        Some(ordering) => ordering == Ordering::Connection,
+        None => format.is_some_and(|target| target.format != Format::LambdaProxy),
+    };
+    let target = TargetName(format!("{table}.{called}").into());
+    Some(Integration::Call { target, two_way, is_ordered })
 }
 
 fn integration<'d>(

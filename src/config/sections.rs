@@ -3,10 +3,11 @@
 use super::kinds::Attribute;
 use super::kinds::off::Bound;
 use super::reader::Reader;
+use super::routes::Known;
 use super::settings::{Config, Drain, Limits, PerAddress, ProxySettings, RedisSettings, RedisTls};
 use super::table::{drain, limits, node, redis, tracing};
 use super::values::Values;
-use super::{access, groups, otel, routes, tls};
+use super::{access, callback, functions, groups, otel, routes, targets, tls};
 use crate::ops::trace::Tracing;
 
 /// Least memory of a Redis for streams to be worth anything, in bytes.
@@ -17,6 +18,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
     let listen = reader.take(&node::listen);
     let admin_listen = reader.take(&node::admin_listen);
     let proxies = access::proxies(reader);
+    let (targets, streams) = (targets::targets(reader), targets::streams(reader));
+    let functions = functions::read(reader);
     Config {
         listen,
         admin_listen,
@@ -24,7 +27,10 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         node_name: reader.take(&node::node_name),
         shards: reader.take(&node::shards),
         log_format: reader.take(&node::log_format),
-        routes: routes::read(reader),
+        routes: routes::read(reader, Known { targets: &targets, streams: &streams, functions: &functions }),
+        targets,
+        streams,
+        functions,
         groups: groups::read(reader),
         limits: limits(reader, &proxies),
         drain: drain(reader),
@@ -32,7 +38,9 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         redis: redis(reader),
         tracing: tracing(reader),
         management: access::management(reader, [listen, admin_listen]),
+        callback: callback::read(reader),
         proxies,
+        search_path: None,
         values: Values::default(),
         warnings: Vec::new(),
     }
@@ -71,6 +79,7 @@ fn limits(reader: &mut Reader<'_>, proxies: &ProxySettings) -> Limits {
         outbox_bytes: reader.take(&limits::outbox_bytes),
         outbox_age: reader.take(&limits::outbox_age),
         close_timeout: reader.take(&limits::close_timeout),
+        calls_per_connection: reader.take(&limits::calls_per_connection),
         groups_per_connection: reader.take(&limits::groups_per_connection),
         idempotency_age: reader.take(&limits::idempotency_age),
         memory_budget: reader.take(&limits::memory_budget),
@@ -133,29 +142,15 @@ fn redis(reader: &mut Reader<'_>) -> Option<RedisSettings> {
 
 /// Takes the names of the files, and looks into them: a server that refuses them says little of why.
 fn tls(reader: &mut Reader<'_>) -> RedisTls {
-    let [ca_file, cert_file, key_file] =
-        [&redis::tls_ca_file, &redis::tls_cert_file, &redis::tls_key_file].map(|row| reader.take(row));
-    let tls = RedisTls { ca_file, cert_file, key_file };
-    if let Some(path) = &tls.ca_file
+    let ca_file = reader.take(&redis::tls_ca_file);
+    if let Some(path) = &ca_file
         && let Err(problem) = tls::check_roots(path)
     {
         reader.fault_of(&redis::tls_ca_file, format!("{path}: {problem}"));
     }
-    match (&tls.cert_file, &tls.key_file) {
-        (Some(cert), Some(key)) => {
-            if let Err((is_key, problem)) = tls::check_pair(cert, key) {
-                let (row, path) =
-                    if is_key { (&redis::tls_key_file, key) } else { (&redis::tls_cert_file, cert) };
-                reader.fault_of(row, format!("{path}: {problem}"));
-            }
-        }
-        (None, None) => {}
-        (cert, _) => {
-            let row = if cert.is_some() { &redis::tls_cert_file } else { &redis::tls_key_file };
-            reader.fault_of(row, "redis.tls_cert_file and redis.tls_key_file go together; set both or none");
-        }
-    }
-    tls
+    let (cert_file, key_file) = tls::pair(reader, [&redis::tls_cert_file, &redis::tls_key_file])
+        .map_or((None, None), |[cert, key]| (Some(cert), Some(key)));
+    RedisTls { ca_file, cert_file, key_file }
 }
 
 fn tracing(reader: &mut Reader<'_>) -> Tracing {

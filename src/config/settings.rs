@@ -1,10 +1,12 @@
 //! All settings as the program works with them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, Uri};
 use ipnet::IpNet;
 
 use super::redis_url::RedisUrl;
@@ -15,6 +17,7 @@ use crate::model::groups::Groups;
 use crate::model::origin::OriginPattern;
 use crate::ops::log::LogFormat;
 use crate::ops::trace::Tracing;
+use crate::routing::expression::Expression;
 use crate::routing::route::RouteTable;
 
 /// All settings, checked.
@@ -38,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) drain: Drain,
     /// Who may use the management API.
     pub(crate) management: Management,
+    /// How functions come back.
+    pub(crate) callback: CallbackSettings,
     /// Who may connect.
     pub(crate) auth: Auth,
     /// What stands between clients and the node.
@@ -50,10 +55,53 @@ pub(crate) struct Config {
     pub(crate) groups: Groups,
     /// What messages do.
     pub(crate) routes: RouteTable,
+    /// Back ends that are called over HTTP.
+    pub(crate) targets: Vec<HttpSettings>,
+    /// Streams that events are appended to.
+    pub(crate) streams: Vec<StreamSettings>,
+    /// Functions whose processes this node runs.
+    pub(crate) functions: Vec<FunctionSettings>,
     /// What each setting was read as.
     pub(crate) values: Values,
+    /// Where programs are looked for that functions run with.
+    pub(crate) search_path: Option<String>,
     /// What is understood and yet hardly meant, such as variables of the environment that are no settings.
     pub(crate) warnings: Vec<String>,
+}
+
+/// A back end that is called over HTTP.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct HttpSettings {
+    pub(crate) name: String,
+    pub(crate) url: Uri,
+    pub(crate) format: Format,
+    /// Headers that are sent besides, and what is in them.
+    pub(crate) headers: Vec<(HeaderName, Expression)>,
+    /// From when a call is taken to its answer.
+    pub(crate) timeout: Duration,
+    /// Most calls under way.
+    pub(crate) max_in_flight: usize,
+    /// Most calls that wait.
+    pub(crate) max_waiting: usize,
+}
+
+/// A stream of Redis that events are appended to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StreamSettings {
+    pub(crate) name: String,
+    /// Most entries, about.
+    pub(crate) max_entries: usize,
+}
+
+/// What a back end is sent, and what is made of its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// The event of a Lambda proxy integration; the answer is its result.
+    LambdaProxy,
+    /// An event of `CloudEvents`, its attributes in headers; the answer is the reply.
+    CloudEvents,
+    /// The message as it came; the answer is the reply.
+    Raw,
 }
 
 /// Bounds on what a client may do and hold.
@@ -105,6 +153,8 @@ pub(crate) struct Limits {
     pub(crate) outbox_age: Duration,
     /// Longest wait for the client's close frame after ours, and for progress where it is owed nothing.
     pub(crate) close_timeout: Duration,
+    /// Most calls of back ends under way for one connection; it is not read from meanwhile.
+    pub(crate) calls_per_connection: usize,
     /// Most groups one connection may be in.
     pub(crate) groups_per_connection: usize,
     /// How long a message's idempotency key is remembered.
@@ -179,6 +229,28 @@ pub(crate) struct AccessKey {
     pub(crate) secret: Secret,
 }
 
+/// How functions reach the management API.
+#[derive(Clone, Debug)]
+pub(crate) struct CallbackSettings {
+    /// Where they connect; else at a port of the kernel's choice, if there are any.
+    pub(crate) listen: Option<SocketAddr>,
+    /// `host` or `host:port` as they reach it.
+    pub(crate) domain_name: Option<String>,
+    /// What is shown there; else a certificate of a private CA.
+    pub(crate) certificate: Option<CertificateFiles>,
+    /// `AWS_REGION` of functions.
+    pub(crate) region: String,
+}
+
+/// Files, in PEM, for the server's side of TLS.
+#[derive(Clone, Debug)]
+pub(crate) struct CertificateFiles {
+    /// The certificate, and those that lead to whom clients trust.
+    pub(crate) cert_file: String,
+    /// Its key.
+    pub(crate) key_file: String,
+}
+
 /// How nodes meet in Redis.
 #[derive(Clone, Debug)]
 pub(crate) struct RedisSettings {
@@ -241,6 +313,8 @@ pub(crate) struct Auth {
     pub(crate) allowed_origins: Origins,
     /// Header that a trusted proxy sets to the authenticated user's name.
     pub(crate) user_header: Option<HeaderName>,
+    /// Sub-protocols that are selected where no back end is asked.
+    pub(crate) subprotocols: Vec<String>,
 }
 
 /// Pages that may connect. Clients that send no `Origin` are not browsers, and are not asked for it.
@@ -263,6 +337,46 @@ pub(crate) struct ProxySettings {
     pub(crate) trusted: Vec<IpNet>,
     /// Whether every connection of the public port begins with a header of the PROXY protocol.
     pub(crate) protocol: bool,
+}
+
+/// A function whose processes this node runs.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct FunctionSettings {
+    /// What targets call it.
+    pub(crate) name: String,
+    /// What runs its code.
+    pub(crate) runtime: Runtime,
+    /// File and export that are called, such as `index.handler`.
+    pub(crate) handler: Option<String>,
+    /// The folder of its code, where its processes work.
+    pub(crate) code: PathBuf,
+    /// Program and arguments; for `node` and `python` the interpreter's. Empty for the default.
+    pub(crate) command: Vec<String>,
+    /// Longest run; a process that takes longer is killed.
+    pub(crate) timeout: Duration,
+    /// Processes that are kept while nothing is to do.
+    pub(crate) min_processes: usize,
+    /// Most processes at a time.
+    pub(crate) max_processes: usize,
+    /// Most runs at a time in one process.
+    pub(crate) concurrency: usize,
+    /// Variables of its environment besides those that Lambda sets.
+    pub(crate) environment: BTreeMap<String, Secret>,
+    /// Addresses that its code reaches hosts at, by their names.
+    pub(crate) hosts: BTreeMap<String, SocketAddr>,
+    /// The domain name in its events, where it is not the node's.
+    pub(crate) callback_domain: Option<String>,
+}
+
+/// What runs the code of a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runtime {
+    /// Node.js, with a bootstrap of ours.
+    Node,
+    /// Python, with the package `awslambdaric`.
+    Python,
+    /// A program that asks the Runtime API for work itself.
+    Command,
 }
 
 impl Config {

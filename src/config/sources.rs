@@ -19,6 +19,8 @@ pub(crate) struct Sources {
     pub(crate) overrides: BTreeMap<String, String>,
     /// Variables of the environment that start with `OTEL_`; those above are stronger.
     pub(crate) otel: BTreeMap<String, String>,
+    /// Where programs are looked for that functions run with: `PATH`.
+    pub(crate) search_path: Option<String>,
     /// Faults that were found before: variables that cannot be read.
     pub(crate) faults: Vec<Fault>,
 }
@@ -38,6 +40,10 @@ impl Sources {
     /// Takes a variable of the environment, if it may be a setting.
     pub(crate) fn set_variable(&mut self, name: &OsStr, value: OsString) {
         let Some(name) = name.to_str() else { return };
+        if name == "PATH" {
+            self.search_path = value.into_string().ok();
+            return;
+        }
         let is_otel = name.starts_with("OTEL_");
         if !is_otel && (!name.starts_with(PREFIX) || name == "GATECAST_CONFIG") {
             return;

@@ -11,18 +11,23 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use super::kinds::Attribute;
+use super::kinds::domain::DomainName;
 use super::kinds::keys::{KeyId, KeySecret};
+use super::kinds::maps::{Addresses, Variables};
 use super::kinds::off::{Bound, Switchable};
+use super::kinds::texts::{Texts, Url};
 use super::redis_url::RedisUrl;
 use super::row::Reload::{Next, Open, Restart};
 use super::row::{Described, Row, Shape, bytes, fixed, like, made, none, within};
 use super::secret::Secret;
-use super::settings::{AccessKey, ManagementAuth, OnOutage};
+use super::settings::{
+    AccessKey, Format, FunctionSettings, HttpSettings, ManagementAuth, OnOutage, Runtime, StreamSettings,
+};
 use crate::model::groups::{Groups, Pattern, Replay};
 use crate::model::origin::OriginPattern;
 use crate::ops::log::LogFormat;
 use crate::routing::expression::Expression;
-use crate::routing::route::Route;
+use crate::routing::route::{Ordering, Route};
 
 /// Declares the rows of each table of the file, and the list of all.
 macro_rules! rows {
@@ -56,8 +61,12 @@ rows! {
         log_format: LogFormat = fixed(LogFormat::Text), Restart, "`text` or `json`";
         route_selection_expression: Expression = made(selection, "`$request.body.action`"), Open, "selects the route of a message";
         routes: Vec<Route> = none().shown("a chat room"), Open, "see [Routes](#routes)";
+        targets: Vec<HttpSettings> = none(), Restart, "see [Back ends](#back-ends)";
+        streams: Vec<StreamSettings> = none(), Restart, "see [Back ends](#back-ends)";
         groups: Groups = none(), Restart,
             "see [Groups](#groups). All nodes have the same, so they change with a restart";
+        functions: Vec<FunctionSettings> = none(), Restart,
+            "AWS Lambda functions that this node runs; see [Functions](#functions)";
         access_key_id: Option<KeyId> = none(), Next, "key of the management API";
         secret_access_key: Option<KeySecret> = none(), Next, "its secret, of at least 8 bytes";
     }
@@ -96,6 +105,17 @@ rows! {
             "with `buffer`: messages of this node that may wait, each counting 256 bytes more";
         buffer_age: Duration = within(s(10), ms(100), h(1)), Restart, "with `buffer`: they may wait";
     }
+    callback: "callback" {
+        listen: Option<SocketAddr> = none().shown("a free port of 127.0.0.1"), Restart,
+            "address at which functions reach the management API, over TLS; open where functions are configured, or this is set. \
+             See [The way back](docs/callback.md)";
+        domain_name: Option<DomainName> = none().shown("that address"), Restart,
+            "`host` or `host:port` as functions reach it: the `domainName` of their events";
+        cert_file: Option<String> = none().shown("one of a private CA"), Restart,
+            "PEM file with the certificate that is shown there, for `callback.domain_name`";
+        key_file: Option<String> = none(), Restart, "its key";
+        region: String = like(|| "us-east-1".to_owned(), &REGION), Restart, "`AWS_REGION` of functions";
+    }
     tracing: "tracing" {
         endpoint: Option<String> = none(), Restart,
             "URL of an OpenTelemetry collector that takes spans; see [Traces](docs/operations.md#traces). Needs the feature `otlp`";
@@ -111,6 +131,8 @@ rows! {
         user_header: Option<HeaderName> = none(), Next,
             "header in which `trusted_proxies` name the user, once, in UTF-8, with 1 to 128 bytes and no control characters, or else \
              400; they must remove the client's own. From others it is ignored";
+        subprotocols: Vec<String> = none(), Next,
+            "sub-protocols (`Sec-WebSocket-Protocol`) of which the first that a client offers is selected, where `$connect` asks no back end";
     }
     limits: "limits" {
         max_connections: usize = within(100_000, 1, 10_000_000), Next,
@@ -158,6 +180,8 @@ rows! {
         outbox_age: Duration = within(s(30), ms(10), h(1)), Open, "they may wait without any progress";
         close_timeout: Duration = within(s(5), ms(10), s(60)), Open,
             "for the client's close frame after ours; see [Deadlines](#deadlines)";
+        calls_per_connection: usize = within(16, 1, 10_000), Open,
+            "calls of back ends under way for one connection; it is not read from meanwhile";
         groups_per_connection: usize = within(128, 0, 10_000), Open,
             "memberships of one connection; those that it has already stay";
         idempotency_age: Duration = within(m(5), s(1), h(24)), Next, "an idempotency key is remembered";
@@ -179,7 +203,50 @@ rows! {
         group: Option<Expression> = none(), Open, "the group's name";
         reply: Option<Expression> = none(), Open, "what the sender is answered";
         idempotency_key: Option<Expression> = none(), Open, "what names a message, so that it is sent once";
+        target: Option<String> = none(), Open, "with `http`: which of `[targets]` is called";
+        stream: Option<String> = none(), Open, "with `stream`: which of `[streams]` the event is appended to";
+        function: Option<String> = none(), Open, "with `function`: which of `[functions]` is called";
+        two_way: bool = fixed(false), Open, "whether the sender is sent what the back end answers";
+        ordering: Option<Ordering> = none().shown("`connection` for `raw` and `cloudevents`, else `none`"), Open,
+            "`none`: calls of one connection run side by side; `connection`: one after the other, in order";
         status: u16 = within(200, 200, 599), Next, "of `$connect`: the handshake's answer; what is not 2xx refuses every client";
+    }
+    target: "targets.*" {
+        url: Option<Url> = none().required(), Restart, "where it is called: `http://…` or `https://…`";
+        format: Format = fixed(Format::LambdaProxy), Restart,
+            "what is sent: `lambda-proxy` (the event of a Lambda proxy integration), `cloudevents` (1.0, binary mode) or `raw` (the message)";
+        timeout: Duration = within(s(29), ms(50), s(29)), Restart, "from when a call is taken to its answer, waiting included";
+        max_in_flight: usize = within(256, 1, 65_536), Restart, "calls under way";
+        max_waiting: usize = within(8_192, 0, 1_000_000), Restart,
+            "calls that wait for their turn; over it the answer is `Internal server error`";
+        headers: Texts<Expression> = none(), Restart,
+            "headers that are sent besides: `{ \"X-Connection\" = \"$context.connectionId\" }`";
+    }
+    stream: "streams.*" {
+        max_entries: usize = within(100_000, 1, 1_000_000_000), Restart,
+            "entries kept, about; the oldest go first, whether they were read or not";
+    }
+    function: "functions.*" {
+        runtime: Option<Runtime> = none().required(), Restart,
+            "what runs the code: `node` (18 or newer; nothing to install), `python` (with `pip install awslambdaric`), or `command`, a \
+             program that speaks the Runtime API of AWS Lambda";
+        code: Option<String> = none().required(), Restart,
+            "folder of the code, from that of the configuration file; processes work there";
+        handler: Option<String> = none(), Restart,
+            "file and export that are called, such as `index.handler` or `src/app.handler`; `node` and `python` need it";
+        command: Vec<String> = none().shown("`node`, `python3` or `./bootstrap`"), Restart,
+            "program and arguments, from the folder of the code; for `node` and `python` the interpreter, such as `[\".venv/bin/python\"]`";
+        timeout: Duration = within(s(29), ms(50), m(15)), Restart, "longest run; the process is killed then";
+        min_processes: usize = within(0, 0, 1_000), Restart, "processes that are kept while nothing is to do";
+        max_processes: usize = within(4, 1, 1_000), Restart, "most processes at a time; those that idle for five minutes end";
+        concurrency: usize = within(1, 1, 1_000), Restart,
+            "most runs at a time in one process; the code has to be made for more than one, as for Lambda Managed Instances";
+        environment: Variables = none(), Restart,
+            "variables for the processes, besides those that Lambda sets; they get none of the node's own. As a variable itself: a JSON object";
+        hosts: Addresses = none(), Restart,
+            "hosts that the code is to reach elsewhere, such as `\"dynamodb.us-east-1.amazonaws.com\" = \"127.0.0.1:8000\"`. All of them for `node`; for other runtimes DynamoDB's, through its SDK's variable";
+        callback_domain: Option<String> = none().shown("the node's"), Restart,
+            "`domainName` in events, by which the code calls back";
     }
     group: "groups.*" {
         pattern: Option<Pattern> = none().required(), Restart, "groups' names, in which `*` stands for any text";
@@ -216,6 +283,15 @@ static PREFIX: Shape = Shape {
     },
     pattern: "^[A-Za-z0-9_.:/-]{1,64}$",
     is: "a prefix: 1 to 64 letters, digits and the signs - _ . : /",
+};
+
+static REGION: Shape = Shape {
+    fits: |text| {
+        (1..=64).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    },
+    pattern: "^[a-z0-9-]{1,64}$",
+    is: "a region's name: 1 to 64 small letters, digits and -; write a name such as \"eu-central-1\"",
 };
 
 const fn loopback(port: u16) -> SocketAddr {

@@ -504,6 +504,22 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "set redis.sentinel_password",
     ),
     ("[redis]\nurl = \"rediss://a\"\ntls_cert_file = \"x\"", "3: redis.tls_cert_file", "set both or none"),
+    ("[callback]\ncert_file = \"x\"", "2: callback.cert_file", "set both or none"),
+    (
+        "[callback]\nkey_file = \"x\"",
+        "2: callback.key_file",
+        "callback.cert_file and callback.key_file go together",
+    ),
+    ("[callback]\ncert_file = \"/no\"\nkey_file = \"/no\"", "2: callback.cert_file", "/no: No such file"),
+    (
+        "[callback]\ncert_file = \"Cargo.toml\"\nkey_file = \"/no\"",
+        "2: callback.cert_file",
+        "no certificate in PEM",
+    ),
+    ("[callback]\ndomain_name = \"https://a/beta\"", "2: callback.domain_name", "without a scheme"),
+    ("[callback]\nregion = \"US East\"", "2: callback.region", "eu-central-1"),
+    ("[callback]\nlisten = \"127.0.0.1:8080\"", "2: callback.listen", "a port of their own"),
+    ("[callback]\nlisten = \"8443\"", "2: callback.listen", "an address with a port"),
     (
         "[redis]\nurl = \"rediss://a\"\ntls_ca_file = \"/nowhere\"",
         "3: redis.tls_ca_file",
@@ -559,7 +575,72 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "1: routes.a.idempotency_key",
         "such as \"$request.body.id\"",
     ),
+    ("[functions.a]\nruntime = \"command\"", "1: functions.a.code", "the folder of the code"),
+    ("[functions.a]\ncode = \"src\"", "1: functions.a.runtime", "\"node\", \"python\" or \"command\""),
+    ("[functions.a]\ncode = \"src\"\nruntime = \"ruby\"", "3: functions.a.runtime", "is not \"node\""),
+    ("[functions.a]\ncode = \"src\"\nruntime = \"node\"", "1: functions.a.handler", "index.handler"),
+    ("[functions.a]\ncode = \"no\"\nruntime = \"command\"", "2: functions.a.code", "no is no folder"),
+    ("[functions.\"a b\"]\ncode = \"src\"\nruntime = \"command\"", "1: functions.a b", "letters, digits"),
+    (
+        "[functions.a]\ncode = \"src\"\nruntime = \"command\"\nmin_processes = 5",
+        "1: functions.a.max_processes",
+        "less than min_processes, 5",
+    ),
+    (
+        "[functions.a]\ncode = \"src\"\nruntime = \"command\"\ntimeout = \"16m\"",
+        "4: functions.a.timeout",
+        "within 50ms to 900s",
+    ),
+    (
+        "[functions.a]\ncode = \"src\"\nruntime = \"command\"\nenvironment = { LAMBDA_TASK_ROOT = \"/\" }",
+        "4: functions.a.environment",
+        "choose another name",
+    ),
+    (
+        "[functions.a]\ncode = \"src\"\nruntime = \"command\"\nenvironment = { \"1A\" = \"/\" }",
+        "4: functions.a.environment",
+        "no digit first",
+    ),
+    (
+        "[functions.a]\ncode = \"src\"\nruntime = \"command\"\nhosts = { \"Db:80\" = \"127.0.0.1:1\" }",
+        "4: functions.a.hosts",
+        "in small letters",
+    ),
+    (
+        "[functions.a]\ncode = \"src\"\nruntime = \"command\"\nhosts = { db = \"127.0.0.1\" }",
+        "4: functions.a.hosts",
+        "an address with a port",
+    ),
+    (
+        "[functions.a]\ncode = \"src\"\nruntime = \"command\"\nmemory = 128",
+        "4: functions.a.memory",
+        "unknown key",
+    ),
 ];
+
+#[test]
+fn functions_are_read_with_their_folder_beside_the_file() {
+    let text = "[functions.send]\nruntime = \"python\"\nhandler = \"app.handler\"\ncode = \"src\"\ntimeout = \"3s\"\n\
+                command = [\".venv/bin/python\"]\nhosts = { \"db.example.com\" = \"127.0.0.1:8000\" }\n\
+                [functions.send.environment]\nTABLE = \"a,b\"\nCOUNT = 3\n";
+    let config = load(text, &[("GATECAST_FUNCTIONS_SEND_MAX_PROCESSES", "9")]).expect("valid");
+    let function = config.functions.first().expect("it");
+    assert_eq!((&*function.name, function.runtime, function.timeout), ("send", Runtime::Python, 3 * SECOND));
+    assert_eq!((function.min_processes, function.max_processes, function.concurrency), (0, 9, 1));
+    assert_eq!((function.code.to_str(), function.handler.as_deref()), (Some("src"), Some("app.handler")));
+    let environment: Vec<_> =
+        function.environment.iter().map(|(name, value)| (&**name, value.expose())).collect();
+    assert_eq!(environment, [("COUNT", "3"), ("TABLE", "a,b")]);
+    assert!(function.hosts.contains_key("db.example.com") && !format!("{config:?}").contains("a,b"));
+    let variable = ("GATECAST_FUNCTIONS_SEND_ENVIRONMENT", "{\"TABLE\":\"c\"}");
+    let config = load(text, &[variable]).expect("valid");
+    assert_eq!(config.functions[0].environment["TABLE"], Secret::new("c"));
+    let beside = Sources {
+        file: Some(("deploy/gatecast.toml".to_owned(), text.replace("src", "../src"))),
+        ..Sources::default()
+    };
+    assert_eq!(Config::load(&beside).expect("valid").functions[0].code.to_str(), Some("deploy/../src"));
+}
 
 #[test]
 fn what_cannot_work_is_a_fault_with_its_line_and_what_to_write() {
@@ -715,6 +796,9 @@ const OTHERS: &[(&str, &str)] = &[
     ("log_format", "'json'"),
     ("route_selection_expression", "'$request.body.type'"),
     ("routes", "{ a = { integration = 'close' } }"),
+    ("targets", "{ a = { url = 'http://a' } }"),
+    ("streams", "{ a = {} }"),
+    ("functions", "{ a = { runtime = 'command', code = '.' } }"),
     ("groups", "[{ pattern = 'a', replay = 'off' }]"),
     ("access_key_id", "'B'"),
     ("secret_access_key", "'quite long enough'"),
@@ -737,12 +821,18 @@ const OTHERS: &[(&str, &str)] = &[
     ("redis.on_outage", "'local'"),
     ("redis.buffer_bytes", "7_000"),
     ("redis.buffer_age", "'7s'"),
+    ("callback.listen", "'127.0.0.1:1'"),
+    ("callback.domain_name", "'a.example'"),
+    ("callback.cert_file", "'a'"),
+    ("callback.key_file", "'a'"),
+    ("callback.region", "'eu-west-1'"),
     ("tracing.endpoint", "'http://a/v1/traces'"),
     ("tracing.ratio", "0.5"),
     ("tracing.service_name", "'a'"),
     ("tracing.attributes", "['a=b']"),
     ("auth.allowed_origins", "['https://a.example']"),
     ("auth.user_header", "'X-User'"),
+    ("auth.subprotocols", "['chat']"),
     ("limits.max_connections", "7"),
     ("limits.max_http_connections", "7"),
     ("limits.handshake_rate", "7"),
@@ -765,6 +855,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("limits.outbox_bytes", "7_000_000"),
     ("limits.outbox_age", "'7s'"),
     ("limits.close_timeout", "'7s'"),
+    ("limits.calls_per_connection", "7"),
     ("limits.groups_per_connection", "7"),
     ("limits.idempotency_age", "'7m'"),
     ("limits.memory_budget", "70_000_000"),

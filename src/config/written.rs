@@ -1,6 +1,8 @@
 //! What is written for a setting, in the file or in a variable, before anybody says what it means.
 
-use toml::de::DeValue;
+use std::collections::BTreeMap;
+
+use toml::de::{DeString, DeValue};
 
 /// See the head of this file.
 pub(super) enum Written<'a> {
@@ -28,6 +30,21 @@ impl Written<'_> {
             }
             Self::File(DeValue::Array(items)) => {
                 items.into_iter().map(|item| scalar(item.into_inner())).collect()
+            }
+            Self::File(_) => None,
+        }
+    }
+
+    /// Returns it as texts by their names: a table in the file, a JSON object in a variable. `None` if it is none.
+    pub(super) fn named_texts(self) -> Option<BTreeMap<String, String>> {
+        match self {
+            Self::Variable(text) => serde_json::from_str(text).ok(),
+            Self::File(DeValue::Table(members)) => {
+                let named = |name: DeString<'_>, value| Some((name.into_owned(), scalar(value)?));
+                members
+                    .into_iter()
+                    .map(|(name, value)| named(name.into_inner(), value.into_inner()))
+                    .collect()
             }
             Self::File(_) => None,
         }

@@ -9,18 +9,23 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::ORIGIN;
+use http::header::{ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, HeaderName, StatusCode};
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 
 use crate::config::{Auth, Origins, Snapshot, Snapshots};
 use crate::limits::budget::Budget;
 use crate::model::broker::{Broker, Key, Publication, Receipt, Recipient};
+use crate::model::call::{Answer, Backends, Call, CallError, CallReceipt, Event, TargetName};
+use crate::model::handshake::Handshake;
 use crate::model::id::{ConnectionId, NodeTag};
 use crate::model::registry::{Record, Registry, Unavailable};
 use crate::model::trouble::Trouble;
-use crate::ops::metrics::{Metrics, Refusal};
-use crate::routing::gateway::{Action, is_group_name};
+use crate::ops::lifecycle::Lifecycle;
+use crate::ops::metrics::{Metrics, Refusal, RouteOutcome};
+use crate::protocol::close::Close;
+use crate::routing::gateway::{Action, Connecting, is_group_name};
 
 mod agent;
 
@@ -28,7 +33,7 @@ use crate::cluster::registry::ends::Ends;
 use crate::limits::addresses::{Addresses, Who};
 use crate::limits::places::{Place, Places};
 use crate::limits::rate::Rate;
-use crate::limits::ticket::Ticket;
+use crate::limits::ticket::{Disconnects as _, Ticket};
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -43,6 +48,16 @@ pub(crate) struct Admission {
     pub(crate) places: Arc<Places>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) ends: Arc<Ends>,
+    pub(crate) backends: Arc<dyn Backends>,
+    pub(crate) lifecycle: Lifecycle,
+}
+
+/// A client that was let in.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) ticket: Ticket,
+    /// The sub-protocol that is selected, one of those that the client offers.
+    pub(crate) subprotocol: Option<Box<str>>,
 }
 
 /// Why a client is not let in: what it is answered and what is counted.
@@ -86,16 +101,18 @@ impl Admission {
         if self.addresses.take(rate, who, Instant::now()) { Ok(()) } else { Err(refused) }
     }
 
-    /// Lets a client in.
+    /// Lets a client in. `give_way` is called before a back end is waited for, which can take long.
     ///
     /// # Errors
     /// What to answer instead.
     pub(crate) async fn admit(
-        &self,
+        self: &Arc<Self>,
         source_ip: IpAddr,
-        headers: &HeaderMap,
-        snapshot: &Snapshot,
-    ) -> Result<Ticket, Refused> {
+        handshake: &Handshake,
+        snapshot: &Arc<Snapshot>,
+        give_way: impl FnOnce(),
+    ) -> Result<Admitted, Refused> {
+        let headers = &handshake.headers;
         let place = self.take_place(source_ip, snapshot)?;
         if !self.broker.has_begun() {
             return Err(Refused::unavailable());
@@ -107,16 +124,74 @@ impl Admission {
         }
         let user_agent = agent::user_agent(headers);
         let id = ConnectionId::mint(self.tag);
-        let record = Record { id, source_ip, user_agent, user, connected_at: Timestamp::now() };
-        let (status, action) = snapshot.gateway.on_connect(&record);
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-        if !status.is_success() {
-            return Err(Refused { status, refusal: Refusal::Connect });
+        let record = Arc::new(Record { id, source_ip, user_agent, user, connected_at: Timestamp::now() });
+        match snapshot.gateway.on_connect(&record, handshake) {
+            Connecting::Answer(status, action) => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+                if !status.is_success() {
+                    return Err(Refused { status, refusal: Refusal::Connect });
+                }
+                self.perform(action);
+                self.registry.insert(Arc::clone(&record)).await.map_err(Refused::by_registry)?;
+                let offered = subprotocols(headers);
+                let known = &snapshot.auth.subprotocols;
+                let subprotocol = offered.into_iter().find(|one| known.iter().any(|known| known == one));
+                Ok(Admitted { ticket: self.ticket(record, place), subprotocol: subprotocol.map(Into::into) })
+            }
+            Connecting::Call(call) => {
+                give_way();
+                let asked = Arc::clone(self).ask(record, place, call, Arc::clone(snapshot));
+                // Goes on when the client goes away: a back end that has let it in is told of its end.
+                let (told, admitted) = oneshot::channel();
+                self.lifecycle.spawn(async move {
+                    let _gone = told.send(asked.await).is_err();
+                });
+                let mut admitted = admitted.await.unwrap_or_else(|_| Err(Refused::unavailable()))?;
+                // A protocol that was not offered would make the client give up (RFC 6455 §4.1).
+                admitted.subprotocol.take_if(|one| !subprotocols(headers).contains(&&**one));
+                Ok(admitted)
+            }
         }
-        self.perform(action);
-        let record = Arc::new(record);
-        self.registry.insert(Arc::clone(&record)).await.map_err(Refused::by_registry)?;
-        Ok(Ticket::new(record, self.ends.clone(), Arc::clone(&self.metrics), place))
+    }
+
+    /// Asks a back end whether a client may come in.
+    async fn ask(
+        self: Arc<Self>,
+        record: Arc<Record>,
+        place: Place,
+        call: Box<(TargetName, Event)>,
+        snapshot: Arc<Snapshot>,
+    ) -> Result<Admitted, Refused> {
+        let (told, answer) = oneshot::channel();
+        let receipt = CallReceipt::new(move |result| {
+            let _gone = told.send(result).is_err();
+        });
+        let (target, event) = *call;
+        self.backends.call(Call { target, event, receipt });
+        let answer = answer.await.unwrap_or(Err(CallError::Failed));
+        snapshot.gateway.on_connected(RouteOutcome::of(&answer));
+        let refused = |status| Refused { status, refusal: Refusal::Connect };
+        let Answer { status, subprotocol, .. } = answer.map_err(|error| {
+            refused(match error {
+                CallError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+                CallError::Failed | CallError::Unreachable | CallError::Overload => StatusCode::BAD_GATEWAY,
+            })
+        })?;
+        // What is no final answer cannot be passed on.
+        let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_informational());
+        let status = status.unwrap_or(StatusCode::BAD_GATEWAY);
+        if !status.is_success() {
+            return Err(refused(status));
+        }
+        if let Err(error) = self.registry.insert(Arc::clone(&record)).await {
+            Arc::clone(&self.ends).begin(&record, &Close::Lost);
+            return Err(Refused::by_registry(error));
+        }
+        Ok(Admitted { ticket: self.ticket(record, place), subprotocol })
+    }
+
+    fn ticket(&self, record: Arc<Record>, place: Place) -> Ticket {
+        Ticket::new(record, self.ends.clone(), Arc::clone(&self.metrics), place)
     }
 
     fn take_place(&self, source_ip: IpAddr, snapshot: &Snapshot) -> Result<Place, Refused> {
@@ -166,6 +241,12 @@ fn identify(auth: &Auth, headers: &HeaderMap) -> Result<Option<Arc<str>>, Refuse
         // Whoever the proxy means, it is somebody: to let them in as nobody would hide that they cannot be reached.
         _ => Err(Refused { status: StatusCode::BAD_REQUEST, refusal: Refusal::User }),
     }
+}
+
+/// Returns the sub-protocols that a client offers, in the order in which it prefers them (RFC 6455 §4.1).
+fn subprotocols(headers: &HeaderMap) -> Vec<&str> {
+    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|one| !one.is_empty()).collect()
 }
 
 /// An address, as bounds apply to it.

@@ -4,7 +4,7 @@
 
 pub(crate) use self::listener::Listener;
 pub(crate) use self::routes::{Routes, beside, counted_routes, routes};
-pub(crate) use self::server::{First, Guard, Port, Server};
+pub(crate) use self::server::{First, Guard, Port, Secure, Server};
 pub(crate) use self::slots::{Bounds, BoundsSource};
 
 pub(crate) mod admin;
@@ -27,6 +27,7 @@ mod request;
 pub(crate) mod routes;
 mod server;
 mod slots;
+mod stream;
 mod takeover;
 mod upgrade;
 mod watched;

@@ -14,7 +14,7 @@ use crate::protocol::close::Close;
 /// Runs `$disconnect` for connections of this node, once each.
 pub(crate) trait Disconnects: fmt::Debug + Send + Sync {
     /// A connection has ended.
-    fn begin(self: Arc<Self>, record: &Arc<Record>);
+    fn begin(self: Arc<Self>, record: &Arc<Record>, close: &Close);
 }
 
 /// The right to be connected.
@@ -41,7 +41,7 @@ impl Ticket {
         Self { record, disconnects, metrics, close: Close::Lost, place }
     }
 
-    pub(crate) fn record(&self) -> &Record {
+    pub(crate) fn record(&self) -> &Arc<Record> {
         &self.record
     }
 
@@ -60,7 +60,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         self.metrics.connections.dec();
         self.metrics.count_closed(&self.close);
-        Arc::clone(&self.disconnects).begin(&self.record);
+        Arc::clone(&self.disconnects).begin(&self.record, &self.close);
         tracing::debug!(conn.id = %self.record.id, code = self.close.code(), reason = self.close.label(), "disconnected");
     }
 }
@@ -80,7 +80,7 @@ pub(crate) mod fake {
     struct Nobody;
 
     impl Disconnects for Nobody {
-        fn begin(self: Arc<Self>, _: &Arc<Record>) {}
+        fn begin(self: Arc<Self>, _: &Arc<Record>, _: &Close) {}
     }
 
     /// Returns a ticket for a connection from this host.

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE;
 use rand::RngExt as _;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
 
 const TEXT_LEN: usize = 16;
 const RANDOM_LEN: usize = 8;
@@ -98,6 +99,15 @@ impl RequestId {
     pub(crate) fn mint() -> Self {
         let mut raw = [0; RAW_LEN];
         rand::rng().fill(&mut raw);
+        Self(raw)
+    }
+
+    /// Returns the id of the request that tells of a connection's end: the same whoever makes it, and how often.
+    #[must_use]
+    pub(crate) fn of_end(connection: &ConnectionId) -> Self {
+        let digest = Sha256::digest(connection.0);
+        let mut raw = [0; RAW_LEN];
+        raw.copy_from_slice(digest.first_chunk::<RAW_LEN>().unwrap_or(&[0; RAW_LEN]));
         Self(raw)
     }
 

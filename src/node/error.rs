@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::cluster::store::StoreError;
+use crate::edge::callback::CallbackError;
+use crate::edge::http::Listener;
 use crate::ops::trace::TraceError;
 
 /// Why a node does not start.
@@ -20,6 +22,9 @@ pub(crate) enum StartError {
     /// The kernel gives no event loop or thread.
     #[error("cannot start an event loop: {0}")]
     EventLoop(#[from] io::Error),
+    /// Functions have no way back.
+    #[error(transparent)]
+    Callback(#[from] CallbackError),
     /// The settings of Redis are wrong.
     #[error("{0}")]
     Redis(String),
@@ -35,4 +40,9 @@ impl From<StoreError> for StartError {
     fn from(error: StoreError) -> Self {
         Self::Redis(error.to_string())
     }
+}
+
+/// Binds a port.
+pub(crate) fn bind(address: SocketAddr) -> Result<Listener, StartError> {
+    Listener::bind(address).map_err(|source| StartError::Bind { address, source })
 }

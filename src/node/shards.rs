@@ -5,10 +5,27 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::config::Snapshots;
+use crate::limits::budget::Budget;
 use crate::ops::lifecycle::Lifecycle;
+use crate::ops::metrics::Metrics;
 use crate::ops::vitals::{Part, Vitals};
 use crate::shard::hub::Hub;
 use crate::shard::{EventLoop, Parts, Shard};
+
+/// Asks the kernel for what shards need.
+///
+/// # Errors
+/// The kernel's: no descriptors left.
+pub(super) fn open(
+    shards: usize,
+    budget: Arc<Budget>,
+    metrics: &Arc<Metrics>,
+) -> io::Result<(Vec<EventLoop>, Arc<Hub>)> {
+    let event_loops = (0..shards).map(|index| EventLoop::open(&budget, index, shards));
+    let event_loops = event_loops.collect::<io::Result<Vec<_>>>()?;
+    let inboxes = event_loops.iter().map(EventLoop::inbox).collect();
+    Ok((event_loops, Arc::new(Hub::new(inboxes, Arc::clone(metrics), budget))))
+}
 
 pub(super) fn start(
     loops: Vec<EventLoop>,

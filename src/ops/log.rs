@@ -24,8 +24,8 @@ use crate::ops::metrics::process::{self, LineLoss};
 const QUEUE_BYTES: usize = 512 << 10;
 const QUEUE_LINES: usize = 4_096;
 
-/// How the names of the crates begin that log.
-const MODULES: [&str; 7] = ["gatecast", "hyper", "redis", "rustls", "tokio", "warp", "mio"];
+/// How the names of the crates begin that log; `function` is what functions write.
+const MODULES: [&str; 8] = ["gatecast", "function", "hyper", "redis", "rustls", "tokio", "warp", "mio"];
 
 /// Longest wait, at the end of the process, for lines that still wait.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);

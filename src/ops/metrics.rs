@@ -17,17 +17,24 @@ use crate::model::trouble::RedisRefusal;
 use crate::ops::refusals::Refusals;
 use crate::protocol::close::Close;
 
+use self::backends::BackendMetrics;
+pub(crate) use self::functions::{FunctionCounters, FunctionMetrics};
+pub(crate) use self::gauges::{GaugeGuard, as_i64};
 pub(crate) use self::http::HttpMetrics;
 pub(crate) use self::labels::{
-    CostFault, CutCause, DropReason, Farewell, Foreign, GivenUp, HttpState, LagStage, NameLimit,
-    ProxyRefusal, PublishOutcome, Reconciled, Recovery, Refusal, RequestRefusal, RouteOutcome, SendLimit,
+    CostFault, CutCause, DropReason, Farewell, Foreign, FunctionEnd, FunctionOutcome, GivenUp, HttpState,
+    LagStage, MappedOutcome, NameLimit, ProxyRefusal, PublishOutcome, Reconciled, Recovery, Refusal,
+    RequestRefusal, RouteOutcome, SendLimit, TlsOutcome,
 };
 pub(crate) use self::reloads::{ReloadMetrics, ReloadOutcome};
 pub(crate) use self::runs::Runs;
 #[cfg(feature = "otlp")]
 pub(crate) use self::spans::{SpanCounters, SpanDropReason};
 
+pub(crate) mod backends;
 pub(crate) mod deletion_cost;
+pub(crate) mod functions;
+mod gauges;
 pub(crate) mod http;
 mod labels;
 pub(crate) mod memory;
@@ -36,6 +43,7 @@ mod reloads;
 mod runs;
 #[cfg(feature = "otlp")]
 mod spans;
+pub(crate) mod tls;
 
 /// From a loopback round trip to a stuck client.
 const LATENCY_BUCKETS: [f64; 14] =
@@ -57,6 +65,8 @@ macro_rules! metrics {
             pub(crate) refusals: Arc<Refusals>,
             pub(crate) http: HttpMetrics,
             pub(crate) reloads: ReloadMetrics,
+            pub(crate) backends: BackendMetrics,
+            pub(crate) functions: FunctionMetrics,
             $($(#[doc = $help])+ pub(crate) $field: $kind,)+
         }
 
@@ -69,12 +79,16 @@ macro_rules! metrics {
                 )+
                 let http = HttpMetrics::register(&registry)?;
                 let reloads = ReloadMetrics::register(&registry)?;
+                let backends = BackendMetrics::register(&registry)?;
+                let functions = FunctionMetrics::register(&registry)?;
                 Ok(Self {
                     registry,
                     reading: Mutex::new(()),
                     refusals: Arc::default(),
                     http,
                     reloads,
+                    backends,
+                    functions,
                     $($field,)+
                 })
             }
@@ -374,26 +388,4 @@ fn encode(registry: &Registry) -> Result<Vec<u8>, prometheus::Error> {
     let mut text = Vec::new();
     TextEncoder::new().encode(&registry.gather(), &mut text)?;
     Ok(text)
-}
-
-/// Counts a thing as one in a gauge for as long as it lives.
-#[derive(Debug)]
-pub(crate) struct GaugeGuard(IntGauge);
-
-impl GaugeGuard {
-    pub(crate) fn new(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for GaugeGuard {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-/// A count as Prometheus wants it.
-pub(crate) fn as_i64(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

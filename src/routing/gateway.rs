@@ -7,11 +7,15 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use crate::model::broker::{Channel, is_key};
+use crate::model::call::{self, Event, Occasion, TargetName};
+use crate::model::handshake::Handshake;
 use crate::model::id::{NodeTag, RequestId};
 use crate::model::registry::Record;
 use crate::ops::metrics::{Metrics, RouteOutcome, Runs};
+use crate::protocol::close::Close;
 use crate::protocol::codec::{Opcode, encode};
 use crate::routing::expression::{Body, Context, ContextKey, Expression};
 use crate::routing::route::{Integration, Route, RouteTable};
@@ -51,10 +55,21 @@ pub(crate) enum Action {
         frame: Bytes,
         key: Option<Arc<str>>,
     },
+    /// Call a back end. In a box, as it is larger than the others and rarer.
+    Call(Box<(TargetName, Event)>),
     Join(Arc<str>),
     Leave(Arc<str>),
     /// Close, after the reply.
     Close,
+}
+
+/// What `$connect` leads to.
+#[derive(Debug)]
+pub(crate) enum Connecting {
+    /// The handshake is answered with a status: 200 lets the client in.
+    Answer(u16, Option<Action>),
+    /// A back end is asked.
+    Call(Box<(TargetName, Event)>),
 }
 
 /// A message as its sender typed it.
@@ -76,9 +91,9 @@ impl Gateway {
     }
 
     /// Routes one message of a client.
-    pub(crate) fn on_message(&self, payload: Payload<'_>, record: &Record) -> Outcome {
+    pub(crate) fn on_message(&self, payload: Payload<'_>, record: &Arc<Record>) -> Outcome {
         let request = RequestId::mint();
-        let run = Run { record, stage: &self.stage, request };
+        let run = Run { record, stage: &self.stage, tag: self.tag, request };
         let body = Body::new(match payload {
             Payload::Text(text) => text,
             Payload::Binary(_) => "",
@@ -95,7 +110,10 @@ impl Gateway {
         };
         match run.outcome(route, payload, &body) {
             Ok(outcome) => {
-                self.count(route, RouteOutcome::Ok);
+                // How a call ends is counted when it has.
+                if !matches!(outcome.action, Some(Action::Call(_))) {
+                    self.count(route, RouteOutcome::Ok);
+                }
                 outcome
             }
             Err(BadBody) => {
@@ -113,21 +131,61 @@ impl Gateway {
         }
     }
 
-    /// Runs `$connect`; returns the handshake's status: 200 lets the client in.
-    pub(crate) fn on_connect(&self, record: &Record) -> (u16, Option<Action>) {
-        let Some(route) = self.table.connect() else { return (200, None) };
-        let action = self.lifecycle_action(route, record, false);
-        (route.status, action)
+    /// Runs `$connect`.
+    pub(crate) fn on_connect(&self, record: &Arc<Record>, handshake: &Handshake) -> Connecting {
+        let Some(route) = self.table.connect() else { return Connecting::Answer(200, None) };
+        if let Integration::Call { .. } = &route.integration {
+            let occasion = Occasion::Connect(Arc::new(handshake.clone()));
+            return match event(route, record, RequestId::mint(), occasion) {
+                Some(call) => Connecting::Call(call),
+                None => Connecting::Answer(route.status, None),
+            };
+        }
+        Connecting::Answer(route.status, self.lifecycle_action(route, record, false))
     }
 
-    /// Runs `$disconnect`; a repetition is not counted again.
-    pub(crate) fn on_disconnect(&self, record: &Record, is_repeat: bool) -> Option<Action> {
-        self.table.disconnect().and_then(|route| self.lifecycle_action(route, record, is_repeat))
+    /// Notes how a call for a message has ended.
+    pub(crate) fn on_called(&self, route: &str, outcome: RouteOutcome) {
+        if let Some(route) = self.table.get(route) {
+            self.count(route, outcome);
+        }
+    }
+
+    /// Notes how the call of `$connect` has ended.
+    pub(crate) fn on_connected(&self, outcome: RouteOutcome) {
+        if let Some(route) = self.table.connect() {
+            self.count(route, outcome);
+        }
+    }
+
+    /// Returns whether `$disconnect` calls a back end.
+    pub(crate) fn calls_at_end(&self) -> bool {
+        self.table.disconnect().is_some_and(|route| matches!(route.integration, Integration::Call { .. }))
+    }
+
+    /// Runs `$disconnect` of a connection that has ended so; a repetition is not counted again.
+    pub(crate) fn on_disconnect(
+        &self,
+        record: &Arc<Record>,
+        close: &Close,
+        is_repeat: bool,
+    ) -> Option<Action> {
+        let route = self.table.disconnect()?;
+        if let Integration::Call { .. } = &route.integration {
+            if !is_repeat {
+                self.count(route, RouteOutcome::Ok);
+            }
+            let occasion = Occasion::Disconnect { code: close.code(), reason: close.reason().into() };
+            // The same whoever calls, and however often.
+            let request = RequestId::of_end(&record.id);
+            return event(route, record, request, occasion).map(Action::Call);
+        }
+        self.lifecycle_action(route, record, is_repeat)
     }
 
     /// The action of `$connect` or `$disconnect`; there is no body and nobody to reply to.
-    fn lifecycle_action(&self, route: &Route, record: &Record, is_repeat: bool) -> Option<Action> {
-        let run = Run { record, stage: &self.stage, request: RequestId::mint() };
+    fn lifecycle_action(&self, route: &Route, record: &Arc<Record>, is_repeat: bool) -> Option<Action> {
+        let run = Run { record, stage: &self.stage, tag: self.tag, request: RequestId::mint() };
         let outcome = run.outcome(route, Payload::Text(""), &Body::new(""));
         if !is_repeat {
             let counted = if outcome.is_ok() { RouteOutcome::Ok } else { RouteOutcome::BadBody };
@@ -137,10 +195,31 @@ impl Gateway {
     }
 }
 
+/// Returns the call of a route that calls.
+fn event(
+    route: &Route,
+    record: &Arc<Record>,
+    request: RequestId,
+    occasion: Occasion,
+) -> Option<Box<(TargetName, Event)>> {
+    let Integration::Call { target, two_way, is_ordered } = &route.integration else { return None };
+    let event = Event {
+        route: Arc::clone(&route.key),
+        request,
+        record: Arc::clone(record),
+        at: Timestamp::now(),
+        occasion,
+        wants_reply: *two_way,
+        is_ordered: *is_ordered,
+    };
+    Some(Box::new((target.clone(), event)))
+}
+
 /// One run of a route.
 struct Run<'a> {
-    record: &'a Record,
+    record: &'a Arc<Record>,
     stage: &'a str,
+    tag: NodeTag,
     request: RequestId,
 }
 
@@ -171,6 +250,14 @@ impl Run<'_> {
             }
             Integration::Join { group } => Some(Action::Join(self.group(group, body)?)),
             Integration::Leave { group } => Some(Action::Leave(self.group(group, body)?)),
+            Integration::Call { .. } => {
+                let body = match payload {
+                    Payload::Text(text) => call::Body::Text(Bytes::copy_from_slice(text.as_bytes())),
+                    Payload::Binary(bytes) => call::Body::Binary(Bytes::copy_from_slice(bytes)),
+                };
+                let occasion = Occasion::Message { id: RequestId::mint_message(self.tag), body };
+                event(route, self.record, self.request, occasion).map(Action::Call)
+            }
         };
         let reply = route.reply.as_ref().map(|reply| self.frame(reply, payload, body)).transpose()?;
         Ok(Outcome { request: Some(self.request), action, reply })

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
+use crate::model::call::TargetName;
 use crate::routing::expression::{Body, Context, Expression};
 
 /// The table that is used when no configuration names routes: a chat room.
@@ -12,7 +14,7 @@ pub(crate) const BUILT_IN: &str = include_str!("../../deploy/examples/chat.toml"
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Route {
     /// The route key; a metric label, so never a client's text.
-    pub(crate) key: Box<str>,
+    pub(crate) key: Arc<str>,
     /// What the route does.
     pub(crate) integration: Integration,
     /// What names a message that is published, so that it is not published twice.
@@ -54,13 +56,28 @@ pub(crate) enum Integration {
     },
     /// Closes with 1000, after the reply.
     Close,
+    /// Calls a back end.
+    Call {
+        target: TargetName,
+        /// Whether the sender is sent what is answered.
+        two_way: bool,
+        /// Whether calls of one connection go one after the other.
+        is_ordered: bool,
+    },
+}
+
+/// Which calls of one connection wait for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ordering {
+    None,
+    Connection,
 }
 
 /// All routes of a stage and the expression that selects among them.
 #[derive(Clone, PartialEq)]
 pub(crate) struct RouteTable {
     selection: Expression,
-    routes: HashMap<Box<str>, Route>,
+    routes: HashMap<Arc<str>, Route>,
 }
 
 impl fmt::Debug for RouteTable {
@@ -118,7 +135,7 @@ impl RouteTable {
         self.routes.values()
     }
 
-    fn get(&self, key: &str) -> Option<&Route> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Route> {
         self.routes.get(key)
     }
 }

@@ -20,6 +20,7 @@ use crate::limits::budget::Budget;
 use crate::limits::ticket::Ticket;
 use crate::limits::ticket::fake::ticket;
 use crate::model::broker::{Channel, Delivery};
+use crate::model::call;
 use crate::model::id::NodeTag;
 use crate::ops::telemetry::Telemetry;
 use crate::protocol::codec::{Opcode, encode};
@@ -95,7 +96,8 @@ impl Bench {
         let (_, snapshots) = Snapshots::begin(Snapshot::new(&config, tag, &metrics));
         let broker =
             MemoryBroker::new(Arc::clone(&hub), telemetry.clone(), config.terms(), snapshots.clone());
-        let parts = Parts { hub, broker: Arc::new(broker), telemetry, names: Arc::default() };
+        let (broker, backends) = (Arc::new(broker), Arc::new(call::fake::Nobody));
+        let parts = Parts { hub, broker, backends, telemetry, names: Arc::default() };
         let shard = Shard::new(0, event_loop, parts, snapshots.latest());
         let mut bench =
             Self { shard, members: Vec::new(), events: Events::with_capacity(1), work: Vec::new() };

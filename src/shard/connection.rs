@@ -66,6 +66,8 @@ pub(crate) struct Connection {
     /// Whether the client has shut down its side; seen with an event, before the last bytes are read.
     pub(crate) hung_up: bool,
     pub(crate) answers: Answers,
+    /// Calls of back ends that are under way.
+    pub(crate) calls: usize,
     /// What is counted of a message that has not arrived whole.
     pub(crate) partial_bytes: u32,
     /// When the shard's timer for this connection fires; others for it are stale.
@@ -88,6 +90,7 @@ impl Connection {
             writes_watched: false,
             hung_up: false,
             answers: Answers::default(),
+            calls: 0,
             partial_bytes: 0,
             timer_at: now,
             clocks: Clocks::new(now, limits),

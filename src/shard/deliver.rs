@@ -47,6 +47,9 @@ impl Shard {
                         self.reply(key, frames::internal_server_error(&id, &request));
                     }
                 }
+                Event::Called { id, request, result, wants_reply } => {
+                    self.on_called(&id, &request, result, wants_reply);
+                }
                 Event::Post { id, frame, done } => answer(done, self.post(&id, frame)),
                 Event::LastActive { id, done } => {
                     let key = self.key_of(&id);

@@ -16,6 +16,7 @@ use crate::config::Snapshot;
 use crate::limits::budget::{Gauge, Held};
 use crate::limits::ticket::Ticket;
 use crate::model::broker::{Channel, Delivery, PublishError, Wait};
+use crate::model::call::{Answer, CallResult};
 use crate::model::id::{ConnectionId, RequestId};
 use crate::model::listing::{Listed, Query};
 use crate::ops::vitals::Steps;
@@ -38,6 +39,8 @@ pub(crate) enum Event {
     Subscribed { channel: Channel, wait: Wait, result: Result<(), PublishError> },
     /// Tell a sender that its message was refused.
     PublishFailed { id: ConnectionId, request: RequestId },
+    /// A back end's call has ended: send its sender the reply, or tell that there is none.
+    Called { id: ConnectionId, request: RequestId, result: CallResult, wants_reply: bool },
     /// Send a frame to one connection.
     Post { id: ConnectionId, frame: Bytes, done: oneshot::Sender<PostOutcome> },
     /// Tell when a connection was last active; no answer if it is gone.
@@ -185,6 +188,7 @@ impl Event {
             + match self {
                 Self::Deliver(delivery) => delivery.frame.len(),
                 Self::Post { frame, .. } => frame.len(),
+                Self::Called { result, .. } => result.as_ref().map_or(0, Answer::len),
                 Self::Expect { .. }
                 | Self::Attach { .. }
                 | Self::Subscribed { .. }

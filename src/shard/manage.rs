@@ -97,7 +97,7 @@ impl Shard {
         let next = keys.get(limit).map(|key| Seat { shard: self.index, key: *key });
         let connections = keys.iter().take(limit).filter_map(|key| self.connections.get(*key));
         let open = connections.filter(|connection| connection.is_open());
-        Connections { rows: open.map(|connection| Row::from(connection.ticket.record())).collect(), next }
+        Connections { rows: open.map(|connection| Row::from(&**connection.ticket.record())).collect(), next }
     }
 
     fn open_keys(&self, from: usize) -> impl Iterator<Item = usize> {

@@ -53,8 +53,10 @@ impl Shard {
     /// so that they feel it; but not one that is being closed: what it sends is in the way of its close frame.
     pub(super) fn read(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let waits = connection.outbox.bytes() + connection.answers.load().all;
-        if waits > self.snapshot.limits.outbox_bytes / 2 && connection.is_open() {
+        let (waits, limits) =
+            (connection.outbox.bytes() + connection.answers.load().all, &self.snapshot.limits);
+        let is_behind = waits > limits.outbox_bytes / 2 || connection.calls >= limits.calls_per_connection;
+        if is_behind && connection.is_open() {
             connection.reading = Reading::Held;
             return;
         }
@@ -213,6 +215,7 @@ impl Shard {
                     Some(frames::limit_exceeded(&id, &request))
                 };
             }
+            (Some(Action::Call(call)), Some(request)) => self.call(key, (id, request), *call),
             (Some(Action::Leave(group)), _) => self.leave(key, &Channel::Group(group)),
             (Some(Action::Close), _) => close = true,
             (Some(_) | None, _) => {}
@@ -230,7 +233,7 @@ impl Shard {
         let group = match action {
             Action::Publish { channel: channel @ Channel::Group(_), .. } => channel,
             Action::Join(group) => &Channel::Group(Arc::clone(group)),
-            Action::Publish { .. } | Action::Leave(_) | Action::Close => return true,
+            Action::Publish { .. } | Action::Call(_) | Action::Leave(_) | Action::Close => return true,
         };
         let names = &self.parts.names;
         if names.knows(group, self.now) {
@@ -280,10 +283,13 @@ impl Shard {
         }
     }
 
-    /// Hands what was read to the broker.
+    /// Hands what was read to the broker, and to back ends.
     pub(super) fn publish(&mut self) {
         self.publishing = 0;
         self.parts.broker.publish(&mut self.publications);
+        for call in self.calls.drain(..) {
+            self.parts.backends.call(call);
+        }
     }
 
     /// The client will send nothing more. It may still read: what it is owed is written first.

@@ -10,20 +10,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::registry::end::{End, EndAnswer};
+use crate::cluster::registry::notices::Notices;
 use crate::config::{Snapshot, Snapshots};
 use crate::limits::ticket::Disconnects;
 use crate::model::broker::{
     Accepted, Answered, Broker, Channel, Key, Publication, PublishError, PublishResult, Receipt, Recipient,
 };
+use crate::model::call::Backends;
 use crate::model::id::ConnectionId;
 use crate::model::registry::{Record, Registry};
 use crate::ops::metrics::{GivenUp, Metrics};
+use crate::protocol::close::Close;
 use crate::routing::gateway::Action;
 
 /// Ends that are tried again at a time.
@@ -35,6 +38,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 #[derive(Debug)]
 pub(crate) struct Ends {
     snapshots: Snapshots,
+    notices: Arc<Notices>,
     broker: Arc<dyn Broker>,
     registry: Arc<dyn Registry>,
     metrics: Arc<Metrics>,
@@ -90,13 +94,17 @@ impl Ending {
 }
 
 impl Disconnects for Ends {
-    fn begin(self: Arc<Self>, record: &Arc<Record>) {
+    fn begin(self: Arc<Self>, record: &Arc<Record>, close: &Close) {
         self.registry.end(&record.id);
         if self.fenced.is_cancelled() {
             return;
         }
         let snapshot = self.snapshots.latest();
-        let Some(Action::Publish { channel, frame, .. }) = snapshot.gateway.on_disconnect(record, false)
+        if snapshot.gateway.calls_at_end() {
+            return self.notices.begin(record, close, snapshot);
+        }
+        let Some(Action::Publish { channel, frame, .. }) =
+            snapshot.gateway.on_disconnect(record, &Close::Lost, false)
         else {
             return self.registry.remove(&record.id, None);
         };
@@ -112,12 +120,14 @@ impl Disconnects for Ends {
 impl Ends {
     pub(crate) fn new(
         snapshots: Snapshots,
-        (broker, registry): (Arc<dyn Broker>, Arc<dyn Registry>),
+        (broker, registry, backends): (Arc<dyn Broker>, Arc<dyn Registry>, Arc<dyn Backends>),
         metrics: Arc<Metrics>,
         fenced: CancellationToken,
     ) -> Self {
+        let notices = Notices::new(backends, Arc::clone(&registry), Arc::clone(&metrics));
         Self {
             snapshots,
+            notices: Arc::new(notices),
             broker,
             registry,
             metrics,
@@ -131,7 +141,8 @@ impl Ends {
 
     /// Tries again what has failed, until this node is fenced.
     pub(crate) async fn run(self: Arc<Self>) {
-        self.fenced.run_until_cancelled(self.try_for_ever()).await;
+        let notices = Arc::clone(&self.notices).run();
+        self.fenced.run_until_cancelled(join(self.try_for_ever(), notices)).await;
         self.failed.lock().clear();
         std::future::pending::<()>().await;
     }
@@ -165,6 +176,7 @@ impl Ends {
 
     /// Waits until nothing is left to be done for those that have ended; or others do it. *Cancel safe.*
     pub(crate) async fn settled(&self) {
+        self.fenced.run_until_cancelled(self.notices.settled()).await;
         let closed = self.closed.notified();
         tokio::pin!(closed);
         while self.open.load(Ordering::SeqCst) > 0 && !self.fenced.is_cancelled() {
@@ -175,11 +187,21 @@ impl Ends {
         }
     }
 
+    /// Returns how many back ends are still to be told of connections of this node.
+    pub(crate) fn untold(&self) -> usize {
+        self.notices.open()
+    }
+
     /// Tries once to end connections of a node that is dead; returns those whose records may go.
     pub(crate) async fn end_lost(&self, records: Vec<Record>) -> Vec<ConnectionId> {
         let snapshot = self.snapshots.latest();
-        let reaped =
-            |record| Ending { record: Arc::new(record), end: End::REAPED, snapshot: Arc::clone(&snapshot) };
+        let records: Vec<_> = records.into_iter().map(Arc::new).collect();
+        if snapshot.gateway.calls_at_end() {
+            let over = self.notices.end_lost(records, &snapshot).await;
+            self.metrics.reaped.inc_by(over.len() as u64);
+            return over;
+        }
+        let reaped = |record| Ending { record, end: End::REAPED, snapshot: Arc::clone(&snapshot) };
         let tried = self.try_all(records.into_iter().map(reaped).collect(), false).await;
         let over: Vec<_> =
             tried.into_iter().map(|(ending, _)| ending).filter(|it| it.end.is_over()).collect();
@@ -195,7 +217,7 @@ impl Ends {
         let mut publications = Vec::with_capacity(endings.len());
         let mut tries = Vec::with_capacity(endings.len());
         for ending in endings {
-            match ending.snapshot.gateway.on_disconnect(&ending.record, is_repeat) {
+            match ending.snapshot.gateway.on_disconnect(&ending.record, &Close::Lost, is_repeat) {
                 Some(Action::Publish { channel, frame, .. }) => {
                     let (caller, answer) = oneshot::channel();
                     let receipt = Receipt::new(Recipient::Caller(caller));

@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use super::Setting;
 use crate::config::row::Kind;
-use crate::config::settings::{ManagementAuth, OnOutage};
+use crate::config::settings::{Format, ManagementAuth, OnOutage, Runtime};
 use crate::model::groups::{Pattern, Replay};
 use crate::ops::log::LogFormat;
+use crate::routing::route::Ordering;
 
 /// Longest pattern, in bytes: that of a group's name.
 const PATTERN_MAX: usize = 128;
@@ -43,7 +44,11 @@ macro_rules! choices {
 choices! {
     LogFormat, "\"text\" or \"json\"": "text" => Text, "json" => Json;
     ManagementAuth, "\"sigv4\" or \"none\"": "sigv4" => SigV4, "none" => None;
+    Format, "\"lambda-proxy\", \"cloudevents\" or \"raw\"":
+        "lambda-proxy" => LambdaProxy, "cloudevents" => CloudEvents, "raw" => Raw;
+    Ordering, "\"none\" or \"connection\"": "none" => None, "connection" => Connection;
     OnOutage, "\"reject\", \"local\" or \"buffer\"": "reject" => Reject, "local" => Local, "buffer" => Buffer;
+    Runtime, "\"node\", \"python\" or \"command\"": "node" => Node, "python" => Python, "command" => Command;
     Replay, "\"on\" or \"off\"": "on" => On, "off" => Off;
 }
 

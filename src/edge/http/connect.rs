@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::{HeaderValue, Method, Response, StatusCode, Version};
 use mio::net::TcpStream;
 use warp::Filter;
 use warp::path::FullPath;
@@ -18,11 +18,12 @@ use super::handshake::{self, Head};
 use super::local::{self, Foreign};
 use super::proxies::{self, Proxies};
 use super::request::{RETRY_SECONDS, busy};
-use super::slots::{Busy, RequestKind, Visit};
+use super::slots::{Busy, RequestKind, Turn};
 use super::takeover::Takeover;
 use super::upgrade::{self, HandshakeError};
 use crate::config::{Origins, Snapshot};
-use crate::edge::admission::{Admission, Refused};
+use crate::edge::admission::{Admission, Admitted, Refused};
+use crate::model::handshake::Handshake;
 use crate::ops::metrics::Refusal;
 use crate::ops::refusals::Told;
 use crate::ops::trace::Tracer;
@@ -45,14 +46,15 @@ pub(crate) struct Connect {
     pub(crate) proxies: Proxies,
 }
 
-/// One handshake.
-struct Handshake {
+/// A handshake on its way through the door.
+struct Visitor {
     method: Method,
-    path: String,
-    headers: HeaderMap,
-    client: IpAddr,
     version: Version,
+    handshake: Handshake,
+    client: IpAddr,
     takeover: Takeover,
+    /// Until it waits for a back end, which has bounds of its own.
+    turn: Option<Turn>,
 }
 
 /// Why a client is not let in.
@@ -68,19 +70,25 @@ enum No {
 pub(crate) fn routes(
     connect: Arc<Connect>,
 ) -> impl Filter<Extract = (Response<Vec<u8>>,), Error = warp::Rejection> + Clone {
+    let query = warp::query::raw().map(Some).or(warp::any().map(|| None)).unify();
     warp::method()
         .and(warp::path::full())
+        .and(query)
         .and(warp::header::headers_cloned())
         .and(warp::ext::get::<Caller>())
-        .map(|method, path: FullPath, headers, Caller { peer, version, takeover, visit }| {
-            let (path, client) = (path.as_str().to_owned(), peer.ip().to_canonical());
-            (Handshake { method, path, headers, client, version, takeover }, visit)
-        })
-        .then(move |(mut handshake, visit): (Handshake, Visit)| {
+        .then(move |method, path: FullPath, query, headers, caller: Caller| {
             let connect = Arc::clone(&connect);
             async move {
+                let Caller { peer, version, takeover, visit } = caller;
+                let handshake = Handshake { path: path.as_str().to_owned(), query, headers };
+                let client = peer.ip().to_canonical();
                 match visit.serve(RequestKind::Handshake).await {
-                    Ok(_turn) => connect.answer(&mut handshake).await,
+                    Ok(turn) => {
+                        let turn = Some(turn);
+                        connect
+                            .answer(&mut Visitor { method, version, handshake, client, takeover, turn })
+                            .await
+                    }
                     Err(Busy) => busy(),
                 }
             }
@@ -95,11 +103,12 @@ impl Connect {
         head: Head,
         peer: SocketAddr,
         stream: TcpStream,
+        turn: Turn,
     ) -> Option<(TcpStream, Response<Vec<u8>>)> {
-        let (path, headers, client) = (head.path, head.headers, peer.ip().to_canonical());
         let (method, version, takeover) = (Method::GET, Version::HTTP_11, Takeover::default());
-        let mut handshake = Handshake { method, path, headers, client, version, takeover };
-        let answer = self.answer(&mut handshake).await;
+        let (handshake, client, turn) = (head.handshake, peer.ip().to_canonical(), Some(turn));
+        let mut visitor = Visitor { method, version, handshake, client, takeover, turn };
+        let answer = self.answer(&mut visitor).await;
         // After either answer there is no more HTTP.
         let is_last = answer.status() == StatusCode::SWITCHING_PROTOCOLS
             || answer.headers().get(CONNECTION).is_some_and(|value| value == "close");
@@ -107,12 +116,13 @@ impl Connect {
             return Some((stream, answer));
         }
         let sent = handshake::answer(&stream, head.length, &answer);
-        handshake.takeover.take_over(sent.map(|()| NewSocket { stream, early: Bytes::new() }));
+        visitor.takeover.take_over(sent.map(|()| NewSocket { stream, early: Bytes::new() }));
         None
     }
 
     /// Finds the client's address, and takes away what only a trusted proxy may say: nobody further in can believe it.
-    fn look_behind_proxies(&self, Handshake { client, headers, .. }: &mut Handshake, snapshot: &Snapshot) {
+    fn look_behind_proxies(&self, Visitor { client, handshake, .. }: &mut Visitor, snapshot: &Snapshot) {
+        let headers = &mut handshake.headers;
         if let Some(name) = &snapshot.auth.user_header
             && !proxies::trust(&snapshot.trusted, *client)
         {
@@ -121,25 +131,25 @@ impl Connect {
         *client = self.proxies.client(&snapshot.trusted, *client, headers);
     }
 
-    async fn answer(&self, handshake: &mut Handshake) -> Response<Vec<u8>> {
+    async fn answer(&self, visitor: &mut Visitor) -> Response<Vec<u8>> {
         let (began, snapshot) = (Instant::now(), self.admission.snapshots.latest());
-        self.look_behind_proxies(handshake, &snapshot);
+        self.look_behind_proxies(visitor, &snapshot);
         let metrics = &self.admission.metrics;
         // A client is nobody who may decide that it is sampled.
         let trace = self.tracer.request(None);
-        let answer = match self.check(handshake, &snapshot) {
-            Ok(accept) => match self.admit(handshake, &snapshot, accept).await {
+        let answer = match self.check(visitor, &snapshot) {
+            Ok(accept) => match self.admit(visitor, &snapshot, accept).await {
                 Ok(answer) => answer,
-                Err(refused) => self.refuse(handshake, &refused),
+                Err(refused) => self.refuse(visitor, &refused),
             },
-            Err(No::Refused(refused)) => self.refuse(handshake, &refused),
+            Err(No::Refused(refused)) => self.refuse(visitor, &refused),
             Err(No::Handshake(fault)) => {
-                self.count(handshake, Refusal::Malformed, fault.message());
+                self.count(visitor, Refusal::Malformed, fault.message());
                 fault.answer()
             }
             Err(No::Foreign(foreign)) => {
                 let message = format!("{NOT_LOCAL}: {}", foreign.cause());
-                self.count(handshake, Refusal::NotLocal, &message);
+                self.count(visitor, Refusal::NotLocal, &message);
                 error_reply(StatusCode::FORBIDDEN, "ForbiddenException", &message)
             }
         };
@@ -151,8 +161,8 @@ impl Connect {
     }
 
     /// Checks what needs no place; returns the accept key.
-    fn check(&self, handshake: &Handshake, snapshot: &Snapshot) -> Result<HeaderValue, No> {
-        let Handshake { method, path, version, headers, client, .. } = handshake;
+    fn check(&self, visitor: &Visitor, snapshot: &Snapshot) -> Result<HeaderValue, No> {
+        let Visitor { method, version, client, handshake: Handshake { path, headers, .. }, .. } = visitor;
         self.admission.greet(*client, snapshot).map_err(No::Refused)?;
         let mut segments = path.split('/').filter(|segment| !segment.is_empty());
         if (segments.next(), segments.next()) != (Some(&*self.stage), None) {
@@ -167,17 +177,17 @@ impl Connect {
         Ok(accept)
     }
 
-    fn count(&self, handshake: &Handshake, refusal: Refusal, message: &str) {
+    fn count(&self, visitor: &Visitor, refusal: Refusal, message: &str) {
         let metrics = &self.admission.metrics;
         metrics.count_refusal(refusal);
-        let (what, cause, address) = ("handshake", refusal.label(), handshake.client);
+        let (what, cause, address) = ("handshake", refusal.label(), visitor.client);
         metrics.refusals.tell(Told { what, cause, address, conn: None, message });
     }
 
     /// Answers a client that is not let in, so that it knows what to do.
-    fn refuse(&self, handshake: &Handshake, refused: &Refused) -> Response<Vec<u8>> {
+    fn refuse(&self, visitor: &Visitor, refused: &Refused) -> Response<Vec<u8>> {
         let (error_type, message) = told(refused);
-        self.count(handshake, refused.refusal, message);
+        self.count(visitor, refused.refusal, message);
         let mut answer = error_reply(refused.status, error_type, message);
         let headers = answer.headers_mut();
         if refused.is_for_address() {
@@ -193,33 +203,39 @@ impl Connect {
     /// Lets the client in; the socket follows once the answer is written.
     async fn admit(
         &self,
-        handshake: &Handshake,
-        snapshot: &Snapshot,
+        visitor: &mut Visitor,
+        snapshot: &Arc<Snapshot>,
         accept: HeaderValue,
     ) -> Result<Response<Vec<u8>>, Refused> {
-        let ticket = self.admission.admit(handshake.client, &handshake.headers, snapshot).await?;
+        let Visitor { client, handshake, turn, .. } = visitor;
+        let give_way = || drop(turn.take());
+        let admitted = self.admission.admit(*client, handshake, snapshot, give_way).await?;
+        let Admitted { ticket, subprotocol } = admitted;
         let id = ticket.record().id;
         let joined = self.hub.expect(ticket);
         // Before anything is waited for: a client that goes away now takes this future with it.
-        handshake.takeover.expect(id, Arc::clone(&self.hub));
+        visitor.takeover.expect(id, Arc::clone(&self.hub));
         if let Some(joined) = joined
             && joined.await != Ok(JoinOutcome::Joined)
         {
-            handshake.takeover.forget();
+            visitor.takeover.forget();
             self.hub.attach(id, None);
             return Err(Refused::unavailable());
         }
-        Ok(switching_protocols(accept))
+        Ok(switching_protocols(accept, subprotocol.as_deref()))
     }
 }
 
-fn switching_protocols(accept: HeaderValue) -> Response<Vec<u8>> {
+fn switching_protocols(accept: HeaderValue, subprotocol: Option<&str>) -> Response<Vec<u8>> {
     let mut answer = Response::new(Vec::new());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = answer.headers_mut();
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(subprotocol) = subprotocol.and_then(|one| HeaderValue::from_str(one).ok()) {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    }
     answer
 }
 
@@ -240,6 +256,7 @@ fn told(refused: &Refused) -> (&'static str, &'static str) {
             "BadRequestException",
             "The header with the user's name must be there once, in UTF-8, with 1 to 128 bytes and no control characters",
         ),
+        StatusCode::GATEWAY_TIMEOUT => ("GatewayTimeoutException", "Endpoint request timed out"),
         StatusCode::UNAUTHORIZED => ("UnauthorizedException", "Unauthorized"),
         StatusCode::SERVICE_UNAVAILABLE => ("ServiceUnavailableException", unavailable(refused.refusal)),
         status if status.is_server_error() => ("InternalServerErrorException", "Internal server error"),

@@ -10,6 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
@@ -17,7 +18,6 @@ use hyper::server::conn::http1::{self, Parts};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use warp::Reply as _;
 
 use super::answer::{CLOSE, closing, error_reply, text_of};
@@ -26,13 +26,13 @@ use super::manage;
 use super::request::{self, MAX_HEAD, MAX_HEADERS, busy};
 use super::routes::Routes;
 use super::slots::{Stage, Visit};
+use super::stream::Stream;
 use super::takeover::Takeover;
 use super::upgrade::has_token;
 use super::watched::{Clock, Followed, Watched};
 use crate::model::phase::Phase;
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::{CutCause, HttpState, RequestRefusal};
-use crate::shard::socket::NewSocket;
 
 /// After the last answer, what is still on its way is read for so long, lest it reset the connection under the answer.
 const LINGER: Duration = Duration::from_secs(1);
@@ -60,7 +60,7 @@ type Reply = Pin<Box<dyn Future<Output = Result<Response<Followed>, Infallible>>
 
 impl Conversation<'_> {
     /// Answers requests until the connection ends or becomes a WebSocket.
-    pub(super) async fn hold(self, stream: TcpStream, visit: &Visit) {
+    pub(super) async fn hold(self, stream: impl Stream, visit: &Visit) {
         let takeover = Takeover::default();
         let service = service_fn(|request| self.answer(request, &takeover, visit));
         let watched = Watched { stream, visit: visit.clone(), is_heard: false, is_kept_back: false };
@@ -103,23 +103,21 @@ impl Conversation<'_> {
     }
 
     /// Parts from a client, or hands its socket over.
-    async fn part(self, end: End, watched: Watched, unread: Bytes, takeover: Takeover) {
-        let Watched { stream, visit, is_heard, is_kept_back } = watched;
+    async fn part<S: Stream>(self, end: End, watched: Watched<S>, unread: Bytes, takeover: Takeover) {
+        let Watched { mut stream, visit, is_heard, is_kept_back } = watched;
         match end {
             End::Http(Ok(())) if takeover.is_expected() => {
-                takeover.take_over(stream.into_std().map(|stream| NewSocket {
-                    stream: mio::net::TcpStream::from_std(stream),
-                    early: unread,
-                }));
+                takeover.take_over(stream.into_socket(unread));
             }
-            End::Http(Ok(())) => self.linger(stream, &visit, &[]).await,
+            End::Http(Ok(())) => linger(self.lifecycle, stream, &visit, &[]).await,
             End::Http(Err(error)) => {
                 tracing::debug!(%error, peer = %visit.peer(), "HTTP connection");
                 if error.is_parse() {
                     let (refusal, answer) = malformed(&error, &unread);
                     visit.refuse(refusal);
                     if is_kept_back || error.is_parse_version_h2() {
-                        self.linger(stream, &visit, &text_of(&answer).unwrap_or_default()).await;
+                        let last = text_of(&answer).unwrap_or_default();
+                        linger(self.lifecycle, stream, &visit, &last).await;
                     }
                 }
                 takeover.take_over(Err(io::Error::other(error)));
@@ -128,7 +126,8 @@ impl Conversation<'_> {
                 visit.cut(state, cause);
                 if state == HttpState::Head && is_heard {
                     // Nothing was sent behind the last answer, which was taken, so there is room for as little.
-                    drop(stream.try_write(&text_of(&late(cause)).unwrap_or_default()));
+                    let last = text_of(&late(cause)).unwrap_or_default();
+                    drop(stream.write_all(&last).now_or_never());
                 }
                 takeover.take_over(Err(io::ErrorKind::TimedOut.into()));
             }
@@ -168,23 +167,23 @@ impl Conversation<'_> {
             Ok(answer.map(|body| Followed { body, visit }))
         })
     }
+}
 
-    /// Says a last thing, and then reads what is on its way, so that the client sees all answers and no reset.
-    async fn linger(&self, mut stream: TcpStream, visit: &Visit, last: &[u8]) {
-        visit.enter(Stage::Answer);
-        let farewell = async {
-            stream.write_all(last).await?;
-            stream.shutdown().await?;
-            tokio::io::copy(&mut (&mut stream).take(LINGER_BYTES), &mut tokio::io::sink()).await
-        };
-        let ending = self.lifecycle.ending();
-        tokio::select! {
-            biased;
-            _ = farewell => {}
-            () = visit.told_to_leave() => {}
-            () = ending.cancelled() => {}
-            () = tokio::time::sleep(LINGER) => {}
-        }
+/// Says a last thing, and then reads what is on its way, so that the client sees all answers and no reset.
+pub(super) async fn linger(lifecycle: &Lifecycle, mut stream: impl Stream, visit: &Visit, last: &[u8]) {
+    visit.enter(Stage::Answer);
+    let farewell = async {
+        stream.write_all(last).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut (&mut stream).take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    let ending = lifecycle.ending();
+    tokio::select! {
+        biased;
+        _ = farewell => {}
+        () = visit.told_to_leave() => {}
+        () = ending.cancelled() => {}
+        () = tokio::time::sleep(LINGER) => {}
     }
 }
 

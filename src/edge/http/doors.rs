@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Request, Version};
+use http::{Method, Request, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -20,13 +20,7 @@ use super::handshake::{self, LOOK_BYTES, LOOK_FIELDS};
 use super::request::{self, MAX_HEAD, MAX_HEADERS};
 use super::routes::{Routes, routes};
 use super::{manage, upgrade};
-
-/// A request as it comes to the routes.
-#[derive(Debug, PartialEq)]
-struct Arrived {
-    path: String,
-    headers: HeaderMap,
-}
+use crate::model::handshake::Handshake;
 
 /// Feeds bytes through both ways.
 ///
@@ -35,7 +29,7 @@ struct Arrived {
 #[expect(clippy::panic, reason = "what is found is to stop the fuzzer")]
 pub fn feed(input: &[u8]) {
     let looked = handshake::look_at(input.get(..LOOK_BYTES).unwrap_or(input));
-    let looked = looked.map(|head| Arrived { path: head.path, headers: head.headers });
+    let looked = looked.map(|head| head.handshake);
     let served = serve(input);
     let is_short = input.len() <= LOOK_BYTES;
     match (&looked, &served) {
@@ -56,7 +50,7 @@ pub fn feed(input: &[u8]) {
 }
 
 /// Returns the first request that comes to the routes through the HTTP server.
-fn serve(input: &[u8]) -> Option<(Method, Version, Arrived)> {
+fn serve(input: &[u8]) -> Option<(Method, Version, Handshake)> {
     let first = Mutex::new(None);
     let routes: Routes = routes(warp::path::full().and_then(|path: FullPath| async move {
         Ok::<_, warp::Rejection>(json_reply(http::StatusCode::OK, path.as_str().into()))
@@ -67,7 +61,8 @@ fn serve(input: &[u8]) -> Option<(Method, Version, Arrived)> {
         let mut first = first.lock();
         // What comes behind a request that was refused is not looked at.
         if first.is_none() {
-            let arrived = Arrived { path: head.uri.path().to_owned(), headers: head.headers.clone() };
+            let (path, query) = (head.uri.path().to_owned(), head.uri.query().map(str::to_owned));
+            let arrived = Handshake { path, query, headers: head.headers.clone() };
             *first = Some(refused.is_none().then(|| (head.method.clone(), head.version, arrived)));
         }
         let routes = Arc::clone(&routes);

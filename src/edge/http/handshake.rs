@@ -13,6 +13,7 @@ use mio::net::TcpStream;
 
 use super::answer::text_of;
 use super::{manage, request};
+use crate::model::handshake::Handshake;
 
 /// Longest head that is looked at, in bytes.
 pub(super) const LOOK_BYTES: usize = 2 << 10;
@@ -23,8 +24,7 @@ pub(super) const LOOK_FIELDS: usize = 48;
 /// The head of a request that asks for a change of protocol.
 #[derive(Debug)]
 pub(super) struct Head {
-    pub(super) path: String,
-    pub(super) headers: HeaderMap,
+    pub(super) handshake: Handshake,
     /// In bytes, as it lies in the socket.
     pub(super) length: usize,
 }
@@ -62,7 +62,8 @@ pub(super) fn look_at(input: &[u8]) -> Option<Head> {
     if manage::is_path(uri.path()) {
         return None;
     }
-    Some(Head { path: uri.path().to_owned(), headers, length })
+    let (path, query) = (uri.path().to_owned(), uri.query().map(str::to_owned));
+    Some(Head { handshake: Handshake { path, query, headers }, length })
 }
 
 /// Takes a head of so many bytes out of a socket, and answers it.
@@ -91,9 +92,11 @@ mod tests {
     fn a_handshake_is_read_up_to_its_end() {
         for behind in ["", "\x01\u{2}", "GET / HTTP/1.1\r\n\r\n"] {
             let head = look_at(format!("{HANDSHAKE}{behind}").as_bytes()).expect("a handshake");
-            assert_eq!((head.path.as_str(), head.length), ("/beta", HANDSHAKE.len()));
-            assert_eq!(head.headers["connection"], "keep-alive, Upgrade");
-            let hops: Vec<_> = head.headers.get_all("x-forwarded-for").iter().collect();
+            let Head { handshake: Handshake { path, query, headers }, length } = head;
+            assert_eq!((path.as_str(), length), ("/beta", HANDSHAKE.len()));
+            assert_eq!(query.as_deref(), Some("token=a%20b"));
+            assert_eq!(headers["connection"], "keep-alive, Upgrade");
+            let hops: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
             assert_eq!(hops, ["192.0.2.1", "192.0.2.2"]);
         }
     }

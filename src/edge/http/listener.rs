@@ -85,7 +85,7 @@ impl Listener {
     ///
     /// # Errors
     /// The kernel's: no descriptors left.
-    pub(super) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    pub(crate) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         self.0.async_io(Interest::READABLE, TcpListener::accept).await
     }
 }

@@ -25,8 +25,8 @@ use super::local::{self, Foreign};
 use super::request::busy;
 use super::slots::{Busy, RequestKind};
 use crate::cluster::peers::{Answer, Operation, Peers, carry_out};
-use crate::config::Snapshots;
-use crate::edge::sigv4::{SignatureError, SignedRequest};
+use crate::config::{AccessKey, Snapshots};
+use crate::edge::sigv4::{Scope, SignatureError, SignedRequest};
 use crate::model::broker::{
     Accepted, Broker, Channel, Key, Offset, Publication, PublishError, Receipt, Recipient, is_key,
 };
@@ -45,9 +45,13 @@ mod callers;
 mod path;
 
 /// What the management API works with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Manage {
     pub(crate) stage: Arc<str>,
+    /// Whether callers sign whatever the settings ask for.
+    pub(crate) must_sign: bool,
+    /// Keys of functions, which open connections alone.
+    pub(crate) functions: Arc<[AccessKey]>,
     pub(crate) snapshots: Snapshots,
     /// The other nodes; `None` for a node that is alone.
     pub(crate) peers: Option<Arc<Peers>>,
@@ -111,6 +115,18 @@ pub(crate) fn routes(
 }
 
 impl Manage {
+    /// Returns the same API for those alone who sign.
+    pub(crate) fn for_signed(&self) -> Self {
+        Self { must_sign: true, ..self.clone() }
+    }
+
+    /// Returns who may call now.
+    fn callers(&self) -> Callers {
+        let management = &self.snapshots.latest().management;
+        let make = if self.must_sign { Callers::signed } else { Callers::new };
+        make(management, &self.functions)
+    }
+
     /// Answers a call when its turn comes.
     async fn take(&self, call: Call) -> Response<Vec<u8>> {
         let (visit, fault) = (call.caller.visit.clone(), call.body.as_ref().err().copied());
@@ -126,13 +142,13 @@ impl Manage {
     }
 
     async fn answer(&self, mut call: Call) -> Response<Vec<u8>> {
-        let (began, callers) = (Instant::now(), Callers::new(&self.snapshots.latest().management));
-        let refusal = self.refusal(&callers, &call);
+        let (began, callers) = (Instant::now(), self.callers());
+        let admitted = self.admit(&callers, &call);
         // Whoever may not call may not have themselves sampled either.
-        call.trace = self.telemetry.tracer.request(refusal.is_none().then_some(&call.headers));
-        let (operation, mut answer) = match refusal {
-            None => self.dispatch(&call).await,
-            Some(refusal) => ("unauthenticated", refusal),
+        call.trace = self.telemetry.tracer.request(admitted.is_ok().then_some(&call.headers));
+        let (operation, mut answer) = match admitted {
+            Ok(scope) => self.dispatch(&call, scope).await,
+            Err(refusal) => ("unauthenticated", refusal),
         };
         self.telemetry.metrics.management.with_label_values(&[operation, answer.status().as_str()]).inc();
         self.tell(&callers, &call, &answer);
@@ -175,24 +191,20 @@ impl Manage {
         });
     }
 
-    /// Returns how to refuse a caller who has not shown that they may call.
-    fn refusal(&self, callers: &Callers, call: &Call) -> Option<Response<Vec<u8>>> {
+    /// Returns what a caller may do, or how to refuse one who has not shown that they may call.
+    #[expect(clippy::result_large_err, reason = "it is the answer, and is moved once")]
+    fn admit(&self, callers: &Callers, call: &Call) -> Result<Scope, Response<Vec<u8>>> {
         let verifier = match callers {
-            Callers::Any => return None,
+            Callers::Any => return Ok(Scope::All),
             Callers::Local => {
-                let foreign = local::check(&call.headers, call.caller.version).err()?;
-                return Some(not_local(
-                    foreign,
-                    Some(call.caller.peer.ip()),
-                    &self.telemetry.metrics.refusals,
-                ));
+                let address = Some(call.caller.peer.ip());
+                let refused = |foreign| not_local(foreign, address, &self.telemetry.metrics.refusals);
+                let checked = local::check(&call.headers, call.caller.version);
+                return checked.map(|()| Scope::All).map_err(refused);
             }
             Callers::Signed(verifier) => verifier,
         };
-        let body = match &call.body {
-            Ok(body) => body,
-            Err(fault) => return Some(fault.answer()),
-        };
+        let body = call.body.as_ref().map_err(|fault| fault.answer())?;
         let request = SignedRequest {
             method: &call.method,
             path: call.wire_path.as_str(),
@@ -200,10 +212,11 @@ impl Manage {
             headers: &call.headers,
             body,
         };
-        verifier.verify(&request, SystemTime::now()).err().map(|error| not_authentic(&error))
+        let verified = verifier.verify(&request, SystemTime::now());
+        verified.map(|(_, scope)| scope).map_err(|error| not_authentic(&error))
     }
 
-    async fn dispatch(&self, call: &Call) -> (&'static str, Response<Vec<u8>>) {
+    async fn dispatch(&self, call: &Call, scope: Scope) -> (&'static str, Response<Vec<u8>>) {
         let (endpoint, [name, group]) = match call.path.find(&self.stage, call.method.as_str()) {
             Found::Endpoint(endpoint, names) => (endpoint, names),
             Found::OtherMethod => {
@@ -213,6 +226,7 @@ impl Manage {
             Found::Nothing => return ("none", forbidden()),
         };
         let answer = match &call.body {
+            Ok(_) if !endpoint.is_open_to(scope) => out_of_scope(),
             Ok(_) if endpoint.takes_memory() && self.hub.budget().is_tight() => BodyError::Memory.answer(),
             Ok(body) => self.serve((endpoint, [name, group]), call, body).await,
             Err(fault) => fault.answer(),
@@ -353,6 +367,12 @@ fn gone() -> Response<Vec<u8>> {
 
 fn forbidden() -> Response<Vec<u8>> {
     error_reply(StatusCode::FORBIDDEN, "ForbiddenException", "Forbidden")
+}
+
+fn out_of_scope() -> Response<Vec<u8>> {
+    let message = "This is a function's key: it may post to a connection, look at it, and end it. All else needs a key of \
+                   the operator's: access_key_id, or one of management.keys";
+    error_reply(StatusCode::FORBIDDEN, "AccessDeniedException", message)
 }
 
 fn invalid_name() -> Response<Vec<u8>> {

@@ -97,6 +97,9 @@ pub(super) fn told(refusal: RequestRefusal) -> (StatusCode, &'static str) {
             (StatusCode::EXPECTATION_FAILED, "The only Expect that is understood is 100-continue")
         }
         RequestRefusal::Malformed => (StatusCode::BAD_REQUEST, "This is not a request in HTTP/1.1"),
+        RequestRefusal::Plain => {
+            (StatusCode::BAD_REQUEST, "This port speaks TLS; use https:// in front of its address")
+        }
         RequestRefusal::TooLarge => (
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "A request's head may have 16 KiB and 100 header fields; send fewer or shorter ones",

@@ -2,25 +2,33 @@
 //!
 //! The accept loop is ours, so that time-outs, the number of connections and TCP options are too.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::IntCounter;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use super::answer::{closing, text_of};
 use super::connect::Connect;
-use super::conversation::Conversation;
+use super::conversation::{Conversation, linger};
 use super::handshake::{self, Head};
 use super::listener::Listener;
-use super::request::MAX_HEAD;
+use super::request::{self, MAX_HEAD};
 use super::routes::{Routes, beginning_with};
 use super::slots::{BoundsSource, RequestKind, Slots, Stage, Visit};
 use super::{proxies, proxy_header};
 use crate::config::Snapshots;
+use crate::edge::tls::{self, SESSION_BYTES, Unsecured};
 use crate::limits::budget::Gauge;
 use crate::ops::lifecycle::Lifecycle;
-use crate::ops::metrics::{CutCause, HttpMetrics, HttpState, Metrics, ProxyRefusal};
+use crate::ops::metrics::tls::TlsHandshakes;
+use crate::ops::metrics::{
+    CutCause, HttpMetrics, HttpState, Metrics, ProxyRefusal, RequestRefusal, TlsOutcome,
+};
 use crate::ops::refusals::Refusals;
 use crate::ops::vitals::Pulse;
 
@@ -50,6 +58,8 @@ pub(crate) enum First {
     Handshake(Arc<Connect>),
     /// A PROXY header, and then HTTP.
     ProxyHeader(Guard),
+    /// A handshake of TLS, and then HTTP.
+    Tls(Secure),
 }
 
 /// What the connections of a port have in common.
@@ -67,6 +77,26 @@ pub(crate) struct Server {
 pub(crate) struct Guard {
     pub(crate) snapshots: Snapshots,
     pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Ends TLS.
+#[derive(Clone)]
+pub(crate) struct Secure {
+    pub(crate) acceptor: TlsAcceptor,
+    pub(crate) handshakes: TlsHandshakes,
+}
+
+impl fmt::Debug for Secure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secure")
+    }
+}
+
+/// Why a connection did not come to its first request.
+enum Missed {
+    Late,
+    Crowded,
+    Ending,
 }
 
 impl First {
@@ -132,8 +162,7 @@ impl Server {
         if let Some((connect, head)) = first.handshake(&stream)
             && let Some(turn) = visit.try_serve(RequestKind::Handshake)
         {
-            let Some((back, refusal)) = connect.serve(head, visit.peer(), stream).await else { return };
-            drop(turn);
+            let Some((back, refusal)) = connect.serve(head, visit.peer(), stream, turn).await else { return };
             visit.enter(Stage::Head);
             stream = back;
             routes = beginning_with(refusal, routes);
@@ -141,8 +170,13 @@ impl Server {
         let _held = self.memory.hold(CONNECTION_BYTES);
         match TcpStream::from_std(stream.into()) {
             Ok(mut stream) => {
-                if self.identify(&mut stream, &visit, &first).await {
-                    let conversation = Conversation { lifecycle: &self.lifecycle, routes: &routes };
+                let conversation = Conversation { lifecycle: &self.lifecycle, routes: &routes };
+                if let First::Tls(secure) = &first {
+                    let _session = self.memory.hold(SESSION_BYTES);
+                    if let Some(stream) = Box::pin(self.secure(stream, &visit, secure)).await {
+                        Box::pin(conversation.hold(stream, &visit)).await;
+                    }
+                } else if self.identify(&mut stream, &visit, &first).await {
                     Box::pin(conversation.hold(stream, &visit)).await;
                 }
             }
@@ -159,15 +193,10 @@ impl Server {
         let peer = visit.peer();
         let First::ProxyHeader(guard) = first else { return true };
         let named = if proxies::trust(&guard.snapshots.latest().trusted, peer.ip()) {
-            let header = tokio::time::timeout(visit.bounds().head, proxy_header::read(stream));
-            let ending = self.lifecycle.ending();
-            tokio::select! {
-                in_time = header => in_time.unwrap_or(Err(ProxyRefusal::Incomplete)),
-                () = visit.told_to_leave() => {
-                    visit.cut(HttpState::Head, CutCause::Crowded);
-                    return false;
-                }
-                () = ending.cancelled() => return false,
+            match self.beforehand(visit, proxy_header::read(stream)).await {
+                Ok(header) => header,
+                Err(Missed::Late) => Err(ProxyRefusal::Incomplete),
+                Err(Missed::Crowded | Missed::Ending) => return false,
             }
         } else {
             Err(ProxyRefusal::Untrusted)
@@ -184,6 +213,52 @@ impl Server {
                 tracing::debug!(reason = ?refusal, %peer, "PROXY header");
                 false
             }
+        }
+    }
+    /// Does a handshake of TLS; `None` to close. Its time is the first head's too.
+    async fn secure(
+        &self,
+        stream: TcpStream,
+        visit: &Visit,
+        secure: &Secure,
+    ) -> Option<TlsStream<TcpStream>> {
+        let peer = visit.peer();
+        let outcome = match self.beforehand(visit, tls::accept(&secure.acceptor, stream)).await {
+            Ok(Ok(stream)) => {
+                secure.handshakes.count(TlsOutcome::Ok);
+                return Some(stream);
+            }
+            Ok(Err(Unsecured::Plain(stream))) => {
+                visit.refuse(RequestRefusal::Plain);
+                let answer = text_of(&closing(request::refuse(RequestRefusal::Plain)));
+                linger(&self.lifecycle, stream, visit, &answer.unwrap_or_default()).await;
+                TlsOutcome::Plain
+            }
+            Ok(Err(Unsecured::Failed(error))) => {
+                tracing::debug!(%error, %peer, "TLS handshake");
+                TlsOutcome::Failed
+            }
+            Err(Missed::Late) => {
+                visit.cut(HttpState::Head, CutCause::Timeout);
+                TlsOutcome::Late
+            }
+            Err(Missed::Crowded) => TlsOutcome::Crowded,
+            Err(Missed::Ending) => return None,
+        };
+        secure.handshakes.count(outcome);
+        None
+    }
+
+    /// Does what comes before the first head, in the time for both.
+    async fn beforehand<T>(&self, visit: &Visit, work: impl Future<Output = T>) -> Result<T, Missed> {
+        let ending = self.lifecycle.ending();
+        tokio::select! {
+            in_time = tokio::time::timeout(visit.bounds().head, work) => in_time.map_err(|_| Missed::Late),
+            () = visit.told_to_leave() => {
+                visit.cut(HttpState::Head, CutCause::Crowded);
+                Err(Missed::Crowded)
+            }
+            () = ending.cancelled() => Err(Missed::Ending),
         }
     }
 }

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use http::Response;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep_until};
 
 use super::slots::{Stage, Visit};
+use super::stream::Stream;
 
 /// A timer that follows a deadline which comes and goes.
 pub(super) struct Clock {
@@ -44,8 +44,8 @@ impl Clock {
 }
 
 /// The socket as hyper has it: what it reads and writes moves the connection from stage to stage.
-pub(super) struct Watched {
-    pub(super) stream: TcpStream,
+pub(super) struct Watched<S> {
+    pub(super) stream: S,
     pub(super) visit: Visit,
     /// Whether anything ever came.
     pub(super) is_heard: bool,
@@ -53,12 +53,12 @@ pub(super) struct Watched {
     pub(super) is_kept_back: bool,
 }
 
-impl Watched {
+impl<S: Stream> Watched<S> {
     /// Writes by `write`, but not what hyper says by itself, which would be `length` bytes.
     fn write(
         mut self: Pin<&mut Self>,
         length: usize,
-        write: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<usize>>,
+        write: impl FnOnce(Pin<&mut S>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         if matches!(self.visit.stage(), Stage::Head | Stage::Idle) {
             self.is_kept_back = true;
@@ -70,7 +70,7 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl<S: Stream> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -88,7 +88,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: Stream> AsyncWrite for Watched<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.write(bytes.len(), |stream| stream.poll_write(context, bytes))
     }

@@ -1,5 +1,6 @@
 //! The values of labels: closed sets, each an enum.
 
+use crate::model::call::{CallError, CallResult};
 use crate::model::trouble::RedisRefusal;
 
 /// How the run of a route ended.
@@ -10,6 +11,21 @@ pub(crate) enum RouteOutcome {
     BadBody,
     /// No route matched.
     Forbidden,
+    /// The back end has failed, could not be reached or took no more calls.
+    Failed,
+    /// The back end did not answer in time.
+    TimedOut,
+}
+
+impl RouteOutcome {
+    /// Returns how a route has ended that calls a back end.
+    pub(crate) fn of(result: &CallResult) -> Self {
+        match result {
+            Ok(_) => Self::Ok,
+            Err(CallError::TimedOut) => Self::TimedOut,
+            Err(CallError::Failed | CallError::Unreachable | CallError::Overload) => Self::Failed,
+        }
+    }
 }
 
 /// Why a handshake was refused.
@@ -50,6 +66,8 @@ pub(crate) enum Refusal {
 pub(crate) enum RequestRefusal {
     /// Not HTTP/1.1.
     Malformed,
+    /// Not TLS, where that is spoken.
+    Plain,
     /// A head over its bound.
     TooLarge,
     /// Not a path.
@@ -97,6 +115,33 @@ pub(crate) enum ProxyRefusal {
     Malformed,
     /// It did not come whole and in time.
     Incomplete,
+}
+
+/// How a handshake of TLS ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TlsOutcome {
+    Ok,
+    /// What came was no TLS.
+    Plain,
+    /// The client did not take our certificate, or asked for what we do not have, or went away.
+    Failed,
+    /// Its time was up.
+    Late,
+    /// Others waited for its place.
+    Crowded,
+}
+
+/// What became of a connection to a host that is mapped to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MappedOutcome {
+    /// It was carried to its end.
+    Done,
+    /// Nobody answered at the address.
+    Unreachable,
+    /// There were as many as may be.
+    Busy,
+    /// Nothing came from either side for too long.
+    Idle,
 }
 
 /// How the repair of a gap ended.
@@ -195,6 +240,8 @@ pub(crate) enum GivenUp {
     TooLong,
     /// Too many wait to be tried again.
     QueueFull,
+    /// The back end that is to be told has not answered, however often it was tried.
+    BackEnd,
 }
 
 /// Whose bucket had no new channel left.
@@ -246,6 +293,39 @@ pub(crate) enum CostFault {
     Deferred,
 }
 
+/// Why a process of a function ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FunctionEnd {
+    /// By itself, after it had asked for work.
+    Exit,
+    /// It was killed, since a run took longer than it may.
+    Timeout,
+    /// It never asked for work.
+    Init,
+    /// There was nothing to do.
+    Idle,
+}
+
+/// How an invocation of a function ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FunctionOutcome {
+    Ok,
+    /// The code reported an error.
+    Error,
+    /// The process exited meanwhile.
+    Exit,
+    /// No process could be started.
+    Init,
+    /// Neither result nor error in time.
+    Timeout,
+    /// The result was too long.
+    TooLong,
+    /// The node was ending.
+    Ending,
+    /// Whoever asked gave up.
+    Abandoned,
+}
+
 macro_rules! labels {
     ($($kind:ident { $($variant:ident => $label:literal),+ $(,)? })+) => {$(
         impl $kind {
@@ -260,7 +340,9 @@ macro_rules! labels {
 
 labels! {
     Recovery { Repaired => "repaired", Lost => "lost" }
-    RouteOutcome { Ok => "ok", BadBody => "bad_body", Forbidden => "forbidden" }
+    RouteOutcome {
+        Ok => "ok", BadBody => "bad_body", Forbidden => "forbidden", Failed => "failed", TimedOut => "timeout",
+    }
     Refusal {
         Path => "path", Malformed => "malformed", Origin => "origin", NotLocal => "not_local", User => "user", Connect => "connect",
         Capacity => "capacity", Rate => "rate", Memory => "memory", AddressRate => "address_rate",
@@ -268,21 +350,28 @@ labels! {
         RedisRefused => "redis_refused", Draining => "draining",
     }
     RequestRefusal {
-        Malformed => "malformed", TooLarge => "too_large", Target => "target", Host => "host",
+        Malformed => "malformed", Plain => "plain", TooLarge => "too_large", Target => "target", Host => "host",
         Coding => "coding", Expectation => "expectation", Busy => "busy",
     }
     HttpState { Head => "head", Body => "body", Queue => "queue", Answer => "answer", Idle => "idle" }
     CutCause { Timeout => "timeout", Crowded => "crowded" }
     Reconciled { Written => "written", Removed => "removed" }
+    TlsOutcome { Ok => "ok", Plain => "plain", Failed => "failed", Late => "timeout", Crowded => "crowded" }
+    MappedOutcome { Done => "done", Unreachable => "unreachable", Busy => "busy", Idle => "idle" }
     ProxyRefusal { Untrusted => "untrusted", Malformed => "malformed", Incomplete => "incomplete" }
     Farewell {
         Answered => "answered", Gone => "gone", Timeout => "timeout", Stuck => "stuck", Flood => "flood", Cut => "cut",
     }
-    GivenUp { TooLong => "too_long", QueueFull => "queue_full" }
+    GivenUp { TooLong => "too_long", QueueFull => "queue_full", BackEnd => "back_end" }
     NameLimit { Connection => "connection", Address => "address" }
     Foreign { Message => "message", Entry => "entry", PeerMessage => "letter" }
     SendLimit {
         Messages => "message_rate", Bytes => "receive_bytes_rate", FanoutBytes => "fanout_bytes_rate",
+    }
+    FunctionEnd { Exit => "exit", Timeout => "timeout", Init => "init", Idle => "idle" }
+    FunctionOutcome {
+        Ok => "ok", Error => "error", Exit => "exit", Init => "init", Timeout => "timeout", TooLong => "too_long",
+        Ending => "ending", Abandoned => "abandoned",
     }
     LagStage { Queue => "queue", Socket => "socket" }
     PublishOutcome {

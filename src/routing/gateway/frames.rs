@@ -15,6 +15,11 @@ pub(crate) fn internal_server_error(connection: &ConnectionId, request: &Request
     with_request("Internal server error", connection, request)
 }
 
+/// The back end did not answer in time.
+pub(crate) fn timed_out(connection: &ConnectionId, request: &RequestId) -> Bytes {
+    with_request("Endpoint request timed out", connection, request)
+}
+
 /// The body lacks what the route takes from it.
 pub(super) fn bad_request_body(connection: &ConnectionId, message: &RequestId) -> Bytes {
     let text = format!(

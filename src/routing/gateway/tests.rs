@@ -35,7 +35,7 @@ fn published(outcome: Outcome) -> (Channel, String) {
 }
 
 fn send(gateway: &Gateway, text: &str) -> Outcome {
-    gateway.on_message(Payload::Text(text), &record())
+    gateway.on_message(Payload::Text(text), &Arc::new(record()))
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn built_in_table_is_a_chat_room() {
 #[test]
 fn unknown_actions_are_forbidden() {
     let gateway = gateway("");
-    let record = record();
+    let record = Arc::new(record());
     let mut requests = Vec::new();
     for text in [r#"{"action":"nope"}"#, "{}", "[]", "42", r#"{"action":"$text"}"#] {
         let outcome = gateway.on_message(Payload::Text(text), &record);
@@ -148,7 +148,7 @@ fn half_a_surrogate_pair_stops_nothing() {
 #[test]
 fn binary_messages_are_echoed_as_binary() {
     let gateway = gateway("[routes.\"$default\"]\nintegration = \"reply\"\nreply = \"$request.body\"");
-    let outcome = gateway.on_message(Payload::Binary(b"\x00\xff"), &record());
+    let outcome = gateway.on_message(Payload::Binary(b"\x00\xff"), &Arc::new(record()));
     assert_eq!(outcome.reply.expect("a reply")[..], [0x82, 2, 0x00, 0xFF]);
 }
 
@@ -165,14 +165,16 @@ fn connect_and_disconnect_run_with_the_context() {
         data = "${context.connectionId} left"
         "#,
     );
-    let record = record();
-    let (status, action) = gateway.on_connect(&record);
-    assert_eq!(status, 200);
-    let Some(Action::Publish { channel: Channel::Broadcast, frame, .. }) = action else {
-        panic!("{action:?}")
+    let record = Arc::new(record());
+    let connecting = gateway.on_connect(&record, &Handshake::default());
+    let Connecting::Answer(200, Some(Action::Publish { channel: Channel::Broadcast, frame, .. })) =
+        connecting
+    else {
+        panic!("{connecting:?}")
     };
     assert_eq!(text_of(&frame), format!("{} came to beta from 192.0.2.1", record.id));
-    let Some(Action::Publish { channel, frame, .. }) = gateway.on_disconnect(&record, false) else {
+    let Some(Action::Publish { channel, frame, .. }) = gateway.on_disconnect(&record, &Close::Lost, false)
+    else {
         panic!("nothing")
     };
     assert_eq!(channel, Channel::Group("lobby".into()));

@@ -18,6 +18,7 @@ use crate::config::{Config, Snapshot, Sources};
 use crate::limits::budget::Budget;
 use crate::limits::ticket::fake::ticket;
 use crate::model::broker::{Broker, History, Offset, Publication, Standing};
+use crate::model::call;
 use crate::model::id::{ConnectionId, NodeTag};
 use crate::ops::telemetry::Telemetry;
 use crate::protocol::close::Close;
@@ -86,7 +87,13 @@ impl Bench {
         let snapshot = Arc::new(Snapshot::new(&config, tag, &metrics));
         let ticket = ticket(tag, &metrics);
         let id = ticket.record().id;
-        let parts = Parts { hub, broker: Arc::<Slow>::clone(&broker), telemetry, names: Arc::default() };
+        let parts = Parts {
+            hub,
+            broker: Arc::<Slow>::clone(&broker),
+            backends: Arc::new(call::fake::Nobody),
+            telemetry,
+            names: Arc::default(),
+        };
         let mut shard = Shard::new(0, event_loop, parts, snapshot);
         let (client, served) = UnixStream::pair().expect("a pair of sockets");
         for socket in [&client, &served] {

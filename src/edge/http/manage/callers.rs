@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{Management, ManagementAuth};
+use crate::config::{AccessKey, Management, ManagementAuth};
 use crate::edge::sigv4::Verifier;
 
 /// Who may call.
@@ -17,13 +17,18 @@ pub(super) enum Callers {
 }
 
 impl Callers {
-    pub(super) fn new(management: &Management) -> Self {
+    /// Functions' keys open connections alone.
+    pub(super) fn new(management: &Management, functions: &Arc<[AccessKey]>) -> Self {
         match management.auth {
-            ManagementAuth::SigV4 => {
-                Self::Signed(Verifier::new(Arc::clone(&management.keys), management.clock_skew))
-            }
+            ManagementAuth::SigV4 => Self::signed(management, functions),
             ManagementAuth::Local => Self::Local,
             ManagementAuth::None => Self::Any,
         }
+    }
+
+    /// Nobody but who signs, whatever the other ports ask for.
+    pub(super) fn signed(management: &Management, functions: &Arc<[AccessKey]>) -> Self {
+        let verifier = Verifier::new(Arc::clone(&management.keys), management.clock_skew);
+        Self::Signed(verifier.with_limited(Arc::clone(functions)))
     }
 }

@@ -3,6 +3,7 @@
 use percent_encoding::percent_decode_str;
 
 use crate::edge::http::percent;
+use crate::edge::sigv4::Scope;
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +27,11 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
+    /// Returns whether a key with this scope opens it.
+    pub(super) fn is_open_to(self, scope: Scope) -> bool {
+        scope == Scope::All || matches!(self, Self::Post | Self::Get | Self::Delete)
+    }
+
     /// Returns whether serving it makes the node hold much: messages, and lists.
     pub(crate) fn takes_memory(self) -> bool {
         matches!(

@@ -1,0 +1,13 @@
+//! Back ends: code that is not ours, and what calls it.
+
+mod breaker;
+pub(crate) mod dispatcher;
+pub(crate) mod event;
+pub(crate) mod functions;
+pub(crate) mod http;
+pub(crate) mod invoke;
+mod lane;
+pub(crate) mod queue;
+mod result;
+pub(crate) mod stream;
+pub(crate) mod target;

@@ -1,0 +1,61 @@
+//! Takes calls to the back ends that they are for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::integrations::lane::Lane;
+use crate::integrations::queue::Bounds;
+use crate::integrations::target::Target;
+use crate::model::call::{Backends, Call, TargetName};
+use crate::ops::lifecycle::Lifecycle;
+use crate::ops::metrics::Metrics;
+
+/// A back end, and how much it takes.
+#[derive(Debug)]
+pub(crate) struct BackEnd {
+    pub(crate) name: TargetName,
+    pub(crate) target: Arc<dyn Target>,
+    pub(crate) bounds: Bounds,
+    /// From when a call is taken to its answer.
+    pub(crate) timeout: Duration,
+}
+
+/// All back ends of a node.
+#[derive(Debug)]
+pub(crate) struct Dispatcher {
+    lanes: HashMap<TargetName, Arc<Lane>>,
+}
+
+impl Dispatcher {
+    /// Takes over back ends. To be called in a runtime.
+    pub(crate) fn start(back_ends: Vec<BackEnd>, lifecycle: &Lifecycle, metrics: &Metrics) -> Self {
+        let lane = |BackEnd { name, target, bounds, timeout }: BackEnd| {
+            let counted = metrics.backends.of(&name.0);
+            let lane = Arc::new(Lane::new(&name.0, target, (bounds, timeout), counted));
+            lifecycle.spawn_until_end("deadlines of back ends", Arc::clone(&lane).expire());
+            (name, lane)
+        };
+        Self { lanes: back_ends.into_iter().map(lane).collect() }
+    }
+
+    /// Waits until no call is left. *Cancel safe.*
+    pub(crate) async fn settled(&self) {
+        join_all(self.lanes.values().map(|lane| lane.settled())).await;
+    }
+}
+
+impl Backends for Dispatcher {
+    fn call(&self, call: Call) {
+        match self.lanes.get(&call.target) {
+            Some(lane) => lane.call(call),
+            // Dropped, which tells that it has failed.
+            None => tracing::warn!(
+                back_end = &*call.target.0,
+                "a route calls a back end that this node has not had when it started; restart it"
+            ),
+        }
+    }
+}

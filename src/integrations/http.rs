@@ -1,0 +1,176 @@
+//! Back ends that are called over HTTP.
+//!
+//! One connection pool a target: keep-alive, HTTP/1.1, no redirects. A call is sent once; it is sent again only where a kept
+//! connection turned out to be closed before a byte of it was written. Every answer is bounded: its head by [`MAX_HEAD`], its body
+//! by [`MAX_BODY`], its time by the call's deadline.
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::header::{CONTENT_TYPE, SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, Error};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::RootCertStore;
+use tokio::time::Instant;
+
+use crate::config::{Format, HttpSettings};
+use crate::integrations::event::{self, Scene};
+use crate::integrations::result;
+use crate::integrations::target::{Failure, Target, failed, need};
+use crate::model::call::{Answer, AnswerBody, CallError, Event, Occasion};
+
+mod cloudevents;
+mod raw;
+
+/// For a TCP connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Kept connections are closed before the other side does it: Node.js does after 5 s.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Longest head of an answer, in bytes.
+const MAX_HEAD: usize = 64 << 10;
+
+/// Longest body of an answer, in bytes: the most that Lambda gives (6 MiB).
+const MAX_BODY: usize = 6 << 20;
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct HttpTarget {
+    settings: HttpSettings,
+    scene: Scene,
+    /// Longest body of a reply, in bytes.
+    message_bytes: usize,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    consent: cloudevents::Consent,
+}
+
+/// What is sent of a call.
+struct Parts {
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl HttpTarget {
+    pub(crate) fn new(
+        settings: HttpSettings,
+        scene: Scene,
+        message_bytes: usize,
+        roots: &Arc<RootCertStore>,
+    ) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let tls =
+            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+        #[expect(clippy::expect_used, reason = "ring speaks both versions")]
+        let tls = tls.with_safe_default_protocol_versions().expect("TLS 1.2 and 1.3");
+        let tls = tls.with_root_certificates(Arc::clone(roots)).with_no_client_auth();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_timer(TokioTimer::new())
+            .http1_max_buf_size(MAX_HEAD)
+            .build(connector);
+        Self { settings, scene, message_bytes, client, consent: cloudevents::Consent::default() }
+    }
+
+    fn parts(&self, event: &Event) -> Parts {
+        let mut parts = match self.settings.format {
+            Format::LambdaProxy => {
+                let body = event::render(event, &self.scene);
+                let headers = HeaderMap::from_iter([(CONTENT_TYPE, raw::json())]);
+                Parts { uri: self.settings.url.clone(), headers, body }
+            }
+            Format::CloudEvents => cloudevents::parts(&self.settings.url, event, &self.scene),
+            Format::Raw => raw::parts(&self.settings.url, event, &self.scene),
+        };
+        raw::add_mapped(&mut parts.headers, &self.settings.headers, event, &self.scene);
+        parts
+    }
+
+    async fn send(&self, parts: Parts) -> Result<Response<Incoming>, Failure> {
+        let Parts { uri, headers, body } = parts;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        self.client.request(request).await.map_err(|error| unreached(&error))
+    }
+
+    async fn read(&self, event: &Event, response: Response<Incoming>) -> Result<Answer, Failure> {
+        let (head, body) = response.into_parts();
+        let status = head.status;
+        let is_asked = matches!(event.occasion, Occasion::Connect(_));
+        if status == StatusCode::TOO_MANY_REQUESTS && !is_asked {
+            return Err(Failure { error: CallError::Overload, message: format!("it answered {status}") });
+        }
+        let body = Limited::new(body, MAX_BODY).collect().await;
+        let body = body.map_err(|error| failed(format!("its answer broke off: {error}")))?.to_bytes();
+        if self.settings.format == Format::LambdaProxy {
+            if !status.is_success() {
+                return Err(failed(format!("it answered {status}; its result has to come with 2xx")));
+            }
+            return result::parse(&body, need(event), self.message_bytes).map_err(failed);
+        }
+        if !status.is_success() && !is_asked {
+            return Err(failed(format!("it answered {status}")));
+        }
+        let (length, most) = (body.len(), self.message_bytes);
+        if event.wants_reply && length > most {
+            return Err(failed(format!("its reply has {length} bytes, and a message at most {most}")));
+        }
+        let subprotocol = head.headers.get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
+        let body = (!body.is_empty()).then(|| match str::from_utf8(&body) {
+            Ok(_) => AnswerBody::Text(body),
+            Err(_) => AnswerBody::Binary(body),
+        });
+        Ok(Answer { status: status.as_u16(), body, subprotocol: subprotocol.map(Into::into) })
+    }
+}
+
+/// Tells why a back end was not reached; or has broken off, which after a byte of it was sent cannot be told from that.
+fn unreached(error: &Error) -> Failure {
+    let cause = error.source().map_or_else(|| error.to_string(), |cause| deepest(cause).to_string());
+    let error = if error.is_connect() { CallError::Unreachable } else { CallError::Failed };
+    Failure { error, message: cause }
+}
+
+/// Returns what is behind an error.
+fn deepest<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error::Error + 'static) {
+    let mut error = error;
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error
+}
+
+impl Target for HttpTarget {
+    fn carry_out<'a>(
+        &'a self,
+        event: &'a Event,
+        _deadline: Instant,
+    ) -> BoxFuture<'a, Result<Answer, Failure>> {
+        Box::pin(async move {
+            if self.settings.format == Format::CloudEvents {
+                self.consent.ask(self).await?;
+            }
+            let response = self.send(self.parts(event)).await?;
+            self.read(event, response).await
+        })
+    }
+}

@@ -1,0 +1,189 @@
+//! The back ends that a configuration names.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::RootCertStore;
+use tokio::time::Instant;
+
+use crate::cluster::store::Store;
+use crate::config::{Config, FunctionSettings, HttpSettings, StreamSettings};
+use crate::edge::callback::{Environment, Wishes};
+use crate::integrations::dispatcher::{BackEnd, Dispatcher};
+use crate::integrations::event::Scene;
+use crate::integrations::functions::{self, Functions};
+use crate::integrations::http::HttpTarget;
+use crate::integrations::queue::Bounds;
+use crate::integrations::stream::StreamTarget;
+use crate::integrations::target::Function;
+use crate::model::call::TargetName;
+use crate::ops::lifecycle::Lifecycle;
+use crate::ops::metrics::Metrics;
+
+/// What back ends are told as the API's id.
+const API_ID: &str = "gatecast";
+
+/// Most appends that wait for one stream.
+const WAITING: usize = 65_536;
+
+/// Most bytes that wait for one back end.
+const WAITING_BYTES: usize = 64 << 20;
+
+/// Appends to a stream under way at a time.
+const STREAM_IN_FLIGHT: usize = 256;
+
+/// Longest time for an append, waiting included.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Calls of one function that wait for a process.
+const FUNCTION_WAITING: usize = 8_192;
+
+/// Longest time for a call: what Amazon gives an integration.
+const CALL_TIMEOUT: Duration = Duration::from_secs(29);
+
+/// What a node's routes may call.
+#[derive(Debug)]
+pub(super) struct BackEnds {
+    pub(super) dispatcher: Arc<Dispatcher>,
+    functions: Functions,
+}
+
+/// What every back end is told or needs, whatever it is.
+struct Common<'c> {
+    config: &'c Config,
+    environment: Option<&'c Environment>,
+    /// Where clients connect.
+    public: SocketAddr,
+}
+
+/// Starts functions, and makes ready to call every back end. Nothing is called yet.
+///
+/// # Errors
+/// A function's folder is not there.
+pub(super) fn start(
+    config: &Config,
+    (public, environment): (SocketAddr, Option<&Environment>),
+    store: Option<&Store>,
+    (lifecycle, metrics): (&Lifecycle, &Metrics),
+) -> io::Result<BackEnds> {
+    let common = Common { config, environment, public };
+    let functions =
+        Functions::start(config.functions.clone(), common.of_functions(), lifecycle, &metrics.functions)?;
+    let needs_roots = config.targets.iter().any(|target| target.url.scheme_str() == Some("https"));
+    let roots = Arc::new(if needs_roots { system_roots() } else { RootCertStore::empty() });
+    let mut back_ends: Vec<_> = config.targets.iter().map(|it| common.http(it, &roots)).collect();
+    back_ends.extend(config.functions.iter().filter_map(|it| common.function(it, &functions)));
+    let streams = store.into_iter().flat_map(|store| config.streams.iter().map(move |it| (store, it)));
+    back_ends.extend(streams.map(|(store, it)| common.stream(it, store)));
+    let dispatcher = Arc::new(Dispatcher::start(back_ends, lifecycle, metrics));
+    Ok(BackEnds { dispatcher, functions })
+}
+
+/// Returns what functions ask of the way back.
+pub(super) fn wishes(config: &Config) -> Vec<Wishes> {
+    config.functions.iter().map(wish).collect()
+}
+
+fn wish(settings: &FunctionSettings) -> Wishes {
+    let hosts = settings.hosts.iter().map(|(host, address)| (host.clone(), address.to_string()));
+    Wishes { domain: settings.callback_domain.clone(), hosts: hosts.collect() }
+}
+
+impl BackEnds {
+    /// Waits for calls under way until then, and ends the functions' processes.
+    pub(super) async fn shut_down(&self, deadline: Instant) {
+        if tokio::time::timeout_at(deadline, self.dispatcher.settled()).await.is_err() {
+            tracing::warn!("calls of back ends had not ended at the end of this node");
+        }
+        self.functions.shut_down(deadline.saturating_duration_since(Instant::now())).await;
+    }
+}
+
+impl Common<'_> {
+    /// Returns what functions of one kind of code are told, which may name its own way back.
+    fn scene(&self, own: Option<&str>) -> Scene {
+        let domain_name = match (self.environment, &self.config.callback.domain_name) {
+            (Some(environment), _) => environment.domain(own).to_owned(),
+            (None, Some(domain)) => domain.clone(),
+            (None, None) => self.public.to_string(),
+        };
+        Scene { stage: self.config.stage.clone(), domain_name, api_id: API_ID.to_owned() }
+    }
+
+    fn of_functions(&self) -> functions::Common {
+        let variables = |settings: &FunctionSettings| {
+            let Wishes { domain, hosts } = wish(settings);
+            let variables = self.environment.map(|it| it.variables(domain.as_deref(), &hosts));
+            let variables = variables.unwrap_or_default().into_iter();
+            (settings.name.clone(), variables.map(|(name, value)| (name.to_owned(), value)).collect())
+        };
+        functions::Common {
+            region: self.config.callback.region.clone(),
+            path: self.config.search_path.clone(),
+            environment_of: self.config.functions.iter().map(variables).collect(),
+        }
+    }
+
+    fn http(&self, settings: &HttpSettings, roots: &Arc<RootCertStore>) -> BackEnd {
+        let message_bytes = self.config.limits.message_bytes;
+        let target = HttpTarget::new(settings.clone(), self.scene(None), message_bytes, roots);
+        BackEnd {
+            name: TargetName(format!("targets.{}", settings.name).into()),
+            target: Arc::new(target),
+            bounds: Bounds {
+                in_flight: settings.max_in_flight,
+                calls: settings.max_waiting,
+                bytes: WAITING_BYTES,
+            },
+            timeout: settings.timeout,
+        }
+    }
+
+    fn function(&self, settings: &FunctionSettings, functions: &Functions) -> Option<BackEnd> {
+        let target = Function {
+            invoke: functions.get(&settings.name)?,
+            scene: self.scene(settings.callback_domain.as_deref()),
+            message_bytes: self.config.limits.message_bytes,
+        };
+        Some(BackEnd {
+            name: TargetName(format!("functions.{}", settings.name).into()),
+            target: Arc::new(target),
+            bounds: Bounds {
+                in_flight: settings.max_processes * settings.concurrency,
+                calls: FUNCTION_WAITING,
+                bytes: WAITING_BYTES,
+            },
+            timeout: CALL_TIMEOUT,
+        })
+    }
+
+    fn stream(&self, settings: &StreamSettings, store: &Store) -> BackEnd {
+        BackEnd {
+            name: TargetName(format!("streams.{}", settings.name).into()),
+            target: Arc::new(StreamTarget {
+                store: store.clone(),
+                key: store.work(&settings.name),
+                max_entries: settings.max_entries,
+                scene: self.scene(None),
+            }),
+            bounds: Bounds { in_flight: STREAM_IN_FLIGHT, calls: WAITING, bytes: WAITING_BYTES },
+            timeout: STREAM_TIMEOUT,
+        }
+    }
+}
+
+/// Returns what the system trusts; what of it cannot be read is told.
+fn system_roots() -> RootCertStore {
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "the system's certificates");
+    }
+    let mut roots = RootCertStore::empty();
+    let (_, ignored) = roots.add_parsable_certificates(found.certs);
+    if ignored > 0 {
+        tracing::debug!(ignored, "certificates of the system that cannot be read");
+    }
+    roots
+}
