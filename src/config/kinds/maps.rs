@@ -30,7 +30,7 @@ pub(in crate::config) struct Addresses(pub(in crate::config) BTreeMap<String, So
 
 impl Kind for Variables {
     fn schema(_bounds: Option<&(Self, Self)>) -> Value {
-        let value = json!({ "type": "string", "pattern": r"^[^\u0000]*$" });
+        let value = json!({ "type": ["string", "number", "boolean"], "pattern": r"^[^\u0000]*$" });
         json!({ "type": "object", "propertyNames": { "pattern": VARIABLE }, "additionalProperties": value })
     }
 }

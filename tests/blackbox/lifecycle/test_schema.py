@@ -34,6 +34,8 @@ GOOD = {
         }.items()
     ),
     "rules": '[[groups]]\npattern = "a*"\nreplay = "off"\n[[groups]]\npattern = "b"',
+    "functions": '[functions.a]\nruntime = "node"\nhandler = "index.handler"\ncode = "."\nenvironment = { A = "b", C = 3 }\n'
+    '[functions.b]\nruntime = "command"\ncode = "."\nhosts = { "db.example.com" = "127.0.0.1:8000" }',
     "a header": 'trusted_proxies = ["10.0.0.0/8"]\nauth.user_header = "X-User"',
 }
 BAD = {
@@ -41,6 +43,11 @@ BAD = {
     "an unknown key of a table": 'limits.idel_timeout = "1m"',
     "an unknown table": "[limit]\nidle_timeout = 1",
     "an unknown key of a route": '[routes.a]\nintegration = "mock"\nreplay = "on"',
+    "an unknown key of a function": '[functions.a]\nruntime = "command"\ncode = "."\nmemory = 128',
+    "a function without a handler": '[functions.a]\nruntime = "node"\ncode = "."',
+    "a function without a folder": '[functions.a]\nruntime = "command"',
+    "a variable with a blank": '[functions.a]\nruntime = "command"\ncode = "."\nenvironment = { "a b" = "c" }',
+    "a function with a blank": '[functions."a b"]\nruntime = "command"\ncode = "."',
     "an unknown key of a rule": '[[groups]]\npattern = "a"\nretain = "on"',
     "an unknown key of a key": '[[management.keys]]\nid = "A"\nsecret = "long enough"\nname = "x"',
     "a list for a number": "limits.frame_bytes = [1]",
