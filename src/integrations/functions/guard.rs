@@ -3,14 +3,14 @@
 //! The kernel's own means (`PR_SET_PDEATHSIG`) need code between fork and exec, which is unsafe, and reach no grandchildren.
 //! So a shell, in a group of its own, is told of every group of processes, and kills them all once its input ends.
 
-use std::io;
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -33,7 +33,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(1);
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Guard {
-    input: Mutex<Option<Arc<pipe::Sender>>>,
+    input: Mutex<Option<UnixStream>>,
     shell: Mutex<Option<Child>>,
 }
 
@@ -54,21 +54,23 @@ impl Guard {
             );
         });
         let (shell, input) = started.ok().unzip();
-        Self { input: Mutex::new(input.map(Arc::new)), shell: Mutex::new(shell) }
+        Self { input: Mutex::new(input), shell: Mutex::new(shell) }
     }
 
-    fn shell() -> io::Result<(Child, pipe::Sender)> {
-        let mut child = Command::new("/bin/sh")
+    /// Not a pipe of tokio's: what the first of these is told cannot wait for an event.
+    fn shell() -> io::Result<(Child, UnixStream)> {
+        let (ours, its) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let child = Command::new("/bin/sh")
             .args(["-c", SCRIPT])
             .env_clear()
             .current_dir("/")
             .process_group(0)
-            .stdin(Stdio::piped())
+            .stdin(OwnedFd::from(its))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let input = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        Ok((child, pipe::Sender::from_owned_fd(input.into_owned_fd()?)?))
+        Ok((child, ours))
     }
 
     /// Takes a group that a process leads.
@@ -89,10 +91,11 @@ impl Guard {
     }
 
     fn tell(&self, sign: char, pid: Pid) {
-        let Some(input) = self.input.lock().clone() else { return };
-        if input.try_write(format!("{sign} {}\n", pid.as_raw_nonzero()).as_bytes()).is_err() {
-            tracing::warn!("the shell that guards the processes of functions is gone; restart this node");
-            drop(self.input.lock().take());
+        let mut input = self.input.lock();
+        let Some(shell) = input.as_mut() else { return };
+        if let Err(error) = shell.write_all(format!("{sign} {}\n", pid.as_raw_nonzero()).as_bytes()) {
+            tracing::warn!(%error, "the shell that guards the processes of functions is gone; restart this node");
+            *input = None;
         }
     }
 }
