@@ -6,9 +6,7 @@ use super::reader::{Place, Reader, Section};
 use super::row::Kind;
 use super::settings::{FunctionSettings, Runtime};
 use super::table::{function, node};
-
-/// What a schema says of the name of a function.
-const NAME: &str = "^[A-Za-z0-9_-]{1,64}$";
+use super::targets::{NAME, named};
 
 /// Most functions: each has a task, and rows of metrics.
 const FUNCTIONS_MAX: usize = 1_000;
@@ -28,24 +26,11 @@ impl Kind for Vec<FunctionSettings> {
 
 /// Takes `[functions]`.
 pub(super) fn read(reader: &mut Reader<'_>) -> Vec<FunctionSettings> {
-    let sections = reader.named_sections(&node::functions);
-    if sections.len() > FUNCTIONS_MAX {
-        reader.fault_of(&node::functions, format!("more than {FUNCTIONS_MAX}; run some on other nodes"));
-    }
     let mut functions = Vec::new();
-    for (name, place, section) in sections {
-        if !is_name(&name) {
-            let message = "functions have names of 1 to 64 letters, digits, - and _";
-            reader.fault(place.clone(), &format!("functions.{name}"), message);
-        }
+    for (name, place, section) in named(reader, &node::functions, FUNCTIONS_MAX) {
         functions.extend(function(reader, name, &place, section));
     }
     reader.settle(&node::functions, functions)
-}
-
-fn is_name(name: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    (1..=64).contains(&name.len()) && name.bytes().all(is_plain)
 }
 
 fn function<'d>(

@@ -9,7 +9,10 @@ use super::row::{Kind, Row};
 use super::settings::{HttpSettings, StreamSettings};
 use super::table::{node, stream, target};
 
-/// Most back ends.
+/// What a schema says of the name of a back end, which is a metric's label.
+pub(super) const NAME: &str = "^[A-Za-z0-9_-]{1,64}$";
+
+/// Most back ends of a kind.
 const TARGETS_MAX: usize = 300;
 
 /// Headers that are not the operator's to set.
@@ -31,13 +34,13 @@ fn tables() -> Value {
     json!({
         "type": "object",
         "maxProperties": TARGETS_MAX,
-        "propertyNames": { "pattern": "^[A-Za-z0-9_-]{1,64}$" },
+        "propertyNames": { "pattern": NAME },
     })
 }
 
 /// Takes `[targets]`.
 pub(super) fn targets(reader: &mut Reader<'_>) -> Vec<HttpSettings> {
-    let tables = named(reader, &node::targets);
+    let tables = named(reader, &node::targets, TARGETS_MAX);
     let targets = tables.into_iter().filter_map(|(name, place, section)| one(reader, name, &place, section));
     let targets = targets.collect();
     reader.settle(&node::targets, targets)
@@ -46,7 +49,7 @@ pub(super) fn targets(reader: &mut Reader<'_>) -> Vec<HttpSettings> {
 /// Takes `[streams]`.
 pub(super) fn streams(reader: &mut Reader<'_>) -> Vec<StreamSettings> {
     let mut streams = Vec::new();
-    for (name, _, mut section) in named(reader, &node::streams) {
+    for (name, _, mut section) in named(reader, &node::streams, TARGETS_MAX) {
         let max_entries = reader.take_from(&mut section, &stream::max_entries);
         reader.finish(section);
         streams.push(StreamSettings { name, max_entries });
@@ -54,21 +57,25 @@ pub(super) fn streams(reader: &mut Reader<'_>) -> Vec<StreamSettings> {
     reader.settle(&node::streams, streams)
 }
 
-/// Takes tables whose names are names of back ends.
-fn named<'d, K: Kind>(reader: &mut Reader<'d>, row: &'static Row<K>) -> Vec<(String, Place, Section<'d>)> {
+/// Takes tables whose names are names of back ends, and at most so many.
+pub(super) fn named<'d, K: Kind>(
+    reader: &mut Reader<'d>,
+    row: &'static Row<K>,
+    most: usize,
+) -> Vec<(String, Place, Section<'d>)> {
     let sections = reader.named_sections(row);
     for (name, place, _) in sections.iter().filter(|(name, ..)| !is_target_name(name)) {
         let message = "a back end's name has 1 to 64 letters, digits, - and _";
         reader.fault(place.clone(), &format!("{}.{name}", row.name), message);
     }
-    if sections.len() > TARGETS_MAX {
-        reader.fault_of(row, format!("more than {TARGETS_MAX} back ends"));
+    if sections.len() > most {
+        reader.fault_of(row, format!("more than {most} back ends; have other nodes serve some"));
     }
     sections
 }
 
-/// Returns whether a text may name a back end; it is a metric's label.
-pub(super) fn is_target_name(name: &str) -> bool {
+/// As [`NAME`].
+fn is_target_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }

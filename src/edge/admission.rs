@@ -167,9 +167,10 @@ impl Admission {
             let _gone = told.send(result).is_err();
         });
         let (target, event) = *call;
+        let route = Arc::clone(&event.route);
         self.backends.call(Call { target, event, receipt });
         let answer = answer.await.unwrap_or(Err(CallError::Failed));
-        snapshot.gateway.on_connected(RouteOutcome::of(&answer));
+        snapshot.gateway.on_called(&route, RouteOutcome::of(&answer));
         let refused = |status| Refused { status, refusal: Refusal::Connect };
         let Answer { status, subprotocol, .. } = answer.map_err(|error| {
             refused(match error {

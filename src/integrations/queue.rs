@@ -69,24 +69,17 @@ impl Queue {
     pub(super) fn push(&mut self, waiting: Waiting) -> Result<(), Waiting> {
         let weight = waiting.weight();
         let is_full = self.count >= self.bounds.calls || self.bytes + weight > self.bounds.bytes;
-        if is_full && !self.may_begin() {
+        let lane = waiting.lane();
+        let is_behind = lane.is_some_and(|lane| self.behind.contains_key(&lane));
+        if is_full && (is_behind || !self.may_begin()) {
             return Err(waiting);
         }
         self.count += 1;
         self.bytes += weight;
-        let Some(lane) = waiting.lane() else {
-            self.ready.push_back(waiting);
-            return Ok(());
-        };
-        match self.behind.get_mut(&lane) {
-            Some(_) if is_full => {
-                self.count -= 1;
-                self.bytes -= weight;
-                return Err(waiting);
-            }
-            Some(behind) => behind.push_back(waiting),
-            None => {
-                self.behind.insert(lane, VecDeque::new());
+        match lane {
+            Some(lane) if is_behind => self.behind.entry(lane).or_default().push_back(waiting),
+            lane => {
+                self.behind.extend(lane.map(|lane| (lane, VecDeque::new())));
                 self.ready.push_back(waiting);
             }
         }

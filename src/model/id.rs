@@ -46,7 +46,7 @@ impl fmt::Display for NodeTag {
 }
 
 /// Names one client socket, for as long as it is open; unique in the cluster.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConnectionId([u8; TEXT_LEN]);
 
 /// Names one request (a route's run) or one message. Most are never written, so the text is made when it is asked for.

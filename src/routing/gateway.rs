@@ -144,16 +144,9 @@ impl Gateway {
         Connecting::Answer(route.status, self.lifecycle_action(route, record, false))
     }
 
-    /// Notes how a call for a message has ended.
+    /// Notes how the call of a route has ended.
     pub(crate) fn on_called(&self, route: &str, outcome: RouteOutcome) {
         if let Some(route) = self.table.get(route) {
-            self.count(route, outcome);
-        }
-    }
-
-    /// Notes how the call of `$connect` has ended.
-    pub(crate) fn on_connected(&self, outcome: RouteOutcome) {
-        if let Some(route) = self.table.connect() {
             self.count(route, outcome);
         }
     }

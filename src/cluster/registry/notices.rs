@@ -57,13 +57,9 @@ pub(super) struct Notices {
 #[derive(Debug, Default)]
 struct State {
     notices: HashMap<ConnectionId, Notice>,
-    due: BinaryHeap<Reverse<(Instant, Due)>>,
+    due: BinaryHeap<Reverse<(Instant, ConnectionId)>>,
     under_way: usize,
 }
-
-/// An id that is ordered by nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Due(ConnectionId);
 
 /// A connection that has ended.
 #[derive(Debug)]
@@ -82,18 +78,6 @@ enum Owner {
     ThisNode,
     /// A dead one; since then it is over, if it is.
     Dead(Option<Instant>),
-}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.as_str().cmp(other.0.as_str())
-    }
 }
 
 impl Notices {
@@ -184,7 +168,7 @@ impl Notices {
     fn add(&self, notice: Notice) {
         let mut state = self.state.lock();
         let id = notice.record.id;
-        state.due.push(Reverse((notice.began, Due(id))));
+        state.due.push(Reverse((notice.began, id)));
         state.notices.insert(id, notice);
         drop(state);
         self.changed.notify_one();
@@ -195,7 +179,7 @@ impl Notices {
         let now = Instant::now();
         loop {
             let mut state = self.state.lock();
-            let Reverse((at, Due(id))) = *state.due.peek().filter(|_| state.under_way < UNDER_WAY)?;
+            let Reverse((at, id)) = *state.due.peek().filter(|_| state.under_way < UNDER_WAY)?;
             if at > now {
                 return Some(at);
             }
@@ -232,7 +216,7 @@ impl Notices {
             let next =
                 pause.map(|pause| Instant::now() + pause).filter(|next| *next <= notice.began + WITHIN);
             match next {
-                Some(next) if !is_answered => due.push(Reverse((next, Due(id)))),
+                Some(next) if !is_answered => due.push(Reverse((next, id))),
                 _ => {
                     if !is_answered {
                         self.metrics.count_given_up(GivenUp::BackEnd);

@@ -28,15 +28,17 @@ impl Setting for DomainName {
         let host = authority.host();
         let port = text.strip_prefix(host)?;
         let is_port = port.strip_prefix(':').is_some_and(|port| port.parse().is_ok_and(|port: u16| port > 0));
-        let is_name = host.len() <= HOST_MAX
-            && host.split('.').all(|label| {
-                (1..=63).contains(&label.len())
-                    && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-            });
         let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let is_address = address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
-        ((is_name || is_address) && (port.is_empty() || is_port)).then(|| Self(text.to_owned()))
+        ((is_host(host) || is_address) && (port.is_empty() || is_port)).then(|| Self(text.to_owned()))
     }
+}
+
+/// Returns whether a text is the name of a host, or an address of IPv4.
+pub(super) fn is_host(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(is_plain);
+    name.len() <= HOST_MAX && name.split('.').all(is_label)
 }
 
 #[cfg(test)]

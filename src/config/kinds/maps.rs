@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::Setting as _;
+use super::domain::is_host;
 use crate::config::row::{Kind, Readable};
 use crate::config::secret::Secret;
 use crate::config::written::Written;
@@ -62,7 +63,7 @@ impl Readable for Addresses {
         };
         let mut addresses = BTreeMap::new();
         for (name, text) in texts {
-            if !is_host(&name) {
+            if !is_host(&name) || name.bytes().any(|byte| byte.is_ascii_uppercase()) {
                 problems.push(format!(
                     "{name:?} is no name of a host; write it in small letters, without a port"
                 ));
@@ -94,11 +95,4 @@ fn variable_problem(name: &str, value: &str) -> Option<String> {
         return Some(format!("{name} is set by the node, as all of {reserved} are; choose another name"));
     }
     value.contains('\0').then(|| format!("{name} has a byte 0, which no variable can hold; remove it"))
-}
-
-fn is_host(name: &str) -> bool {
-    let is_plain =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
-    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(is_plain);
-    name.len() <= 253 && name.split('.').all(is_label)
 }

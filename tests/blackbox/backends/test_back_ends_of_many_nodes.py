@@ -1,11 +1,10 @@
 """Back ends of nodes that share a Redis: ends of connections of a node that dies, and events in streams."""
 
 import json
-import threading
 
 import pytest
 
-from backend import OK, BackEnd, result
+from backend import BackEnd
 from cluster import SHORT_LEASE
 from gatecast import eventually, lasts
 
@@ -69,10 +68,9 @@ def test_ends_of_a_node_that_dies_are_told_once(start_on, redis, back_end):
 
 def test_ends_wait_for_a_back_end_that_hangs_while_a_node_is_reaped(start_on, redis, back_end):
     """A reaper that waits for a back end is not itself taken for dead, and nobody does its work a second time."""
-    go_on = threading.Event()
     nodes = start_on(redis, config=CONFIG.format(url=back_end.url), **SHORT_LEASE)
     clients = [nodes[0].connect() for _ in range(10)]
-    back_end.answer = lambda request: (request.kind == "DISCONNECT" and go_on.wait(20), result(OK))[1]
+    go_on = back_end.hold("DISCONNECT")
     nodes[0].is_ended_by_test = True
     nodes[0].process.kill()
     eventually(lambda: len(back_end.events("DISCONNECT")) == 10, within=20)

@@ -126,14 +126,7 @@ def test_connect_answers_the_handshake(start, back_end, answer, status):
 
 
 def test_a_client_is_let_in_when_connect_has_answered(start, back_end):
-    go_on, node = threading.Event(), start(config(back_end))
-
-    def answer(request):
-        if request.kind == "CONNECT":
-            go_on.wait(10)
-        return result(OK)
-
-    back_end.answer = answer
+    go_on, node = back_end.hold("CONNECT"), start(config(back_end))
     opened = []
     opening = threading.Thread(target=lambda: opened.append(node.connect()))
     opening.start()
@@ -149,14 +142,7 @@ def test_a_client_is_let_in_when_connect_has_answered(start, back_end):
 
 
 def test_a_client_that_goes_away_during_connect_is_told_of(start, back_end):
-    go_on, node = threading.Event(), start(config(back_end))
-
-    def answer(request):
-        if request.kind == "CONNECT":
-            go_on.wait(10)
-        return result(OK)
-
-    back_end.answer = answer
+    go_on, node = back_end.hold("CONNECT"), start(config(back_end))
     opening = threading.Thread(target=lambda: pytest.raises(Exception, node.connect, open_timeout=0.3))
     opening.start()
     eventually(lambda: back_end.events("CONNECT"))
@@ -221,8 +207,7 @@ def test_one_way_routes_answer_nothing(start, back_end):
 
 
 def test_a_back_end_that_hangs_is_given_up_in_time(start, back_end):
-    go_on = threading.Event()
-    back_end.answer = lambda request: (request.kind == "MESSAGE" and go_on.wait(20), result(OK))[1]
+    go_on = back_end.hold("MESSAGE")
     node = start(config(back_end, 'timeout = "300ms"'))
     with node.connect() as client:
         told = json.loads(ask(client, '{"action":"echo"}'))
@@ -233,8 +218,7 @@ def test_a_back_end_that_hangs_is_given_up_in_time(start, back_end):
 
 
 def test_connect_that_hangs_is_504(start, back_end):
-    go_on = threading.Event()
-    back_end.answer = lambda request: (go_on.wait(20), result(OK))[1]
+    go_on = back_end.hold()
     node = start(config(back_end, 'timeout = "300ms"'))
     with pytest.raises(InvalidStatus) as refused:
         node.connect()
@@ -315,8 +299,7 @@ def test_ordered_calls_go_one_after_the_other(start, back_end):
 
 
 def test_too_many_calls_are_refused_at_once(start, back_end):
-    go_on = threading.Event()
-    back_end.answer = lambda request: (request.kind == "MESSAGE" and go_on.wait(20), result(OK))[1]
+    go_on = back_end.hold("MESSAGE")
     node = start(config(back_end, "max_in_flight = 1\nmax_waiting = 2"))
     with node.connect() as client:
         for _ in range(5):
@@ -351,8 +334,7 @@ def test_an_error_ends_a_disconnect(start, back_end):
 
 
 def test_shutdown_waits_for_calls_under_way(start, back_end):
-    go_on, node = threading.Event(), start(config(back_end))
-    back_end.answer = lambda request: (request.kind == "DISCONNECT" and go_on.wait(10), result(OK))[1]
+    go_on, node = back_end.hold("DISCONNECT"), start(config(back_end))
     with node.connect():
         pass
     eventually(lambda: back_end.events("DISCONNECT"))

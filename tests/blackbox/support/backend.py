@@ -60,6 +60,18 @@ class BackEnd:
         events = [request.event for request in list(self.requests) if request.method == "POST"]
         return [event for event in events if kind in (None, event["requestContext"]["eventType"])]
 
+    def hold(self, *kinds, within=20):
+        """Answers events of these kinds, or all, only once what is returned is set."""
+        go_on = threading.Event()
+
+        def answer(request):
+            if request.kind in kinds or not kinds:
+                go_on.wait(within)
+            return result(OK)
+
+        self.answer = answer
+        return go_on
+
     def close(self):
         """Ends at once, kept connections too."""
         self.server.shutdown()
