@@ -24,7 +24,8 @@ use crate::ops::probe;
 const EXIT_USAGE: u8 = 64;
 /// Something that is needed, such as a port, is not to be had (`EX_UNAVAILABLE`).
 const EXIT_UNAVAILABLE: u8 = 69;
-/// A part of the node that has to run for ever has ended: a bug, or a kernel out of resources (`EX_SOFTWARE`).
+/// A part of the node that has to run for ever has ended: a bug, or a kernel out of resources
+/// (`EX_SOFTWARE`).
 const EXIT_FAILED: u8 = 70;
 /// Others have taken this node for dead; to be started again (`EX_TEMPFAIL`).
 const EXIT_FENCED: u8 = 75;
@@ -59,7 +60,8 @@ enum Command {
         #[arg(long, value_enum, default_value_t = SchemaFormat::Json)]
         format: SchemaFormat,
     },
-    /// Ask the node that runs here with these settings how it is; exit with 0 if it is well, with 1 if not.
+    /// Ask the node that runs here with these settings how it is; exit with 0 if it is well, with 1
+    /// if not.
     Probe {
         /// The question.
         #[arg(value_enum, default_value_t = Page::Live)]
@@ -67,8 +69,8 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
-    /// In Kubernetes, beside the nodes: keep the deletion cost of each pod at its number of connections, so that a scale-down
-    /// takes the emptiest.
+    /// In Kubernetes, beside the nodes: keep the deletion cost of each pod at its number of
+    /// connections, so that a scale-down takes the emptiest.
     PodDeletionCost(CostArgs),
 }
 
@@ -88,7 +90,8 @@ enum Page {
     Ready,
 }
 
-/// Every setting of the file can also be set by the environment: `limits.idle_timeout` by `GATECAST_LIMITS_IDLE_TIMEOUT`.
+/// Every setting of the file can also be set by the environment: `limits.idle_timeout` by
+/// `GATECAST_LIMITS_IDLE_TIMEOUT`.
 #[derive(Args, Debug)]
 struct Settings {
     /// Configuration file, in TOML.
@@ -100,7 +103,8 @@ struct Settings {
     /// Address for metrics and health [default: 127.0.0.1:9090] [env: `GATECAST_ADMIN_LISTEN`].
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
-    /// Redis in which many nodes meet, `redis://HOST:PORT` [default: none, one node] [env: `GATECAST_REDIS_URL`].
+    /// Redis in which many nodes meet, `redis://HOST:PORT` [default: none, one node] [env:
+    /// `GATECAST_REDIS_URL`].
     #[arg(long, value_name = "URL")]
     redis_url: Option<String>,
     /// Path prefix of the gateway [default: beta] [env: `GATECAST_STAGE`].
@@ -123,7 +127,11 @@ struct CostArgs {
     #[arg(long, value_name = "NAME")]
     namespace: Option<String>,
     /// Folder with the service account's token, ca.crt and namespace.
-    #[arg(long, value_name = "FOLDER", default_value = "/var/run/secrets/kubernetes.io/serviceaccount")]
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        default_value = "/var/run/secrets/kubernetes.io/serviceaccount"
+    )]
     service_account: PathBuf,
     /// Host of the API server.
     #[arg(long, value_name = "HOST", env = "KUBERNETES_SERVICE_HOST")]
@@ -132,7 +140,12 @@ struct CostArgs {
     #[arg(long, value_name = "PORT", env = "KUBERNETES_SERVICE_PORT", default_value_t = 443, value_parser = clap::value_parser!(u16).range(1..))]
     api_port: u16,
     /// Address for this process's own metrics and health.
-    #[arg(long, value_name = "ADDRESS", env = "GATECAST_ADMIN_LISTEN", default_value = "127.0.0.1:9090")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "GATECAST_ADMIN_LISTEN",
+        default_value = "127.0.0.1:9090"
+    )]
     admin_listen: SocketAddr,
     /// How log lines look.
     #[arg(long, value_enum, env = "GATECAST_LOG_FORMAT", default_value_t = LogFormat::Text)]
@@ -213,7 +226,9 @@ fn probe(page: Page, settings: Settings) -> ExitCode {
 fn serve(settings: Settings) -> ExitCode {
     let (runtime, hang_ups) = match start_runtime() {
         Ok(started) => started,
-        Err(error) => return refuse(EXIT_UNAVAILABLE, &format!("cannot start the runtime: {error}")),
+        Err(error) => {
+            return refuse(EXIT_UNAVAILABLE, &format!("cannot start the runtime: {error}"));
+        }
     };
     let (config, sources) = match load(settings) {
         Ok(loaded) => loaded,
@@ -240,7 +255,11 @@ fn start_runtime() -> io::Result<(Runtime, Signal)> {
 }
 
 /// Runs a node to its end; in vain if it does not start, and then it says why.
-fn serve_node(runtime: &Runtime, mut config: Config, reload: (Signal, Sources)) -> Result<ExitCode, String> {
+fn serve_node(
+    runtime: &Runtime,
+    mut config: Config,
+    reload: (Signal, Sources),
+) -> Result<ExitCode, String> {
     descriptors::raise();
     descriptors::fit(&mut config);
     tracing::info!(config = ?config, "configuration");
@@ -250,7 +269,10 @@ fn serve_node(runtime: &Runtime, mut config: Config, reload: (Signal, Sources)) 
     runtime.block_on(run_node(config, reload)).map_err(|error| error.to_string())
 }
 
-async fn run_node(config: Config, (hang_ups, sources): (Signal, Sources)) -> Result<ExitCode, StartError> {
+async fn run_node(
+    config: Config,
+    (hang_ups, sources): (Signal, Sources),
+) -> Result<ExitCode, StartError> {
     let mut signals = Signals::listen(None)?;
     let node = Node::start(&config)?;
     greet(&config, &node);

@@ -1,7 +1,7 @@
 //! What an operator can set: flags before environment before file before default.
 //!
-//! Every limit is finite and has a range; every fault is found in one pass and says its line and its fix. [`table`] has a row for
-//! each setting.
+//! Every limit is finite and has a range; every fault is found in one pass and says its line and
+//! its fix. [`table`] has a row for each setting.
 
 mod access;
 mod callback;
@@ -41,8 +41,8 @@ pub(crate) use self::schema::schema;
 pub(crate) use self::secret::Secret;
 pub(crate) use self::settings::{
     AccessKey, Auth, CallbackSettings, CertificateFiles, Config, Drain, Format, FunctionSettings,
-    HttpSettings, Limits, Management, ManagementAuth, OnOutage, Origins, RedisSettings, RedisTls, Runtime,
-    StreamSettings,
+    HttpSettings, Limits, Management, ManagementAuth, OnOutage, Origins, RedisSettings, RedisTls,
+    Runtime, StreamSettings,
 };
 pub(crate) use self::snapshot::{Snapshot, Snapshots};
 pub(crate) use self::sources::Sources;
@@ -70,8 +70,8 @@ impl Config {
         Self::read(sources, None).map(|(config, _)| config)
     }
 
-    /// Reads and checks all settings again. The file has to be valid by itself, and beside the settings
-    /// that stay as they are.
+    /// Reads and checks all settings again. The file has to be valid by itself, and beside the
+    /// settings that stay as they are.
     ///
     /// # Errors
     /// Every fault there is.
@@ -84,7 +84,11 @@ impl Config {
         let (late, now): (Vec<_>, Vec<_>) =
             changes.into_iter().partition(|change| change.reload == Reload::Restart);
         let keys = |changes: Vec<Change>| changes.into_iter().map(|change| change.key).collect();
-        Ok(Reloaded { config: Self { warnings, ..config }, applied: keys(now), needs_restart: keys(late) })
+        Ok(Reloaded {
+            config: Self { warnings, ..config },
+            applied: keys(now),
+            needs_restart: keys(late),
+        })
     }
 
     fn read(sources: &Sources, held: Option<&Values>) -> Result<(Self, Vec<Change>), Vec<Fault>> {

@@ -1,8 +1,10 @@
-//! How fast a node that shuts down closes its connections: as fast as the nodes that stay can take the clients.
+//! How fast a node that shuts down closes its connections: as fast as the nodes that stay can take
+//! the clients.
 //!
-//! Those say in their leases how many handshakes they let in a second and how many places they have; the arithmetic is in
-//! [`Capacity::of`] and [`Plan::new`]. The shards close ([`Hub::drain`]): they are told a time for all that is left, and
-//! another as things change. While Redis is away they go on as they were told last.
+//! Those say in their leases how many handshakes they let in a second and how many places they
+//! have; the arithmetic is in [`Capacity::of`] and [`Plan::new`]. The shards close
+//! ([`Hub::drain`]): they are told a time for all that is left, and another as things change. While
+//! Redis is away they go on as they were told last.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,8 +21,8 @@ mod tests;
 /// Part of the handshakes of those who stay that a drain uses, so that new clients find room too.
 const SHARE: f64 = 0.5;
 
-/// Time between two looks at the others, and the longest a look may take. Nodes that are told to end at the same moment may
-/// miss each other once, for so long.
+/// Time between two looks at the others, and the longest a look may take. Nodes that are told to
+/// end at the same moment may miss each other once, for so long.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Closes all connections of a node.
@@ -78,8 +80,11 @@ impl Drainer {
             self.hub.drain(plan.within);
             self.metrics.drain_rate.set(plan.rate());
             tracing::debug!(?plan, ?capacity, "drain");
-            // Only news count: towards the end, what is left are clients that do not answer their close frames.
-            if let Some(capacity) = capacity.filter(|_| rate < lowest && plan.is_forced() && !has_warned) {
+            // Only news count: towards the end, what is left are clients that do not answer their
+            // close frames.
+            if let Some(capacity) =
+                capacity.filter(|_| rate < lowest && plan.is_forced() && !has_warned)
+            {
                 plan.warn(capacity);
                 has_warned = true;
             }
@@ -101,7 +106,8 @@ impl Drainer {
         }
     }
 
-    /// Asks what those who stay can take; the inner `None` is for nobody stays, the outer one for Redis is away.
+    /// Asks what those who stay can take; the inner `None` is for nobody stays, the outer one for
+    /// Redis is away.
     async fn look(&self) -> Option<Option<Capacity>> {
         let others = tokio::time::timeout(LOOK, self.registry.others()).await.ok()?.ok()?;
         Some(Capacity::of(&others, self.renewal))
@@ -130,16 +136,21 @@ impl Capacity {
         let horizon = (renewal + LOOK).as_secs_f64();
         let offer = |lease: &Lease| {
             let places = lease.max_connections.saturating_sub(lease.connections);
-            Self { rate: (lease.handshake_rate as f64 * SHARE).min(places as f64 / horizon), places }
+            Self {
+                rate: (lease.handshake_rate as f64 * SHARE).min(places as f64 / horizon),
+                places,
+            }
         };
         let staying = others.iter().filter(|lease| lease.phase == Phase::Ready).map(offer);
-        let all = staying.reduce(|a, b| Self { rate: a.rate + b.rate, places: a.places + b.places })?;
+        let all =
+            staying.reduce(|a, b| Self { rate: a.rate + b.rate, places: a.places + b.places })?;
         Some(Self { rate: all.rate / sharers as f64, places: all.places / sharers })
     }
 }
 
 impl Plan {
-    /// Closes `left` connections at `rate` a second, or faster, so that all are closed within `time`.
+    /// Closes `left` connections at `rate` a second, or faster, so that all are closed within
+    /// `time`.
     fn new(left: usize, time: Duration, rate: f64) -> Self {
         let needed = Duration::try_from_secs_f64(left as f64 / rate).unwrap_or(Duration::MAX);
         Self { left, within: needed.min(time), needed }

@@ -44,8 +44,8 @@ impl Routing {
     /// What is wrong with it.
     pub fn new(config: &str) -> anyhow::Result<Self> {
         let file = Some(("fuzz.toml".to_owned(), config.to_owned()));
-        let config =
-            Config::load(&Sources { file, ..Sources::default() }).map_err(|faults| anyhow!("{faults:?}"))?;
+        let config = Config::load(&Sources { file, ..Sources::default() })
+            .map_err(|faults| anyhow!("{faults:?}"))?;
         let tag = NodeTag::random();
         let gateway = Gateway::new(config.routes, &config.stage, tag, &Metrics::new()?);
         let record = Arc::new(Record {
@@ -76,8 +76,11 @@ impl From<Outcome> for Led {
         let mut led = Self { reply: reply.as_ref().map(payload), ..Self::default() };
         match action {
             Some(Action::Publish { channel, frame, key }) => {
-                let group =
-                    if let Channel::Group(group) = channel { group.to_string() } else { String::new() };
+                let group = if let Channel::Group(group) = channel {
+                    group.to_string()
+                } else {
+                    String::new()
+                };
                 led.published = Some((group, payload(&frame)));
                 led.name = key.map(|key| key.to_string());
             }
@@ -90,7 +93,9 @@ impl From<Outcome> for Led {
 }
 
 fn payload(frame: &Bytes) -> String {
-    payload_of(frame).map(|(_, payload)| String::from_utf8_lossy(payload).into_owned()).unwrap_or_default()
+    payload_of(frame)
+        .map(|(_, payload)| String::from_utf8_lossy(payload).into_owned())
+        .unwrap_or_default()
 }
 
 /// A message that was decoded.
@@ -102,7 +107,8 @@ pub struct Decoded {
     pub payload: Vec<u8>,
 }
 
-/// Decodes frames that come in pieces of so many bytes; returns the messages before the first violation, and the violation.
+/// Decodes frames that come in pieces of so many bytes; returns the messages before the first
+/// violation, and the violation.
 #[must_use]
 pub fn decode(bytes: &[u8], piece: usize, binary: bool) -> (Vec<Decoded>, Option<String>) {
     let limits = FrameLimits { frame_bytes: FRAME_BYTES, message_bytes: MESSAGE_BYTES, binary };
@@ -129,9 +135,10 @@ impl From<Message<'_>> for Decoded {
             Message::Binary(bytes) => ("binary", bytes.into_owned()),
             Message::Ping(bytes) => ("ping", bytes.into_owned()),
             Message::Pong(bytes) => ("pong", bytes.into_owned()),
-            Message::Close(close) => {
-                ("close", close.map_or_else(Vec::new, |(_, reason)| reason.into_owned().into_bytes()))
-            }
+            Message::Close(close) => (
+                "close",
+                close.map_or_else(Vec::new, |(_, reason)| reason.into_owned().into_bytes()),
+            ),
         };
         Self { kind, payload }
     }

@@ -1,8 +1,10 @@
-//! Keeps each node's `pod-deletion-cost` at its number of connections, so that fewer pods means: without the emptiest.
+//! Keeps each node's `pod-deletion-cost` at its number of connections, so that fewer pods means:
+//! without the emptiest.
 //!
-//! One pod does it for all, because the nodes, which strangers talk to, are to have no rights. A round lists the pods, asks each
-//! node, and writes what has changed materially. Nothing is remembered but which faults were logged: whatever fails is tried again
-//! in the next round, and a pod that does not answer keeps the cost that it has.
+//! One pod does it for all, because the nodes, which strangers talk to, are to have no rights. A
+//! round lists the pods, asks each node, and writes what has changed materially. Nothing is
+//! remembered but which faults were logged: whatever fails is tried again in the next round, and a
+//! pod that does not answer keeps the cost that it has.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -44,8 +46,8 @@ const NODE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest page of a node's metrics, which has some dozen KiB, and more with many routes.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// Most costs that are written in a round, the largest differences first. With a round in 30 s less than one write a second, however
-/// many pods there are.
+/// Most costs that are written in a round, the largest differences first. With a round in 30 s less
+/// than one write a second, however many pods there are.
 const WRITES_PER_ROUND: usize = 20;
 
 /// For the admin port.
@@ -122,7 +124,8 @@ impl CostController {
     /// # Errors
     /// Nothing runs then.
     pub(crate) fn start(settings: Settings) -> Result<Self, CostControllerError> {
-        let Settings { interval, selector, namespace, service_account, host, port, admin_listen } = settings;
+        let Settings { interval, selector, namespace, service_account, host, port, admin_listen } =
+            settings;
         let namespace = match namespace {
             Some(namespace) => namespace,
             None => own_namespace(&service_account)?,
@@ -158,21 +161,29 @@ impl CostController {
         let pods = session.list(&self.selector).await?;
         let nodes = pods.iter().filter_map(|pod| Some((pod, pod.admin()?)));
         let questions = nodes.map(|(pod, admin)| async move { (pod, connections(admin).await) });
-        let answers: Vec<_> = stream::iter(questions).buffer_unordered(ASKED_AT_A_TIME).collect().await;
+        let answers: Vec<_> =
+            stream::iter(questions).buffer_unordered(ASKED_AT_A_TIME).collect().await;
         let mut counts = Vec::with_capacity(answers.len());
         for (pod, answer) in answers {
             match answer {
                 Ok(connections) => counts.push((pod, connections)),
                 Err(why) => {
-                    let words =
-                        format!("{} does not say how many connections it has: {}", pod.name(), why.message);
+                    let words = format!(
+                        "{} does not say how many connections it has: {}",
+                        pod.name(),
+                        why.message
+                    );
                     note(faults, fault(CostFault::Unanswered, words));
                 }
             }
         }
         let heard = as_i64(counts.len());
         if self.metrics.pods.get() != heard {
-            tracing::info!(pods = heard, listed = pods.len(), "pods that say how many connections they have");
+            tracing::info!(
+                pods = heard,
+                listed = pods.len(),
+                "pods that say how many connections they have"
+            );
         }
         self.metrics.pods.set(heard);
         let mut writes = plan(&counts);
@@ -184,7 +195,8 @@ impl CostController {
         self.write(&session, &writes, faults).await
     }
 
-    /// Writes costs one by one. A fault of one pod's is noted; any other is that of the server, which is then left alone.
+    /// Writes costs one by one. A fault of one pod's is noted; any other is that of the server,
+    /// which is then left alone.
     async fn write(
         &self,
         session: &ApiClient<'_>,
@@ -217,7 +229,9 @@ impl CostController {
                 tracing::warn!(count, "{message}; tried again in {:?}", self.interval);
             }
         }
-        for (_, Seen { message, .. }) in self.known.iter().filter(|(key, _)| !faults.contains_key(key)) {
+        for (_, Seen { message, .. }) in
+            self.known.iter().filter(|(key, _)| !faults.contains_key(key))
+        {
             tracing::info!("has passed: {message}");
         }
         self.known = faults;
@@ -258,7 +272,8 @@ fn serve(listener: Listener, metrics: &CostMetrics) {
 async fn connections(admin: SocketAddr) -> Result<u64, CostError> {
     let unreadable = |reason: &str| fault(CostFault::Unanswered, format!("{admin}: {reason}"));
     within(NODE_TIMEOUT, async {
-        let stream = TcpStream::connect(admin).await.map_err(|error| unreadable(&error.to_string()))?;
+        let stream =
+            TcpStream::connect(admin).await.map_err(|error| unreadable(&error.to_string()))?;
         let request = Request::get("/metrics")
             .header(header::HOST, admin.to_string())
             .header(header::CONNECTION, "close")
@@ -302,9 +317,11 @@ mod tests {
             )
             .expect("a pod")
         };
-        let pods = [pod("a", "100"), pod("b", "100"), pod("c", "x"), pod("d", "100"), pod("e", "0")];
+        let pods =
+            [pod("a", "100"), pod("b", "100"), pod("c", "x"), pod("d", "100"), pod("e", "0")];
         let counts: Vec<_> = pods.iter().zip([105, 50, 7, 5_000, 0]).collect();
-        let planned: Vec<_> = plan(&counts).into_iter().map(|write| (write.pod, write.cost)).collect();
+        let planned: Vec<_> =
+            plan(&counts).into_iter().map(|write| (write.pod, write.cost)).collect();
         assert_eq!(planned, [("d", 5_000), ("b", 50), ("c", 7)]);
     }
 }

@@ -85,7 +85,8 @@ pub(crate) struct Losses {
     pub(crate) connections: usize,
     /// Messages that waited for those, or for others that were cut meanwhile.
     pub(crate) messages: u64,
-    /// Whether others have taken the node for dead, so that all it has done since counts for nothing.
+    /// Whether others have taken the node for dead, so that all it has done since counts for
+    /// nothing.
     pub(crate) is_fenced: bool,
 }
 
@@ -100,22 +101,24 @@ impl Node {
         let admin_listener = bind(config.admin_listen)?;
         let callback = Opened::new(config, &back_ends::wishes(config))?;
         let (public, admin) = (public_listener.local_addr()?, admin_listener.local_addr()?);
-        let (tag, lifecycle) = (NodeTag::random(), Lifecycle::new());
-        let telemetry = Telemetry::start(Metrics::new()?, &config.tracing, &config.node_name, &lifecycle)?;
+        let (tag, lifecycle, name) = (NodeTag::random(), Lifecycle::new(), &config.node_name);
+        let telemetry = Telemetry::start(Metrics::new()?, &config.tracing, name, &lifecycle)?;
         let metrics = Arc::clone(&telemetry.metrics);
         metrics.connections_limit.set(as_i64(config.limits.max_connections));
         let shards = config.shard_count();
-        let budget = Arc::new(Budget::new(pressure::limit(config.limits.memory_budget, &metrics), shards));
+        let budget =
+            Arc::new(Budget::new(pressure::limit(config.limits.memory_budget, &metrics), shards));
         public_listener.bound_kernel(budget.limit())?;
         admin_listener.bound_kernel(budget.limit())?;
         let (event_loops, hub) = shards::open(shards, budget, &metrics)?;
         let places = Arc::new(Places::default());
         let (publish, snapshots) = Snapshots::begin(Snapshot::new(config, tag, &metrics));
-        let backend = Backend::start((config, &snapshots), tag, (&hub, &places), (&lifecycle, &telemetry))?;
+        let backend =
+            Backend::start((config, &snapshots), tag, (&hub, &places), (&lifecycle, &telemetry))?;
         let environment = callback.as_ref().map(Opened::environment);
         let store = backend.shared.as_ref().map(|shared| &shared.store);
-        let back_ends =
-            back_ends::start(config, (public, environment.as_deref()), store, (&lifecycle, &metrics))?;
+        let around = (public, environment.as_deref());
+        let back_ends = back_ends::start(config, around, store, (&lifecycle, &metrics))?;
         let backends: Arc<dyn Backends> = back_ends.dispatcher.clone();
         let ends = Self::ends(&backend, &backends, &snapshots, &metrics);
         lifecycle.spawn_until_end("ends of connections", Arc::clone(&ends).run());
@@ -147,14 +150,24 @@ impl Node {
         };
         let manage = node.serve(config, &parts, tag, [public_listener, admin_listener]);
         if let Some(callback) = callback {
-            let around = (&*node.metrics, &node.lifecycle, &**node.hub.budget());
-            let (port, routes) = callback.port(&manage, around, config)?;
-            node.open("callback port", port, node.server(), routes);
+            node.open_callback(callback, &manage, config)?;
         }
         let watch = pressure::watch(Arc::clone(&node.hub), Arc::clone(&node.metrics));
         node.lifecycle.spawn_until_end("watch over memory", watch);
         node.lifecycle.enter(Phase::Ready);
         Ok(node)
+    }
+
+    fn open_callback(
+        &self,
+        callback: Opened,
+        manage: &Manage,
+        config: &Config,
+    ) -> Result<(), StartError> {
+        let around = (&*self.metrics, &self.lifecycle, &**self.hub.budget());
+        let (port, routes) = callback.port(manage, around, config)?;
+        self.open("callback port", port, self.server(), routes);
+        Ok(())
     }
 
     fn ends(
@@ -165,7 +178,12 @@ impl Node {
     ) -> Arc<Ends> {
         let (broker, registry) = (Arc::clone(&backend.broker), Arc::clone(&backend.registry));
         let carriers = (broker, registry, Arc::clone(backends));
-        Arc::new(Ends::new(snapshots.clone(), carriers, Arc::clone(metrics), backend.fenced.clone()))
+        Arc::new(Ends::new(
+            snapshots.clone(),
+            carriers,
+            Arc::clone(metrics),
+            backend.fenced.clone(),
+        ))
     }
 
     /// Starts to answer on both ports.
@@ -187,7 +205,12 @@ impl Node {
             hub: Arc::clone(&parts.hub),
             broker: Arc::clone(&parts.broker),
             registry: Arc::clone(registry),
-            lister: Lister::new(tag, Arc::clone(&parts.hub), peers.clone(), Arc::clone(&parts.broker)),
+            lister: Lister::new(
+                tag,
+                Arc::clone(&parts.hub),
+                peers.clone(),
+                Arc::clone(&parts.broker),
+            ),
             peers,
             telemetry: parts.telemetry.clone(),
         });
@@ -207,10 +230,10 @@ impl Node {
         );
         let pages = admin::pages(&self.pages(config, stage));
         let admin_routes = http::beside(manage::is_path, routes, pages);
-        let guard = config
-            .proxies
-            .protocol
-            .then(|| Guard { snapshots: self.snapshots.clone(), metrics: Arc::clone(&self.metrics) });
+        let guard = config.proxies.protocol.then(|| Guard {
+            snapshots: self.snapshots.clone(),
+            metrics: Arc::clone(&self.metrics),
+        });
         let first = guard.map_or(First::Handshake(connect), First::ProxyHeader);
         let (accepting, ending) = (self.lifecycle.accepting(), self.lifecycle.ending());
         let public = self.port(public, "public", first, accepting);
@@ -316,10 +339,12 @@ impl Node {
         self.lifecycle.failed().await;
     }
 
-    /// What serves a port. Each has its own bound on connections: strangers on the public one must not keep probes out of the other.
+    /// What serves a port. Each has its own bound on connections: strangers on the public one must
+    /// not keep probes out of the other.
     fn server(&self) -> Server {
         let metrics = &self.metrics;
-        let counters = (metrics.accept_errors.clone(), metrics.http.clone(), Arc::clone(&metrics.refusals));
+        let counters =
+            (metrics.accept_errors.clone(), metrics.http.clone(), Arc::clone(&metrics.refusals));
         let bounds = BoundsSource::Latest(self.snapshots.clone());
         let memory = self.hub.budget().gauge(Kind::Http, 0);
         Server::new(self.lifecycle.clone(), counters, bounds).counting(memory)

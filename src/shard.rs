@@ -1,11 +1,12 @@
 //! A shard: one thread, one event loop, and the connections that are its own.
 //!
-//! This is the hot path, in reading order: [`Shard::turn`], `read.rs` (bytes → messages → routes), `deliver.rs` (the inbox →
-//! outboxes), `write.rs` (outboxes → sockets), `timers.rs`, `members.rs`.
+//! This is the hot path, in reading order: [`Shard::turn`], `read.rs` (bytes → messages → routes),
+//! `deliver.rs` (the inbox → outboxes), `write.rs` (outboxes → sockets), `timers.rs`, `members.rs`.
 //!
-//! Rules: a turn first reads, then hands what it read to the broker, then empties the inbox, and only then writes, each
-//! connection once, so that whatever is pending for a connection leaves in one system call. Nothing here waits except
-//! [`Poll::poll`]. No connection is known to two shards, hence no locks.
+//! Rules: a turn first reads, then hands what it read to the broker, then empties the inbox, and
+//! only then writes, each connection once, so that whatever is pending for a connection leaves in
+//! one system call. Nothing here waits except [`Poll::poll`]. No connection is known to two shards,
+//! hence no locks.
 
 use std::collections::HashMap;
 use std::io;
@@ -67,7 +68,8 @@ const WAKER: Token = Token(usize::MAX);
 /// Readiness events taken from the kernel at once.
 const EVENTS: usize = 1_024;
 
-/// What one read may take; shared by all connections of the shard, since it is empty again after every read.
+/// What one read may take; shared by all connections of the shard, since it is empty again after
+/// every read.
 const SCRATCH_BYTES: usize = 64 << 10;
 
 /// Room for events that is kept from turn to turn.
@@ -115,10 +117,11 @@ pub(crate) struct Shard {
     dirty: Vec<usize>,
     /// Connections to read from without waiting for an event.
     unread: Vec<usize>,
-    /// Channels whose subscription does not stand yet, and what the broker calls it; the members' connections know who is to be
-    /// told.
+    /// Channels whose subscription does not stand yet, and what the broker calls it; the members'
+    /// connections know who is to be told.
     joining: HashMap<Channel, Wait>,
-    /// The members of the channel that is being served: a write that fails changes the channel's own list.
+    /// The members of the channel that is being served: a write that fails changes the channel's
+    /// own list.
     audience: Vec<usize>,
     /// What this turn's messages send to channels.
     publications: Vec<Publication>,
@@ -157,7 +160,12 @@ impl EventLoop {
 }
 
 impl Shard {
-    pub(crate) fn new(index: usize, event_loop: EventLoop, parts: Parts, snapshot: Arc<Snapshot>) -> Self {
+    pub(crate) fn new(
+        index: usize,
+        event_loop: EventLoop,
+        parts: Parts,
+        snapshot: Arc<Snapshot>,
+    ) -> Self {
         Self {
             index,
             poll: event_loop.poll,
@@ -207,7 +215,8 @@ impl Shard {
         self.cut_all();
     }
 
-    /// Ends all connections, so that no loss goes uncounted. Who has taken everything gets at least our close frame.
+    /// Ends all connections, so that no loss goes uncounted. Who has taken everything gets at least
+    /// our close frame.
     fn cut_all(&mut self) {
         for key in 0..self.connections.capacity() {
             self.close(key, Close::Drain);
@@ -239,18 +248,21 @@ impl Shard {
 
     /// Returns how long to wait for events; not at all if there is work left.
     fn timeout(&mut self) -> Option<Duration> {
-        // A client may have sent messages with its handshake; they come with its socket, out of the inbox.
+        // A client may have sent messages with its handshake; they come with its socket, out of the
+        // inbox.
         let unpublished = !self.publications.is_empty() || !self.calls.is_empty();
         if !self.inbox.may_sleep() || !self.dirty.is_empty() || unpublished {
             return Some(Duration::ZERO);
         }
         if !self.unread.is_empty() {
-            let pause = if self.parts.hub.is_congested() { CONGESTION_PAUSE } else { Duration::ZERO };
+            let pause =
+                if self.parts.hub.is_congested() { CONGESTION_PAUSE } else { Duration::ZERO };
             return Some(pause);
         }
         let drain = self.draining.as_ref().and_then(Draining::next);
         let next = self.timers.next().into_iter().chain(drain).min()?;
-        // The kernel counts in milliseconds and rounds down; one more, so as not to spin until the moment is there.
+        // The kernel counts in milliseconds and rounds down; one more, so as not to spin until the
+        // moment is there.
         Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
     }
 
@@ -294,7 +306,8 @@ impl Shard {
         }
     }
 
-    /// Makes room for a connection whose handshake is about to be answered; `done` is told once it is a member of its user.
+    /// Makes room for a connection whose handshake is about to be answered; `done` is told once it
+    /// is a member of its user.
     fn expect(&mut self, ticket: Ticket, done: Option<oneshot::Sender<JoinOutcome>>) {
         let id = ticket.record().id;
         let user = ticket.record().user.clone();
@@ -312,7 +325,9 @@ impl Shard {
     /// Takes over the socket of a connection whose handshake has been answered.
     fn attach(&mut self, id: &ConnectionId, NewSocket { mut stream, early }: NewSocket) {
         let Some(key) = self.by_id.get(id).copied() else { return };
-        if let Err(error) = self.poll.registry().register(&mut stream, Token(key), Interest::READABLE) {
+        if let Err(error) =
+            self.poll.registry().register(&mut stream, Token(key), Interest::READABLE)
+        {
             tracing::warn!(conn.id = %id, %error, "the event loop cannot take a connection");
             return self.remove(key);
         }

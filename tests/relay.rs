@@ -1,4 +1,5 @@
-//! What a relay must never do: lose a message, hand it over twice, or let one client hold up the others.
+//! What a relay must never do: lose a message, hand it over twice, or let one client hold up the
+//! others.
 
 #![expect(
     clippy::print_stderr,
@@ -50,19 +51,33 @@ fn client_is_a_member_as_soon_as_its_handshake_is_answered() {
 
 #[test]
 fn one_stopped_reader_is_closed_and_a_thousand_others_miss_nothing() {
-    let node =
-        Node::start(&[("GATECAST_LIMITS_OUTBOX_BYTES", "262144"), ("GATECAST_LIMITS_CLOSE_TIMEOUT", "1s")]);
-    // A small receive buffer, and never a read: the kernel takes some megabytes, then the outbox fills.
+    let node = Node::start(&[
+        ("GATECAST_LIMITS_OUTBOX_BYTES", "262144"),
+        ("GATECAST_LIMITS_CLOSE_TIMEOUT", "1s"),
+    ]);
+    // A small receive buffer, and never a read: the kernel takes some megabytes, then the outbox
+    // fills.
     let stopped = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     stopped.set_recv_buffer_size(4_096).expect("an option");
     stopped.connect(&node.public.into()).expect("connected");
     let mut stopped = Client::upgrade(stopped.into());
-    let load = ["fanout", "--connections", "1000", "--bytes", "16384", "--messages", "150", "--window", "4"];
+    let load = [
+        "fanout",
+        "--connections",
+        "1000",
+        "--bytes",
+        "16384",
+        "--messages",
+        "150",
+        "--window",
+        "4",
+    ];
     relay_is_faultless(&node, &load);
     assert_eq!(node.metric("gatecast_slow_consumer_disconnects_total", "disconnect"), 1.0);
     assert!(node.metric("gatecast_messages_dropped_total", "slow_consumer") > 0.0);
     assert_eq!(node.metric("gatecast_connections_closed_total", "reason=\"slow_consumer\""), 1.0);
-    // What it finds when it reads at last: whole messages from the first on without a gap, and then the end.
+    // What it finds when it reads at last: whole messages from the first on without a gap, and then
+    // the end.
     let mut count = 0;
     let end = loop {
         match stopped.receive() {
@@ -74,7 +89,10 @@ fn one_stopped_reader_is_closed_and_a_thousand_others_miss_nothing() {
         }
     };
     assert!(count > 0, "the kernel's buffers held some");
-    assert!(matches!(end, Frame::End) || end == Frame::Close(1008, "slow consumer".to_owned()), "{end:?}");
+    assert!(
+        matches!(end, Frame::End) || end == Frame::Close(1008, "slow consumer".to_owned()),
+        "{end:?}"
+    );
     eventually("its outbox is given back", || {
         (node.metric("gatecast_outbox_bytes", "") == 0.0).then_some(())
     });
@@ -83,7 +101,10 @@ fn one_stopped_reader_is_closed_and_a_thousand_others_miss_nothing() {
 #[test]
 fn fifteen_thousand_connections_miss_nothing() {
     let node = Node::start(&[]);
-    relay_is_faultless(&node, &["fanout", "--connections", "15000", "--messages", "20", "--window", "4"]);
+    relay_is_faultless(
+        &node,
+        &["fanout", "--connections", "15000", "--messages", "20", "--window", "4"],
+    );
     eventually("all are gone", || (node.metric("gatecast_connections", "") == 0.0).then_some(()));
     assert_eq!(node.metric("gatecast_connections_opened_total", ""), 15_000.0);
     assert_eq!(node.metric("gatecast_connections_closed_total", ""), 15_000.0);
@@ -93,7 +114,8 @@ fn fifteen_thousand_connections_miss_nothing() {
 #[test]
 fn groups_get_their_own_messages_and_no_others() {
     let node = Node::start(&[]);
-    let load = ["groups", "--groups", "100", "--size", "10", "--messages", "3000", "--window", "32"];
+    let load =
+        ["groups", "--groups", "100", "--size", "10", "--messages", "3000", "--window", "32"];
     relay_is_faultless(&node, &load);
     eventually("no memberships are left", || {
         (node.metric("gatecast_group_members", "") + node.metric("gatecast_channels", "") == 0.0)
@@ -166,18 +188,21 @@ fn drain_hands_over_everything_before_the_close_frame() {
 #[test]
 fn echo_that_nobody_reads_is_held_back_and_not_lost() {
     let echo = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/examples/echo.toml");
-    let node = Node::start(&[("GATECAST_CONFIG", echo), ("GATECAST_LIMITS_OUTBOX_BYTES", "16777216")]);
+    let node =
+        Node::start(&[("GATECAST_CONFIG", echo), ("GATECAST_LIMITS_OUTBOX_BYTES", "16777216")]);
     let mut client = Client::connect(node.public);
     let mut writer = Client::over(client.socket.try_clone().expect("a second handle"));
     let payload = "x".repeat(30_000);
     let count = 2_000;
     std::thread::scope(|scope| {
         scope.spawn(|| (0..count).for_each(|number| writer.send(&format!("{number}:{payload}"))));
-        // Sixty megabytes are on their way before the first is read: far more than the outbox may hold.
+        // Sixty megabytes are on their way before the first is read: far more than the outbox may
+        // hold.
         eventually("the server stops reading", || {
             let before = node.metric("gatecast_received_bytes_total", "");
             std::thread::park_timeout(DEADLINE / 100);
-            (before > 0.0 && node.metric("gatecast_received_bytes_total", "") == before).then_some(())
+            (before > 0.0 && node.metric("gatecast_received_bytes_total", "") == before)
+                .then_some(())
         });
         for number in 0..count {
             let text = client.receive_text();

@@ -1,4 +1,5 @@
-//! What the code promises of itself: the direction of its dependencies, its size, and tables in the README that agree with it.
+//! What the code promises of itself: the direction of its dependencies, its size, and tables in the
+//! README that agree with it.
 
 #![expect(
     clippy::expect_used,
@@ -81,10 +82,12 @@ fn is_tests(module: &str) -> bool {
     module.ends_with("::tests") || module.contains("::conformance") || module.ends_with("::bench")
 }
 
-/// What a file of `src` imports, as the files that hold it: by `use` of `crate`, `self` or `super`. Tests do not count.
+/// What a file of `src` imports, as the files that hold it: by `use` of `crate`, `self` or `super`.
+/// Tests do not count.
 fn imports(path: &Path, modules: &BTreeSet<String>) -> BTreeSet<String> {
     let (module, text) = (module_of(path), fs::read_to_string(path).expect("readable"));
-    let parent = |module: &str| module.rsplit_once("::").map_or("", |(parent, _)| parent).to_owned();
+    let parent =
+        |module: &str| module.rsplit_once("::").map_or("", |(parent, _)| parent).to_owned();
     let mut used = BTreeSet::new();
     for start in ["use crate::", "use super::", "use self::"] {
         for tree in code_of(&text).split(start).skip(1) {
@@ -100,7 +103,8 @@ fn imports(path: &Path, modules: &BTreeSet<String>) -> BTreeSet<String> {
             for leaf in leaves(tree) {
                 let full = format!("{base}::{leaf}");
                 let full = full.trim_start_matches("::");
-                let ends: Vec<_> = full.match_indices("::").map(|(at, _)| at).chain([full.len()]).collect();
+                let ends: Vec<_> =
+                    full.match_indices("::").map(|(at, _)| at).chain([full.len()]).collect();
                 let holder = ends.iter().rev().find_map(|end| modules.get(&full[..*end]));
                 used.extend(holder.filter(|holder| **holder != module).cloned());
             }
@@ -133,7 +137,9 @@ fn leaves(tree: &str) -> Vec<String> {
 fn import_graph() -> BTreeMap<String, BTreeSet<String>> {
     let paths: Vec<_> = files("src")
         .into_iter()
-        .filter(|path| !is_tests(&module_of(path)) && !["lib", "main", "fuzz"].contains(&&*module_of(path)))
+        .filter(|path| {
+            !is_tests(&module_of(path)) && !["lib", "main", "fuzz"].contains(&&*module_of(path))
+        })
         .collect();
     let modules: BTreeSet<_> = paths.iter().map(|path| module_of(path)).collect();
     paths.iter().map(|path| (module_of(path), imports(path, &modules))).collect()
@@ -143,7 +149,8 @@ fn import_graph() -> BTreeMap<String, BTreeSet<String>> {
 fn folders_depend_only_on_those_before_them() {
     let mut faults = Vec::new();
     for (module, used) in import_graph() {
-        let own = layer(&module).unwrap_or_else(|| panic!("{module} is in no layer: a folder of LAYERS"));
+        let own =
+            layer(&module).unwrap_or_else(|| panic!("{module} is in no layer: a folder of LAYERS"));
         let above = used.iter().filter(|used| layer(used).is_none_or(|layer| layer > own));
         faults.extend(above.map(|used| format!("{module} uses {used}, which is a layer above it")));
     }
@@ -169,7 +176,8 @@ fn files_do_not_import_each_other_in_circles() {
     assert_eq!(graph, BTreeMap::new());
 }
 
-/// `cargo test --test tidy print_ -- --ignored --nocapture` prints the folders of `src`: files, and what each imports.
+/// `cargo test --test tidy print_ -- --ignored --nocapture` prints the folders of `src`: files, and
+/// what each imports.
 #[test]
 #[ignore = "prints, and checks nothing"]
 fn print_the_folders_and_what_they_import() {
@@ -197,7 +205,8 @@ fn files_are_short_and_say_what_they_own() {
         if !text.starts_with("//! ") {
             faults.push(format!("{name} does not begin with //!"));
         }
-        let is_tests = path.file_stem().is_some_and(|stem| stem == "tests" || stem == "conformance");
+        let is_tests =
+            path.file_stem().is_some_and(|stem| stem == "tests" || stem == "conformance");
         if code_of(&text).lines().count() > LINES_MAX && !is_tests {
             faults.push(format!("{name} has more than {LINES_MAX} lines"));
         }
@@ -207,7 +216,9 @@ fn files_are_short_and_say_what_they_own() {
 
 #[test]
 fn only_one_module_knows_each_outside_thing() {
-    for (word, module) in [("warp::", "edge::http"), ("std::env::", "cli"), ("\"gatecast_", "ops::metrics")] {
+    for (word, module) in
+        [("warp::", "edge::http"), ("std::env::", "cli"), ("\"gatecast_", "ops::metrics")]
+    {
         for path in files("src") {
             let user = module_of(&path);
             let text = fs::read_to_string(&path).expect("readable");
@@ -221,11 +232,16 @@ fn only_one_module_knows_each_outside_thing() {
 
 /// The first column of the README's table under a heading, without its code marks.
 fn table(readme: &str, heading: &str) -> BTreeSet<String> {
-    let (_, section) =
-        readme.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no heading {heading}"));
-    let rows =
-        section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
-    let cells = rows.skip(2).map(|row| row.trim_start_matches('|').split('|').next().expect("a cell").trim());
+    let (_, section) = readme
+        .split_once(&format!("\n{heading}\n"))
+        .unwrap_or_else(|| panic!("no heading {heading}"));
+    let rows = section
+        .lines()
+        .skip_while(|line| !line.starts_with('|'))
+        .take_while(|line| line.starts_with('|'));
+    let cells = rows
+        .skip(2)
+        .map(|row| row.trim_start_matches('|').split('|').next().expect("a cell").trim());
     let names: BTreeSet<String> = cells.map(|cell| cell.trim_matches('`').to_owned()).collect();
     assert!(!names.is_empty(), "no table under {heading}");
     names
@@ -237,10 +253,13 @@ fn set<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
 
 #[test]
 fn readme_lists_the_metrics_there_are() {
-    let sources = files("src").into_iter().filter(|path| module_of(path).starts_with("ops::metrics"));
+    let sources =
+        files("src").into_iter().filter(|path| module_of(path).starts_with("ops::metrics"));
     let source: String = sources.map(|path| fs::read_to_string(path).expect("readable")).collect();
-    let names = source.split("\"gatecast_").skip(1).map(|rest| rest.split('"').next().expect("its end"));
-    let names = names.filter(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
+    let names =
+        source.split("\"gatecast_").skip(1).map(|rest| rest.split('"').next().expect("its end"));
+    let names =
+        names.filter(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
     assert_eq!(
         table(&read("README.md"), "### Metrics"),
         names.map(|name| format!("gatecast_{name}")).collect()
@@ -265,12 +284,10 @@ fn readme_lists_the_calls_there_are() {
 fn readme_lists_the_integrations_there_are() {
     let source = read("src/config/routes.rs");
     let list = source
-        .split("const INTEGRATIONS: &str = \"")
+        .split("const INTEGRATIONS: &str =")
         .nth(1)
-        .expect("the list")
-        .split('"')
-        .next()
-        .expect("its end");
+        .and_then(|rest| rest.split('"').nth(1))
+        .expect("the list");
     assert_eq!(
         table(&read("README.md"), "### Integrations"),
         set(list.split(", ").flat_map(|name| name.split(" or ")))
@@ -279,7 +296,8 @@ fn readme_lists_the_integrations_there_are() {
 
 /// What the program says of its settings.
 fn schema(format: &str) -> String {
-    let program = Command::new(env!("CARGO_BIN_EXE_gatecast")).args(["schema", "--format", format]).output();
+    let program =
+        Command::new(env!("CARGO_BIN_EXE_gatecast")).args(["schema", "--format", format]).output();
     String::from_utf8(program.expect("the program runs").stdout).expect("UTF-8")
 }
 

@@ -1,10 +1,11 @@
 //! `abuse`: what hostile clients cost the others.
 //!
-//! Each flood hits a node that also has innocent clients, and before that another node on the same machine: both figures
-//! contain what it takes from the machine, so their difference is what it takes from the node.
+//! Each flood hits a node that also has innocent clients, and before that another node on the same
+//! machine: both figures contain what it takes from the machine, so their difference is what it
+//! takes from the node.
 //!
-//! Reading order: [`run`] (a flood from start to end) → `innocents` (who must not notice) → `floods` (who attacks) →
-//! `outcome`.
+//! Reading order: [`run`] (a flood from start to end) → `innocents` (who must not notice) →
+//! `floods` (who attacks) → `outcome`.
 
 pub(crate) mod args;
 mod floods;
@@ -55,8 +56,8 @@ pub(crate) fn abuse(args: &AbuseArgs) -> Result<bool> {
     let mut outcomes = Vec::new();
     for flood in floods {
         progress::say(format!("{}: {}", flood.name, flood.what));
-        let outcome =
-            run(flood, args, &interrupt).with_context(|| format!("{} could not be run", flood.name))?;
+        let outcome = run(flood, args, &interrupt)
+            .with_context(|| format!("{} could not be run", flood.name))?;
         progress::say(format!("{}: {}", flood.name, outcome.verdict()));
         outcomes.push((flood.name, outcome));
     }
@@ -68,11 +69,13 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Flood>> {
     for name in names {
         find(FLOODS, |flood| flood.name, ("flood ", name))?;
     }
-    let is_chosen = |flood: &&Flood| names.is_empty() || names.iter().any(|name| name == flood.name);
+    let is_chosen =
+        |flood: &&Flood| names.is_empty() || names.iter().any(|name| name == flood.name);
     Ok(FLOODS.iter().filter(is_chosen).collect())
 }
 
-/// Runs one flood: at another node, then at the node of the innocents; then checks that the node recovers.
+/// Runs one flood: at another node, then at the node of the innocents; then checks that the node
+/// recovers.
 fn run(flood: &Flood, args: &AbuseArgs, interrupt: &Interrupt) -> Result<Outcome> {
     let directory = tempfile::tempdir().context("no temporary directory")?;
     let start = |name| {
@@ -90,7 +93,13 @@ fn run(flood: &Flood, args: &AbuseArgs, interrupt: &Interrupt) -> Result<Outcome
     let recovered = innocents.all_is_well(&victim.node, RECOVERY, interrupt);
     let lives = victim.node.child.status()?.is_none();
     let seen = innocents.end();
-    Ok(Outcome::judge(flood, args.short, (&seen, lives, recovered), peak, &changes(&before, &after)))
+    Ok(Outcome::judge(
+        flood,
+        args.short,
+        (&seen, lives, recovered),
+        peak,
+        &changes(&before, &after),
+    ))
 }
 
 fn site(args: &AbuseArgs, flood: &Flood, mut workspace: Workspace) -> Result<Site> {
@@ -157,8 +166,10 @@ fn counters(site: &Site) -> Result<Counters> {
 
 /// Returns the counters of what was refused, dropped, cut or closed meanwhile.
 fn changes(before: &Counters, after: &Counters) -> Vec<(String, u64)> {
-    const TOLD: [&str; 9] = ["reject", "refus", "drop", "cut", "closed", "slow", "lost", "limited", "held"];
-    let is_told = |name: &&str| name.contains("_total") && TOLD.iter().any(|word| name.contains(word));
+    const TOLD: [&str; 9] =
+        ["reject", "refus", "drop", "cut", "closed", "slow", "lost", "limited", "held"];
+    let is_told =
+        |name: &&str| name.contains("_total") && TOLD.iter().any(|word| name.contains(word));
     let change = |name: &str| (name.to_owned(), after.of(name).saturating_sub(before.of(name)));
     after.names().filter(is_told).map(change).filter(|(_, count)| *count > 0).collect()
 }

@@ -1,8 +1,9 @@
 //! The load generator, and the comparison of servers.
 //!
-//! Reading order: `fanout`, `latency`, `idle`, `storm`, `post`, `floor`, `cluster`, `compare` (the commands) → `clients`
-//! (connections of one process or several) → `relay` (one measured run) → `fleet` (all sockets of a process) →
-//! `sequence` (checks deliveries) → `report` (keeps the figures), `goals` (judges them by the names of `works`).
+//! Reading order: `fanout`, `latency`, `idle`, `storm`, `post`, `floor`, `cluster`, `compare` (the
+//! commands) → `clients` (connections of one process or several) → `relay` (one measured run) →
+//! `fleet` (all sockets of a process) → `sequence` (checks deliveries) → `report` (keeps the
+//! figures), `goals` (judges them by the names of `works`).
 
 pub(crate) mod args;
 pub(crate) mod clients;

@@ -6,13 +6,14 @@ use clap::{Parser, Subcommand};
 
 use crate::abuse::args::AbuseArgs;
 use crate::bench::args::{
-    ChurnArgs, ClusterArgs, CompareArgs, FanoutArgs, FloodArgs, FloorArgs, FloorServerArgs, GroupsArgs,
-    IdleArgs, LatencyArgs, PostArgs, StormArgs, WorkerArgs,
+    ChurnArgs, ClusterArgs, CompareArgs, FanoutArgs, FloodArgs, FloorArgs, FloorServerArgs,
+    GroupsArgs, IdleArgs, LatencyArgs, PostArgs, StormArgs, WorkerArgs,
 };
 use crate::faults::args::FaultsArgs;
 use crate::shared::args::OutputArgs;
 
-/// Black-box load client for WebSocket relays: what a delivery costs, what a connection costs, whether anything is lost.
+/// Black-box load client for WebSocket relays: what a delivery costs, what a connection costs,
+/// whether anything is lost.
 #[derive(Debug, Parser)]
 #[command(name = "loadtest", max_term_width = 100)]
 pub(crate) struct Cli {
@@ -77,7 +78,13 @@ mod tests {
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
         assert!(Cli::try_parse_from(["loadtest", "floor", "--connections", "100001"]).is_err());
-        assert!(Cli::try_parse_from(["loadtest", "floor", "--connections", "10", "--bytes", "15"]).is_err());
-        assert!(Cli::try_parse_from(["loadtest", "floor", "--connections", "10", "--json", "x"]).is_ok());
+        assert!(
+            Cli::try_parse_from(["loadtest", "floor", "--connections", "10", "--bytes", "15"])
+                .is_err()
+        );
+        assert!(
+            Cli::try_parse_from(["loadtest", "floor", "--connections", "10", "--json", "x"])
+                .is_ok()
+        );
     }
 }

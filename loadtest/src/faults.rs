@@ -1,7 +1,7 @@
 //! `faults`: whether the promises hold while nodes and Redis fail.
 //!
-//! Reading order: `single` (one fault at a time), `chaos` (several) → `testbed` (what runs), `backend` (its Redis) →
-//! `clients` → `log` (what they note) → `judge`.
+//! Reading order: `single` (one fault at a time), `chaos` (several) → `testbed` (what runs),
+//! `backend` (its Redis) → `clients` → `log` (what they note) → `judge`.
 
 pub(crate) mod args;
 mod backend;

@@ -1,10 +1,11 @@
 //! Load generator for Gatecast and other WebSocket servers, and a harness of faults and abuse.
 //!
-//! Reading order: `cli` → `bench` (what a server costs), `faults` (whether promises hold), `abuse` (what hostile clients cost
-//! the others) → `shared` (clients, servers, figures).
+//! Reading order: `cli` → `bench` (what a server costs), `faults` (whether promises hold), `abuse`
+//! (what hostile clients cost the others) → `shared` (clients, servers, figures).
 //!
-//! Invariant: nothing of Gatecast is used here. Frames, handshake and checks are this crate's own, so that a bug cannot hide by
-//! being on both sides. `shared` uses none of the programs, and these do not use each other.
+//! Invariant: nothing of Gatecast is used here. Frames, handshake and checks are this crate's own,
+//! so that a bug cannot hide by being on both sides. `shared` uses none of the programs, and these
+//! do not use each other.
 
 mod abuse;
 mod bench;

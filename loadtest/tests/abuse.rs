@@ -8,8 +8,13 @@ fn abuse(args: &[&str]) -> (Output, String) {
     let gatecast = Path::new(env!("CARGO_BIN_EXE_loadtest")).with_file_name("gatecast");
     assert!(gatecast.exists(), "{} is missing: `cargo build` first", gatecast.display());
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
-    let output =
-        command.args(["abuse", "--short"]).args(args).arg("--gatecast").arg(gatecast).output().unwrap();
+    let output = command
+        .args(["abuse", "--short"])
+        .args(args)
+        .arg("--gatecast")
+        .arg(gatecast)
+        .output()
+        .unwrap();
     let table = String::from_utf8(output.stdout.clone()).unwrap();
     (output, table)
 }
@@ -23,7 +28,8 @@ fn a_flood_that_harms_nobody_passes() {
 
 #[test]
 fn a_node_without_places_for_newcomers_fails() {
-    let (output, table) = abuse(&["--flood", "deep", "--set", "GATECAST_LIMITS_MAX_CONNECTIONS=16"]);
+    let (output, table) =
+        abuse(&["--flood", "deep", "--set", "GATECAST_LIMITS_MAX_CONNECTIONS=16"]);
     assert!(!output.status.success(), "{table}");
     assert!(table.contains("a newcomer was not let in"), "{table}");
 }

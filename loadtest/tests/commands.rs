@@ -1,4 +1,5 @@
-//! The commands of connections, latency, messages and posts, against a real node; messages also against the peer that is compiled.
+//! The commands of connections, latency, messages and posts, against a real node; messages also
+//! against the peer that is compiled.
 #![expect(clippy::unwrap_used, reason = "a test may fail at once")]
 
 use std::io::{BufRead, BufReader};
@@ -25,7 +26,9 @@ impl Server {
             .env("RUST_LOG", "warn")
             .env("GATECAST_LIMITS_HANDSHAKE_RATE", "1000000")
             .envs(settings.iter().copied());
-        Self::start(command, |line| Some(line.get(line.find("ws://")?..)?.split(' ').next()?.to_owned()))
+        Self::start(command, |line| {
+            Some(line.get(line.find("ws://")?..)?.split(' ').next()?.to_owned())
+        })
     }
 
     fn node_with_key() -> Self {
@@ -94,7 +97,10 @@ fn has_all(table: &str, parts: &[&str]) {
 fn a_storm_opens_all_in_each_round_at_once_and_at_a_rate() {
     let node = Server::node(&[]);
     let table = node.table("storm --connections 300 --rounds 2");
-    has_all(&table, &["storm of 300, as fast as possible", "connections opened, /s", "latency, p99, µs"]);
+    has_all(
+        &table,
+        &["storm of 300, as fast as possible", "connections opened, /s", "latency, p99, µs"],
+    );
     let table = node.table("storm --connections 60 --rounds 1 --rate 300 --processes 2");
     has_all(&table, &["60 connections of 2 processes", "server CPU per opening"]);
 }
@@ -103,7 +109,10 @@ fn a_storm_opens_all_in_each_round_at_once_and_at_a_rate() {
 fn a_churn_shows_each_opening_and_idle_its_groups() {
     let node = Server::node(&[]);
     let table = node.table("churn --connections 100 --openings 3 --processes 2");
-    has_all(&table, &["opening 2, B", "opening 3, B", "last to first", "kernel slab per connection"]);
+    has_all(
+        &table,
+        &["opening 2, B", "opening 3, B", "last to first", "kernel slab per connection"],
+    );
     let table = node.table("idle --connections 120 --groups 5 --processes 3");
     has_all(&table, &["each in 5 groups", "RSS per connection, B"]);
 }
@@ -112,10 +121,14 @@ fn a_churn_shows_each_opening_and_idle_its_groups() {
 fn latency_at_a_rate_is_the_same_work_for_one_process_and_for_three() {
     let node = Server::node(&[]);
     for (processes, said) in [("1", "30 connections,"), ("3", "30 connections of 3 processes")] {
-        let args =
-            format!("latency --connections 30 --rate 200 --seconds 1 --rounds 1 --processes {processes}");
+        let args = format!(
+            "latency --connections 30 --rate 200 --seconds 1 --rounds 1 --processes {processes}"
+        );
         let table = node.table(&args);
-        has_all(&table, &[said, "latency, p99.9", "due to last receiver, p99", "client late by, max"]);
+        has_all(
+            &table,
+            &[said, "latency, p99.9", "due to last receiver, p99", "client late by, max"],
+        );
     }
 }
 
@@ -131,7 +144,9 @@ fn a_flood_and_posts_arrive() {
 #[test]
 fn what_a_server_refuses_fails_the_command() {
     let node = Server::node(&[("GATECAST_LIMITS_MAX_CONNECTIONS", "10")]);
-    for args in ["storm --connections 40 --rounds 1", "storm --connections 40 --rounds 1 --processes 2"] {
+    for args in
+        ["storm --connections 40 --rounds 1", "storm --connections 40 --rounds 1 --processes 2"]
+    {
         let output = node.load(args);
         assert!(!output.status.success());
         let said = String::from_utf8_lossy(&output.stderr);
@@ -145,7 +160,10 @@ fn posts_that_are_refused_fail_the_command() {
     let output = node.load("post --connections 2 --posts 20 --rounds 1");
     assert!(!output.status.success());
     let table = String::from_utf8_lossy(&output.stdout);
-    assert!(table.contains("posts answered with 403 MissingAuthenticationTokenException"), "{table}");
+    assert!(
+        table.contains("posts answered with 403 MissingAuthenticationTokenException"),
+        "{table}"
+    );
 }
 
 #[test]
@@ -158,7 +176,10 @@ fn posts_are_signed_with_the_key_of_the_node_and_no_other() {
         command.output().unwrap()
     };
     let table = good_table(keyed(SECRET));
-    has_all(&table, &["4 clients, signed,", "signed posts, same node, 4 clients", "server CPU per post"]);
+    has_all(
+        &table,
+        &["4 clients, signed,", "signed posts, same node, 4 clients", "server CPU per post"],
+    );
 
     let output = keyed("another secret");
     assert!(!output.status.success());
@@ -198,6 +219,9 @@ fn the_native_uwebsockets_relays_to_all_and_to_groups_and_reads_any_json() {
     ] {
         let output = flood(broken, "1");
         let table = String::from_utf8_lossy(&output.stdout);
-        assert!(!output.status.success() && table.contains("closed with 1007"), "{broken}: {table}");
+        assert!(
+            !output.status.success() && table.contains("closed with 1007"),
+            "{broken}: {table}"
+        );
     }
 }

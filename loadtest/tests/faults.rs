@@ -82,7 +82,8 @@ fn a_fault_that_cannot_be_run_is_a_failure() {
 
 #[test]
 fn a_plan_that_breaks_a_promise_is_shown_shorter_and_with_how_to_see_it_again() {
-    // A message is noted twice in every run, so that nothing of the plan is needed; one event is always left.
+    // A message is noted twice in every run, so that nothing of the plan is needed; one event is
+    // always left.
     let plan = "kill_subscriptions@0.2s redis_restart@0.5s+0.2s";
     let (output, text) = faults(&["--plan", plan, "--sabotage", "repeat", "--seed", "5"]);
     assert!(!output.status.success(), "{text}");
@@ -98,7 +99,10 @@ fn a_plan_that_breaks_a_promise_is_shown_shorter_and_with_how_to_see_it_again() 
 fn a_plan_that_is_kept_passes_and_one_that_is_none_says_what_there_is() {
     let (output, text) = faults(&["--plan", "kill_subscriptions@0.3s kill_subscriptions@0.6s"]);
     assert!(output.status.success(), "{text}");
-    assert!(text.contains("| durable | 1 | 1 | 0 |") && text.contains("All promises were kept."), "{text}");
+    assert!(
+        text.contains("| durable | 1 | 1 | 0 |") && text.contains("All promises were kept."),
+        "{text}"
+    );
     let output = command(&["--gatecast", "/bin/false", "--plan", "no_such@1s"]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("there are kill_node, stop_node"));
     let output = command(&["--gatecast", "/bin/false", "--random"]).output().unwrap();

@@ -1,4 +1,5 @@
-//! The program as a user runs it, against the only server that needs no installation: its own floor.
+//! The program as a user runs it, against the only server that needs no installation: its own
+//! floor.
 #![expect(clippy::unwrap_used, reason = "a test may fail at once")]
 
 use std::fs;
@@ -10,8 +11,17 @@ fn loadtest(args: &[&str]) -> Output {
 
 #[test]
 fn floor_delivers_everything_and_says_where_it_was_measured() {
-    let output =
-        loadtest(&["floor", "--connections", "20", "--messages", "20", "--rounds", "2", "--bytes", "70000"]);
+    let output = loadtest(&[
+        "floor",
+        "--connections",
+        "20",
+        "--messages",
+        "20",
+        "--rounds",
+        "2",
+        "--bytes",
+        "70000",
+    ]);
     let table = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{table}");
     for part in ["cores of", "20 connections", "2 rounds", "server CPU per delivery", "no faults"] {
@@ -21,7 +31,8 @@ fn floor_delivers_everything_and_says_where_it_was_measured() {
 
 #[test]
 fn a_target_that_is_not_loopback_is_refused_before_anything_is_dialled() {
-    let output = loadtest(&["idle", "--url", "ws://192.0.2.1:9/", "--pid", "1", "--connections", "1"]);
+    let output =
+        loadtest(&["idle", "--url", "ws://192.0.2.1:9/", "--pid", "1", "--connections", "1"]);
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("not a loopback address"));
 }
@@ -44,7 +55,9 @@ fn a_stored_result_is_shown_again_and_only_strict_fails_for_a_missed_goal() {
     assert!(shown.status.success());
     assert_eq!(shown.stdout, measured.stdout);
     assert!(measured.stdout.starts_with(fs::read_to_string(markdown).unwrap().as_bytes()));
-    assert!(fs::read_to_string(folder.path().join("plots/cpu.svg")).unwrap().contains("bare send loop"));
+    assert!(
+        fs::read_to_string(folder.path().join("plots/cpu.svg")).unwrap().contains("bare send loop")
+    );
 
     let mut report: serde_json::Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
     report["rows"].as_array_mut().unwrap().push(serde_json::json!({

@@ -1,4 +1,5 @@
-//! What a node shares with others, or keeps to itself: broker, registry, and the way to other nodes.
+//! What a node shares with others, or keeps to itself: broker, registry, and the way to other
+//! nodes.
 
 use std::sync::Arc;
 
@@ -61,14 +62,25 @@ impl Backend {
         let (fenced, metrics) = (CancellationToken::new(), &telemetry.metrics);
         let terms = config.terms();
         let Some(settings) = &config.redis else {
-            let broker =
-                Arc::new(MemoryBroker::new(Arc::clone(hub), telemetry.clone(), terms, snapshots.clone()));
+            let broker = Arc::new(MemoryBroker::new(
+                Arc::clone(hub),
+                telemetry.clone(),
+                terms,
+                snapshots.clone(),
+            ));
             let registry = Arc::new(MemoryRegistry::default());
-            return Ok(Self { broker, registry, shared: None, tenure: Tenure::unlimited(), fenced });
+            return Ok(Self {
+                broker,
+                registry,
+                shared: None,
+                tenure: Tenure::unlimited(),
+                fenced,
+            });
         };
         let store = Store::new(settings, config.limits.message_bytes, Arc::clone(metrics))?;
         // Who serves its own members all the same is to be sent clients all the same.
-        let grace = (settings.on_outage != OnOutage::Local).then_some(settings.lease * GRACE_LEASES);
+        let grace =
+            (settings.on_outage != OnOutage::Local).then_some(settings.lease * GRACE_LEASES);
         let health = Arc::new(Health::new(grace, settings.heartbeat, Arc::clone(metrics)));
         let presence = Presence {
             name: config.node_name.clone(),
@@ -102,7 +114,8 @@ impl Backend {
 
     /// Returns whether new clients are welcome.
     pub(crate) fn is_ready(&self) -> bool {
-        self.broker.has_begun() && self.shared.as_ref().is_none_or(|shared| shared.health.is_ready())
+        self.broker.has_begun()
+            && self.shared.as_ref().is_none_or(|shared| shared.health.is_ready())
     }
 
     /// Returns what is wrong with Redis, as far as it is known.

@@ -1,8 +1,9 @@
 //! Asks the node that holds a connection to do something with it.
 //!
-//! A connection's id names its node, so nothing is looked up: the request goes to that node's own channel, and the answer
-//! comes back on ours. Who does not listen and is marked as gone, or of whom there is nothing though Redis has not forgotten it
-//! ([`known`]), is gone; who does not answer in time may be alive, and the caller is told just that.
+//! A connection's id names its node, so nothing is looked up: the request goes to that node's own
+//! channel, and the answer comes back on ours. Who does not listen and is marked as gone, or of
+//! whom there is nothing though Redis has not forgotten it ([`known`]), is gone; who does not
+//! answer in time may be alive, and the caller is told just that.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,9 +39,10 @@ mod lanes;
 
 /// Counted for a message besides its head and its frame, in bytes.
 const MESSAGE_OVERHEAD: usize = 256;
-/// Between two looks for nodes to greet while this one is being made known, and after a look that failed or a greeting that
-/// was not answered for so long.
-const GREETING_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+/// Between two looks for nodes to greet while this one is being made known, and after a look that
+/// failed or a greeting that was not answered for so long.
+const GREETING_PAUSES: (Duration, Duration) =
+    (Duration::from_millis(50), Duration::from_millis(500));
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -164,23 +166,25 @@ impl Peers {
         }
     }
 
-    /// Returns the tags of all nodes, those of the dead among them that nobody has removed yet, in order.
+    /// Returns the tags of all nodes, those of the dead among them that nobody has removed yet, in
+    /// order.
     pub(crate) async fn nodes(&self) -> Result<Vec<NodeTag>, StoreError> {
         let nodes = self.store.nodes();
         let tags: Vec<String> = self.store.ask(&nodes, Cmd::smembers(&nodes)).await?;
         Ok(self.see(&tags))
     }
 
-    /// Takes whom the set of all nodes names now; returns all that are known, in order, this one among them: a Redis that has
-    /// forgotten everything knows nobody before the next renewals.
+    /// Takes whom the set of all nodes names now; returns all that are known, in order, this one
+    /// among them: a Redis that has forgotten everything knows nobody before the next renewals.
     pub(crate) fn see(&self, named: &[String]) -> Vec<NodeTag> {
         let named = named.iter().filter_map(|tag| NodeTag::parse(tag));
         let named: Vec<NodeTag> = named.chain([self.tag]).collect();
         self.known.lock().see(&named, Instant::now())
     }
 
-    /// Makes this node and those that are there known to each other: what they would learn with their next looks may be
-    /// forgotten by then. Of any two the one that comes later sees the other, so it is over once the set names this node.
+    /// Makes this node and those that are there known to each other: what they would learn with
+    /// their next looks may be forgotten by then. Of any two the one that comes later sees the
+    /// other, so it is over once the set names this node.
     pub(crate) async fn greet(self: Arc<Self>) {
         let (nodes, own, mut greeted) = (self.store.nodes(), self.tag.to_string(), vec![self.tag]);
         loop {
@@ -195,7 +199,9 @@ impl Peers {
                 let answer = self.list(node, Query::Counts, GREETING_PAUSES.1).await;
                 answer.is_ok().then_some(node)
             };
-            greeted.extend(join_all(others.iter().map(|node| greet(*node))).await.into_iter().flatten());
+            greeted.extend(
+                join_all(others.iter().map(|node| greet(*node))).await.into_iter().flatten(),
+            );
             if named.contains(&own) && others.iter().all(|node| greeted.contains(node)) {
                 return;
             }
@@ -223,9 +229,10 @@ impl Peers {
         }
     }
 
-    /// A node does not answer: its connections are gone if it has left or others end them, which its mark says; else it may be
-    /// about to come back. A node of which there is nothing was never there, or long ago, unless Redis has forgotten it: who
-    /// knows it waits for the mark, and nobody can tell before all have had the time to say that they are there.
+    /// A node does not answer: its connections are gone if it has left or others end them, which
+    /// its mark says; else it may be about to come back. A node of which there is nothing was never
+    /// there, or long ago, unless Redis has forgotten it: who knows it waits for the mark, and
+    /// nobody can tell before all have had the time to say that they are there.
     async fn judge(&self, node: NodeTag, otherwise: PeerError) -> Result<Answer, PeerError> {
         let tag = node.to_string();
         let (lease, mark) = (self.store.lease(&tag), self.store.reaped(&tag));
@@ -274,7 +281,9 @@ impl Peers {
                 };
                 let (hub, registry) = (Arc::clone(&self.hub), Arc::clone(&self.registry));
                 let what = (id, Bytes::copy_from_slice(frame));
-                self.serve(&from, call, async move { carry_out(&hub, &*registry, operation, what).await });
+                self.serve(&from, call, async move {
+                    carry_out(&hub, &*registry, operation, what).await
+                });
             }
             Ok(Envelope::List { from, call, query }) => {
                 let hub = Arc::clone(&self.hub);
@@ -292,7 +301,12 @@ impl Peers {
     }
 
     /// Sends an answer to the node that called, once it is known.
-    fn serve(self: &Arc<Self>, from: &str, call: u64, answer: impl Future<Output = Answer> + Send + 'static) {
+    fn serve(
+        self: &Arc<Self>,
+        from: &str,
+        call: u64,
+        answer: impl Future<Output = Answer> + Send + 'static,
+    ) {
         let Some(from) = NodeTag::parse(from) else { return };
         self.known.lock().hear(from);
         let peers = Arc::clone(self);
@@ -303,7 +317,12 @@ impl Peers {
     }
 
     /// Sends to a node's channel; a call whose message reaches nobody is settled.
-    fn send(self: &Arc<Self>, node: NodeTag, envelope: &Envelope, (frame, call): (Bytes, Option<u64>)) {
+    fn send(
+        self: &Arc<Self>,
+        node: NodeTag,
+        envelope: &Envelope,
+        (frame, call): (Bytes, Option<u64>),
+    ) {
         let head = serde_json::to_vec(envelope).unwrap_or_default();
         let budget = self.hub.budget();
         let held = budget
@@ -315,7 +334,8 @@ impl Peers {
         };
         if self.lanes.lock().add(node, PeerMessage { head, frame, call, _held: held }) {
             let (peers, carried) = (Arc::clone(self), self.lifecycle.ending().child_token());
-            // Whoever sends there next relies on this task: it may end only when it has nothing more.
+            // Whoever sends there next relies on this task: it may end only when it has nothing
+            // more.
             self.lifecycle.spawn_vital("lane to a node", carried.clone(), async move {
                 peers.carry(node).await;
                 carried.cancel();

@@ -1,8 +1,8 @@
 //! What is kept in Redis, and the ways to it: connections, names of keys and channels.
 //!
-//! Rule: everything of one channel, and everything of one node, shares a hash tag, so that a script touches one slot; every
-//! name starts with the prefix, so that clusters can share a Redis. Only `store`, `broker::redis`, `peers` and
-//! `registry::redis` know Redis, through the driver `redis`.
+//! Rule: everything of one channel, and everything of one node, shares a hash tag, so that a script
+//! touches one slot; every name starts with the prefix, so that clusters can share a Redis. Only
+//! `store`, `broker::redis`, `peers` and `registry::redis` know Redis, through the driver `redis`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +53,8 @@ impl Store {
         message_bytes: usize,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
-        let topology = Arc::new(Topology::new(settings, message_bytes, &Arc::new(Refusals::new(metrics)))?);
+        let topology =
+            Arc::new(Topology::new(settings, message_bytes, &Arc::new(Refusals::new(metrics)))?);
         Ok(Self { topology, prefix: settings.prefix.as_str().into() })
     }
 
@@ -67,8 +68,13 @@ impl Store {
         &self.topology
     }
 
-    /// Reads the answer to a call on `name`; what cannot be read is counted, and told, as what is refused is.
-    pub(crate) fn read<T: FromRedisValue>(&self, name: &str, answer: Value) -> Result<T, StoreError> {
+    /// Reads the answer to a call on `name`; what cannot be read is counted, and told, as what is
+    /// refused is.
+    pub(crate) fn read<T: FromRedisValue>(
+        &self,
+        name: &str,
+        answer: Value,
+    ) -> Result<T, StoreError> {
         T::from_redis_value(answer).map_err(|error| {
             let error = StoreError::from(error);
             if let Ok(server) = self.topology.server_of(name) {
@@ -84,7 +90,11 @@ impl Store {
     }
 
     /// Carries out a command.
-    pub(crate) async fn ask<T: FromRedisValue>(&self, name: &str, command: Cmd) -> Result<T, StoreError> {
+    pub(crate) async fn ask<T: FromRedisValue>(
+        &self,
+        name: &str,
+        command: Cmd,
+    ) -> Result<T, StoreError> {
         self.ask_all(None, name, vec![command]).await
     }
 
@@ -98,7 +108,8 @@ impl Store {
         self.ask_all(Some(script), name, vec![command]).await
     }
 
-    /// Carries out commands on keys that share the hash tag of `name`, of whose answers none matters.
+    /// Carries out commands on keys that share the hash tag of `name`, of whose answers none
+    /// matters.
     pub(crate) async fn run(&self, name: &str, commands: Vec<Cmd>) -> Result<(), StoreError> {
         self.ask_all::<Value>(None, name, commands).await.map(drop)
     }
@@ -110,7 +121,8 @@ impl Store {
         name: &str,
         commands: Vec<Cmd>,
     ) -> Result<T, StoreError> {
-        let calls: Vec<_> = commands.into_iter().map(|command| Call::new(name.to_owned(), command)).collect();
+        let calls: Vec<_> =
+            commands.into_iter().map(|command| Call::new(name.to_owned(), command)).collect();
         let mut last = Value::Nil;
         for outcome in self.run_all(script, &calls).await {
             last = outcome.result?;
@@ -118,8 +130,9 @@ impl Store {
         self.read(name, last)
     }
 
-    /// Carries out calls, in one round trip to each server; those on one name are carried out in their order. `script` is
-    /// loaded before them. A call is sent again only where a server has said that it did not carry it out.
+    /// Carries out calls, in one round trip to each server; those on one name are carried out in
+    /// their order. `script` is loaded before them. A call is sent again only where a server has
+    /// said that it did not carry it out.
     pub(crate) async fn run_all(&self, script: Option<&Script>, calls: &[Call]) -> Vec<Outcome> {
         self.topology.run_all(script, calls).await
     }
@@ -137,7 +150,11 @@ impl Store {
 
     /// Returns the commands that subscribe and unsubscribe.
     pub(crate) fn subscribe_commands(&self) -> (&'static str, &'static str) {
-        if self.topology.is_cluster() { ("SSUBSCRIBE", "SUNSUBSCRIBE") } else { ("SUBSCRIBE", "UNSUBSCRIBE") }
+        if self.topology.is_cluster() {
+            ("SSUBSCRIBE", "SUNSUBSCRIBE")
+        } else {
+            ("SUBSCRIBE", "UNSUBSCRIBE")
+        }
     }
 
     /// Returns the subcommand of `PUBSUB` that counts who listens.
@@ -165,14 +182,15 @@ impl Store {
         format!("{name}:stream")
     }
 
-    /// Returns the key of where the message of an idempotency key is. Names of channels end with a brace and keys are
-    /// without, so that no group's name and key together are those of another group.
+    /// Returns the key of where the message of an idempotency key is. Names of channels end with a
+    /// brace and keys are without, so that no group's name and key together are those of another
+    /// group.
     pub(crate) fn key(name: &str, key: &str) -> String {
         format!("{name}:key:{}", key.replace('%', "%25").replace('}', "%7D"))
     }
 
-    /// Returns the key that says that the end of a connection was published; the id is there without its padding. No
-    /// idempotency key gives it.
+    /// Returns the key that says that the end of a connection was published; the id is there
+    /// without its padding. No idempotency key gives it.
     pub(crate) fn end(name: &str, id: &ConnectionId) -> String {
         format!("{name}:end:{}", id.as_str().trim_end_matches('='))
     }
@@ -182,8 +200,8 @@ impl Store {
         format!("{}:{{node:{tag}}}", self.prefix)
     }
 
-    /// Returns the name of a channel for a node's heartbeats, and of the key that they write, at the server that has the hash
-    /// tag.
+    /// Returns the name of a channel for a node's heartbeats, and of the key that they write, at
+    /// the server that has the hash tag.
     pub(crate) fn beat_channel(&self, tag: &str, node: NodeTag) -> String {
         format!("{}:{{{tag}}}:beat:{node}", self.prefix)
     }

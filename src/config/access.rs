@@ -16,10 +16,12 @@ use crate::model::origin::OriginPattern;
 /// Longest list of origins, networks or keys: each is gone through for every handshake or call.
 const LIST_MAX: usize = 1_000;
 
-/// Widest networks that can be those of proxies alone, by their prefixes: `10.0.0.0/8` and `fc00::/7`.
+/// Widest networks that can be those of proxies alone, by their prefixes: `10.0.0.0/8` and
+/// `fc00::/7`.
 const WIDEST: (u8, u8) = (8, 7);
 
-/// Headers that say something else than who the user is; those that begin with `sec-` or `proxy-` do too.
+/// Headers that say something else than who the user is; those that begin with `sec-` or `proxy-`
+/// do too.
 const TAKEN_HEADERS: [&str; 29] = [
     "accept",
     "accept-encoding",
@@ -65,13 +67,15 @@ pub(super) fn proxies(reader: &mut Reader<'_>) -> ProxySettings {
     }
     let protocol = reader.take(&node::proxy_protocol);
     if protocol && trusted.is_empty() {
-        let message = "nobody could connect; set trusted_proxies to the addresses of the load balancers";
+        let message =
+            "nobody could connect; set trusted_proxies to the addresses of the load balancers";
         reader.fault_of(&node::proxy_protocol, message);
     }
     ProxySettings { trusted, protocol }
 }
 
-/// Returns a network that is too wide to be that of proxies alone, also where it is written in parts.
+/// Returns a network that is too wide to be that of proxies alone, also where it is written in
+/// parts.
 fn everybody(trusted: &[IpNet]) -> Option<IpNet> {
     let is_wide = |network: &IpNet| match network {
         IpNet::V4(network) => network.prefix_len() < WIDEST.0,
@@ -89,7 +93,8 @@ pub(super) fn auth(reader: &mut Reader<'_>, proxies: &ProxySettings, listen: Soc
         None if is_local => Origins::Local,
         None => Origins::Any,
     };
-    let (user_header, subprotocols) = (reader.take(&auth::user_header), reader.take(&auth::subprotocols));
+    let (user_header, subprotocols) =
+        (reader.take(&auth::user_header), reader.take(&auth::subprotocols));
     let auth = Auth { allowed_origins, user_header, subprotocols };
     let problem = match (&auth.user_header, everybody(&proxies.trusted)) {
         (None, _) => None,
@@ -114,13 +119,13 @@ fn origins(reader: &mut Reader<'_>) -> Option<Vec<OriginPattern>> {
     let (row, before) = (&auth::allowed_origins, reader.fault_count());
     let origins = reader.take(row);
     if origins.len() > LIST_MAX {
-        let message = format!("more than {LIST_MAX}; write \"https://*.example.com\" for all subdomains");
+        let message =
+            format!("more than {LIST_MAX}; write \"https://*.example.com\" for all subdomains");
         reader.fault_of(row, message);
     }
     let is_given = reader.is_given(&row.key());
     if is_given && origins.is_empty() && reader.fault_count() == before {
-        let message =
-            "empty; write the origins of the pages that may connect, or \"*\" for all, or leave it out";
+        let message = "empty; write the origins of the pages that may connect, or \"*\" for all, or leave it out";
         reader.fault_of(row, message);
     }
     is_given.then_some(origins)
@@ -137,7 +142,8 @@ impl Kind for Vec<AccessKey> {
     }
 }
 
-/// Takes the key pair of the two well-known variables or settings, and `[management]`; without any key, only this host is served.
+/// Takes the key pair of the two well-known variables or settings, and `[management]`; without any
+/// key, only this host is served.
 pub(super) fn management(reader: &mut Reader<'_>, addresses: [SocketAddr; 2]) -> Management {
     let mut keys: Vec<AccessKey> = Vec::new();
     let before = reader.fault_count();
@@ -152,8 +158,10 @@ pub(super) fn management(reader: &mut Reader<'_>, addresses: [SocketAddr; 2]) ->
     let own = keys.len();
     for mut section in reader.list_of_sections(&management::keys) {
         let (place, faults) = (reader.place_in(&section, key::id.name), reader.fault_count());
-        let (id, secret) =
-            (reader.take_from(&mut section, &key::id), reader.take_from(&mut section, &key::secret));
+        let (id, secret) = (
+            reader.take_from(&mut section, &key::id),
+            reader.take_from(&mut section, &key::secret),
+        );
         match pair(id, secret, "a key needs both id and secret", &keys) {
             Ok(key) => keys.push(key),
             Err(problem) if reader.fault_count() == faults => {
@@ -180,7 +188,8 @@ pub(super) fn management(reader: &mut Reader<'_>, addresses: [SocketAddr; 2]) ->
     });
     if auth == ManagementAuth::None && !keys.is_empty() {
         reader.warn(
-            "the keys of the management API are not asked for, since management.auth = \"none\"".to_owned(),
+            "the keys of the management API are not asked for, since management.auth = \"none\""
+                .to_owned(),
         );
     }
     Management { auth, keys: keys.into(), clock_skew }

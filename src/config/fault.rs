@@ -49,12 +49,17 @@ fn line(text: &str, most: usize) -> String {
 impl Fault {
     /// Lists faults.
     pub(crate) fn list(faults: &[Self]) -> String {
-        format!("the configuration has {} fault(s):\n{}", faults.len(), Self::lines(faults).join("\n"))
+        format!(
+            "the configuration has {} fault(s):\n{}",
+            faults.len(),
+            Self::lines(faults).join("\n")
+        )
     }
 
     /// Returns a line for each of the first faults, and one for those that are left out.
     pub(crate) fn lines(faults: &[Self]) -> Vec<String> {
-        let mut lines: Vec<String> = faults.iter().take(FAULTS_MAX).map(ToString::to_string).collect();
+        let mut lines: Vec<String> =
+            faults.iter().take(FAULTS_MAX).map(ToString::to_string).collect();
         if faults.len() > FAULTS_MAX {
             lines.push(format!("… and {} more", faults.len() - FAULTS_MAX));
         }

@@ -21,7 +21,9 @@ pub(super) fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, String> {
         return Err("it is a directory; name a file".to_owned());
     }
     if !what.is_file() {
-        return Err("it is a pipe or a device; write what it says to a file, and name that".to_owned());
+        return Err(
+            "it is a pipe or a device; write what it says to a file, and name that".to_owned()
+        );
     }
     let mut bytes = Vec::new();
     (&file).take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
@@ -29,9 +31,15 @@ pub(super) fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, String> {
         return Err("it is longer than 1 MiB".to_owned());
     }
     // Who writes into a file, rather than putting another in its place, may be half-way.
-    let same = |now: Metadata| now.len() == bytes.len() as u64 && now.modified().ok() == what.modified().ok();
+    let same = |now: Metadata| {
+        now.len() == bytes.len() as u64 && now.modified().ok() == what.modified().ok()
+    };
     let is_whole = file.metadata().is_ok_and(same);
-    if is_whole { Ok(bytes) } else { Err("it was written to while it was read; try again".to_owned()) }
+    if is_whole {
+        Ok(bytes)
+    } else {
+        Err("it was written to while it was read; try again".to_owned())
+    }
 }
 
 /// Reads a configuration file.

@@ -40,12 +40,14 @@ fn function<'d>(
     mut section: Section<'d>,
 ) -> Option<FunctionSettings> {
     let before = reader.fault_count();
-    let place_of = |reader: &Reader<'d>, section: &Section<'d>, name| reader.place_in(section, name);
+    let place_of =
+        |reader: &Reader<'d>, section: &Section<'d>, name| reader.place_in(section, name);
     let code_place = place_of(reader, &section, function::code.name);
     let max_place = place_of(reader, &section, function::max_processes.name);
     let runtime = reader.take_from(&mut section, &function::runtime);
     let code = reader.take_from(&mut section, &function::code);
-    let handler = reader.take_from(&mut section, &function::handler).filter(|handler| !handler.is_empty());
+    let handler =
+        reader.take_from(&mut section, &function::handler).filter(|handler| !handler.is_empty());
     let command = reader.take_from(&mut section, &function::command);
     let timeout = reader.take_from(&mut section, &function::timeout);
     let min_processes = reader.take_from(&mut section, &function::min_processes);
@@ -59,7 +61,8 @@ fn function<'d>(
         reader.fault(place.clone(), &section.dotted(key), message);
     };
     if runtime.is_none() && !is_faulty {
-        fault(place, "runtime", "missing; set it to \"node\", \"python\" or \"command\"".to_owned());
+        let message = "missing; set it to \"node\", \"python\" or \"command\"".to_owned();
+        fault(place, "runtime", message);
     }
     if handler.is_none() && matches!(runtime, Some(Runtime::Node | Runtime::Python)) {
         fault(place, "handler", "missing; for instance handler = \"index.handler\"".to_owned());

@@ -20,13 +20,17 @@ impl Kind for Groups {
 pub(super) fn read(reader: &mut Reader<'_>) -> Groups {
     let mut rules: Vec<GroupRule> = Vec::new();
     for mut section in reader.list_of_sections(&node::groups) {
-        let (place, before) = (reader.place_in(&section, group::pattern.name), reader.fault_count());
+        let (place, before) =
+            (reader.place_in(&section, group::pattern.name), reader.fault_count());
         let key = section.dotted(group::pattern.name);
         let pattern = reader.take_from(&mut section, &group::pattern);
         let replay = reader.take_from(&mut section, &group::replay);
         match pattern {
             Some(_) if rules.len() == RULES_MAX => {
-                reader.fault_of(&node::groups, format!("more than {RULES_MAX} rules; write patterns"));
+                reader.fault_of(
+                    &node::groups,
+                    format!("more than {RULES_MAX} rules; write patterns"),
+                );
                 return Groups::default();
             }
             Some(pattern) => {
@@ -76,11 +80,14 @@ mod tests {
 
     #[test]
     fn a_star_stands_for_any_text() {
-        for (pattern, name) in [("ticks-*", "ticks-"), ("ticks-*", "ticks-eur"), ("*", "é"), ("a*b*a", "aba")]
+        for (pattern, name) in
+            [("ticks-*", "ticks-"), ("ticks-*", "ticks-eur"), ("*", "é"), ("a*b*a", "aba")]
         {
             assert!(matches(pattern, name), "{pattern} {name}");
         }
-        for (pattern, name) in [("ticks-*", "tick"), ("ticks", "ticks-eur"), ("a*a", "a"), ("*b*b*", "abc")] {
+        for (pattern, name) in
+            [("ticks-*", "tick"), ("ticks", "ticks-eur"), ("a*a", "a"), ("*b*b*", "abc")]
+        {
             assert!(!matches(pattern, name), "{pattern} {name}");
         }
     }

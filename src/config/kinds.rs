@@ -184,7 +184,8 @@ impl Kind for SocketAddr {
 }
 
 impl Setting for SocketAddr {
-    const EXPECTED: &'static str = "an address with a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
+    const EXPECTED: &'static str =
+        "an address with a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
 
     fn read(text: &str) -> Option<Self> {
         text.parse().ok()
@@ -194,8 +195,7 @@ impl Setting for SocketAddr {
 impl Kind for IpNet {}
 
 impl Setting for IpNet {
-    const EXPECTED: &'static str =
-        "an address or a network without bits behind its prefix, such as \"10.0.0.5\" or \"10.0.0.0/8\"";
+    const EXPECTED: &'static str = "an address or a network without bits behind its prefix, such as \"10.0.0.5\" or \"10.0.0.0/8\"";
 
     fn read(text: &str) -> Option<Self> {
         let host = |_| text.parse().map(|address: IpAddr| Self::from(address.to_canonical()));
@@ -204,11 +204,14 @@ impl Setting for IpNet {
     }
 }
 
-/// Addresses of IPv4 in IPv6 are known as what they are (RFC 4291 §2.5.5.2), so their networks have to be.
+/// Addresses of IPv4 in IPv6 are known as what they are (RFC 4291 §2.5.5.2), so their networks have
+/// to be.
 fn canonical(network: IpNet) -> IpNet {
     let IpNet::V6(mapped) = network else { return network };
     let plain = mapped.network().to_ipv4_mapped().zip(mapped.prefix_len().checked_sub(96));
-    plain.and_then(|(address, length)| Ipv4Net::new(address, length).ok()).map_or(network, IpNet::from)
+    plain
+        .and_then(|(address, length)| Ipv4Net::new(address, length).ok())
+        .map_or(network, IpNet::from)
 }
 
 impl Kind for OriginPattern {}
@@ -247,8 +250,11 @@ impl Kind for Duration {
     fn json(&self) -> Value {
         const UNITS: [(&str, u128); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
         let milliseconds = self.as_millis();
-        let whole = UNITS.iter().find(|(_, unit)| milliseconds > 0 && milliseconds.is_multiple_of(*unit));
-        whole.map_or("0s".to_owned(), |(name, unit)| format!("{}{name}", milliseconds / unit)).into()
+        let whole =
+            UNITS.iter().find(|(_, unit)| milliseconds > 0 && milliseconds.is_multiple_of(*unit));
+        whole
+            .map_or("0s".to_owned(), |(name, unit)| format!("{}{name}", milliseconds / unit))
+            .into()
     }
 }
 

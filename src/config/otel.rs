@@ -1,7 +1,7 @@
 //! The variables by which operators set up OpenTelemetry everywhere, as settings of our own.
 //!
-//! As the standard has it, what is not understood is left out and told, and is no fault: these variables are often set for all
-//! programs of a host or cluster.
+//! As the standard has it, what is not understood is left out and told, and is no fault: these
+//! variables are often set for all programs of a host or cluster.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,11 @@ use super::variables::PREFIX;
 pub(super) const IS_BUILT_IN: bool = cfg!(feature = "otlp");
 
 /// Returns overrides of our settings, and the variables that are not understood.
-pub(super) fn translate(otel: &BTreeMap<String, String>) -> (BTreeMap<String, String>, Vec<String>) {
-    let get = |name: &str| otel.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
+pub(super) fn translate(
+    otel: &BTreeMap<String, String>,
+) -> (BTreeMap<String, String>, Vec<String>) {
+    let get =
+        |name: &str| otel.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
     let (mut overrides, mut not_understood) = (BTreeMap::new(), Vec::new());
     let mut set = |key: &str, value: String| {
         overrides.insert(format!("{PREFIX}TRACING_{key}"), value);
@@ -22,8 +25,10 @@ pub(super) fn translate(otel: &BTreeMap<String, String>) -> (BTreeMap<String, St
     let is_off = get("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
         || get("OTEL_TRACES_EXPORTER") == Some("none");
     let own = get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").map(str::to_owned);
-    let shared =
-        || get("OTEL_EXPORTER_OTLP_ENDPOINT").map(|url| format!("{}/v1/traces", url.trim_end_matches('/')));
+    let shared = || {
+        get("OTEL_EXPORTER_OTLP_ENDPOINT")
+            .map(|url| format!("{}/v1/traces", url.trim_end_matches('/')))
+    };
     match own.or_else(shared) {
         _ if is_off => set("ENDPOINT", String::new()),
         Some(url) if IS_BUILT_IN && is_collector(&url) => set("ENDPOINT", url),
@@ -59,7 +64,8 @@ pub(super) fn attribute(text: &str) -> Option<(String, String)> {
     (!key.is_empty()).then(|| (key.to_owned(), value.into_owned()))
 }
 
-/// Returns the share that a sampler of the standard takes. All here heed a caller's decision, as those called `parentbased_` do.
+/// Returns the share that a sampler of the standard takes. All here heed a caller's decision, as
+/// those called `parentbased_` do.
 fn ratio(sampler: &str, argument: Option<&str>) -> Option<f64> {
     match sampler.strip_prefix("parentbased_").unwrap_or(sampler) {
         "always_on" => Some(1.0),
@@ -75,6 +81,7 @@ fn ratio(sampler: &str, argument: Option<&str>) -> Option<f64> {
 /// Returns whether spans can be posted there. A password in it would be logged.
 pub(super) fn is_collector(url: &str) -> bool {
     url.parse::<http::Uri>().is_ok_and(|url| {
-        url.scheme_str() == Some("http") && url.authority().is_some_and(|it| !it.as_str().contains('@'))
+        url.scheme_str() == Some("http")
+            && url.authority().is_some_and(|it| !it.as_str().contains('@'))
     })
 }

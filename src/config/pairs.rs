@@ -13,13 +13,16 @@ const HEARTBEATS: u32 = 3;
 /// Looks at all of them. To be called when everything is read.
 pub(super) fn check(reader: &mut Reader<'_>, config: &Config) {
     if is_one_port(config.listen, config.admin_listen) {
-        let message =
-            format!("{} is taken by listen; clients and operators need a port each", config.admin_listen);
+        let message = format!(
+            "{} is taken by listen; clients and operators need a port each",
+            config.admin_listen
+        );
         reader.contradiction(&["admin_listen", "listen"], &message);
     }
     for (name, taken) in [("listen", config.listen), ("admin_listen", config.admin_listen)] {
         if let Some(listen) = config.callback.listen.filter(|listen| is_one_port(*listen, taken)) {
-            let message = format!("{listen} is taken by {name}; functions need a port of their own");
+            let message =
+                format!("{listen} is taken by {name}; functions need a port of their own");
             reader.contradiction(&["callback.listen", name], &message);
         }
     }
@@ -40,7 +43,8 @@ pub(super) fn check(reader: &mut Reader<'_>, config: &Config) {
     }
 }
 
-/// Returns whether the second of two ports cannot be bound while the first is. The kernel draws port 0 anew each time.
+/// Returns whether the second of two ports cannot be bound while the first is. The kernel draws
+/// port 0 anew each time.
 fn is_one_port(first: SocketAddr, second: SocketAddr) -> bool {
     let (one, other) = (first.ip().to_canonical(), second.ip().to_canonical());
     first.port() == second.port()
@@ -76,7 +80,9 @@ fn limits(reader: &mut Reader<'_>, limits: &Limits) {
         reader.contradiction(&["limits.frame_bytes"], message);
     }
     if limits.ping_interval.is_none() && reader.is_given("limits.pong_timeout") {
-        reader.warn("limits.pong_timeout has no effect, since limits.ping_interval is \"off\"".to_owned());
+        reader.warn(
+            "limits.pong_timeout has no effect, since limits.ping_interval is \"off\"".to_owned(),
+        );
     }
 }
 
@@ -96,11 +102,16 @@ fn redis(reader: &mut Reader<'_>, redis: &RedisSettings, limits: &Limits) {
         let message = "a user without a password cannot log in; set redis.sentinel_password";
         reader.contradiction(&["redis.sentinel_user"], message);
     }
-    let has_files =
-        [&redis.tls.ca_file, &redis.tls.cert_file, &redis.tls.key_file].iter().any(|file| file.is_some());
+    let has_files = [&redis.tls.ca_file, &redis.tls.cert_file, &redis.tls.key_file]
+        .iter()
+        .any(|file| file.is_some());
     if has_files && !redis.url.tls {
-        let message = "redis.url asks for no TLS; write rediss instead of redis there, or remove the files";
-        reader.contradiction(&["redis.tls_ca_file", "redis.tls_cert_file", "redis.tls_key_file"], message);
+        let message =
+            "redis.url asks for no TLS; write rediss instead of redis there, or remove the files";
+        reader.contradiction(
+            &["redis.tls_ca_file", "redis.tls_cert_file", "redis.tls_key_file"],
+            message,
+        );
     }
     let buffers = redis.on_outage == OnOutage::Buffer;
     if buffers && redis.buffer_bytes < limits.message_bytes {
@@ -122,7 +133,8 @@ fn redis(reader: &mut Reader<'_>, redis: &RedisSettings, limits: &Limits) {
 
 fn alone(reader: &mut Reader<'_>, config: &Config) {
     if !config.streams.is_empty() {
-        let message = "a stream is kept in Redis, and redis.url is not set; set it, or remove the streams";
+        let message =
+            "a stream is kept in Redis, and redis.url is not set; set it, or remove the streams";
         reader.contradiction(&["streams"], message);
     }
     if let Some(key) = reader.given_below("redis.").filter(|key| key != "redis.url") {

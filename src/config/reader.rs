@@ -1,7 +1,8 @@
-//! Reads settings out of a TOML document and the environment, and keeps every fault with its line and its fix.
+//! Reads settings out of a TOML document and the environment, and keeps every fault with its line
+//! and its fix.
 //!
-//! A setting `limits.idle_timeout` may be overridden by `GATECAST_LIMITS_IDLE_TIMEOUT`. What the program never asks for is
-//! unknown, and a fault: a typing error must not pass as a default.
+//! A setting `limits.idle_timeout` may be overridden by `GATECAST_LIMITS_IDLE_TIMEOUT`. What the
+//! program never asks for is unknown, and a fault: a typing error must not pass as a default.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -72,18 +73,30 @@ pub(super) struct Section<'d> {
 }
 
 impl<'d> Reader<'d> {
-    /// Parses a document; an empty one takes its place if it is not TOML. A setting that needs a restart
-    /// keeps the value that is `held`.
+    /// Parses a document; an empty one takes its place if it is not TOML. A setting that needs a
+    /// restart keeps the value that is `held`.
     pub(super) fn open(
         (file, text): (&'d str, &'d str),
         overrides: &'d BTreeMap<String, String>,
         held: Option<&'d Values>,
     ) -> Self {
-        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
+        let ends =
+            text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
         let (tables, known, given, values) = Default::default();
         let (changes, faults, warnings) = Default::default();
-        let mut reader =
-            Self { file, overrides, ends, tables, known, given, held, values, changes, faults, warnings };
+        let mut reader = Self {
+            file,
+            overrides,
+            ends,
+            tables,
+            known,
+            given,
+            held,
+            values,
+            changes,
+            faults,
+            warnings,
+        };
         let table = match DeTable::parse(text) {
             Ok(table) => table.into_inner(),
             Err(error) => {
@@ -122,8 +135,8 @@ impl<'d> Reader<'d> {
         self.settle(row, value)
     }
 
-    /// Compares a setting with what it was. Returns what is in force: the old value if its row says that a
-    /// change needs a restart, otherwise the new.
+    /// Compares a setting with what it was. Returns what is in force: the old value if its row says
+    /// that a change needs a restart, otherwise the new.
     pub(super) fn settle<K: Kind>(&mut self, row: &'static Row<K>, value: K) -> K {
         let other = self.held.and_then(|held| held.get(row)).filter(|held| **held != value);
         self.changes.extend(other.map(|_| Change { key: row.key(), reload: row.reload }));
@@ -133,7 +146,11 @@ impl<'d> Reader<'d> {
     }
 
     /// Takes a setting of a table of which there are many.
-    pub(super) fn take_from<K: Readable>(&mut self, section: &mut Section<'d>, row: &'static Row<K>) -> K {
+    pub(super) fn take_from<K: Readable>(
+        &mut self,
+        section: &mut Section<'d>,
+        row: &'static Row<K>,
+    ) -> K {
         let (place, key) = (self.place_in(section, row.name), section.dotted(row.name));
         let written = match (self.variable(section, row.name), section.take(row.name)) {
             (Some(text), _) => Written::Variable(text),
@@ -168,7 +185,11 @@ impl<'d> Reader<'d> {
             let path = format!("{}.{name}", row.name);
             self.given.insert(path.clone(), self.line(at));
             if let Some(table) = self.table(&path, value) {
-                sections.push((name, self.line(at), Section { path, at, table, ..Section::default() }));
+                sections.push((
+                    name,
+                    self.line(at),
+                    Section { path, at, table, ..Section::default() },
+                ));
             }
         }
         sections
@@ -185,9 +206,16 @@ impl<'d> Reader<'d> {
             self.fault(place, &path, format!("expected a list of tables; write [[{path}]]"));
             return Vec::new();
         };
-        let tables = items.into_iter().filter_map(|item| Some((item.span().start, self.table(&path, item)?)));
-        let section =
-            |(at, table)| Section { path: path.clone(), at, table, known: Vec::new(), is_of_many: true };
+        let tables = items
+            .into_iter()
+            .filter_map(|item| Some((item.span().start, self.table(&path, item)?)));
+        let section = |(at, table)| Section {
+            path: path.clone(),
+            at,
+            table,
+            known: Vec::new(),
+            is_of_many: true,
+        };
         tables.map(section).collect()
     }
 
@@ -217,7 +245,8 @@ impl<'d> Reader<'d> {
         self.fault(place, &key, message);
     }
 
-    /// Records a fault of settings that do not go together, at the first of them that somebody has set.
+    /// Records a fault of settings that do not go together, at the first of them that somebody has
+    /// set.
     pub(super) fn contradiction(&mut self, keys: &[&str], message: &str) {
         let given = keys.iter().find_map(|key| Some((*key, self.given.get(*key)?.clone())));
         let first = keys.first().copied().unwrap_or_default();

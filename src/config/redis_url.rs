@@ -22,7 +22,8 @@ pub(crate) struct RedisUrl {
     pub(crate) topology: RedisTopology,
     /// Whether connections are encrypted.
     pub(crate) tls: bool,
-    /// Where to begin: the server, or some of the Sentinels or of the Cluster's servers. Never empty.
+    /// Where to begin: the server, or some of the Sentinels or of the Cluster's servers. Never
+    /// empty.
     pub(crate) hosts: Vec<(String, u16)>,
     /// User of Redis's access control list.
     pub(crate) user: Option<String>,
@@ -84,8 +85,10 @@ impl Setting for RedisUrl {
             _ => return None,
         };
         let database = if database.is_empty() { 0 } else { database.parse().ok()? };
-        let port = if matches!(topology, RedisTopology::Sentinel(_)) { SENTINEL_PORT } else { REDIS_PORT };
-        let hosts = hosts.split(',').map(|host| host_and_port(host, port)).collect::<Option<Vec<_>>>()?;
+        let port =
+            if matches!(topology, RedisTopology::Sentinel(_)) { SENTINEL_PORT } else { REDIS_PORT };
+        let hosts =
+            hosts.split(',').map(|host| host_and_port(host, port)).collect::<Option<Vec<_>>>()?;
         let is_possible = match topology {
             RedisTopology::Single => hosts.len() == 1,
             RedisTopology::Sentinel(_) => true,
@@ -135,7 +138,10 @@ mod tests {
         assert_eq!((single.hosts, single.tls), (vec![("127.0.0.1".to_owned(), 6_379)], false));
         let secured = RedisUrl::read("rediss://tom:a%40b@[::1]:7000/3").expect("a URL");
         assert_eq!(secured.hosts, [("::1".to_owned(), 7_000)]);
-        assert_eq!((secured.user.as_deref(), secured.database, secured.tls), (Some("tom"), 3, true));
+        assert_eq!(
+            (secured.user.as_deref(), secured.database, secured.tls),
+            (Some("tom"), 3, true)
+        );
         assert_eq!(secured.password, Some(Secret::new("a@b")));
         let sentinel = RedisUrl::read("redis+sentinel://:pw@a,b:1/mymaster/2").expect("a URL");
         assert_eq!(sentinel.topology, RedisTopology::Sentinel("mymaster".to_owned()));

@@ -7,7 +7,9 @@ use super::table::ROWS;
 pub(crate) fn reference() -> String {
     let row = |row: &&dyn Described| {
         let default = if row.is_required() { "–".to_owned() } else { row.default_text() };
-        let range = row.bounds_text().map_or(" ".to_owned(), |(least, most)| format!(" {least} to {most} "));
+        let range = row
+            .bounds_text()
+            .map_or(" ".to_owned(), |(least, most)| format!(" {least} to {most} "));
         let reload = match row.reload() {
             Reload::Restart => "restart",
             Reload::Next => "next",

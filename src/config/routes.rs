@@ -14,7 +14,8 @@ use crate::model::call::TargetName;
 use crate::routing::expression::Expression;
 use crate::routing::route::{BUILT_IN, Integration, Ordering, PREDEFINED, Route, RouteTable};
 
-const INTEGRATIONS: &str = "mock, broadcast, reply, close, join, leave, send_group, http, function or stream";
+const INTEGRATIONS: &str =
+    "mock, broadcast, reply, close, join, leave, send_group, http, function or stream";
 
 /// Of each integration what its route must have, and what it may have besides `reply`.
 const TAKES: [(&str, &[&str], &[&str]); 10] = [
@@ -36,7 +37,8 @@ const OWN: [&str; 8] =
 
 /// Where there is no open connection, and what can be done there.
 const WITHOUT_SENDER: [&str; 2] = ["$connect", "$disconnect"];
-const DONE_WITHOUT_SENDER: [&str; 6] = ["mock", "broadcast", "send_group", "http", "function", "stream"];
+const DONE_WITHOUT_SENDER: [&str; 6] =
+    ["mock", "broadcast", "send_group", "http", "function", "stream"];
 
 /// The back ends that a route may name.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,16 +54,15 @@ impl Kind for Vec<Route> {
         let of_integration = |(name, needed, allowed): &(&str, &[&str], &[&str])| {
             let may = |name: &&str| needed.contains(name) || allowed.contains(name);
             let others = OWN.into_iter().filter(|name| !may(name));
-            let never: serde_json::Map<_, _> = others.map(|name| (name.to_owned(), false.into())).collect();
-            let is =
-                json!({ "required": ["integration"], "properties": { "integration": { "const": name } } });
+            let never: serde_json::Map<_, _> =
+                others.map(|name| (name.to_owned(), false.into())).collect();
+            let is = json!({ "required": ["integration"], "properties": { "integration": { "const": name } } });
             json!({ "if": is, "then": { "required": needed, "properties": never } })
         };
         let integrations: Vec<_> = TAKES.iter().map(|(name, ..)| name).collect();
         let mut conditions: Vec<_> = TAKES.iter().map(of_integration).collect();
         conditions.push(json!({ "properties": { "integration": { "enum": integrations } } }));
-        let done =
-            json!({ "properties": { "integration": { "enum": DONE_WITHOUT_SENDER }, "reply": false } });
+        let done = json!({ "properties": { "integration": { "enum": DONE_WITHOUT_SENDER }, "reply": false } });
         let special: serde_json::Map<_, _> =
             WITHOUT_SENDER.iter().map(|key| ((*key).to_owned(), done.clone())).collect();
         json!({
@@ -76,7 +77,8 @@ impl Kind for Vec<Route> {
     }
 }
 
-/// Takes `route_selection_expression` and `[routes]`; a file that names no routes has the built-in ones.
+/// Takes `route_selection_expression` and `[routes]`; a file that names no routes has the built-in
+/// ones.
 pub(super) fn read(reader: &mut Reader<'_>, known: Known<'_>) -> RouteTable {
     let table = table(reader, known);
     if table.iter().next().is_some() {
@@ -96,8 +98,9 @@ fn table(reader: &mut Reader<'_>, known: Known<'_>) -> RouteTable {
         if let Some(problem) = key_problem(&key) {
             reader.fault(place.clone(), &format!("routes.{key}"), problem);
         } else if !key.starts_with('$') && !selection.may_be(&key) {
-            reader
-                .warn(format!("routes.{key} is for no message: route_selection_expression never gives this"));
+            reader.warn(format!(
+                "routes.{key} is for no message: route_selection_expression never gives this"
+            ));
         }
         routes.extend(route(reader, known, (&key, &place), section));
     }
@@ -120,8 +123,10 @@ fn route<'d>(
 ) -> Option<Route> {
     let name = reader.take_from(&mut section, &route::integration);
     let reply = reader.take_from(&mut section, &route::reply);
-    let status = if key == "$connect" { reader.take_from(&mut section, &route::status) } else { 200 };
-    let mut fault = |name: &str, message: String| reader.fault(place.clone(), &section.dotted(name), message);
+    let status =
+        if key == "$connect" { reader.take_from(&mut section, &route::status) } else { 200 };
+    let mut fault =
+        |name: &str, message: String| reader.fault(place.clone(), &section.dotted(name), message);
     let Some(name) = name else {
         fault("integration", format!("missing; set it to {INTEGRATIONS}"));
         return None;
@@ -155,8 +160,9 @@ fn route<'d>(
         _ => None,
     };
     if !(200..300).contains(&status) && !matches!(integration, None | Some(Integration::Mock)) {
-        let fix =
-            format!("{name:?} is not done, since status refuses every client; take mock, or remove status");
+        let fix = format!(
+            "{name:?} is not done, since status refuses every client; take mock, or remove status"
+        );
         reader.fault(place.clone(), &section.dotted("integration"), fix);
     }
     let mut route = integration.map(|integration| Route {
@@ -170,25 +176,35 @@ fn route<'d>(
     for (name, fix) in route.iter().flat_map(in_vain) {
         reader.fault(place.clone(), &section.dotted(name), fix);
     }
-    if key == "$disconnect" && route.as_mut().is_some_and(|route| route.idempotency_key.take().is_some()) {
-        let path = section.dotted("idempotency_key");
-        reader.warn(format!(
-            "{path} has no effect: what $disconnect publishes is published once for each connection"
-        ));
+    if let Some(route) = route.as_mut().filter(|_| key == "$disconnect") {
+        drop_key_of_disconnect(reader, &section, route);
     }
     reader.finish(section);
     route
 }
 
+fn drop_key_of_disconnect(reader: &mut Reader<'_>, section: &Section<'_>, route: &mut Route) {
+    if route.idempotency_key.take().is_some() {
+        let path = section.dotted("idempotency_key");
+        reader.warn(format!(
+            "{path} has no effect: what $disconnect publishes is published once for each connection"
+        ));
+    }
+}
+
 /// Says what a call cannot have: somebody to answer where there is nobody, and two answers.
-fn unanswered(reader: &mut Reader<'_>, place: &Place, section: &Section<'_>, (two_way, reply): (bool, bool)) {
+fn unanswered(
+    reader: &mut Reader<'_>,
+    place: &Place,
+    section: &Section<'_>,
+    (two_way, reply): (bool, bool),
+) {
     if two_way {
         let fix = "nobody can be answered on $connect and $disconnect; remove it";
         reader.fault(place.clone(), &section.dotted("two_way"), fix);
     }
     if reply {
-        let fix =
-            "the back end answers; write two_way = true for the sender to be sent that, and remove reply";
+        let fix = "the back end answers; write two_way = true for the sender to be sent that, and remove reply";
         reader.fault(place.clone(), &section.dotted("reply"), fix);
     }
 }
@@ -202,7 +218,12 @@ fn in_vain(route: &Route) -> Vec<(&'static str, String)> {
         Integration::Join { group } | Integration::Leave { group } => (Some(group), None),
     };
     let id = route.idempotency_key.as_ref();
-    let all = [("group", group), ("data", data), ("idempotency_key", id), ("reply", route.reply.as_ref())];
+    let all = [
+        ("group", group),
+        ("data", data),
+        ("idempotency_key", id),
+        ("reply", route.reply.as_ref()),
+    ];
     let mut found = Vec::new();
     for (name, expression) in all {
         let Some(expression) = expression else { continue };
@@ -218,7 +239,8 @@ fn in_vain(route: &Route) -> Vec<(&'static str, String)> {
             }
             _ => None,
         };
-        let problem = problem.map(str::to_owned).or_else(|| constant_problem(name, expression.constant()?));
+        let problem =
+            problem.map(str::to_owned).or_else(|| constant_problem(name, expression.constant()?));
         found.extend(problem.map(|problem| (name, problem)));
     }
     found
@@ -247,14 +269,25 @@ fn call<'d>(
     section: &mut Section<'d>,
 ) -> Option<Integration> {
     let (row, table, names): (_, _, Vec<&str>) = match name {
-        "http" => (&route::target, "targets", known.targets.iter().map(|it| it.name.as_str()).collect()),
-        "stream" => (&route::stream, "streams", known.streams.iter().map(|it| it.name.as_str()).collect()),
-        _ => (&route::function, "functions", known.functions.iter().map(|it| it.name.as_str()).collect()),
+        "http" => {
+            (&route::target, "targets", known.targets.iter().map(|it| it.name.as_str()).collect())
+        }
+        "stream" => {
+            (&route::stream, "streams", known.streams.iter().map(|it| it.name.as_str()).collect())
+        }
+        _ => (
+            &route::function,
+            "functions",
+            known.functions.iter().map(|it| it.name.as_str()).collect(),
+        ),
     };
     let (two_way, ordering) = match name {
         // Nothing is answered, and what is appended is in order.
         "stream" => (false, Some(Ordering::Connection)),
-        _ => (reader.take_from(section, &route::two_way), reader.take_from(section, &route::ordering)),
+        _ => (
+            reader.take_from(section, &route::two_way),
+            reader.take_from(section, &route::ordering),
+        ),
     };
     let at = reader.place_in(section, row.name);
     let called = reader.take_from(section, row);

@@ -1,4 +1,5 @@
-//! What is known of a setting: its name, how it is written, what it is by default, what fits, and what a reload does with it.
+//! What is known of a setting: its name, how it is written, what it is by default, what fits, and
+//! what a reload does with it.
 
 use std::fmt;
 
@@ -49,7 +50,8 @@ pub(super) trait Readable: Kind {
 
 /// One setting.
 pub(super) struct Row<K: 'static> {
-    /// The table that it stands in, dotted; a part that is `*` stands for any of many. Empty for the top of the file.
+    /// The table that it stands in, dotted; a part that is `*` stands for any of many. Empty for
+    /// the top of the file.
     pub(super) table: &'static str,
     pub(super) name: &'static str,
     pub(super) spec: Spec<K>,
@@ -179,7 +181,8 @@ impl<K: Clone> Spec<K> {
 impl<K: PartialOrd + fmt::Debug> Spec<K> {
     fn is_out_of_bounds(&self, value: &K) -> Option<String> {
         let (least, most) = self.bounds.as_ref()?;
-        (!(least..=most).contains(&value)).then(|| format!("{value:?} is not within {least:?} to {most:?}"))
+        (!(least..=most).contains(&value))
+            .then(|| format!("{value:?} is not within {least:?} to {most:?}"))
     }
 }
 
@@ -245,7 +248,8 @@ impl<K: Kind> Described for Row<K> {
 }
 
 fn amount(bytes: u64) -> String {
-    const UNITS: [(&str, u32); 5] = [("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    const UNITS: [(&str, u32); 5] =
+        [("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     match UNITS.iter().find(|(_, bits)| bytes > 0 && bytes.trailing_zeros() >= *bits) {
         Some((unit, bits)) => format!("{} {unit}", bytes >> bits),
         None => grouped(bytes),

@@ -1,7 +1,7 @@
 //! The JSON schema of the configuration file, for editors and pipelines.
 //!
-//! It says of each setting what it may be. What contradicts another, what the text of a duration or an expression means, and
-//! what is in the files that settings name, only `gatecast check` knows.
+//! It says of each setting what it may be. What contradicts another, what the text of a duration or
+//! an expression means, and what is in the files that settings name, only `gatecast check` knows.
 
 use serde_json::{Map, Value, json};
 
@@ -12,7 +12,10 @@ type Object = Map<String, Value>;
 
 /// Returns the schema (draft 2020-12).
 pub(crate) fn schema() -> Value {
-    let tables = ROWS.iter().map(|row| row.table()).filter(|table| !table.is_empty() && !table.contains('*'));
+    let tables = ROWS
+        .iter()
+        .map(|row| row.table())
+        .filter(|table| !table.is_empty() && !table.contains('*'));
     let tables = tables.map(|table| (table.to_owned(), object(table, Object::new()).into()));
     let mut schema = object("", tables.collect());
     schema.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
@@ -23,7 +26,8 @@ pub(crate) fn schema() -> Value {
 /// Returns the schema of a table with its settings, these `properties`, and no others.
 fn object(table: &str, mut properties: Object) -> Object {
     let rows = ROWS.iter().filter(|row| row.table() == table);
-    let required: Vec<_> = rows.clone().filter(|row| row.is_required()).map(|row| row.name()).collect();
+    let required: Vec<_> =
+        rows.clone().filter(|row| row.is_required()).map(|row| row.name()).collect();
     properties.extend(rows.map(|row| (row.name().to_owned(), property(*row).into())));
     fields(json!({
         "type": "object",
@@ -53,9 +57,14 @@ fn fields(schema: Value) -> Object {
 
 /// Says what a setting is in plain text.
 fn description(row: &dyn Described) -> String {
-    let range = row.bounds_text().map_or(String::new(), |(least, most)| format!(", from {least} to {most}"));
-    let default =
-        if row.is_required() { String::new() } else { format!(" Default: {}.", row.default_text()) };
+    let range = row
+        .bounds_text()
+        .map_or(String::new(), |(least, most)| format!(", from {least} to {most}"));
+    let default = if row.is_required() {
+        String::new()
+    } else {
+        format!(" Default: {}.", row.default_text())
+    };
     let reload = match row.reload() {
         Reload::Restart => "A change needs a restart.",
         Reload::Next => "A reload takes it for what begins afterwards.",

@@ -27,7 +27,10 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         node_name: reader.take(&node::node_name),
         shards: reader.take(&node::shards),
         log_format: reader.take(&node::log_format),
-        routes: routes::read(reader, Known { targets: &targets, streams: &streams, functions: &functions }),
+        routes: routes::read(
+            reader,
+            Known { targets: &targets, streams: &streams, functions: &functions },
+        ),
         targets,
         streams,
         functions,
@@ -50,7 +53,8 @@ fn limits(reader: &mut Reader<'_>, proxies: &ProxySettings) -> Limits {
     let handshake_rate = reader.take(&limits::handshake_rate_per_address);
     let connections = reader.take(&limits::connections_per_address);
     let new_channels = reader.take(&limits::new_channels_rate_per_address);
-    // Without them all clients may seem to come from one address, that of a proxy nobody told us of.
+    // Without them all clients may seem to come from one address, that of a proxy nobody told us
+    // of.
     let addresses_are_known = !proxies.trusted.is_empty() || proxies.protocol;
     let per_address = PerAddress {
         handshake_rate: handshake_rate.or(addresses_are_known.then_some(50)),
@@ -140,7 +144,8 @@ fn redis(reader: &mut Reader<'_>) -> Option<RedisSettings> {
     })
 }
 
-/// Takes the names of the files, and looks into them: a server that refuses them says little of why.
+/// Takes the names of the files, and looks into them: a server that refuses them says little of
+/// why.
 fn tls(reader: &mut Reader<'_>) -> RedisTls {
     let ca_file = reader.take(&redis::tls_ca_file);
     if let Some(path) = &ca_file
@@ -168,6 +173,10 @@ fn tracing(reader: &mut Reader<'_>) -> Tracing {
         endpoint,
         ratio: reader.take(&tracing::ratio),
         service_name: reader.take(&tracing::service_name),
-        attributes: reader.take(&tracing::attributes).into_iter().map(|Attribute(pair)| pair).collect(),
+        attributes: reader
+            .take(&tracing::attributes)
+            .into_iter()
+            .map(|Attribute(pair)| pair)
+            .collect(),
     }
 }

@@ -65,7 +65,8 @@ pub(crate) struct Config {
     pub(crate) values: Values,
     /// Where programs are looked for that functions run with.
     pub(crate) search_path: Option<String>,
-    /// What is understood and yet hardly meant, such as variables of the environment that are no settings.
+    /// What is understood and yet hardly meant, such as variables of the environment that are no
+    /// settings.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -109,14 +110,16 @@ pub(crate) enum Format {
 pub(crate) struct Limits {
     /// Most connections at a time; over it the handshake is answered 503.
     pub(crate) max_connections: usize,
-    /// Most HTTP connections of a port whose request is not being served, most handshakes and most calls that are; over it the
-    /// idle and the late give way, and the others wait.
+    /// Most HTTP connections of a port whose request is not being served, most handshakes and most
+    /// calls that are; over it the idle and the late give way, and the others wait.
     pub(crate) max_http_connections: usize,
-    /// Most handshakes that are let in a second, with a burst of one second's; over it they are answered 503.
+    /// Most handshakes that are let in a second, with a burst of one second's; over it they are
+    /// answered 503.
     pub(crate) handshake_rate: usize,
     /// What each address may have of the way in.
     pub(crate) per_address: PerAddress,
-    /// Longest time for a request's head, a PROXY header before it included; for its body; and without any of its answer taken.
+    /// Longest time for a request's head, a PROXY header before it included; for its body; and
+    /// without any of its answer taken.
     pub(crate) handshake_timeout: Duration,
     /// Longest time between the requests of an HTTP connection.
     pub(crate) keep_alive_timeout: Duration,
@@ -126,18 +129,20 @@ pub(crate) struct Limits {
     pub(crate) message_bytes: usize,
     /// Whether binary messages are taken.
     pub(crate) allow_binary: bool,
-    /// Most messages and control frames a second from one connection, with a burst of one second's; whoever sends more is not
-    /// read from meanwhile.
+    /// Most messages and control frames a second from one connection, with a burst of one second's;
+    /// whoever sends more is not read from meanwhile.
     pub(crate) message_rate: usize,
-    /// Most bytes a second from one connection, with a burst of one second's and no more than half an outbox.
+    /// Most bytes a second from one connection, with a burst of one second's and no more than half
+    /// an outbox.
     pub(crate) receive_bytes_rate: usize,
-    /// Most bytes a second from one connection, each counting once for every member on this node that it goes to, with a burst
-    /// of one second's.
+    /// Most bytes a second from one connection, each counting once for every member on this node
+    /// that it goes to, with a burst of one second's.
     pub(crate) fanout_bytes_rate: usize,
-    /// Most groups a second that one connection may name which this node has not seen lately, with a burst of ten seconds' or
-    /// of all that it may be in.
+    /// Most groups a second that one connection may name which this node has not seen lately, with
+    /// a burst of ten seconds' or of all that it may be in.
     pub(crate) new_channels_rate: usize,
-    /// The same for all connections of one address, with a burst of four seconds'; `None` for no bound.
+    /// The same for all connections of one address, with a burst of four seconds'; `None` for no
+    /// bound.
     pub(crate) new_channels_per_address: Option<usize>,
     /// Longest time without a message in either direction.
     pub(crate) idle_timeout: Duration,
@@ -151,7 +156,8 @@ pub(crate) struct Limits {
     pub(crate) outbox_bytes: usize,
     /// Longest time that bytes may wait for a client without any progress.
     pub(crate) outbox_age: Duration,
-    /// Longest wait for the client's close frame after ours, and for progress where it is owed nothing.
+    /// Longest wait for the client's close frame after ours, and for progress where it is owed
+    /// nothing.
     pub(crate) close_timeout: Duration,
     /// Most calls of back ends under way for one connection; it is not read from meanwhile.
     pub(crate) calls_per_connection: usize,
@@ -159,7 +165,8 @@ pub(crate) struct Limits {
     pub(crate) groups_per_connection: usize,
     /// How long a message's idempotency key is remembered.
     pub(crate) idempotency_age: Duration,
-    /// Most bytes that clients and callers together may make the node hold; 0 for half of what the process may use.
+    /// Most bytes that clients and callers together may make the node hold; 0 for half of what the
+    /// process may use.
     pub(crate) memory_budget: usize,
 }
 
@@ -167,8 +174,8 @@ pub(crate) struct Limits {
 const UNDER_WAY_MAX: f64 = 4.0;
 
 impl Limits {
-    /// Returns the time that a client has for so many bytes on their way: `outbox_age` for each `outbox_bytes`, by default
-    /// 35 kB/s, and four times that at most.
+    /// Returns the time that a client has for so many bytes on their way: `outbox_age` for each
+    /// `outbox_bytes`, by default 35 kB/s, and four times that at most.
     pub(crate) fn lag(&self, bytes: u64) -> Duration {
         self.outbox_age.mul_f64((bytes as f64 / self.outbox_bytes as f64).min(UNDER_WAY_MAX))
     }
@@ -192,7 +199,8 @@ pub(crate) struct Drain {
     pub(crate) notice: Duration,
     /// Time over which connections are closed.
     pub(crate) window: Duration,
-    /// Fewest connections closed a second where no other node takes them, so that a few do not take the whole window.
+    /// Fewest connections closed a second where no other node takes them, so that a few do not take
+    /// the whole window.
     pub(crate) min_rate: usize,
     /// Time from the end of `window` after which what is left is cut.
     pub(crate) grace: Duration,
@@ -214,7 +222,8 @@ pub(crate) struct Management {
 pub(crate) enum ManagementAuth {
     /// By an AWS Signature Version 4.
     SigV4,
-    /// Not at all, but they have to be on this host: the default where nobody else reaches the ports.
+    /// Not at all, but they have to be on this host: the default where nobody else reaches the
+    /// ports.
     Local,
     /// Not at all.
     None,
@@ -266,13 +275,15 @@ pub(crate) struct RedisSettings {
     pub(crate) prefix: String,
     /// How long a node that is not heard of holds its connections.
     pub(crate) lease: Duration,
-    /// Time between round trips through the publish path, each of which proves that messages arrive.
+    /// Time between round trips through the publish path, each of which proves that messages
+    /// arrive.
     pub(crate) heartbeat: Duration,
     /// Messages kept of a channel, about, to repair gaps from.
     pub(crate) stream_entries: usize,
     /// Most bytes kept of a channel, about, each message counting 128 more.
     pub(crate) stream_bytes: usize,
-    /// Memory of a server at which streams keep the least, in bytes; 0 for what follows from the server's own limit.
+    /// Memory of a server at which streams keep the least, in bytes; 0 for what follows from the
+    /// server's own limit.
     pub(crate) stream_budget: usize,
     /// Longest time for which they are kept, about.
     pub(crate) stream_age: Duration,
@@ -317,14 +328,15 @@ pub(crate) struct Auth {
     pub(crate) subprotocols: Vec<String>,
 }
 
-/// Pages that may connect. Clients that send no `Origin` are not browsers, and are not asked for it.
+/// Pages that may connect. Clients that send no `Origin` are not browsers, and are not asked for
+/// it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum Origins {
     /// All.
     #[default]
     Any,
-    /// Those of this host, as all else that connects has to be: the default where nobody else reaches the port, and nothing
-    /// says that a proxy does.
+    /// Those of this host, as all else that connects has to be: the default where nobody else
+    /// reaches the port, and nothing says that a proxy does.
     Local,
     /// Those that the operator has listed.
     Listed(Arc<[OriginPattern]>),
@@ -385,11 +397,12 @@ impl Config {
         Terms { groups: self.groups.clone(), message_bytes: self.limits.message_bytes }
     }
 
-    /// Returns the number of event loops to start: unless it is given, one core is left to handshakes, the management API
-    /// and Redis.
+    /// Returns the number of event loops to start: unless it is given, one core is left to
+    /// handshakes, the management API and Redis.
     pub(crate) fn shard_count(&self) -> usize {
         match self.shards {
-            0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1)),
+            0 => std::thread::available_parallelism()
+                .map_or(1, |cores| cores.get().saturating_sub(1).max(1)),
             count => count,
         }
     }

@@ -1,7 +1,8 @@
 //! All that a reload may change, as one value that never changes.
 //!
-//! Rule: take the latest snapshot when something begins (a handshake, a call, the end of a connection,
-//! a drain), and keep to it until that is done. Shards hold one, and find the next in their inbox.
+//! Rule: take the latest snapshot when something begins (a handshake, a call, the end of a
+//! connection, a drain), and keep to it until that is done. Shards hold one, and find the next in
+//! their inbox.
 
 use std::sync::Arc;
 

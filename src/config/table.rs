@@ -1,8 +1,10 @@
-//! The settings, a row each. All that is said of them anywhere comes from here: what the parser takes, its defaults and bounds, the
-//! names of the variables, what a reload does, the reference in the README, and the JSON schema.
+//! The settings, a row each. All that is said of them anywhere comes from here: what the parser
+//! takes, its defaults and bounds, the names of the variables, what a reload does, the reference in
+//! the README, and the JSON schema.
 //!
-//! A row: its name and kind; its default, with the least and the most that it may be; what a reload does with it
-//! ([`super::row::Reload`]); what it is, for operators. To add a setting, add its row, and the field that it is read into.
+//! A row: its name and kind; its default, with the least and the most that it may be; what a reload
+//! does with it ([`super::row::Reload`]); what it is, for operators. To add a setting, add its row,
+//! and the field that it is read into.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
@@ -21,7 +23,8 @@ use super::row::Reload::{Next, Open, Restart};
 use super::row::{Described, Row, Shape, bytes, fixed, like, made, none, within};
 use super::secret::Secret;
 use super::settings::{
-    AccessKey, Format, FunctionSettings, HttpSettings, ManagementAuth, OnOutage, Runtime, StreamSettings,
+    AccessKey, Format, FunctionSettings, HttpSettings, ManagementAuth, OnOutage, Runtime,
+    StreamSettings,
 };
 use crate::model::groups::{Groups, Pattern, Replay};
 use crate::model::origin::OriginPattern;
@@ -288,7 +291,9 @@ static PREFIX: Shape = Shape {
 static REGION: Shape = Shape {
     fits: |text| {
         (1..=64).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     },
     pattern: "^[a-z0-9-]{1,64}$",
     is: "a region's name: 1 to 64 small letters, digits and -; write a name such as \"eu-central-1\"",

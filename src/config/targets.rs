@@ -41,7 +41,8 @@ fn tables() -> Value {
 /// Takes `[targets]`.
 pub(super) fn targets(reader: &mut Reader<'_>) -> Vec<HttpSettings> {
     let tables = named(reader, &node::targets, TARGETS_MAX);
-    let targets = tables.into_iter().filter_map(|(name, place, section)| one(reader, name, &place, section));
+    let targets =
+        tables.into_iter().filter_map(|(name, place, section)| one(reader, name, &place, section));
     let targets = targets.collect();
     reader.settle(&node::targets, targets)
 }

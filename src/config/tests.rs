@@ -12,7 +12,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 
 fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
-    let overrides = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let overrides =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let sources = Sources {
         file: Some(("gatecast.toml".to_owned(), text.to_owned())),
         overrides,
@@ -126,7 +127,10 @@ fn a_memory_budget_must_be_enough_to_work_with() {
             None => assert!(loaded.is_ok(), "{setting}"),
             Some(part) => {
                 let faults = loaded.expect_err("a fault");
-                assert!(faults[0].starts_with("gatecast.toml:2: limits.memory_budget: "), "{faults:?}");
+                assert!(
+                    faults[0].starts_with("gatecast.toml:2: limits.memory_budget: "),
+                    "{faults:?}"
+                );
                 assert!(faults[0].contains(part), "{faults:?}");
             }
         }
@@ -149,9 +153,11 @@ fn open_management_api_is_refused_unless_asked_for_by_name() {
     );
     let admin = load("admin_listen = \"[::]:9090\"", &[]).expect_err("a fault");
     assert!(admin[0].contains("[::]:9090"), "{admin:?}");
-    let asked = load("listen = \"0.0.0.0:8080\"\n[management]\nauth = \"none\"", &[]).expect("valid");
+    let asked =
+        load("listen = \"0.0.0.0:8080\"\n[management]\nauth = \"none\"", &[]).expect("valid");
     assert_eq!(asked.management.auth, ManagementAuth::None);
-    let keys = [("GATECAST_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("GATECAST_SECRET_ACCESS_KEY", "not a secret")];
+    let keys =
+        [("GATECAST_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("GATECAST_SECRET_ACCESS_KEY", "not a secret")];
     let signed = load("listen = \"0.0.0.0:8080\"", &keys).expect("valid");
     assert_eq!(signed.management.auth, ManagementAuth::SigV4);
     let half = load("", &keys[..1]).expect_err("a fault");
@@ -169,15 +175,14 @@ fn keys_of_the_list_are_read_and_never_shown() {
     assert!(!format!("{config:?}").contains("hidden"));
     let twice = load(&file.replace("TWO", "ONE"), &[]).expect_err("a fault");
     assert!(twice[0].contains("ONE"), "{twice:?}");
-    let faulty =
-        load("[[management.keys]]\nid = \"ONE\"\nsecret = [\"hidden\"]\n", &[]).expect_err("a fault");
+    let faulty = load("[[management.keys]]\nid = \"ONE\"\nsecret = [\"hidden\"]\n", &[])
+        .expect_err("a fault");
     assert!(!faulty.join(" ").contains("hidden"), "{faulty:?}");
 }
 
 #[test]
 fn of_the_rules_for_groups_the_first_that_matches_counts() {
-    let file =
-        "[[groups]]\npattern = \"ticks-slow-*\"\n[[groups]]\npattern = \"ticks-*\"\nreplay = \"off\"\n";
+    let file = "[[groups]]\npattern = \"ticks-slow-*\"\n[[groups]]\npattern = \"ticks-*\"\nreplay = \"off\"\n";
     let groups = load(file, &[]).expect("valid").groups;
     assert!(groups.keeps("moon") && groups.keeps("ticks-slow-eur") && !groups.keeps("ticks-eur"));
     for (file, expected) in [
@@ -196,12 +201,17 @@ fn rates_of_senders_have_bounds() {
     let limits = load("", &[]).expect("valid").limits;
     let rates = (limits.message_rate, limits.receive_bytes_rate, limits.fanout_bytes_rate);
     assert_eq!(rates, (10_000, 16 << 20, 512 << 20));
-    for (setting, least) in [("message_rate", 1), ("receive_bytes_rate", 1_024), ("fanout_bytes_rate", 1_024)]
+    for (setting, least) in
+        [("message_rate", 1), ("receive_bytes_rate", 1_024), ("fanout_bytes_rate", 1_024)]
     {
         assert!(load(&format!("[limits]\n{setting} = {least}\n"), &[]).is_ok(), "{setting}");
         for value in [(least - 1).to_string(), "9_000_000_000_000".to_owned()] {
-            let faults = load(&format!("[limits]\n{setting} = {value}\n"), &[]).expect_err("a fault");
-            assert!(faults[0].starts_with(&format!("gatecast.toml:2: limits.{setting}: ")), "{faults:?}");
+            let faults =
+                load(&format!("[limits]\n{setting} = {value}\n"), &[]).expect_err("a fault");
+            assert!(
+                faults[0].starts_with(&format!("gatecast.toml:2: limits.{setting}: ")),
+                "{faults:?}"
+            );
             assert!(faults[0].contains(&format!("is not within {least} to ")), "{faults:?}");
         }
     }
@@ -224,7 +234,8 @@ fn trusted_proxies_are_addresses_and_networks() {
     .expect_err("faults");
     assert_eq!(faults.len(), 3, "{faults:?}");
     for (fault, text) in faults.iter().zip(["10.0.0.5/8", "localhost", "10.0.0.0/33"]) {
-        let expected = format!("gatecast.toml:2: trusted_proxies: {text:?} is not an address or a network");
+        let expected =
+            format!("gatecast.toml:2: trusted_proxies: {text:?} is not an address or a network");
         assert!(fault.starts_with(&expected), "{fault}");
     }
 }
@@ -262,7 +273,8 @@ fn what_an_address_may_have_is_bounded_where_addresses_are_known_or_a_bound_is_s
 
 #[test]
 fn what_only_a_trusted_proxy_may_say_needs_one() {
-    let faults = load("proxy_protocol = true\n[auth]\nuser_header = \"X-User\"\n", &[]).expect_err("faults");
+    let faults =
+        load("proxy_protocol = true\n[auth]\nuser_header = \"X-User\"\n", &[]).expect_err("faults");
     let expected = [
         "gatecast.toml:1: proxy_protocol: nobody could connect; set trusted_proxies",
         "gatecast.toml:3: auth.user_header: anybody could name themselves; set trusted_proxies",
@@ -271,7 +283,8 @@ fn what_only_a_trusted_proxy_may_say_needs_one() {
     for (fault, expected) in faults.iter().zip(expected) {
         assert!(fault.starts_with(expected), "{fault}");
     }
-    let variables = [("GATECAST_TRUSTED_PROXIES", "127.0.0.1, ::1"), ("GATECAST_AUTH_USER_HEADER", "X-User")];
+    let variables =
+        [("GATECAST_TRUSTED_PROXIES", "127.0.0.1, ::1"), ("GATECAST_AUTH_USER_HEADER", "X-User")];
     assert_eq!(load("", &variables).expect("valid").proxies.trusted.len(), 2);
 }
 
@@ -279,9 +292,12 @@ fn translate(otel: &[(&str, &str)], variables: &[(&str, &str)]) -> Config {
     let owned = |pairs: &[(&str, &str)]| {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     };
-    let file =
-        Some(("gatecast.toml".to_owned(), "[tracing]\nratio = 0.5\nservice_name = \"a\"\n".to_owned()));
-    let sources = Sources { file, overrides: owned(variables), otel: owned(otel), ..Sources::default() };
+    let file = Some((
+        "gatecast.toml".to_owned(),
+        "[tracing]\nratio = 0.5\nservice_name = \"a\"\n".to_owned(),
+    ));
+    let sources =
+        Sources { file, overrides: owned(variables), otel: owned(otel), ..Sources::default() };
     Config::load(&sources).expect("valid")
 }
 
@@ -308,7 +324,11 @@ fn variables_of_opentelemetry_are_heard_below_our_own() {
         assert_eq!(translate(&[standard[0], off], &[]).tracing.endpoint, None, "{off:?}");
     }
     for (sampler, ratio) in [("always_on", 1.0), ("always_off", 0.0), ("traceidratio", 1.0)] {
-        assert_eq!(translate(&[("OTEL_TRACES_SAMPLER", sampler)], &[]).tracing.ratio, ratio, "{sampler}");
+        assert_eq!(
+            translate(&[("OTEL_TRACES_SAMPLER", sampler)], &[]).tracing.ratio,
+            ratio,
+            "{sampler}"
+        );
     }
 }
 
@@ -325,14 +345,20 @@ fn of_opentelemetry_what_is_not_understood_is_told_and_no_fault() {
         assert_eq!((config.tracing.endpoint, config.tracing.ratio), (None, 0.5), "{value}");
     }
     let ratio = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "2")];
-    assert_eq!(translate(&ratio, &[]).warnings, ["the variable OTEL_TRACES_SAMPLER is not understood"]);
+    assert_eq!(
+        translate(&ratio, &[]).warnings,
+        ["the variable OTEL_TRACES_SAMPLER is not understood"]
+    );
 }
 
 #[test]
 #[cfg_attr(not(feature = "otlp"), ignore = "needs the feature otlp")]
 fn spans_go_to_a_collector_that_is_one() {
     for (file, expected) in [
-        ("endpoint = \"https://a/v1/traces\"", "tracing.endpoint: not a URL of a collector without TLS"),
+        (
+            "endpoint = \"https://a/v1/traces\"",
+            "tracing.endpoint: not a URL of a collector without TLS",
+        ),
         ("endpoint = \"http://a:b@c/\"", "tracing.endpoint: not a URL"),
         ("endpoint = \"collector:4318\"", "tracing.endpoint: not a URL"),
         ("ratio = 1.5", "tracing.ratio: 1.5 is not within 0.0 to 1.0"),
@@ -395,9 +421,17 @@ fn what_streams_keep_has_bounds_and_a_budget_that_is_worth_one() {
 /// A configuration, and of its only fault the start (behind the file's name) and what it says.
 const FAULTS: &[(&str, &str, &str)] = &[
     ("listen = \"localhost:8080\"", "1: listen", "is not an address with a port, such as"),
-    ("listen = \"127.0.0.1:1\"\nadmin_listen = \"127.0.0.1:1\"", "2: admin_listen", "need a port each"),
+    (
+        "listen = \"127.0.0.1:1\"\nadmin_listen = \"127.0.0.1:1\"",
+        "2: admin_listen",
+        "need a port each",
+    ),
     ("admin_listen = \"127.0.0.1:8080\"", "1: admin_listen", "127.0.0.1:8080 is taken by listen"),
-    ("listen = \"[::ffff:127.0.0.1]:9090\"\nmanagement.auth = \"none\"", "1: listen", "need a port each"),
+    (
+        "listen = \"[::ffff:127.0.0.1]:9090\"\nmanagement.auth = \"none\"",
+        "1: listen",
+        "need a port each",
+    ),
     ("listen = \"0.0.0.0:9090\"\nmanagement.auth = \"none\"", "1: listen", "need a port each"),
     ("stage = \"$default\"", "1: stage", "write a name such as \"prod\""),
     ("node_name = \"\"", "1: node_name", "1 to 128 bytes"),
@@ -409,9 +443,17 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "2: limits.ping_interval",
         "0ns is not within 10ms to 1h, or \"off\"",
     ),
-    ("[limits]\nping_interval = \"2h\"", "2: limits.ping_interval", "\"off\" or a duration of at most 1h"),
+    (
+        "[limits]\nping_interval = \"2h\"",
+        "2: limits.ping_interval",
+        "\"off\" or a duration of at most 1h",
+    ),
     ("[limits]\nping_interval = 25", "2: limits.ping_interval", "\"off\" or a duration"),
-    ("[limits]\nidle_timeout = \"0s\"", "2: limits.idle_timeout", "0ns is not within 10ms to 86400s"),
+    (
+        "[limits]\nidle_timeout = \"0s\"",
+        "2: limits.idle_timeout",
+        "0ns is not within 10ms to 86400s",
+    ),
     (
         "[limits]\nmessage_bytes = 2097152",
         "2: limits.message_bytes",
@@ -419,13 +461,21 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
     ("[limits]\noutbox_bytes = 2048", "2: limits.outbox_bytes", "no client could be sent it"),
     ("[limits]\nframe_bytes = 262144", "2: limits.frame_bytes", "longer than limits.message_bytes"),
-    ("[limits]\nmax_connections = 1e3", "2: limits.max_connections", "\"1e3\" is not a whole number"),
+    (
+        "[limits]\nmax_connections = 1e3",
+        "2: limits.max_connections",
+        "\"1e3\" is not a whole number",
+    ),
     (
         "[limits]\nkeep_alive_timeout = \"999ms\"",
         "2: limits.keep_alive_timeout",
         "999ms is not within 1s to 3600s",
     ),
-    ("[limits]\nkeep_alive_timeout = \"61m\"", "2: limits.keep_alive_timeout", "is not within 1s to 3600s"),
+    (
+        "[limits]\nkeep_alive_timeout = \"61m\"",
+        "2: limits.keep_alive_timeout",
+        "is not within 1s to 3600s",
+    ),
     ("[limits]\nkeep_alive_timeout = \"off\"", "2: limits.keep_alive_timeout", "is not a duration"),
     ("[drain]\nwindow = \"2h\"", "2: drain.window", "is not within 0ns to 3600s"),
     (
@@ -442,9 +492,17 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "is refused; remove it",
     ),
     ("[auth]\nallowed_origins = []", "2: auth.allowed_origins", "\"*\" for all, or leave it out"),
-    ("[auth]\nallowed_origins = [\"a.example\"]", "2: auth.allowed_origins", "write \"https://a.example\""),
+    (
+        "[auth]\nallowed_origins = [\"a.example\"]",
+        "2: auth.allowed_origins",
+        "write \"https://a.example\"",
+    ),
     ("[auth]\nallowed_origins = \"*\"", "2: auth.allowed_origins", "expected a list of texts"),
-    ("trusted_proxies = [\"::/0\"]\n[auth]\nuser_header = \"X-User\"", "3: auth.user_header", "has ::/0"),
+    (
+        "trusted_proxies = [\"::/0\"]\n[auth]\nuser_header = \"X-User\"",
+        "3: auth.user_header",
+        "has ::/0",
+    ),
     (
         "trusted_proxies = [\"0.0.0.0/1\", \"128.0.0.0/1\"]\n[auth]\nuser_header = \"X-User\"",
         "3: auth.user_header",
@@ -471,7 +529,11 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "2: management.keys.id",
         "without / and ,",
     ),
-    ("[[management.keys]]\nid = \"same-same\"\nsecret = \"same-same\"", "2: management.keys.id", "no secret"),
+    (
+        "[[management.keys]]\nid = \"same-same\"\nsecret = \"same-same\"",
+        "2: management.keys.id",
+        "no secret",
+    ),
     (
         "[[management.keys]]\nid = \"A\"\nsecret = \"new line \\n\"",
         "3: management.keys.secret",
@@ -479,7 +541,11 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
     ("\n[[management.keys]]\n", "2: management.keys.id", "a key needs both id and secret"),
     ("access_key_id = \"A\"\nsecret_access_key = \"s\"", "2: secret_access_key", "openssl rand"),
-    ("[management]\nauth = \"sigv4\"", "2: management.auth", "set access_key_id and secret_access_key"),
+    (
+        "[management]\nauth = \"sigv4\"",
+        "2: management.auth",
+        "set access_key_id and secret_access_key",
+    ),
     ("[redis]\nurl = \"redis://tom@a\"", "2: redis.url", "redis://[user:password@]host[:port]"),
     (
         "[redis]\nurl = \"redis://a\"\nprefix = \"{a}\"",
@@ -492,7 +558,11 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "3: redis.lease",
         "ends before 3 heartbeats of 1s have come",
     ),
-    ("[redis]\nurl = \"redis://a\"\nheartbeat = \"5s\"", "3: redis.heartbeat", "a lease of 10s ends before"),
+    (
+        "[redis]\nurl = \"redis://a\"\nheartbeat = \"5s\"",
+        "3: redis.heartbeat",
+        "a lease of 10s ends before",
+    ),
     (
         "[redis]\nurl = \"redis://a\"\nsentinel_password = \"p\"",
         "3: redis.sentinel_password",
@@ -503,14 +573,22 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "3: redis.sentinel_user",
         "set redis.sentinel_password",
     ),
-    ("[redis]\nurl = \"rediss://a\"\ntls_cert_file = \"x\"", "3: redis.tls_cert_file", "set both or none"),
+    (
+        "[redis]\nurl = \"rediss://a\"\ntls_cert_file = \"x\"",
+        "3: redis.tls_cert_file",
+        "set both or none",
+    ),
     ("[callback]\ncert_file = \"x\"", "2: callback.cert_file", "set both or none"),
     (
         "[callback]\nkey_file = \"x\"",
         "2: callback.key_file",
         "callback.cert_file and callback.key_file go together",
     ),
-    ("[callback]\ncert_file = \"/no\"\nkey_file = \"/no\"", "2: callback.cert_file", "/no: No such file"),
+    (
+        "[callback]\ncert_file = \"/no\"\nkey_file = \"/no\"",
+        "2: callback.cert_file",
+        "/no: No such file",
+    ),
     (
         "[callback]\ncert_file = \"Cargo.toml\"\nkey_file = \"/no\"",
         "2: callback.cert_file",
@@ -525,7 +603,11 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "3: redis.tls_ca_file",
         "/nowhere: No such file",
     ),
-    ("[redis]\nurl = \"rediss://a\"\ntls_ca_file = \"/\"", "3: redis.tls_ca_file", "it is a directory"),
+    (
+        "[redis]\nurl = \"rediss://a\"\ntls_ca_file = \"/\"",
+        "3: redis.tls_ca_file",
+        "it is a directory",
+    ),
     (
         "[redis]\nurl = \"rediss://a\"\ntls_ca_file = \"/dev/zero\"",
         "3: redis.tls_ca_file",
@@ -543,7 +625,11 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "4: groups.pattern",
         "the rule above for \"a-*\" matches all of this first",
     ),
-    ("[routes.\"$binary\"]\nintegration = \"mock\"", "1: routes.$binary", "set limits.allow_binary = true"),
+    (
+        "[routes.\"$binary\"]\nintegration = \"mock\"",
+        "1: routes.$binary",
+        "set limits.allow_binary = true",
+    ),
     (
         "[routes.\"$connect\"]\nintegration = \"broadcast\"\ndata = \"$request.body.a\"",
         "1: routes.$connect.data",
@@ -564,7 +650,11 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "1: routes.$text.data",
         "a message here is not JSON",
     ),
-    ("[routes.a]\nintegration = \"join\"\ngroup = \"\"", "1: routes.a.group", "\"\" is not a group's name"),
+    (
+        "[routes.a]\nintegration = \"join\"\ngroup = \"\"",
+        "1: routes.a.group",
+        "\"\" is not a group's name",
+    ),
     (
         "limits.idempotency_age = \"5s\"\n[redis]\nurl = \"redis://a\"\non_outage = \"buffer\"\nbuffer_age = \"6s\"",
         "5: redis.buffer_age",
@@ -576,11 +666,31 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "such as \"$request.body.id\"",
     ),
     ("[functions.a]\nruntime = \"command\"", "1: functions.a.code", "the folder of the code"),
-    ("[functions.a]\ncode = \"src\"", "1: functions.a.runtime", "\"node\", \"python\" or \"command\""),
-    ("[functions.a]\ncode = \"src\"\nruntime = \"ruby\"", "3: functions.a.runtime", "is not \"node\""),
-    ("[functions.a]\ncode = \"src\"\nruntime = \"node\"", "1: functions.a.handler", "index.handler"),
-    ("[functions.a]\ncode = \"no\"\nruntime = \"command\"", "2: functions.a.code", "no is no folder"),
-    ("[functions.\"a b\"]\ncode = \"src\"\nruntime = \"command\"", "1: functions.a b", "letters, digits"),
+    (
+        "[functions.a]\ncode = \"src\"",
+        "1: functions.a.runtime",
+        "\"node\", \"python\" or \"command\"",
+    ),
+    (
+        "[functions.a]\ncode = \"src\"\nruntime = \"ruby\"",
+        "3: functions.a.runtime",
+        "is not \"node\"",
+    ),
+    (
+        "[functions.a]\ncode = \"src\"\nruntime = \"node\"",
+        "1: functions.a.handler",
+        "index.handler",
+    ),
+    (
+        "[functions.a]\ncode = \"no\"\nruntime = \"command\"",
+        "2: functions.a.code",
+        "no is no folder",
+    ),
+    (
+        "[functions.\"a b\"]\ncode = \"src\"\nruntime = \"command\"",
+        "1: functions.a b",
+        "letters, digits",
+    ),
     (
         "[functions.a]\ncode = \"src\"\nruntime = \"command\"\nmin_processes = 5",
         "1: functions.a.max_processes",
@@ -625,13 +735,21 @@ fn functions_are_read_with_their_folder_beside_the_file() {
                 [functions.send.environment]\nTABLE = \"a,b\"\nCOUNT = 3\n";
     let config = load(text, &[("GATECAST_FUNCTIONS_SEND_MAX_PROCESSES", "9")]).expect("valid");
     let function = config.functions.first().expect("it");
-    assert_eq!((&*function.name, function.runtime, function.timeout), ("send", Runtime::Python, 3 * SECOND));
+    assert_eq!(
+        (&*function.name, function.runtime, function.timeout),
+        ("send", Runtime::Python, 3 * SECOND)
+    );
     assert_eq!((function.min_processes, function.max_processes, function.concurrency), (0, 9, 1));
-    assert_eq!((function.code.to_str(), function.handler.as_deref()), (Some("src"), Some("app.handler")));
+    assert_eq!(
+        (function.code.to_str(), function.handler.as_deref()),
+        (Some("src"), Some("app.handler"))
+    );
     let environment: Vec<_> =
         function.environment.iter().map(|(name, value)| (&**name, value.expose())).collect();
     assert_eq!(environment, [("COUNT", "3"), ("TABLE", "a,b")]);
-    assert!(function.hosts.contains_key("db.example.com") && !format!("{config:?}").contains("a,b"));
+    assert!(
+        function.hosts.contains_key("db.example.com") && !format!("{config:?}").contains("a,b")
+    );
     let variable = ("GATECAST_FUNCTIONS_SEND_ENVIRONMENT", "{\"TABLE\":\"c\"}");
     let config = load(text, &[variable]).expect("valid");
     assert_eq!(config.functions[0].environment["TABLE"], Secret::new("c"));
@@ -639,7 +757,10 @@ fn functions_are_read_with_their_folder_beside_the_file() {
         file: Some(("deploy/gatecast.toml".to_owned(), text.replace("src", "../src"))),
         ..Sources::default()
     };
-    assert_eq!(Config::load(&beside).expect("valid").functions[0].code.to_str(), Some("deploy/../src"));
+    assert_eq!(
+        Config::load(&beside).expect("valid").functions[0].code.to_str(),
+        Some("deploy/../src")
+    );
 }
 
 #[test]
@@ -677,8 +798,12 @@ fn what_is_unusual_and_works_is_valid() {
     ] {
         assert!(load(text, &[]).is_ok(), "{text}\n{:#?}", load(text, &[]).err());
     }
-    let hexadecimal = load("[limits]\nframe_bytes = 0x1000\nmax_connections = 1_000", &[]).expect("valid");
-    assert_eq!((hexadecimal.limits.frame_bytes, hexadecimal.limits.max_connections), (4_096, 1_000));
+    let hexadecimal =
+        load("[limits]\nframe_bytes = 0x1000\nmax_connections = 1_000", &[]).expect("valid");
+    assert_eq!(
+        (hexadecimal.limits.frame_bytes, hexadecimal.limits.max_connections),
+        (4_096, 1_000)
+    );
 }
 
 #[test]
@@ -686,11 +811,17 @@ fn what_has_no_effect_is_told() {
     for (text, part) in [
         ("[redis]\nprefix = \"a\"", "redis.prefix has no effect without redis.url"),
         ("[redis]\nurl = \"redis://a\"\nbuffer_age = \"1s\"", "redis.buffer_age has no effect"),
-        ("[limits]\nping_interval = \"off\"\npong_timeout = \"1s\"", "limits.pong_timeout has no effect"),
+        (
+            "[limits]\nping_interval = \"off\"\npong_timeout = \"1s\"",
+            "limits.pong_timeout has no effect",
+        ),
         ("trusted_proxies = [\"0.0.0.0/0\"]", "trusted_proxies has 0.0.0.0/0"),
         ("[drain]\ngrace = \"1s\"", "drain.grace: clients that are closed last have 1s to answer"),
         ("[limits]\nclose_timeout = \"11s\"", "write drain.grace = \"11s\" or more"),
-        ("drain.grace = \"4999ms\"\nlimits.close_timeout = \"5s\"", "write drain.grace = \"5s\" or more"),
+        (
+            "drain.grace = \"4999ms\"\nlimits.close_timeout = \"5s\"",
+            "write drain.grace = \"5s\" or more",
+        ),
         (
             "route_selection_expression = \"ping\"\n[routes.pong]\nintegration = \"mock\"",
             "routes.pong is for no message",
@@ -709,7 +840,10 @@ fn what_has_no_effect_is_told() {
         assert!(warnings.len() == 1 && warnings[0].contains(part), "{text}\n{warnings:#?}");
     }
     let own = |variables| load("", variables).expect("valid").warnings;
-    assert_eq!(own(&[("GATECAST_ELEPHANT", "1")]), ["the variable GATECAST_ELEPHANT is not a setting"]);
+    assert_eq!(
+        own(&[("GATECAST_ELEPHANT", "1")]),
+        ["the variable GATECAST_ELEPHANT is not a setting"]
+    );
 }
 
 #[test]
@@ -720,11 +854,17 @@ fn who_is_served_depends_on_what_was_said() {
     assert!(matches!(origins("trusted_proxies = [\"127.0.0.1\"]"), Origins::Any));
     assert!(matches!(origins("listen = \"0.0.0.0:1\"\nmanagement.auth = \"none\""), Origins::Any));
     assert!(matches!(origins("auth.allowed_origins = [\"*\"]"), Origins::Any));
-    assert!(matches!(origins("auth.allowed_origins = [\"http://localhost:*\"]"), Origins::Listed(_)));
+    assert!(matches!(
+        origins("auth.allowed_origins = [\"http://localhost:*\"]"),
+        Origins::Listed(_)
+    ));
     let auth = |text| load(text, &[]).expect(text).management.auth;
     assert_eq!(auth("trusted_proxies = [\"127.0.0.1\"]"), ManagementAuth::Local);
     assert_eq!(auth("management.auth = \"none\""), ManagementAuth::None);
-    assert_eq!(auth("access_key_id = \"A\"\nsecret_access_key = \"long enough\""), ManagementAuth::SigV4);
+    assert_eq!(
+        auth("access_key_id = \"A\"\nsecret_access_key = \"long enough\""),
+        ManagementAuth::SigV4
+    );
 }
 
 #[test]
@@ -732,7 +872,10 @@ fn a_program_without_an_exporter_takes_no_endpoint() {
     let text = "[tracing]\nendpoint = \"http://127.0.0.1:4318/v1/traces\"\n";
     let faults = load(text, &[]).err().unwrap_or_default();
     assert_eq!(faults.is_empty(), cfg!(feature = "otlp"), "{faults:#?}");
-    assert!(faults.iter().all(|fault| fault.contains("built without the feature otlp")), "{faults:#?}");
+    assert!(
+        faults.iter().all(|fault| fault.contains("built without the feature otlp")),
+        "{faults:#?}"
+    );
 }
 
 #[test]
@@ -754,7 +897,8 @@ fn every_row_is_read_and_has_a_variable_of_its_own() {
         let known = faults[0].split_once("known are: ").expect("what is known").1;
         let known: BTreeSet<_> = known.split(", ").collect();
         let rows = ROWS.iter().filter(|row| row.table() == *table).map(|row| row.name());
-        let expected = rows.chain(tables.iter().copied().filter(|name| table.is_empty() && !name.is_empty()));
+        let expected =
+            rows.chain(tables.iter().copied().filter(|name| table.is_empty() && !name.is_empty()));
         assert_eq!(known, expected.collect(), "{table}");
     }
     let keys: Vec<_> = ROWS.iter().map(|row| row.key()).filter(|key| !key.contains('*')).collect();
@@ -771,7 +915,8 @@ fn defaults_lie_within_their_bounds_and_are_what_is_read_when_written() {
         let text = format!("{key} = {written}\n");
         // Some have no effect without others, which is said.
         let of = |config: Config| format!("{:?}", Config { warnings: Vec::new(), ..config });
-        let (written, unwritten) = (load(&text, &[]).expect(&text), load("", &[]).expect("defaults"));
+        let (written, unwritten) =
+            (load(&text, &[]).expect(&text), load("", &[]).expect("defaults"));
         assert_eq!(of(written), of(unwritten), "{text}");
     }
 }
@@ -878,7 +1023,8 @@ fn reading(other: Option<(&str, &str)>, held: Option<&Values>) -> (Config, Findi
 
 #[test]
 fn a_reload_changes_what_the_table_says_and_tells_of_the_rest() {
-    let keys: BTreeSet<_> = ROWS.iter().map(|row| row.key()).filter(|key| !key.contains('*')).collect();
+    let keys: BTreeSet<_> =
+        ROWS.iter().map(|row| row.key()).filter(|key| !key.contains('*')).collect();
     assert_eq!(keys, OTHERS.iter().map(|(key, _)| (*key).to_owned()).collect());
     let (old, Findings { values, .. }) = reading(None, None);
     let hot = |config: &Config| {
@@ -908,24 +1054,29 @@ fn reload(old: &str, new: &str) -> Result<Reloaded, Vec<String>> {
 #[test]
 fn a_fault_is_one_line_that_is_not_too_long() {
     let long = "x".repeat(1 << 20);
-    for text in [format!("stage = '{long}'"), format!("'a\\nb{long}' = 1"), "\"a\\nb\" = 1".to_owned()] {
+    for text in
+        [format!("stage = '{long}'"), format!("'a\\nb{long}' = 1"), "\"a\\nb\" = 1".to_owned()]
+    {
         let faults = reload("", &text).expect_err("a fault");
-        assert!(faults.iter().all(|fault| fault.len() < 2_000 && !fault.contains('\n')), "{faults:?}");
+        assert!(
+            faults.iter().all(|fault| fault.len() < 2_000 && !fault.contains('\n')),
+            "{faults:?}"
+        );
     }
 }
 
 #[test]
 fn what_is_refused_at_the_start_is_refused_whole() {
-    let faults =
-        reload("", "limits.idle_timeout = '1m'\nstage = 'a b'\nlisten = 'nowhere'").expect_err("faults");
+    let faults = reload("", "limits.idle_timeout = '1m'\nstage = 'a b'\nlisten = 'nowhere'")
+        .expect_err("faults");
     assert!(faults.len() == 2 && faults[0].starts_with("gatecast.toml:2: stage: "), "{faults:?}");
 }
 
 #[test]
 fn what_does_not_go_with_what_stays_is_refused_too() {
-    let faults = reload("", "[limits]\nmessage_bytes = 1_024\noutbox_bytes = 4_096").expect_err("a fault");
-    let start =
-        "gatecast.toml:2: limits.message_bytes: beside the settings that need a restart, as they are now: ";
+    let faults =
+        reload("", "[limits]\nmessage_bytes = 1_024\noutbox_bytes = 4_096").expect_err("a fault");
+    let start = "gatecast.toml:2: limits.message_bytes: beside the settings that need a restart, as they are now: ";
     assert!(faults.len() == 1 && faults[0].starts_with(start), "{faults:?}");
 }
 
@@ -934,7 +1085,10 @@ fn who_may_connect_follows_from_where_the_node_does_listen() {
     let open = "listen = '0.0.0.0:8080'\nmanagement.auth = 'none'";
     let Reloaded { config, applied, needs_restart } = reload("", open).expect("valid");
     assert!(matches!(config.auth.allowed_origins, Origins::Local), "it listens on loopback still");
-    assert_eq!((applied, needs_restart), (vec!["management.auth".to_owned()], vec!["listen".to_owned()]));
+    assert_eq!(
+        (applied, needs_restart),
+        (vec!["management.auth".to_owned()], vec!["listen".to_owned()])
+    );
     assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
     let Reloaded { config, needs_restart, .. } =
         reload("groups = [{ pattern = 'a', replay = 'off' }]", "").expect("valid");
@@ -944,8 +1098,7 @@ fn who_may_connect_follows_from_where_the_node_does_listen() {
 
 #[test]
 fn another_way_to_write_the_same_is_no_change() {
-    let new =
-        "limits.idle_timeout = '600s'\nlimits.frame_bytes = 0x8000\nshards = 0\nredis.prefix = 'gatecast'";
+    let new = "limits.idle_timeout = '600s'\nlimits.frame_bytes = 0x8000\nshards = 0\nredis.prefix = 'gatecast'";
     let Reloaded { applied, needs_restart, .. } = reload("", new).expect("valid");
     assert_eq!((applied, needs_restart), (Vec::new(), Vec::new()));
 }

@@ -17,13 +17,18 @@ use super::row::{Described as _, Row};
 pub(super) fn check_roots(path: &str) -> Result<(), String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
-        roots.add(certificate).map_err(|error| format!("a certificate that may sign none: {error}"))?;
+        roots
+            .add(certificate)
+            .map_err(|error| format!("a certificate that may sign none: {error}"))?;
     }
     Ok(())
 }
 
 /// Takes the names of a certificate's file and its key's, and looks into them.
-pub(super) fn pair(reader: &mut Reader<'_>, rows: [&'static Row<Option<String>>; 2]) -> Option<[String; 2]> {
+pub(super) fn pair(
+    reader: &mut Reader<'_>,
+    rows: [&'static Row<Option<String>>; 2],
+) -> Option<[String; 2]> {
     let [cert_row, key_row] = rows;
     match rows.map(|row| reader.take(row)) {
         [Some(cert), Some(key)] => {
@@ -36,7 +41,8 @@ pub(super) fn pair(reader: &mut Reader<'_>, rows: [&'static Row<Option<String>>;
         [None, None] => None,
         [cert, _] => {
             let row = if cert.is_some() { cert_row } else { key_row };
-            let message = format!("{} and {} go together; set both or none", cert_row.key(), key_row.key());
+            let message =
+                format!("{} and {} go together; set both or none", cert_row.key(), key_row.key());
             reader.fault_of(row, message);
             None
         }
@@ -52,13 +58,17 @@ fn check_pair(certificate: &str, key: &str, named: &str) -> Result<(), (bool, St
     let with_key = |problem| (true, problem);
     let bytes = file::read(key).map_err(with_key)?;
     let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| {
-        with_key("no private key in PEM is in it; it begins with -----BEGIN PRIVATE KEY-----".to_owned())
+        with_key(
+            "no private key in PEM is in it; it begins with -----BEGIN PRIVATE KEY-----".to_owned(),
+        )
     })?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let wrong = |error: rustls::Error| with_key(format!("not the key of {named}: {error}"));
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(wrong)?;
     let config =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(wrong)?;
-    let config = config.with_root_certificates(RootCertStore::empty()).with_client_auth_cert(chain, key);
+        config.with_root_certificates(RootCertStore::empty()).with_client_auth_cert(chain, key);
     config.map(drop).map_err(wrong)
 }
 
@@ -67,6 +77,9 @@ fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err("no certificate in PEM is in it; it begins with -----BEGIN CERTIFICATE-----".to_owned()),
+        _ => {
+            Err("no certificate in PEM is in it; it begins with -----BEGIN CERTIFICATE-----"
+                .to_owned())
+        }
     }
 }

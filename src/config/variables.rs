@@ -11,8 +11,8 @@ pub(super) fn variable(path: &str) -> String {
     format!("{PREFIX}{name}")
 }
 
-/// Tells of each variable that nothing asked for. They are no faults: Kubernetes sets some of its own for a service that is
-/// called `gatecast`, which are left out.
+/// Tells of each variable that nothing asked for. They are no faults: Kubernetes sets some of its
+/// own for a service that is called `gatecast`, which are left out.
 pub(super) fn unknown<'n>(
     names: impl Iterator<Item = &'n str>,
     known: &BTreeSet<String>,
@@ -31,7 +31,9 @@ pub(super) fn unknown<'n>(
 
 /// Returns what a name that is not known may have been meant to be.
 pub(super) fn nearest<K: AsRef<str>>(name: &str, known: impl IntoIterator<Item = K>) -> Option<K> {
-    let likeness = known.into_iter().map(|known| (strsim::jaro_winkler(known.as_ref(), name), known));
-    let near = likeness.filter(|(likeness, _)| *likeness > 0.8).max_by(|(a, _), (b, _)| a.total_cmp(b));
+    let likeness =
+        known.into_iter().map(|known| (strsim::jaro_winkler(known.as_ref(), name), known));
+    let near =
+        likeness.filter(|(likeness, _)| *likeness > 0.8).max_by(|(a, _), (b, _)| a.total_cmp(b));
     near.map(|(_, known)| known)
 }

@@ -21,7 +21,8 @@ impl Written<'_> {
         }
     }
 
-    /// Returns it as a list of texts: an array in the file, separated by commas in a variable. `None` if it is none.
+    /// Returns it as a list of texts: an array in the file, separated by commas in a variable.
+    /// `None` if it is none.
     pub(super) fn texts(self) -> Option<Vec<String>> {
         match self {
             Self::Variable(text) => {
@@ -35,7 +36,8 @@ impl Written<'_> {
         }
     }
 
-    /// Returns it as texts by their names: a table in the file, a JSON object in a variable. `None` if it is none.
+    /// Returns it as texts by their names: a table in the file, a JSON object in a variable. `None`
+    /// if it is none.
     pub(super) fn named_texts(self) -> Option<BTreeMap<String, String>> {
         match self {
             Self::Variable(text) => serde_json::from_str(text).ok(),
@@ -56,7 +58,9 @@ fn scalar(value: DeValue<'_>) -> Option<String> {
         DeValue::String(text) => Some(text.into_owned()),
         DeValue::Integer(number) => match number.radix() {
             10 => Some(number.as_str().to_owned()),
-            radix => i64::from_str_radix(number.as_str(), radix).ok().map(|number| number.to_string()),
+            radix => {
+                i64::from_str_radix(number.as_str(), radix).ok().map(|number| number.to_string())
+            }
         },
         DeValue::Float(number) => Some(number.as_str().to_owned()),
         DeValue::Boolean(flag) => Some(flag.to_string()),

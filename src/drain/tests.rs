@@ -55,7 +55,10 @@ fn a_window_that_is_too_short_forces_the_rate() {
     assert_eq!((plan.within, plan.needed), (Duration::from_secs(30), Duration::from_secs(60)));
     assert_eq!((plan.rate(), plan.is_forced()), (100.0, true));
     let plan = Plan::new(1_500, Duration::from_secs(30), 50.0);
-    assert_eq!((plan.within, plan.rate(), plan.is_forced()), (Duration::from_secs(30), 50.0, false));
+    assert_eq!(
+        (plan.within, plan.rate(), plan.is_forced()),
+        (Duration::from_secs(30), 50.0, false)
+    );
 }
 
 #[test]
@@ -66,8 +69,9 @@ fn nobody_who_can_take_them_leaves_the_whole_window() {
 
 fn leases() -> impl Strategy<Value = Vec<Lease>> {
     let phase = prop_oneof![Just(Phase::Starting), Just(Phase::Ready), Just(Phase::Draining)];
-    let lease = (0..200_000_usize, 1..200_000_usize, 1..10_000_usize, phase)
-        .prop_map(|(connections, places, rate, phase)| Lease { phase, ..ready(connections, places, rate) });
+    let lease = (0..200_000_usize, 1..200_000_usize, 1..10_000_usize, phase).prop_map(
+        |(connections, places, rate, phase)| Lease { phase, ..ready(connections, places, rate) },
+    );
     prop::collection::vec(lease, 0..12)
 }
 

@@ -1,9 +1,10 @@
 //! Who may come in, and what is owed to everybody who did.
 //!
-//! [`Admission::admit`] counts a place, asks who the client is, runs `$connect` and registers. The [`Ticket`] it gives out
-//! goes wherever the connection goes; when it ends, however it ends, the connection is gone for callers, `$disconnect` runs and
-//! the place is free. The record goes once what `$disconnect` publishes was accepted ([`crate::cluster::registry::ends`]), so exactly once for each
-//! connection that was let in.
+//! [`Admission::admit`] counts a place, asks who the client is, runs `$connect` and registers. The
+//! [`Ticket`] it gives out goes wherever the connection goes; when it ends, however it ends, the
+//! connection is gone for callers, `$disconnect` runs and the place is free. The record goes once
+//! what `$disconnect` publishes was accepted ([`crate::cluster::registry::ends`]), so exactly once
+//! for each connection that was let in.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -89,8 +90,8 @@ impl Refused {
 }
 
 impl Admission {
-    /// Notes that an address asks to be let in, before anything else is done for it: whoever asks too often must not use up
-    /// what is there for all.
+    /// Notes that an address asks to be let in, before anything else is done for it: whoever asks
+    /// too often must not use up what is there for all.
     ///
     /// # Errors
     /// What to answer instead.
@@ -118,13 +119,18 @@ impl Admission {
             return Err(Refused::unavailable());
         }
         let user = identify(&snapshot.auth, headers)?;
-        // After whatever refuses at no cost: strangers must not use up what is there for those who may come in.
+        // After whatever refuses at no cost: strangers must not use up what is there for those who
+        // may come in.
         if !self.rate.take(snapshot.limits.handshake_rate, Instant::now()) {
-            return Err(Refused { status: StatusCode::SERVICE_UNAVAILABLE, refusal: Refusal::Rate });
+            return Err(Refused {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                refusal: Refusal::Rate,
+            });
         }
         let user_agent = agent::user_agent(headers);
         let id = ConnectionId::mint(self.tag);
-        let record = Arc::new(Record { id, source_ip, user_agent, user, connected_at: Timestamp::now() });
+        let record =
+            Arc::new(Record { id, source_ip, user_agent, user, connected_at: Timestamp::now() });
         match snapshot.gateway.on_connect(&record, handshake) {
             Connecting::Answer(status, action) => {
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -135,18 +141,24 @@ impl Admission {
                 self.registry.insert(Arc::clone(&record)).await.map_err(Refused::by_registry)?;
                 let offered = subprotocols(headers);
                 let known = &snapshot.auth.subprotocols;
-                let subprotocol = offered.into_iter().find(|one| known.iter().any(|known| known == one));
-                Ok(Admitted { ticket: self.ticket(record, place), subprotocol: subprotocol.map(Into::into) })
+                let subprotocol =
+                    offered.into_iter().find(|one| known.iter().any(|known| known == one));
+                Ok(Admitted {
+                    ticket: self.ticket(record, place),
+                    subprotocol: subprotocol.map(Into::into),
+                })
             }
             Connecting::Call(call) => {
                 give_way();
                 let asked = Arc::clone(self).ask(record, place, call, Arc::clone(snapshot));
-                // Goes on when the client goes away: a back end that has let it in is told of its end.
+                // Goes on when the client goes away: a back end that has let it in is told of its
+                // end.
                 let (told, admitted) = oneshot::channel();
                 self.lifecycle.spawn(async move {
                     let _gone = told.send(asked.await).is_err();
                 });
-                let mut admitted = admitted.await.unwrap_or_else(|_| Err(Refused::unavailable()))?;
+                let mut admitted =
+                    admitted.await.unwrap_or_else(|_| Err(Refused::unavailable()))?;
                 // A protocol that was not offered would make the client give up (RFC 6455 §4.1).
                 admitted.subprotocol.take_if(|one| !subprotocols(headers).contains(&&**one));
                 Ok(admitted)
@@ -175,7 +187,9 @@ impl Admission {
         let Answer { status, subprotocol, .. } = answer.map_err(|error| {
             refused(match error {
                 CallError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-                CallError::Failed | CallError::Unreachable | CallError::Overload => StatusCode::BAD_GATEWAY,
+                CallError::Failed | CallError::Unreachable | CallError::Overload => {
+                    StatusCode::BAD_GATEWAY
+                }
             })
         })?;
         // What is no final answer cannot be passed on.
@@ -200,8 +214,10 @@ impl Admission {
         if self.places.is_closed() {
             return Err(Refused { status, refusal: Refusal::Draining });
         }
-        let crowded =
-            |_| Refused { status: StatusCode::TOO_MANY_REQUESTS, refusal: Refusal::AddressConnections };
+        let crowded = |_| Refused {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            refusal: Refusal::AddressConnections,
+        };
         let limits = &snapshot.limits;
         let guest = self.addresses.enter(limits.per_address.connections, who(source_ip, snapshot));
         let guest = guest.map_err(crowded)?;
@@ -239,14 +255,17 @@ fn identify(auth: &Auth, headers: &HeaderMap) -> Result<Option<Arc<str>>, Refuse
     match single(headers, name) {
         Ok(None) => Ok(None),
         Ok(Some(user)) if is_group_name(user) => Ok(Some(user.into())),
-        // Whoever the proxy means, it is somebody: to let them in as nobody would hide that they cannot be reached.
+        // Whoever the proxy means, it is somebody: to let them in as nobody would hide that they
+        // cannot be reached.
         _ => Err(Refused { status: StatusCode::BAD_REQUEST, refusal: Refusal::User }),
     }
 }
 
-/// Returns the sub-protocols that a client offers, in the order in which it prefers them (RFC 6455 §4.1).
+/// Returns the sub-protocols that a client offers, in the order in which it prefers them (RFC 6455
+/// §4.1).
 fn subprotocols(headers: &HeaderMap) -> Vec<&str> {
-    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    let values =
+        headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|one| !one.is_empty()).collect()
 }
 
@@ -263,7 +282,10 @@ pub(crate) struct Unreadable;
 ///
 /// # Errors
 /// It cannot be told what it says.
-pub(crate) fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, Unreadable> {
+pub(crate) fn single<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'h str>, Unreadable> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),

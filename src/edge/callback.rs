@@ -1,8 +1,10 @@
-//! The way back: what functions need to reach the management API over TLS, with code that was written for Amazon.
+//! The way back: what functions need to reach the management API over TLS, with code that was
+//! written for Amazon.
 //!
-//! Handlers build the address from `domainName` and `stage`, and speak TLS to it. So a node that runs functions has a port with
-//! TLS, a certificate of a CA that is made at each start, and variables by which functions trust that CA, sign with a key that
-//! opens connections alone, and find local addresses in place of Amazon's hosts.
+//! Handlers build the address from `domainName` and `stage`, and speak TLS to it. So a node that
+//! runs functions has a port with TLS, a certificate of a CA that is made at each start, and
+//! variables by which functions trust that CA, sign with a key that opens connections alone, and
+//! find local addresses in place of Amazon's hosts.
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,7 +35,9 @@ pub(crate) enum CallbackError {
     Authority(#[from] rcgen::Error),
     #[error("the certificates for functions cannot be written: {0}")]
     Folder(#[from] io::Error),
-    #[error("{host} is mapped to {one} and to {other}; all functions of a node find it at one address")]
+    #[error(
+        "{host} is mapped to {one} and to {other}; all functions of a node find it at one address"
+    )]
     Hosts { host: String, one: String, other: String },
 }
 
@@ -60,7 +64,8 @@ impl Callback {
     ) -> Result<Self, CallbackError> {
         let authority = Authority::make()?;
         let hosts = merge(functions)?;
-        let domain = settings.domain_name.clone().unwrap_or_else(|| environment::reached_at(management));
+        let domain =
+            settings.domain_name.clone().unwrap_or_else(|| environment::reached_at(management));
         let (identity, extra) = match &settings.certificate {
             Some(files) => {
                 let identity = Identity::read(files)?;
@@ -69,7 +74,10 @@ impl Callback {
             }
             None => {
                 let local = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-                let own = functions.iter().filter_map(|wishes| wishes.domain.as_deref()).chain([&*domain]);
+                let own = functions
+                    .iter()
+                    .filter_map(|wishes| wishes.domain.as_deref())
+                    .chain([&*domain]);
                 (authority.leaf(own.map(environment::host_of).chain(local))?, Vec::new())
             }
         };
@@ -93,14 +101,19 @@ impl Callback {
     }
 }
 
-/// Puts the hosts of all functions together: the port for them knows a client by the name alone that it asks for.
+/// Puts the hosts of all functions together: the port for them knows a client by the name alone
+/// that it asks for.
 fn merge(functions: &[Wishes]) -> Result<HostMap, CallbackError> {
     let mut all = HostMap::new();
     for (host, address) in functions.iter().flat_map(|wishes| &wishes.hosts) {
         let host = host.to_ascii_lowercase();
         match all.get(&host) {
             Some(one) if one != address => {
-                return Err(CallbackError::Hosts { host, one: one.clone(), other: address.clone() });
+                return Err(CallbackError::Hosts {
+                    host,
+                    one: one.clone(),
+                    other: address.clone(),
+                });
             }
             _ => drop(all.insert(host, address.clone())),
         }
@@ -120,7 +133,8 @@ mod tests {
     fn a_host_is_at_one_address_for_all_functions() {
         let same = merge(&[wishes("A.example", "127.0.0.1:1"), wishes("a.example", "127.0.0.1:1")]);
         assert_eq!(same.expect("one address"), wishes("a.example", "127.0.0.1:1").hosts);
-        let other = merge(&[wishes("a.example", "127.0.0.1:1"), wishes("a.example", "127.0.0.1:2")]);
+        let other =
+            merge(&[wishes("a.example", "127.0.0.1:1"), wishes("a.example", "127.0.0.1:2")]);
         assert!(
             other
                 .expect_err("two addresses")

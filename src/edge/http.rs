@@ -1,6 +1,7 @@
 //! HTTP on both ports: the accept loop, and answers in the form of API Gateway.
 //!
-//! Only `http` knows warp. The accept loop is ours, so that time-outs, the number of connections and TCP options are too.
+//! Only `http` knows warp. The accept loop is ours, so that time-outs, the number of connections
+//! and TCP options are too.
 
 pub(crate) use self::listener::Listener;
 pub(crate) use self::routes::{Routes, beside, counted_routes, routes};

@@ -1,8 +1,10 @@
-//! AWS Signature Version 4, seen from the server: does the caller of `@connections` hold one of our keys?
+//! AWS Signature Version 4, seen from the server: does the caller of `@connections` hold one of our
+//! keys?
 //!
-//! Rule: the signature is computed from the request as it came over the wire, before anybody decodes
-//! or rewrites it; whatever is compared with something secret is compared in constant time; no text
-//! made here holds a secret or a session token; and no request, however odd, makes this module panic.
+//! Rule: the signature is computed from the request as it came over the wire, before anybody
+//! decodes or rewrites it; whatever is compared with something secret is compared in constant time;
+//! no text made here holds a secret or a session token; and no request, however odd, makes this
+//! module panic.
 //!
 //! Source: "Create a signed AWS API request" in the IAM user guide, checked against what botocore,
 //! the JavaScript SDK, awscurl and aws4 send (`edge/sigv4/tests.rs` holds the captures).
@@ -66,8 +68,8 @@ struct Credential<'a> {
 }
 
 impl Verifier {
-    /// Returns a verifier that accepts `keys`, and clocks that differ by at most `max_skew` from ours
-    /// in either direction (AWS: 5 minutes). Of two keys with one id the first counts.
+    /// Returns a verifier that accepts `keys`, and clocks that differ by at most `max_skew` from
+    /// ours in either direction (AWS: 5 minutes). Of two keys with one id the first counts.
     pub(crate) fn new(keys: impl Into<Arc<[AccessKey]>>, max_skew: Duration) -> Self {
         Self { keys: keys.into(), limited: Arc::default(), max_skew }
     }
@@ -77,13 +79,13 @@ impl Verifier {
         Self { limited, ..self }
     }
 
-    /// Returns the id of the key that signed `request`, and what it opens. Any region passes, and so does any session
-    /// token: it is only covered by the signature. A request overheard can be sent again until the
-    /// window closes, as with AWS.
+    /// Returns the id of the key that signed `request`, and what it opens. Any region passes, and
+    /// so does any session token: it is only covered by the signature. A request overheard can be
+    /// sent again until the window closes, as with AWS.
     ///
     /// # Errors
-    /// Every [`SignatureError`] means HTTP 403 with that error's `x-amzn-ErrorType`; in AWS's order:
-    /// form, time, signed headers, scope, body hash, key id, signature.
+    /// Every [`SignatureError`] means HTTP 403 with that error's `x-amzn-ErrorType`; in AWS's
+    /// order: form, time, signed headers, scope, body hash, key id, signature.
     pub(crate) fn verify(
         &self,
         request: &SignedRequest<'_>,
@@ -100,7 +102,8 @@ impl Verifier {
             }
             None => {
                 let authorization = Authorization::from_headers(request.headers)?;
-                let signed_at = canonical::signing_time(request.headers).ok_or_else(malformed_date)?;
+                let signed_at =
+                    canonical::signing_time(request.headers).ok_or_else(malformed_date)?;
                 self.check_time(signed_at, self.max_skew, now)?;
                 (authorization, signed_at)
             }
@@ -143,9 +146,14 @@ impl Verifier {
         })
     }
 
-    /// Both ends of the window are inside. Fractions of `now` are dropped: signatures have none. What was signed is good for
-    /// `life`, and may be ahead of our clock by what clocks may differ.
-    fn check_time(&self, signed_at: i64, life: Duration, now: SystemTime) -> Result<(), SignatureError> {
+    /// Both ends of the window are inside. Fractions of `now` are dropped: signatures have none.
+    /// What was signed is good for `life`, and may be ahead of our clock by what clocks may differ.
+    fn check_time(
+        &self,
+        signed_at: i64,
+        life: Duration,
+        now: SystemTime,
+    ) -> Result<(), SignatureError> {
         let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
         let (now, life, ahead) = (seconds(since_epoch), seconds(life), seconds(self.max_skew));
@@ -159,7 +167,8 @@ impl Verifier {
         };
         let [signed, edge, now] = [signed_at, edge, now].map(canonical::iso_time);
         let (width, unit) = if width % 60 == 0 { (width / 60, "min.") } else { (width, "sec.") };
-        let message = format!("Signature {fault}: {signed} {relation} {edge} ({now} {sign} {width} {unit})");
+        let message =
+            format!("Signature {fault}: {signed} {relation} {edge} ({now} {sign} {width} {unit})");
         Err(SignatureError::Skewed(message))
     }
 }
@@ -174,13 +183,16 @@ impl SignedRequest<'_> {
         Ok(())
     }
 
-    /// Bodies are always hashed, so keywords such as `UNSIGNED-PAYLOAD` are refused, but for presigned URLs.
+    /// Bodies are always hashed, so keywords such as `UNSIGNED-PAYLOAD` are refused, but for
+    /// presigned URLs.
     fn check_body_hash(&self, body_hash: &str, is_presigned: bool) -> Result<(), SignatureError> {
         const NAME: &str = "x-amz-content-sha256";
         let value = canonical::header_value(self.headers, NAME);
-        let matches = value == body_hash.as_bytes() || (is_presigned && value == UNSIGNED_PAYLOAD.as_bytes());
+        let matches =
+            value == body_hash.as_bytes() || (is_presigned && value == UNSIGNED_PAYLOAD.as_bytes());
         if self.headers.contains_key(NAME) && !matches {
-            let message = "The provided 'x-amz-content-sha256' header does not match what was computed.";
+            let message =
+                "The provided 'x-amz-content-sha256' header does not match what was computed.";
             return Err(SignatureError::Unbound(message.into()));
         }
         Ok(())
@@ -228,7 +240,11 @@ impl<'a> Authorization<'a> {
     }
 
     /// A presigned URL has its date in the query, all of which is signed.
-    fn check_signed_headers(&self, headers: &HeaderMap, is_presigned: bool) -> Result<(), SignatureError> {
+    fn check_signed_headers(
+        &self,
+        headers: &HeaderMap,
+        is_presigned: bool,
+    ) -> Result<(), SignatureError> {
         let signs = |name: &str| self.signed_headers.iter().any(|signed| signed == name);
         let message = if !signs("host") {
             "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization."
@@ -262,7 +278,9 @@ impl<'a> Credential<'a> {
             faults.push(format!("Credential should be scoped to correct service: '{SERVICE}'."));
         }
         if terminator != TERMINATOR {
-            faults.push(format!("Credential should be scoped with a valid terminator: '{TERMINATOR}'."));
+            faults.push(format!(
+                "Credential should be scoped with a valid terminator: '{TERMINATOR}'."
+            ));
         }
         if date != day {
             faults.push(format!(
@@ -303,7 +321,8 @@ fn missing(parameters: [Option<&str>; 3], dated: bool) -> SignatureError {
         .collect();
     if !dated {
         faults.push(
-            "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.".to_owned(),
+            "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header."
+                .to_owned(),
         );
     }
     SignatureError::IncompleteSignature(faults.join(" ").into())

@@ -69,9 +69,11 @@ impl Identity {
             path: path.to_owned(),
             problem: problem.to_string(),
         };
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(cert_file).and_then(Iterator::collect);
+        let chain: Result<Vec<_>, _> =
+            CertificateDer::pem_file_iter(cert_file).and_then(Iterator::collect);
         let chain = chain.map_err(|error| wrong(cert_file, &error))?;
-        let key = PrivateKeyDer::from_pem_file(key_file).map_err(|error| wrong(key_file, &error))?;
+        let key =
+            PrivateKeyDer::from_pem_file(key_file).map_err(|error| wrong(key_file, &error))?;
         Ok(Self { chain, key })
     }
 }
@@ -99,7 +101,9 @@ pub(crate) fn named<'n>(
     let key = Arc::new(CertifiedKey::from_der(identity.chain, identity.key, &provider())?);
     let names = names.into_iter().map(Box::from).collect();
     let resolver = Named { names, key };
-    Ok(TlsAcceptor::from(Arc::new(builder()?.with_no_client_auth().with_cert_resolver(Arc::new(resolver)))))
+    Ok(TlsAcceptor::from(Arc::new(
+        builder()?.with_no_client_auth().with_cert_resolver(Arc::new(resolver)),
+    )))
 }
 
 /// Does the handshake with a client. Its time is the caller's to bound.

@@ -1,7 +1,9 @@
-//! Keeps calls from a back end that is down, so that they fail at once and it is not run over when it comes back.
+//! Keeps calls from a back end that is down, so that they fail at once and it is not run over when
+//! it comes back.
 //!
-//! Pure. It opens after [`FAILURES`] calls in a row that did not get through, for a pause that doubles up to a bound; then one
-//! call goes through, and its end decides. What a back end answers, an error included, closes it.
+//! Pure. It opens after [`FAILURES`] calls in a row that did not get through, for a pause that
+//! doubles up to a bound; then one call goes through, and its end decides. What a back end answers,
+//! an error included, closes it.
 
 use std::time::Duration;
 

@@ -1,7 +1,9 @@
-//! The events of API Gateway's Lambda proxy integration, key by key in the order in which it sends them.
+//! The events of API Gateway's Lambda proxy integration, key by key in the order in which it sends
+//! them.
 //!
-//! Source: Amazon API Gateway Developer Guide, "Set up a WebSocket API integration request"; what is absent is left out, never
-//! `null`. Header names are written as RFC 9110 and RFC 6455 do: HTTP is not told how the client wrote them.
+//! Source: Amazon API Gateway Developer Guide, "Set up a WebSocket API integration request"; what
+//! is absent is left out, never `null`. Header names are written as RFC 9110 and RFC 6455 do: HTTP
+//! is not told how the client wrote them.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -136,7 +138,10 @@ fn context<'a>(event: &'a Event, scene: &'a Scene, request: &'a str) -> RequestC
         stage: &scene.stage,
         connected_at: record.connected_at.as_millisecond(),
         request_time_epoch: event.at.as_millisecond(),
-        identity: Identity { user_agent: record.user_agent.as_deref(), source_ip: record.source_ip },
+        identity: Identity {
+            user_agent: record.user_agent.as_deref(),
+            source_ip: record.source_ip,
+        },
         request_id: request,
         domain_name: &scene.domain_name,
         connection_id: record.id.as_str(),
@@ -149,10 +154,13 @@ fn clf(at: Timestamp) -> String {
     at.strftime("%d/%b/%Y:%H:%M:%S %z").to_string()
 }
 
-/// The headers of a handshake without those of the upgrade itself, and with those that a load balancer adds; by name.
+/// The headers of a handshake without those of the upgrade itself, and with those that a load
+/// balancer adds; by name.
 fn of_handshake(handshake: &Handshake, source_ip: IpAddr) -> Fields<Vec<Cow<'_, str>>> {
     let mut headers: Fields<Vec<Cow<'_, str>>> = Fields::new();
-    for name in handshake.headers.keys().filter(|name| !matches!(name.as_str(), "connection" | "upgrade")) {
+    for name in
+        handshake.headers.keys().filter(|name| !matches!(name.as_str(), "connection" | "upgrade"))
+    {
         let values = handshake.headers.get_all(name).iter();
         let values = values.map(|value| String::from_utf8_lossy(value.as_bytes()));
         headers.insert(cased(name.as_str()), values.collect());
@@ -166,7 +174,8 @@ fn of_handshake(handshake: &Handshake, source_ip: IpAddr) -> Fields<Vec<Cow<'_, 
         *hops = vec![hops.join(", ").into()];
     }
     let port = port_of(&handshake.headers).into();
-    for (name, value) in [("X-Forwarded-Port", port), ("X-Forwarded-Proto", Cow::Borrowed("http"))] {
+    for (name, value) in [("X-Forwarded-Port", port), ("X-Forwarded-Proto", Cow::Borrowed("http"))]
+    {
         headers.entry(name.to_owned()).or_insert_with(|| vec![value]);
     }
     headers.sort_by_cached_key(|name, _| name.to_ascii_lowercase());
@@ -175,14 +184,17 @@ fn of_handshake(handshake: &Handshake, source_ip: IpAddr) -> Fields<Vec<Cow<'_, 
 
 /// Returns the port that the client has connected to, as it says itself.
 fn port_of(headers: &HeaderMap) -> String {
-    let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let port = host.rsplit_once(':').map(|(_, port)| port).filter(|port| port.parse::<u16>().is_ok());
+    let host =
+        headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let port =
+        host.rsplit_once(':').map(|(_, port)| port).filter(|port| port.parse::<u16>().is_ok());
     port.unwrap_or("80").to_owned()
 }
 
 /// What API Gateway sends with every `$disconnect`.
 fn of_disconnect(domain_name: &str) -> Fields<Vec<Cow<'_, str>>> {
-    let all = [("Host", domain_name), ("x-api-key", ""), ("X-Forwarded-For", ""), ("x-restapi", "")];
+    let all =
+        [("Host", domain_name), ("x-api-key", ""), ("X-Forwarded-For", ""), ("x-restapi", "")];
     all.into_iter().map(|(name, value)| (name.to_owned(), vec![value.into()])).collect()
 }
 

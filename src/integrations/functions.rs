@@ -1,7 +1,9 @@
-//! Functions that Gatecast runs itself: it serves the Lambda Runtime API, and starts the processes that ask it for work.
+//! Functions that Gatecast runs itself: it serves the Lambda Runtime API, and starts the processes
+//! that ask it for work.
 //!
-//! Way of an invocation: `function` (the way in) → `pool` (who is handed what, without I/O) → `runtime_api` (a process asks) →
-//! the code → `runtime_api` → `pool` → whoever waits. `supervisor` starts and ends what `pool` says, each in a `process`.
+//! Way of an invocation: `function` (the way in) → `pool` (who is handed what, without I/O) →
+//! `runtime_api` (a process asks) → the code → `runtime_api` → `pool` → whoever waits. `supervisor`
+//! starts and ends what `pool` says, each in a `process`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -70,7 +72,8 @@ pub(crate) struct Functions {
 }
 
 impl Functions {
-    /// Starts what supervises each function, and the processes that are to be there always. Must be called within the runtime.
+    /// Starts what supervises each function, and the processes that are to be there always. Must be
+    /// called within the runtime.
     ///
     /// # Errors
     /// A function's folder is not there.
@@ -92,12 +95,19 @@ impl Functions {
         let common = Arc::new(common);
         let guard = (!settings.is_empty()).then(|| Arc::new(Guard::start()));
         let stop = lifecycle.ending().child_token();
-        let mut all =
-            Self { functions: BTreeMap::new(), guard: guard.clone(), supervisors: TaskTracker::new(), stop };
+        let mut all = Self {
+            functions: BTreeMap::new(),
+            guard: guard.clone(),
+            supervisors: TaskTracker::new(),
+            stop,
+        };
         for (mut settings, guard) in settings.into_iter().zip(std::iter::repeat(guard).flatten()) {
             let named = |error: io::Error| {
-                let message =
-                    format!("functions.{}.code: {}: {error}", settings.name, settings.code.display());
+                let message = format!(
+                    "functions.{}.code: {}: {error}",
+                    settings.name,
+                    settings.code.display()
+                );
                 io::Error::new(error.kind(), message)
             };
             settings.code = settings.code.canonicalize().map_err(named)?;
@@ -119,8 +129,8 @@ impl Functions {
         self.functions.get(name).map(|function| Arc::clone(function) as Arc<dyn Invoke>)
     }
 
-    /// Takes no more invocations, waits for those under way for `grace` at most, then ends all processes: those that do not go
-    /// within two seconds are killed.
+    /// Takes no more invocations, waits for those under way for `grace` at most, then ends all
+    /// processes: those that do not go within two seconds are killed.
     pub(crate) async fn shut_down(&self, grace: Duration) {
         let quiet = async {
             for function in self.functions.values() {

@@ -1,8 +1,9 @@
 //! Back ends that are called over HTTP.
 //!
-//! One connection pool a target: keep-alive, HTTP/1.1, no redirects. A call is sent once; it is sent again only where a kept
-//! connection turned out to be closed before a byte of it was written. Every answer is bounded: its head by [`MAX_HEAD`], its body
-//! by [`MAX_BODY`], its time by the call's deadline.
+//! One connection pool a target: keep-alive, HTTP/1.1, no redirects. A call is sent once; it is
+//! sent again only where a kept connection turned out to be closed before a byte of it was written.
+//! Every answer is bounded: its head by [`MAX_HEAD`], its body by [`MAX_BODY`], its time by the
+//! call's deadline.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -71,8 +72,9 @@ impl HttpTarget {
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let tls =
-            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
+            rustls::crypto::ring::default_provider(),
+        ));
         #[expect(clippy::expect_used, reason = "ring speaks both versions")]
         let tls = tls.with_safe_default_protocol_versions().expect("TLS 1.2 and 1.3");
         let tls = tls.with_root_certificates(Arc::clone(roots)).with_no_client_auth();
@@ -117,13 +119,19 @@ impl HttpTarget {
         let status = head.status;
         let is_asked = matches!(event.occasion, Occasion::Connect(_));
         if status == StatusCode::TOO_MANY_REQUESTS && !is_asked {
-            return Err(Failure { error: CallError::Overload, message: format!("it answered {status}") });
+            return Err(Failure {
+                error: CallError::Overload,
+                message: format!("it answered {status}"),
+            });
         }
         let body = Limited::new(body, MAX_BODY).collect().await;
-        let body = body.map_err(|error| failed(format!("its answer broke off: {error}")))?.to_bytes();
+        let body =
+            body.map_err(|error| failed(format!("its answer broke off: {error}")))?.to_bytes();
         if self.settings.format == Format::LambdaProxy {
             if !status.is_success() {
-                return Err(failed(format!("it answered {status}; its result has to come with 2xx")));
+                return Err(failed(format!(
+                    "it answered {status}; its result has to come with 2xx"
+                )));
             }
             return result::parse(&body, need(event), self.message_bytes).map_err(failed);
         }
@@ -132,9 +140,12 @@ impl HttpTarget {
         }
         let (length, most) = (body.len(), self.message_bytes);
         if event.wants_reply && length > most {
-            return Err(failed(format!("its reply has {length} bytes, and a message at most {most}")));
+            return Err(failed(format!(
+                "its reply has {length} bytes, and a message at most {most}"
+            )));
         }
-        let subprotocol = head.headers.get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
+        let subprotocol =
+            head.headers.get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
         let body = (!body.is_empty()).then(|| match str::from_utf8(&body) {
             Ok(_) => AnswerBody::Text(body),
             Err(_) => AnswerBody::Binary(body),
@@ -143,15 +154,19 @@ impl HttpTarget {
     }
 }
 
-/// Tells why a back end was not reached; or has broken off, which after a byte of it was sent cannot be told from that.
+/// Tells why a back end was not reached; or has broken off, which after a byte of it was sent
+/// cannot be told from that.
 fn unreached(error: &Error) -> Failure {
-    let cause = error.source().map_or_else(|| error.to_string(), |cause| deepest(cause).to_string());
+    let cause =
+        error.source().map_or_else(|| error.to_string(), |cause| deepest(cause).to_string());
     let error = if error.is_connect() { CallError::Unreachable } else { CallError::Failed };
     Failure { error, message: cause }
 }
 
 /// Returns what is behind an error.
-fn deepest<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error::Error + 'static) {
+fn deepest<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> &'e (dyn std::error::Error + 'static) {
     let mut error = error;
     while let Some(cause) = error.source() {
         error = cause;

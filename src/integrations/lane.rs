@@ -1,7 +1,7 @@
 //! One back end: its queue, its breaker, and the tasks that carry calls out.
 //!
-//! A call's deadline starts when it is taken, and nothing pauses it: waiting for a turn counts. A task carries one call out and is
-//! gone; what waits is a queue's entry.
+//! A call's deadline starts when it is taken, and nothing pauses it: waiting for a turn counts. A
+//! task carries one call out and is gone; what waits is a queue's entry.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +101,9 @@ impl Lane {
     fn go_on(self: &Arc<Self>) {
         while let Some(next) = self.next() {
             match next {
-                Next::Begin(waiting) => drop(self.runtime.spawn(Arc::clone(self).carry_out(waiting))),
+                Next::Begin(waiting) => {
+                    drop(self.runtime.spawn(Arc::clone(self).carry_out(waiting)));
+                }
                 Next::Refuse(waiting) => self.answer(waiting, Err(CallError::Unreachable)),
             }
         }
@@ -131,13 +133,16 @@ impl Lane {
         let carried_out = self.target.carry_out(event, waiting.deadline);
         let result = match tokio::time::timeout_at(waiting.deadline, carried_out).await {
             Ok(result) => result,
-            Err(_) => Err(Failure { error: CallError::TimedOut, message: "no answer in time".to_owned() }),
+            Err(_) => {
+                Err(Failure { error: CallError::TimedOut, message: "no answer in time".to_owned() })
+            }
         };
         let result = result.map_err(|failure| {
             self.tell(event, &failure);
             failure.error
         });
-        under_way.got_through = !matches!(result, Err(CallError::Unreachable | CallError::TimedOut));
+        under_way.got_through =
+            !matches!(result, Err(CallError::Unreachable | CallError::TimedOut));
         self.answer(waiting, result);
     }
 
@@ -152,7 +157,9 @@ impl Lane {
             tokio::time::sleep_until(next.min(Instant::now() + LOOK)).await;
             let expired = self.state.lock().queue.expired(Instant::now());
             if !expired.is_empty() {
-                expired.into_iter().for_each(|waiting| self.answer(waiting, Err(CallError::TimedOut)));
+                expired
+                    .into_iter()
+                    .for_each(|waiting| self.answer(waiting, Err(CallError::TimedOut)));
                 self.go_on();
             }
         }

@@ -1,8 +1,8 @@
 //! What waits for one back end, in which order, and what is under way. Pure.
 //!
-//! A call waits while as many are under way as may be. An ordered one also waits for those of its connection that came before.
-//! *Invariant:* what waits is bounded in number and bytes. *Invariant:* of one connection, one ordered call at most is ready or
-//! under way.
+//! A call waits while as many are under way as may be. An ordered one also waits for those of its
+//! connection that came before. *Invariant:* what waits is bounded in number and bytes.
+//! *Invariant:* of one connection, one ordered call at most is ready or under way.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -176,7 +176,12 @@ mod tests {
         (0..count).map(record).map(Arc::new).collect()
     }
 
-    fn waiting(record: &Arc<Record>, number: usize, is_ordered: bool, deadline: Instant) -> Waiting {
+    fn waiting(
+        record: &Arc<Record>,
+        number: usize,
+        is_ordered: bool,
+        deadline: Instant,
+    ) -> Waiting {
         let event = Event {
             route: number.to_string().into(),
             request: RequestId::mint(),
@@ -186,7 +191,8 @@ mod tests {
             wants_reply: false,
             is_ordered,
         };
-        let call = Call { target: TargetName("test".into()), event, receipt: CallReceipt::new(|_| {}) };
+        let call =
+            Call { target: TargetName("test".into()), event, receipt: CallReceipt::new(|_| {}) };
         Waiting { call, deadline, since: deadline }
     }
 
@@ -214,7 +220,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-        /// Every call that is taken comes out once, ordered ones one at a time and in order, and the bounds hold.
+        /// Every call that is taken comes out once, ordered ones one at a time and in order, and
+        /// the bounds hold.
         #[test]
         fn calls_come_out_once_and_in_order(steps in prop::collection::vec(step(), 0..80)) {
             let bounds = Bounds { in_flight: 2, calls: 5, bytes: 1 << 20 };

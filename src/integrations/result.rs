@@ -1,8 +1,9 @@
 //! What a Lambda function returns to API Gateway, read as strictly as it is there.
 //!
-//! Source: Amazon API Gateway Developer Guide, "Lambda proxy integration": an object of `statusCode`, `headers`,
-//! `multiValueHeaders`, `body` and `isBase64Encoded`, and nothing else. Where nobody looks at the result (one-way routes and
-//! `$disconnect`), a missing one is taken: many handlers return nothing there.
+//! Source: Amazon API Gateway Developer Guide, "Lambda proxy integration": an object of
+//! `statusCode`, `headers`, `multiValueHeaders`, `body` and `isBase64Encoded`, and nothing else.
+//! Where nobody looks at the result (one-way routes and `$disconnect`), a missing one is taken:
+//! many handlers return nothing there.
 
 use std::collections::BTreeMap;
 
@@ -77,15 +78,16 @@ pub(crate) fn parse(result: &[u8], need: Need, most: usize) -> Result<Answer, Re
     if let Some(thrown) = thrown(&value) {
         return Err(ResultError::Thrown(thrown));
     }
-    let result: ProxyResult =
-        serde_json::from_value(value).map_err(|error| ResultError::Malformed(quoted(&error.to_string())))?;
+    let result: ProxyResult = serde_json::from_value(value)
+        .map_err(|error| ResultError::Malformed(quoted(&error.to_string())))?;
     let status = match &result.status_code {
         Some(Status::Number(status)) => Some(*status),
         Some(Status::Text(text)) => text.parse().ok(),
         None if need == Need::Nothing => Some(200),
         None => None,
     };
-    let status = status.filter(|status| (100..600).contains(status)).ok_or(ResultError::NoStatus)?;
+    let status =
+        status.filter(|status| (100..600).contains(status)).ok_or(ResultError::NoStatus)?;
     let subprotocol = result.subprotocol().map(Into::into);
     let body = result.body.map(|text| match result.is_base64_encoded {
         Some(true) => decoded(&text),
@@ -100,7 +102,8 @@ pub(crate) fn parse(result: &[u8], need: Need, most: usize) -> Result<Answer, Re
     Ok(Answer { status, body, subprotocol })
 }
 
-/// Returns what a function that failed says of it: Lambda answers so, with or without a header that marks it.
+/// Returns what a function that failed says of it: Lambda answers so, with or without a header that
+/// marks it.
 fn thrown(value: &Value) -> Option<String> {
     let fields = value.as_object().filter(|fields| !fields.contains_key("statusCode"))?;
     let message = fields.get("errorMessage")?;
@@ -146,7 +149,11 @@ mod tests {
         for (text, status, body) in [
             (r#"{"statusCode":200}"#, 200, None),
             (r#"{"statusCode":"201","body":"hi"}"#, 201, Some(AnswerBody::Text("hi".into()))),
-            (r#"{"statusCode":400,"body":"","headers":{"X":1}}"#, 400, Some(AnswerBody::Text("".into()))),
+            (
+                r#"{"statusCode":400,"body":"","headers":{"X":1}}"#,
+                400,
+                Some(AnswerBody::Text("".into())),
+            ),
             (r#"{"statusCode":200,"body":null}"#, 200, None),
             (
                 r#"{"statusCode":200,"body":"aGk=","isBase64Encoded":true}"#,
@@ -172,7 +179,10 @@ mod tests {
             r#"{"statusCode":200,"headers":{"sec-websocket-PROTOCOL":"chat"}}"#,
             r#"{"statusCode":200,"multiValueHeaders":{"Sec-WebSocket-Protocol":["chat","x"]}}"#,
         ] {
-            assert_eq!(answer(text, Need::Result).expect("a result").subprotocol.as_deref(), Some("chat"));
+            assert_eq!(
+                answer(text, Need::Result).expect("a result").subprotocol.as_deref(),
+                Some("chat")
+            );
         }
     }
 

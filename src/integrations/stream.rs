@@ -1,7 +1,8 @@
 //! Events in a stream of Redis, for workers with consumer groups.
 //!
-//! An entry has one field, `event`: the event of a Lambda proxy integration. The oldest entries go when there are more than the
-//! operator has set, whether somebody has read them or not. An append that is tried again may be there twice.
+//! An entry has one field, `event`: the event of a Lambda proxy integration. The oldest entries go
+//! when there are more than the operator has set, whether somebody has read them or not. An append
+//! that is tried again may be there twice.
 
 use futures_util::future::BoxFuture;
 use redis::cmd;
@@ -22,14 +23,20 @@ pub(crate) struct StreamTarget {
 }
 
 impl Target for StreamTarget {
-    fn carry_out<'a>(&'a self, event: &'a Event, _: Instant) -> BoxFuture<'a, Result<Answer, Failure>> {
+    fn carry_out<'a>(
+        &'a self,
+        event: &'a Event,
+        _: Instant,
+    ) -> BoxFuture<'a, Result<Answer, Failure>> {
         Box::pin(async move {
             let rendered = event::render(event, &self.scene);
             let mut append = cmd("XADD");
             append.arg(&self.key).arg("MAXLEN").arg("~").arg(self.max_entries).arg("*");
             append.arg("event").arg(&rendered[..]);
-            let unreachable =
-                |error| Failure { error: CallError::Unreachable, message: format!("not appended: {error}") };
+            let unreachable = |error| Failure {
+                error: CallError::Unreachable,
+                message: format!("not appended: {error}"),
+            };
             self.store.run(&self.key, vec![append]).await.map_err(unreachable)?;
             Ok(Answer { status: 200, ..Answer::default() })
         })

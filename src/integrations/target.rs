@@ -21,8 +21,11 @@ pub(crate) struct Failure {
 /// Carries calls out, one at a time or many.
 pub(crate) trait Target: fmt::Debug + Send + Sync {
     /// Carries a call out. Dropping the future gives it up.
-    fn carry_out<'a>(&'a self, event: &'a Event, deadline: Instant)
-    -> BoxFuture<'a, Result<Answer, Failure>>;
+    fn carry_out<'a>(
+        &'a self,
+        event: &'a Event,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Answer, Failure>>;
 }
 
 /// The call has failed.

@@ -1,6 +1,7 @@
 //! The API server: who it is, how it is asked, and what its refusals mean.
 //!
-//! It is believed only with a certificate of the CA that is mounted beside the token, and the token goes nowhere else.
+//! It is believed only with a certificate of the CA that is mounted beside the token, and the token
+//! goes nowhere else.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -87,9 +88,11 @@ impl Api {
             return Err(wrong("token", &"is empty"));
         }
         authorization.set_sensitive(true);
-        let tls = trust(&self.service_account.join("ca.crt")).map_err(|error| wrong("ca.crt", &error))?;
+        let tls =
+            trust(&self.service_account.join("ca.crt")).map_err(|error| wrong("ca.crt", &error))?;
         let name = ServerName::try_from(self.host.clone());
-        let name = name.map_err(|_| fault(CostFault::Unreachable, format!("{} is no host", self.host)))?;
+        let name =
+            name.map_err(|_| fault(CostFault::Unreachable, format!("{} is no host", self.host)))?;
         Ok(ApiClient { api: self, tls, name, authorization })
     }
 
@@ -103,19 +106,23 @@ impl Api {
 
 /// A client that believes who has a certificate of this CA, and nobody else.
 fn trust(ca: &Path) -> io::Result<TlsConnector> {
-    let invalid =
-        |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+    let invalid = |error: &dyn std::fmt::Display| {
+        io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+    };
     let pem = std::fs::read(ca)?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
-        roots.add(certificate.map_err(|error| invalid(&error))?).map_err(|error| invalid(&error))?;
+        roots
+            .add(certificate.map_err(|error| invalid(&error))?)
+            .map_err(|error| invalid(&error))?;
     }
     if roots.is_empty() {
         return Err(invalid(&"holds no certificate in PEM"));
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| invalid(&error))?;
+    let config =
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| invalid(&error))?;
     Ok(TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
 }
 
@@ -128,7 +135,8 @@ impl ApiClient<'_> {
         let (mut pods, mut next) = (Vec::new(), String::new());
         for _ in 0..MOST_PAGES {
             let encode = |text| utf8_percent_encode(text, ENCODED);
-            let mut path = format!("{}?labelSelector={}&limit={PAGE}", self.api.path(""), encode(selector));
+            let mut path =
+                format!("{}?labelSelector={}&limit={PAGE}", self.api.path(""), encode(selector));
             if !next.is_empty() {
                 path = format!("{path}&continue={}", encode(&next));
             }
@@ -141,7 +149,8 @@ impl ApiClient<'_> {
                 return Ok(pods);
             }
         }
-        let words = format!("more than {} match {selector}: it means others too", MOST_PAGES * PAGE);
+        let words =
+            format!("more than {} match {selector}: it means others too", MOST_PAGES * PAGE);
         Err(fault(CostFault::Unexpected, words).at("list"))
     }
 
@@ -151,7 +160,9 @@ impl ApiClient<'_> {
     /// It is not written, or that is not certain.
     pub(super) async fn set_cost(&self, pod: &str, cost: i32) -> Result<(), CostError> {
         let patch = json!({ "metadata": { "annotations": { ANNOTATION: cost.to_string() } } });
-        self.ask(Method::PATCH, &self.api.path(pod), Some(patch.to_string()), "patch").await.map(drop)
+        self.ask(Method::PATCH, &self.api.path(pod), Some(patch.to_string()), "patch")
+            .await
+            .map(drop)
     }
 
     async fn ask(
@@ -166,7 +177,8 @@ impl ApiClient<'_> {
             request = request.header(header::CONTENT_TYPE, "application/merge-patch+json");
         }
         let Api { host, port, .. } = self.api;
-        let host = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        let host =
+            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         let request = request
             .header(header::HOST, host)
             .header(header::AUTHORIZATION, &self.authorization)
@@ -186,15 +198,17 @@ impl ApiClient<'_> {
 
     async fn connect(&self) -> Result<tokio_rustls::client::TlsStream<TcpStream>, CostError> {
         let Api { host, port, .. } = self.api;
-        let unreachable =
-            |error: io::Error| fault(CostFault::Unreachable, format!("{host} port {port}: {error}"));
+        let unreachable = |error: io::Error| {
+            fault(CostFault::Unreachable, format!("{host} port {port}: {error}"))
+        };
         let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
         let secured = self.tls.connect(self.name.clone(), stream).await;
         secured.map_err(|error| {
             let is_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
             if is_tls {
-                let words =
-                    format!("{host} port {port} is not the API server that ca.crt vouches for: {error}");
+                let words = format!(
+                    "{host} port {port} is not the API server that ca.crt vouches for: {error}"
+                );
                 fault(CostFault::Tls, words)
             } else {
                 unreachable(error)
@@ -206,19 +220,25 @@ impl ApiClient<'_> {
 /// What a refusal means, and what to do about it.
 fn refused(status: StatusCode, body: &[u8], verb: &'static str) -> CostError {
     let (kind, advice) = match status {
-        StatusCode::UNAUTHORIZED => (CostFault::Unauthorized, "the token is not valid (any more)".to_owned()),
-        StatusCode::FORBIDDEN => {
-            (CostFault::Forbidden, format!("the Role of the service account needs the verb {verb} for pods"))
+        StatusCode::UNAUTHORIZED => {
+            (CostFault::Unauthorized, "the token is not valid (any more)".to_owned())
         }
+        StatusCode::FORBIDDEN => (
+            CostFault::Forbidden,
+            format!("the Role of the service account needs the verb {verb} for pods"),
+        ),
         StatusCode::NOT_FOUND => (CostFault::NotFound, "it has gone meanwhile".to_owned()),
         StatusCode::CONFLICT => (CostFault::Conflict, "somebody else changed it".to_owned()),
         StatusCode::TOO_MANY_REQUESTS => {
             (CostFault::Throttled, "the API server has too much to do".to_owned())
         }
-        status if status.is_server_error() => (CostFault::Server, "the API server is not well".to_owned()),
+        status if status.is_server_error() => {
+            (CostFault::Server, "the API server is not well".to_owned())
+        }
         _ => (CostFault::Unexpected, "was not expected".to_owned()),
     };
-    let reason = serde_json::from_slice(body).map_or_else(|_| String::new(), |ApiStatus { message }| message);
+    let reason = serde_json::from_slice(body)
+        .map_or_else(|_| String::new(), |ApiStatus { message }| message);
     let reason: String = reason.chars().take(REASON_CHARS).collect();
     fault(kind, format!("{status}, {advice}: {reason:?}")).at(verb)
 }
@@ -233,7 +253,11 @@ mod tests {
         let fault = refused(StatusCode::FORBIDDEN, body.as_bytes(), "list");
         assert_eq!(fault.kind, CostFault::Forbidden);
         assert!(fault.message.contains("needs the verb list for pods"), "{}", fault.message);
-        assert!(!fault.message.contains(['\n', '\u{1b}']) && fault.message.len() < 600, "{}", fault.message);
+        assert!(
+            !fault.message.contains(['\n', '\u{1b}']) && fault.message.len() < 600,
+            "{}",
+            fault.message
+        );
     }
 
     #[test]
@@ -258,7 +282,8 @@ mod tests {
 
     #[test]
     fn names_cannot_leave_their_path() {
-        let api = Api { host: "h".into(), port: 1, namespace: "a/b".into(), service_account: "/".into() };
+        let api =
+            Api { host: "h".into(), port: 1, namespace: "a/b".into(), service_account: "/".into() };
         assert_eq!(api.path(""), "/api/v1/namespaces/a%2Fb/pods");
         assert_eq!(api.path("../x?y"), "/api/v1/namespaces/a%2Fb/pods/%2E%2E%2Fx%3Fy");
     }

@@ -1,13 +1,16 @@
 //! What a pod's deletion costs, and when that is worth a write.
 //!
-//! The rule it keeps: few writes. Each is an event for everybody who watches pods, so Kubernetes warns against an annotation that
-//! follows a figure. The cost decides between pods, and for that its order of size does.
+//! The rule it keeps: few writes. Each is an event for everybody who watches pods, so Kubernetes
+//! warns against an annotation that follows a figure. The cost decides between pods, and for that
+//! its order of size does.
 
-/// A difference of fewer connections is none: it is less than what comes and goes while a pod is being chosen.
+/// A difference of fewer connections is none: it is less than what comes and goes while a pod is
+/// being chosen.
 const LEAST_DIFFERENCE: u64 = 10;
 
-/// A difference of less than one in so many is none. So a pod that grows from nothing to 50,000 connections is written less than
-/// a hundred times, however long that takes, and the pod that goes has at most about a quarter more than the emptiest.
+/// A difference of less than one in so many is none. So a pod that grows from nothing to 50,000
+/// connections is written less than a hundred times, however long that takes, and the pod that goes
+/// has at most about a quarter more than the emptiest.
 const LEAST_SHARE: u64 = 10;
 
 /// The cost that a pod should have.
@@ -25,7 +28,8 @@ pub(super) fn is_worth_a_write(stored: Option<&str>, cost: i32) -> bool {
     };
     let difference = u64::from(stored.abs_diff(cost));
     let larger = u64::from(stored.unsigned_abs().max(cost.unsigned_abs()));
-    // An empty pod is the one that may go at the price of nobody, so this is always known; a negative cost is not ours.
+    // An empty pod is the one that may go at the price of nobody, so this is always known; a
+    // negative cost is not ours.
     stored < 0
         || (stored == 0) != (cost == 0)
         || (difference >= LEAST_DIFFERENCE && difference * LEAST_SHARE > larger)
@@ -95,7 +99,8 @@ mod tests {
     }
 
     proptest! {
-        /// What is kept for two pods may be a tenth off each, so the one that looks emptier is not much fuller.
+        /// What is kept for two pods may be a tenth off each, so the one that looks emptier is not
+        /// much fuller.
         #[test]
         fn the_pod_that_goes_is_nearly_the_emptiest(
             counts in prop::collection::vec((0_u64..200_000, 0_i32..200_000), 1..12)

@@ -84,14 +84,16 @@ impl Pod {
         self.metadata.annotations.get(ANNOTATION).map(String::as_str)
     }
 
-    /// Returns where to ask the node for its connections; `None` for a pod that has none, or that goes already. Whether it is
-    /// ready does not matter: when Redis is away none is, and all have their connections.
+    /// Returns where to ask the node for its connections; `None` for a pod that has none, or that
+    /// goes already. Whether it is ready does not matter: when Redis is away none is, and all have
+    /// their connections.
     pub(super) fn admin(&self) -> Option<SocketAddr> {
         if self.status.phase != "Running" || self.metadata.deletion_timestamp.is_some() {
             return None;
         }
         let ports = self.spec.containers.iter().flat_map(|container| &container.ports);
-        let port = ports.filter(|port| port.name == ADMIN_PORT).map(|port| port.container_port).next()?;
+        let port =
+            ports.filter(|port| port.name == ADMIN_PORT).map(|port| port.container_port).next()?;
         Some(SocketAddr::new(self.status.pod_ip?, port))
     }
 }
@@ -152,13 +154,17 @@ mod tests {
 
     #[test]
     fn the_last_page_names_no_next() {
-        let list =
-            |text| serde_json::from_str::<List>(text).map(|list| (list.metadata.next, list.items.len()));
+        let list = |text| {
+            serde_json::from_str::<List>(text).map(|list| (list.metadata.next, list.items.len()))
+        };
         assert_eq!(
             list(r#"{"metadata":{"continue":"x"},"items":[{"metadata":{"name":"a"}}]}"#).ok(),
             Some(("x".into(), 1))
         );
-        assert_eq!(list(r#"{"metadata":{"resourceVersion":"9"},"items":[]}"#).ok(), Some((String::new(), 0)));
+        assert_eq!(
+            list(r#"{"metadata":{"resourceVersion":"9"},"items":[]}"#).ok(),
+            Some((String::new(), 0))
+        );
         assert!(list(r#"{"items":[{}]}"#).is_err());
         assert!(list("<html>").is_err());
     }

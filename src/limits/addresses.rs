@@ -1,12 +1,13 @@
 //! What one address may have of the way in: handshakes a second, and connections at a time.
 //!
-//! An address is one of IPv4, or a network /64 of IPv6, which is what a home gets. Many of those may be one site, so a network
-//! /48 has bounds too, [`SITE_SHARE`] times as wide.
+//! An address is one of IPv4, or a network /64 of IPv6, which is what a home gets. Many of those
+//! may be one site, so a network /48 has bounds too, [`SITE_SHARE`] times as wide.
 //!
-//! Rule: strangers with any number of addresses cost no more memory than stands here. Connections are counted in maps that
-//! name only addresses with connections, so `limits.max_connections` bounds them. Buckets live in a table of a fixed size. In
-//! a place of it that is full, a newcomer takes over the bucket of whoever owes least, with what is owed: no debt is ever
-//! forgotten, and an address cannot get rid of its own by calling under others.
+//! Rule: strangers with any number of addresses cost no more memory than stands here. Connections
+//! are counted in maps that name only addresses with connections, so `limits.max_connections`
+//! bounds them. Buckets live in a table of a fixed size. In a place of it that is full, a newcomer
+//! takes over the bucket of whoever owes least, with what is owed: no debt is ever forgotten, and
+//! an address cannot get rid of its own by calling under others.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -20,7 +21,8 @@ use parking_lot::Mutex;
 
 use crate::limits::rate::{Bucket, Moment, Pace};
 
-/// A burst of handshakes is what comes in in so many seconds: an office that lost its network comes back at once.
+/// A burst of handshakes is what comes in in so many seconds: an office that lost its network comes
+/// back at once.
 const BURST_SECONDS: usize = 4;
 
 /// How many homes a site is worth.
@@ -53,7 +55,8 @@ enum Prefix {
     Site(u64),
 }
 
-/// What an address counts under: narrow first, so that what a home is refused costs its site nothing.
+/// What an address counts under: narrow first, so that what a home is refused costs its site
+/// nothing.
 type Prefixes = [Option<Prefix>; 2];
 
 #[derive(Debug)]
@@ -74,7 +77,8 @@ struct Counts(Box<[Mutex<HashMap<Prefix, usize>>]>);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Who<'a> {
     pub(crate) address: IpAddr,
-    /// Load balancers: what comes in their own name is a health check, or is from clients they do not name.
+    /// Load balancers: what comes in their own name is a health check, or is from clients they do
+    /// not name.
     pub(crate) exempt: &'a [IpNet],
 }
 
@@ -97,12 +101,14 @@ impl Default for Addresses {
 }
 
 impl Addresses {
-    /// Takes one of `a_second` out of the buckets of an address; returns false if there is none left.
+    /// Takes one of `a_second` out of the buckets of an address; returns false if there is none
+    /// left.
     pub(crate) fn take(&self, a_second: Option<usize>, who: Who<'_>, now: Instant) -> bool {
         let Some(a_second) = a_second else { return true };
         let rates = self.rates.get_or_init(Rates::new);
         let mut prefixes = who.prefixes().into_iter().flatten();
-        prefixes.all(|prefix| rates.take(self.hasher.hash_one(prefix), (prefix, a_second), now.into()))
+        prefixes
+            .all(|prefix| rates.take(self.hasher.hash_one(prefix), (prefix, a_second), now.into()))
     }
 
     /// Counts a connection of an address, which may have so many.
@@ -176,7 +182,9 @@ impl Rates {
         let mut entries = place.lock();
         let known = entries.iter().position(|entry| entry.name == name);
         let least = || (0..WAYS).min_by_key(|at| entries.get(*at).map(|entry| entry.bucket));
-        let Some(entry) = known.or_else(least).and_then(|at| entries.get_mut(at)) else { return true };
+        let Some(entry) = known.or_else(least).and_then(|at| entries.get_mut(at)) else {
+            return true;
+        };
         entry.name = name;
         entry.bucket.take(&pace, 1, now)
     }
@@ -239,7 +247,8 @@ mod tests {
     }
 
     fn who(address: IpAddr) -> Who<'static> {
-        static EXEMPT: LazyLock<[IpNet; 1]> = LazyLock::new(|| ["10.0.0.0/8".parse().expect("a network")]);
+        static EXEMPT: LazyLock<[IpNet; 1]> =
+            LazyLock::new(|| ["10.0.0.0/8".parse().expect("a network")]);
         Who { address, exempt: &*EXEMPT }
     }
 
@@ -306,7 +315,8 @@ mod tests {
     #[test]
     fn bounds_may_change_and_only_those_are_counted_who_came_under_one() {
         let mut addresses = addresses(None, None);
-        let free: Vec<_> = (0..3).map(|_| addresses.enter(ip("192.0.2.1")).expect("no bound")).collect();
+        let free: Vec<_> =
+            (0..3).map(|_| addresses.enter(ip("192.0.2.1")).expect("no bound")).collect();
         addresses.connections = Some(2);
         let (first, second) = (addresses.enter(ip("192.0.2.1")), addresses.enter(ip("192.0.2.1")));
         assert!(first.is_ok() && second.is_ok() && addresses.enter(ip("192.0.2.1")).is_err());
@@ -350,7 +360,8 @@ mod tests {
     }
 
     proptest! {
-        /// However many addresses there are, each bucket of the table lets in its rate and its burst, and no more.
+        /// However many addresses there are, each bucket of the table lets in its rate and its
+        /// burst, and no more.
         #[test]
         fn all_together_get_what_the_table_holds(
             steps in prop::collection::vec((0..3_000_u64, 0..400_u32, 1..30_usize), 1..200),

@@ -1,9 +1,11 @@
-//! One budget for all memory that clients and callers make a node hold: what waits for a client, what has half arrived, what is
-//! on its way between threads and to Redis, requests and their answers, and what the kernel holds for the sockets.
+//! One budget for all memory that clients and callers make a node hold: what waits for a client,
+//! what has half arrived, what is on its way between threads and to Redis, requests and their
+//! answers, and what the kernel holds for the sockets.
 //!
-//! Whoever holds memory counts it in a [`Gauge`] that is its own; the sum over all is compared with the limit. From 80 % on new
-//! work is refused ([`Budget::is_tight`]), from 90 % on what holds memory is closed ([`Budget::is_exhausted`]). Both are looked up in
-//! one byte, which shards renew at the end of each turn and the node ten times a second.
+//! Whoever holds memory counts it in a [`Gauge`] that is its own; the sum over all is compared with
+//! the limit. From 80 % on new work is refused ([`Budget::is_tight`]), from 90 % on what holds
+//! memory is closed ([`Budget::is_exhausted`]). Both are looked up in one byte, which shards renew
+//! at the end of each turn and the node ten times a second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
@@ -111,7 +113,8 @@ impl Gauge {
         self.hold(bytes.len() + SHARED).with(bytes)
     }
 
-    /// As [`Gauge::hold`], unless there would be more than `most` then; something always fits into nothing.
+    /// As [`Gauge::hold`], unless there would be more than `most` then; something always fits into
+    /// nothing.
     pub(crate) fn try_hold(&self, bytes: usize, most: usize) -> Option<Held> {
         let before = self.0.fetch_add(bytes, Ordering::Relaxed);
         let held = self.held(bytes);
@@ -178,7 +181,8 @@ impl Budget {
         self.limit
     }
 
-    /// Returns the gauge of a kind; kinds that shards have one each of, by the shard's index, others at 0.
+    /// Returns the gauge of a kind; kinds that shards have one each of, by the shard's index,
+    /// others at 0.
     pub(crate) fn gauge(&self, kind: Kind, index: usize) -> Gauge {
         let mut own = self.gauges.iter().filter(|(other, _)| *other == kind);
         own.nth(index).map(|(_, gauge)| gauge.clone()).unwrap_or_default()
@@ -194,7 +198,8 @@ impl Budget {
         self.gauges.iter().map(|(_, gauge)| gauge.get()).sum()
     }
 
-    /// Returns how long one of `parts` queues of a kind may be, all of which get a quarter of the budget at most.
+    /// Returns how long one of `parts` queues of a kind may be, all of which get a quarter of the
+    /// budget at most.
     pub(crate) fn queue_bytes(&self, parts: usize) -> usize {
         (self.limit / 4 / parts.max(1)).min(QUEUE_BYTES)
     }

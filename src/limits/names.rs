@@ -1,11 +1,11 @@
 //! Which channels' names clients have brought lately, and how many new ones an address may bring.
 //!
-//! A name costs every node that hears of it, and Redis until its messages are old. One that this node has seen within the last
-//! minute is known, whoever brings it; others count, for the connection (its own bucket is in `connection::meter`) and for its
-//! address.
+//! A name costs every node that hears of it, and Redis until its messages are old. One that this
+//! node has seen within the last minute is known, whoever brings it; others count, for the
+//! connection (its own bucket is in `connection::meter`) and for its address.
 //!
-//! Rule: strangers with any number of names cost no more memory than stands here: names are known by hashes, in two generations
-//! of which the older is forgotten.
+//! Rule: strangers with any number of names cost no more memory than stands here: names are known
+//! by hashes, in two generations of which the older is forgotten.
 
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
@@ -45,7 +45,8 @@ impl Default for Names {
 }
 
 impl Names {
-    /// Returns whether this node has seen a channel lately; a group's sender or member has its name looked up with every message.
+    /// Returns whether this node has seen a channel lately; a group's sender or member has its name
+    /// looked up with every message.
     pub(crate) fn knows(&self, channel: &Channel, now: Instant) -> bool {
         let name = self.hasher.hash_one(channel);
         let mut seen = self.seen.lock();

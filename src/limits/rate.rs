@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Moments are counted from here, which makes a bucket one number: a little before the first that anybody asks with.
+/// Moments are counted from here, which makes a bucket one number: a little before the first that
+/// anybody asks with.
 static BEGAN: LazyLock<Instant> = LazyLock::new(|| Instant::now() - Duration::from_secs(60));
 
-/// Most that can be owed, in nanoseconds: what one piece of work costs beyond that is forgiven, so that nobody is held back for hours.
+/// Most that can be owed, in nanoseconds: what one piece of work costs beyond that is forgiven, so
+/// that nobody is held back for hours.
 const DEBT_MAX: u64 = 60_000_000_000;
 
 /// How fast a bucket fills, and how much it holds.
@@ -50,7 +52,8 @@ impl From<Instant> for Moment {
 impl Bucket {
     /// Takes so many tokens; returns false, and takes none, if there are fewer.
     pub(crate) fn take(&mut self, pace: &Pace, tokens: u64, now: Moment) -> bool {
-        let full_at = self.full_at.max(now.0).saturating_add(nanos(tokens as f64 * pace.nanos_each));
+        let full_at =
+            self.full_at.max(now.0).saturating_add(nanos(tokens as f64 * pace.nanos_each));
         let is_in = full_at <= now.0.saturating_add(pace.burst_nanos);
         if is_in {
             self.full_at = full_at;
@@ -58,11 +61,12 @@ impl Bucket {
         is_in
     }
 
-    /// Takes so many tokens, be they there or not: for work that is done already. Returns how many nanoseconds it takes until
-    /// they are paid off; no more of that work should be done before.
+    /// Takes so many tokens, be they there or not: for work that is done already. Returns how many
+    /// nanoseconds it takes until they are paid off; no more of that work should be done before.
     pub(crate) fn charge(&mut self, pace: &Pace, tokens: u64, now: Moment) -> u64 {
         let empty_at = now.0.saturating_add(pace.burst_nanos);
-        let full_at = self.full_at.max(now.0).saturating_add(nanos(tokens as f64 * pace.nanos_each));
+        let full_at =
+            self.full_at.max(now.0).saturating_add(nanos(tokens as f64 * pace.nanos_each));
         let owed = full_at.saturating_sub(empty_at).min(DEBT_MAX);
         self.full_at = full_at.min(empty_at.saturating_add(owed));
         owed
@@ -176,7 +180,8 @@ mod tests {
             }
         }
 
-        /// Whoever waits when told to, does no more than the rate, a burst, and what was under way when it was used up.
+        /// Whoever waits when told to, does no more than the rate, a burst, and what was under way
+        /// when it was used up.
         #[test]
         fn who_waits_as_told_keeps_the_rate(
             (a_second, burst) in (1..1_000_000_usize, 0..1_000_000_usize),

@@ -1,7 +1,7 @@
 //! The right to be connected.
 //!
-//! Rule: a ticket goes wherever its connection goes. Dropping it, for whatever reason, ends the connection for callers, has
-//! `$disconnect` run and frees the place: once.
+//! Rule: a ticket goes wherever its connection goes. Dropping it, for whatever reason, ends the
+//! connection for callers, has `$disconnect` run and frees the place: once.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,16 +1,22 @@
 //! Carries messages between connections, wherever they are.
 //!
 //! Contract, for every implementation (one suite runs for all, see `conformance`):
-//! - *Order*: per channel, every connection sees messages in the one order in which the broker accepted them.
-//! - *Delivery*: a connection that is a member when the broker accepts a message is handed it once, or is closed with a code
-//!   that says so. At most once into the socket.
-//! - *Answer*: every publication's [`Receipt`] is answered, with what became of it or an error; never silence.
-//! - *Once*: a publication whose key its channel has seen within `limits.idempotency_age` is answered with the offset of
-//!   the first, and not handed out again. A group without replay counts and keeps nothing, so it takes no keys of callers. What
-//!   `$disconnect` publishes is named by its connection ([`Key::End`]), on every channel; where an answer can be lost, the name
-//!   is remembered for a day, or until [`crate::model::registry::Registry::remove`] says that nobody will use it again.
-//! - *Interest*: a message costs only shards that have members; [`Broker::subscribe`] is done when the first member is added.
-//! - *Never block*: no call waits for a client, or for a full queue; what cannot be taken is refused and counted.
+//! - *Order*: per channel, every connection sees messages in the one order in which the broker
+//!   accepted them.
+//! - *Delivery*: a connection that is a member when the broker accepts a message is handed it once,
+//!   or is closed with a code that says so. At most once into the socket.
+//! - *Answer*: every publication's [`Receipt`] is answered, with what became of it or an error;
+//!   never silence.
+//! - *Once*: a publication whose key its channel has seen within `limits.idempotency_age` is
+//!   answered with the offset of the first, and not handed out again. A group without replay counts
+//!   and keeps nothing, so it takes no keys of callers. What `$disconnect` publishes is named by
+//!   its connection ([`Key::End`]), on every channel; where an answer can be lost, the name is
+//!   remembered for a day, or until [`crate::model::registry::Registry::remove`] says that nobody
+//!   will use it again.
+//! - *Interest*: a message costs only shards that have members; [`Broker::subscribe`] is done when
+//!   the first member is added.
+//! - *Never block*: no call waits for a client, or for a full queue; what cannot be taken is
+//!   refused and counted.
 
 use std::fmt;
 use std::sync::Arc;
@@ -62,7 +68,8 @@ pub(crate) struct Publication {
     pub(crate) receipt: Receipt,
 }
 
-/// Names a message among those of its channel, so that it is published once. No two kinds name the same.
+/// Names a message among those of its channel, so that it is published once. No two kinds name the
+/// same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
     /// As whoever sent it has chosen; see [`is_key`].
@@ -72,7 +79,8 @@ pub(crate) enum Key {
 }
 
 impl Publication {
-    /// Returns whether it is the end of a connection. That is tried until it is accepted, so a failure is no loss.
+    /// Returns whether it is the end of a connection. That is tried until it is accepted, so a
+    /// failure is no loss.
     pub(crate) fn is_end(&self) -> bool {
         matches!(self.key, Some(Key::End { .. }))
     }
@@ -155,14 +163,17 @@ pub(crate) enum PublishError {
     #[error("{}", Trouble::Refused(*.0))]
     Refused(RedisRefusal),
     /// It has a key, and its channel keeps nothing that it could be found in.
-    #[error("the group is configured with replay = \"off\" and remembers no keys; send without one")]
+    #[error(
+        "the group is configured with replay = \"off\" and remembers no keys; send without one"
+    )]
     KeyUnkept,
     /// It is longer than any client may be sent.
     #[error("the message is longer than limits.message_bytes")]
     TooLong,
 }
 
-/// Names a shard's wait for a subscription, so that what comes of one that has ended is not taken for the next one's.
+/// Names a shard's wait for a subscription, so that what comes of one that has ended is not taken
+/// for the next one's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wait(pub(crate) u64);
 
@@ -196,7 +207,8 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// Returns whether a message is no longer than any client may be sent; other nodes, too, check what they read from Redis.
+    /// Returns whether a message is no longer than any client may be sent; other nodes, too, check
+    /// what they read from Redis.
     pub(crate) fn allows(&self, frame: &[u8]) -> bool {
         frame.len() <= self.message_bytes + SENT_HEADER_MAX
     }
@@ -226,7 +238,8 @@ pub(crate) trait Broker: fmt::Debug + Send + Sync {
     /// Returns whether a connection that comes now is a member of the broadcast channel.
     fn has_begun(&self) -> bool;
 
-    /// Returns at most `limit` messages after an offset; `None` if none are kept. An answer may be shorter than what there is.
+    /// Returns at most `limit` messages after an offset; `None` if none are kept. An answer may be
+    /// shorter than what there is.
     fn history(
         &self,
         channel: &Channel,

@@ -1,8 +1,9 @@
 //! Calls of back ends, and the contract of whoever carries them out.
 //!
-//! Contract: [`Backends::call`] never waits. Every call is answered once, whatever becomes of the back end, of the node and of the
-//! task that carries it out; a call that is dropped is answered [`CallError::Failed`]. Calls of one target are bounded in number
-//! and bytes; over the bound the answer is [`CallError::Overload`], at once.
+//! Contract: [`Backends::call`] never waits. Every call is answered once, whatever becomes of the
+//! back end, of the node and of the task that carries it out; a call that is dropped is answered
+//! [`CallError::Failed`]. Calls of one target are bounded in number and bytes; over the bound the
+//! answer is [`CallError::Overload`], at once.
 
 use std::fmt;
 use std::sync::Arc;

@@ -31,7 +31,8 @@ impl Groups {
         rule.is_none_or(|rule| rule.replay == Replay::On)
     }
 
-    /// Returns whether it is certain that of the groups whose names a pattern matches none is counted and kept.
+    /// Returns whether it is certain that of the groups whose names a pattern matches none is
+    /// counted and kept.
     pub(crate) fn keep_none(&self, names: &str) -> bool {
         let names = Pattern(names.into());
         let decides = |rule: &&GroupRule| match rule.replay {
@@ -43,8 +44,8 @@ impl Groups {
 }
 
 impl Pattern {
-    /// Returns whether every name that `other` matches is matched by this: none holds a control character, so one stands well
-    /// for any text.
+    /// Returns whether every name that `other` matches is matched by this: none holds a control
+    /// character, so one stands well for any text.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         self.matches(&other.0.replace('*', "\0"))
     }

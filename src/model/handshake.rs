@@ -17,7 +17,8 @@ const HEADER: usize = 32;
 impl Handshake {
     /// Returns about what it takes, in bytes.
     pub(crate) fn weight(&self) -> usize {
-        let headers = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER);
+        let headers =
+            self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER);
         self.path.len() + self.query.as_ref().map_or(0, String::len) + headers.sum::<usize>()
     }
 }

@@ -1,7 +1,8 @@
 //! Identifiers as a client and a back end see them.
 //!
-//! All are 16 characters, 15 of base64url and `=`, hence 11 bytes: 8 random ones and the 3 of the node's tag
-//! (API Gateway does alike: the last characters of `connectionId` and `messageId` agree). Request ids are random throughout.
+//! All are 16 characters, 15 of base64url and `=`, hence 11 bytes: 8 random ones and the 3 of the
+//! node's tag (API Gateway does alike: the last characters of `connectionId` and `messageId`
+//! agree). Request ids are random throughout.
 
 use std::fmt;
 
@@ -49,7 +50,8 @@ impl fmt::Display for NodeTag {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConnectionId([u8; TEXT_LEN]);
 
-/// Names one request (a route's run) or one message. Most are never written, so the text is made when it is asked for.
+/// Names one request (a route's run) or one message. Most are never written, so the text is made
+/// when it is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RequestId([u8; RAW_LEN]);
 
@@ -60,7 +62,8 @@ impl ConnectionId {
         Self(text(raw_with_tag(tag)))
     }
 
-    /// Reads an id that a caller sent; `None` if it is not of the form of an id (16 characters: 15 of base64url and `=`).
+    /// Reads an id that a caller sent; `None` if it is not of the form of an id (16 characters: 15
+    /// of base64url and `=`).
     #[must_use]
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let bytes: [u8; TEXT_LEN] = text.as_bytes().try_into().ok()?;
@@ -102,7 +105,8 @@ impl RequestId {
         Self(raw)
     }
 
-    /// Returns the id of the request that tells of a connection's end: the same whoever makes it, and how often.
+    /// Returns the id of the request that tells of a connection's end: the same whoever makes it,
+    /// and how often.
     #[must_use]
     pub(crate) fn of_end(connection: &ConnectionId) -> Self {
         let digest = Sha256::digest(connection.0);
@@ -193,13 +197,20 @@ mod tests {
 
     #[test]
     fn captured_ids_are_well_formed_and_others_are_not() {
-        for good in ["L0SM9cOFvHcCIhw=", "eHrdFcnvvHcCE-w=", "PxWP8cfSDoECFYw=", "WDGT8fY4joECJrQ="] {
+        for good in ["L0SM9cOFvHcCIhw=", "eHrdFcnvvHcCE-w=", "PxWP8cfSDoECFYw=", "WDGT8fY4joECJrQ="]
+        {
             assert!(ConnectionId::parse(good).is_some(), "{good}");
         }
         let uuid = "0f0a3cb6-9d1c-4d43-bb6b-b3a4a5f4dd47";
-        for bad in
-            ["", "=", uuid, "WDGT8fY4joECJrQ=test", "L0SM9cOFvHcCIhwx", "L0SM9cOFvHc/Ihw=", "L0SM9cOFvHcCéw="]
-        {
+        for bad in [
+            "",
+            "=",
+            uuid,
+            "WDGT8fY4joECJrQ=test",
+            "L0SM9cOFvHcCIhwx",
+            "L0SM9cOFvHc/Ihw=",
+            "L0SM9cOFvHcCéw=",
+        ] {
             assert!(ConnectionId::parse(bad).is_none(), "{bad}");
         }
     }

@@ -1,8 +1,8 @@
 //! Lists of what a node holds: connections, and groups that have members.
 //!
-//! Rule: a list is handed out in pages, in an order in which what stays keeps its place, so that whoever pages through sees
-//! everything that was there all the time exactly once. Connections keep their seat in their shard; groups are in the
-//! order of their names.
+//! Rule: a list is handed out in pages, in an order in which what stays keeps its place, so that
+//! whoever pages through sees everything that was there all the time exactly once. Connections keep
+//! their seat in their shard; groups are in the order of their names.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -85,9 +85,11 @@ impl From<&Record> for Row {
 }
 
 impl Groups {
-    /// Adds another page that begins behind the same name: members of a group add up, and the first `limit` names stay.
+    /// Adds another page that begins behind the same name: members of a group add up, and the first
+    /// `limit` names stay.
     ///
-    /// A page that is cut has `limit` names, so none of the first `limit` of all lies behind where it was cut.
+    /// A page that is cut has `limit` names, so none of the first `limit` of all lies behind where
+    /// it was cut.
     pub(crate) fn merge(&mut self, other: Self, limit: usize) {
         for (name, count) in other.rows {
             *self.rows.entry(name).or_default() += count;
@@ -108,7 +110,8 @@ mod tests {
 
     fn page(all: &BTreeMap<Arc<str>, usize>, after: &str, limit: usize) -> Groups {
         let rest: Vec<_> = all.iter().filter(|(name, _)| ***name > *after).collect();
-        let rows = rest.iter().take(limit).map(|(name, count)| (Arc::clone(name), **count)).collect();
+        let rows =
+            rest.iter().take(limit).map(|(name, count)| (Arc::clone(name), **count)).collect();
         Groups { rows, more: rest.len() > limit }
     }
 

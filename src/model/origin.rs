@@ -1,7 +1,8 @@
-//! Origins of web pages (RFC 6454), as browsers send them, and patterns of origins, as operators write them.
+//! Origins of web pages (RFC 6454), as browsers send them, and patterns of origins, as operators
+//! write them.
 //!
-//! Both are read by one grammar and kept in one form: lower case, addresses in their canonical form, no default port. So what
-//! is equal by RFC 6454 §5 is equal here.
+//! Both are read by one grammar and kept in one form: lower case, addresses in their canonical
+//! form, no default port. So what is equal by RFC 6454 §5 is equal here.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -63,16 +64,19 @@ enum PortPattern {
 }
 
 impl Origin {
-    /// Reads `SCHEME://HOST[:PORT]`. What a browser sends for a page without an origin, `null`, is none.
+    /// Reads `SCHEME://HOST[:PORT]`. What a browser sends for a page without an origin, `null`, is
+    /// none.
     #[must_use]
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = split_scheme(text)?;
         let (host, port) = split_port(rest);
-        let (host, port) = (Host::parse(host)?, port.map_or(Some(None), |port| read_port(&scheme, port))?);
+        let (host, port) =
+            (Host::parse(host)?, port.map_or(Some(None), |port| read_port(&scheme, port))?);
         Some(Self { scheme, host, port })
     }
 
-    /// Returns whether the page comes from a server of the same host as its reader: one that somebody develops, as a rule.
+    /// Returns whether the page comes from a server of the same host as its reader: one that
+    /// somebody develops, as a rule.
     #[must_use]
     pub(crate) fn is_local(&self) -> bool {
         DEFAULT_PORTS.iter().any(|(scheme, _)| **scheme == *self.scheme) && self.host.is_local()
@@ -97,10 +101,12 @@ impl Host {
     #[must_use]
     pub(crate) fn of_authority(text: &str) -> Option<Self> {
         let (host, port) = split_port(text);
-        port.is_none_or(|port| port.is_empty() || to_port(port).is_some()).then(|| Self::parse(host))?
+        port.is_none_or(|port| port.is_empty() || to_port(port).is_some())
+            .then(|| Self::parse(host))?
     }
 
-    /// Returns whether this is the host itself by one of its loopback names (RFC 6761 §6.3) and addresses.
+    /// Returns whether this is the host itself by one of its loopback names (RFC 6761 §6.3) and
+    /// addresses.
     #[must_use]
     pub(crate) fn is_local(&self) -> bool {
         match self {
@@ -121,7 +127,8 @@ impl OriginPattern {
             "null" => return Ok(Self::Opaque),
             "" => {
                 return Err(
-                    "empty; write an origin such as \"https://example.com\", or \"*\" for all".to_owned()
+                    "empty; write an origin such as \"https://example.com\", or \"*\" for all"
+                        .to_owned(),
                 );
             }
             _ => {}
@@ -143,7 +150,10 @@ impl OriginPattern {
         }
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if let Some((authority, _)) = rest.split_once(['/', '?', '#']) {
-            return Err(format!("an origin has no path; write {:?}", format!("{scheme}://{authority}")));
+            return Err(format!(
+                "an origin has no path; write {:?}",
+                format!("{scheme}://{authority}")
+            ));
         }
         if let Some((_, host)) = rest.rsplit_once('@') {
             return Err(format!("an origin has no user; write {:?}", format!("{scheme}://{host}")));
@@ -154,7 +164,9 @@ impl OriginPattern {
             Some("*") => PortPattern::Any,
             Some(port) => match read_port(&scheme, port) {
                 Some(port) => PortPattern::Only(port),
-                None => return Err(format!("{port:?} is not a port; write 1 to 65535, or * for any")),
+                None => {
+                    return Err(format!("{port:?} is not a port; write 1 to 65535, or * for any"));
+                }
             },
         };
         let host = HostPattern::parse(host).ok_or_else(|| {
@@ -169,7 +181,9 @@ impl OriginPattern {
         match self {
             Self::Any => true,
             Self::Opaque => value == "null",
-            Self::Like(likeness) => Origin::parse(value).is_some_and(|origin| likeness.matches(&origin)),
+            Self::Like(likeness) => {
+                Origin::parse(value).is_some_and(|origin| likeness.matches(&origin))
+            }
         }
     }
 }
@@ -198,9 +212,9 @@ impl HostPattern {
     fn matches(&self, host: &Host) -> bool {
         match (self, host) {
             (Self::Only(own), host) => own == host,
-            (Self::Under(parent), Host::Name(name)) => {
-                name.strip_suffix(&**parent).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
-            }
+            (Self::Under(parent), Host::Name(name)) => name
+                .strip_suffix(&**parent)
+                .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
             (Self::Under(_), Host::Address(_)) => false,
         }
     }
@@ -237,7 +251,9 @@ impl fmt::Display for OriginPattern {
 fn split_scheme(text: &str) -> Option<(Box<str>, &str)> {
     let (scheme, rest) = text.split_once("://")?;
     let is_scheme = scheme.starts_with(|char: char| char.is_ascii_alphabetic())
-        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
+        && scheme
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
     is_scheme.then(|| (scheme.to_ascii_lowercase().into(), rest))
 }
 
@@ -261,10 +277,13 @@ fn read_port(scheme: &str, text: &str) -> Option<Option<u16>> {
 
 fn to_port(text: &str) -> Option<u16> {
     // `parse` would take a sign.
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok().filter(|port| *port > 0))?
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok().filter(|port| *port > 0))?
 }
 
-/// Returns whether a browser takes a host for an address by its last label (WHATWG URL, "ends in a number").
+/// Returns whether a browser takes a host for an address by its last label (WHATWG URL, "ends in a
+/// number").
 fn is_number(label: &str) -> bool {
     !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -284,8 +303,10 @@ fn in_ascii(text: &str) -> String {
     let (host, rest) = rest.split_at(end);
     let (star, name) = host.strip_prefix("*.").map_or(("", host), |name| ("*.", name));
     let name = idna::domain_to_ascii(name).unwrap_or_else(|_| "example.com".to_owned());
-    let port = rest.strip_prefix(':').map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
-    let port = port.filter(|port| port.is_ascii()).map(|port| format!(":{port}")).unwrap_or_default();
+    let port =
+        rest.strip_prefix(':').map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
+    let port =
+        port.filter(|port| port.is_ascii()).map(|port| format!(":{port}")).unwrap_or_default();
     format!("{scheme}://{star}{name}{port}")
 }
 
@@ -335,7 +356,9 @@ mod tests {
         for value in ["https://example.com", "null", "what is this"] {
             assert!(matches("*", value), "{value}");
         }
-        for value in ["https://a.example.com", "https://a.b.example.com", "https://A.example.com:443"] {
+        for value in
+            ["https://a.example.com", "https://a.b.example.com", "https://A.example.com:443"]
+        {
             assert!(matches("https://*.example.com", value), "{value}");
         }
         for value in [
@@ -407,19 +430,37 @@ mod tests {
             }
             assert!(Origin::parse(&format!("http://{text}:5173")).expect(text).is_local());
         }
-        for text in
-            ["localhost.evil.example", "notlocalhost", "0.0.0.0", "128.0.0.1", "10.0.0.1", "[::]", "[::2]"]
-        {
+        for text in [
+            "localhost.evil.example",
+            "notlocalhost",
+            "0.0.0.0",
+            "128.0.0.1",
+            "10.0.0.1",
+            "[::]",
+            "[::2]",
+        ] {
             assert!(!Host::parse(text).expect(text).is_local(), "{text}");
         }
-        for text in
-            ["", "127.1", "[::1%lo]", "localhost:x", "localhost:80:80", "::1", "127.0.0.1.", "0x7f.1.", "a/b"]
-        {
+        for text in [
+            "",
+            "127.1",
+            "[::1%lo]",
+            "localhost:x",
+            "localhost:80:80",
+            "::1",
+            "127.0.0.1.",
+            "0x7f.1.",
+            "a/b",
+        ] {
             assert!(Host::of_authority(text).is_none_or(|host| !host.is_local()), "{text}");
         }
-        for text in
-            ["null", "file://", "capacitor://localhost", "chrome-extension://localhost", "localhost:5173"]
-        {
+        for text in [
+            "null",
+            "file://",
+            "capacitor://localhost",
+            "chrome-extension://localhost",
+            "localhost:5173",
+        ] {
             assert!(Origin::parse(text).is_none_or(|origin| !origin.is_local()), "{text}");
         }
     }

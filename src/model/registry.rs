@@ -1,8 +1,9 @@
 //! Who is connected where.
 //!
-//! Contract: a record is found from the end of `$connect` to the start of `$disconnect`. A node's registry has the records of
-//! its own connections; whoever wants another node's asks that node. `insert` is done when the record would survive the
-//! node, so that its `$disconnect` can be run by another; for that it is kept after `end`, until `remove`.
+//! Contract: a record is found from the end of `$connect` to the start of `$disconnect`. A node's
+//! registry has the records of its own connections; whoever wants another node's asks that node.
+//! `insert` is done when the record would survive the node, so that its `$disconnect` can be run by
+//! another; for that it is kept after `end`, until `remove`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -19,7 +20,8 @@ use crate::model::id::ConnectionId;
 use crate::model::phase::Phase;
 use crate::model::trouble::Trouble;
 
-/// How long the mark of a node that has left, or was taken for dead, stays. Who sleeps for longer finds nothing of it any more.
+/// How long the mark of a node that has left, or was taken for dead, stays. Who sleeps for longer
+/// finds nothing of it any more.
 pub(crate) const MARK_KEPT: Duration = Duration::from_secs(24 * 3_600);
 
 /// What is known of a connection from its handshake on.
@@ -42,8 +44,8 @@ pub(crate) struct Lease {
     /// Handshakes that it lets in a second.
     pub(crate) handshake_rate: usize,
     pub(crate) phase: Phase,
-    /// Counts renewals, so that no two leases of a node are the same; `None` if it is of an earlier version, whose leases end by
-    /// the clock of Redis.
+    /// Counts renewals, so that no two leases of a node are the same; `None` if it is of an earlier
+    /// version, whose leases end by the clock of Redis.
     #[serde(default)]
     pub(crate) renewals: Option<u64>,
 }
@@ -61,10 +63,12 @@ pub(crate) trait Registry: fmt::Debug + Send + Sync {
     /// The connection has ended: its record is not found any more, and is kept.
     fn end(&self, id: &ConnectionId);
 
-    /// Removes a record; then the name of what `$disconnect` has published, where nobody will use it again, from the channel.
+    /// Removes a record; then the name of what `$disconnect` has published, where nobody will use
+    /// it again, from the channel.
     fn remove(&self, id: &ConnectionId, name: Option<Channel>);
 
-    /// Says that this node ends and has no connections left; nobody needs to wait for its lease to end.
+    /// Says that this node ends and has no connections left; nobody needs to wait for its lease to
+    /// end.
     fn leave(&self) -> BoxFuture<'_, ()>;
 
     /// Returns what the other nodes that live say of themselves.
@@ -91,7 +95,8 @@ impl Record {
     pub(crate) fn describe(&self, last_active: SystemTime) -> String {
         let Self { source_ip, user_agent, connected_at, .. } = self;
         let user_agent = json!(user_agent);
-        let last_active = Timestamp::try_from(last_active).unwrap_or(*connected_at).max(*connected_at);
+        let last_active =
+            Timestamp::try_from(last_active).unwrap_or(*connected_at).max(*connected_at);
         format!(
             "{{\n  \"identity\" : {{\n    \"sourceIp\" : \"{source_ip}\",\n    \"userAgent\" : {user_agent}\n  }},\n  \
              \"connectedAt\" : \"{connected_at:.3}\",\n  \"lastActiveAt\" : \"{last_active:.3}\"\n}}"

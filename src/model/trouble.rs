@@ -93,7 +93,9 @@ impl RedisRefusal {
                 "remove the key that somebody else has written, or give Gatecast another redis.prefix"
             }
             Self::Busy => "end the script (SCRIPT KILL), or give Gatecast a Redis of its own",
-            Self::MaxClients => "raise maxclients, or find out who holds the connections (CLIENT LIST)",
+            Self::MaxClients => {
+                "raise maxclients, or find out who holds the connections (CLIENT LIST)"
+            }
             Self::Unknown => "let the server have all commands of the README's list, none renamed",
             Self::TooOld => "use Redis 6.2 or later; for a Cluster 7.0 or later",
             Self::Broken => "see what answers at this address; it does not speak as Redis does",

@@ -69,13 +69,18 @@ pub(super) fn start(
     (lifecycle, metrics): (&Lifecycle, &Metrics),
 ) -> io::Result<BackEnds> {
     let common = Common { config, environment, public };
-    let functions =
-        Functions::start(config.functions.clone(), common.of_functions(), lifecycle, &metrics.functions)?;
+    let functions = Functions::start(
+        config.functions.clone(),
+        common.of_functions(),
+        lifecycle,
+        &metrics.functions,
+    )?;
     let needs_roots = config.targets.iter().any(|target| target.url.scheme_str() == Some("https"));
     let roots = Arc::new(if needs_roots { system_roots() } else { RootCertStore::empty() });
     let mut back_ends: Vec<_> = config.targets.iter().map(|it| common.http(it, &roots)).collect();
     back_ends.extend(config.functions.iter().filter_map(|it| common.function(it, &functions)));
-    let streams = store.into_iter().flat_map(|store| config.streams.iter().map(move |it| (store, it)));
+    let streams =
+        store.into_iter().flat_map(|store| config.streams.iter().map(move |it| (store, it)));
     back_ends.extend(streams.map(|(store, it)| common.stream(it, store)));
     let dispatcher = Arc::new(Dispatcher::start(back_ends, lifecycle, metrics));
     Ok(BackEnds { dispatcher, functions })
@@ -117,7 +122,10 @@ impl Common<'_> {
             let Wishes { domain, hosts } = wish(settings);
             let variables = self.environment.map(|it| it.variables(domain.as_deref(), &hosts));
             let variables = variables.unwrap_or_default().into_iter();
-            (settings.name.clone(), variables.map(|(name, value)| (name.to_owned(), value)).collect())
+            (
+                settings.name.clone(),
+                variables.map(|(name, value)| (name.to_owned(), value)).collect(),
+            )
         };
         functions::Common {
             region: self.config.callback.region.clone(),

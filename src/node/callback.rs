@@ -41,7 +41,8 @@ impl Opened {
         let management = bind(settings.listen.unwrap_or(LOOPBACK.into()))?;
         let has_hosts = functions.iter().any(|wishes| !wishes.hosts.is_empty());
         let mapped = has_hosts.then(|| bind(LOOPBACK.into())).transpose()?;
-        let ports = (management.local_addr()?, mapped.as_ref().map(Listener::local_addr).transpose()?);
+        let ports =
+            (management.local_addr()?, mapped.as_ref().map(Listener::local_addr).transpose()?);
         let callback = Callback::make(settings, &config.stage, ports, functions)?;
         Ok(Some(Self { callback, management, mapped }))
     }
@@ -55,8 +56,8 @@ impl Opened {
         environment.map(|environment| environment.key().clone()).into_iter().collect()
     }
 
-    /// Returns the port of the management API, and starts that of mapped hosts. Functions run for as long as the node does, and
-    /// so does their way back.
+    /// Returns the port of the management API, and starts that of mapped hosts. Functions run for
+    /// as long as the node does, and so does their way back.
     ///
     /// # Errors
     /// A metric is declared wrongly, or the kernel's.
@@ -68,7 +69,8 @@ impl Opened {
     ) -> Result<(Port, Routes), StartError> {
         let Self { callback, management, mapped } = self;
         let (counted, memory) = (TlsMetrics::register(metrics)?, budget.gauge(Kind::Http, 0));
-        let routes = http::counted_routes(manage::routes(Arc::new(manage.for_signed())), memory.clone());
+        let routes =
+            http::counted_routes(manage::routes(Arc::new(manage.for_signed())), memory.clone());
         let secure = Secure { acceptor: callback.acceptor, handshakes: counted.port(MANAGEMENT) };
         management.bound_kernel(budget.limit())?;
         tracing::info!(address = %management.local_addr()?, "listening for functions");

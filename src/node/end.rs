@@ -1,5 +1,5 @@
-//! How a node ends: not ready, a time for load balancers to notice, no more handshakes, what is open closed over the drain window,
-//! back ends told, and nothing left behind.
+//! How a node ends: not ready, a time for load balancers to notice, no more handshakes, what is
+//! open closed over the drain window, back ends told, and nothing left behind.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -25,8 +25,9 @@ const ENDS_TIMEOUT: Duration = Duration::from_secs(5);
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Node {
-    /// Ends the node: returns how many connections were cut rather than closed, because `hurry` came, time was up, or a client
-    /// took too little of what waited for it, and how many messages waited for clients that were cut.
+    /// Ends the node: returns how many connections were cut rather than closed, because `hurry`
+    /// came, time was up, or a client took too little of what waited for it, and how many messages
+    /// waited for clients that were cut.
     pub(crate) async fn shut_down(self, hurry: impl Future<Output = ()>) -> Losses {
         let Drain { mut notice, mut window, mut grace, min_rate } = self.snapshots.latest().drain;
         if self.backend.fenced.is_cancelled() {
@@ -79,7 +80,8 @@ impl Node {
         Losses { connections, messages, is_fenced: self.backend.fenced.is_cancelled() }
     }
 
-    /// Gives up the lease, unless others have to find what is not done: then they wait for the lease to end.
+    /// Gives up the lease, unless others have to find what is not done: then they wait for the
+    /// lease to end.
     async fn leave(&self, deadline: tokio::time::Instant) {
         if self.backend.fenced.is_cancelled() {
             return;
@@ -93,7 +95,8 @@ impl Node {
                 left = self.ends.untold(),
                 "not every $disconnect was taken: another node runs the rest when the lease ends, if there is one"
             );
-        } else if tokio::time::timeout(LEAVE_TIMEOUT, self.backend.registry.leave()).await.is_err() {
+        } else if tokio::time::timeout(LEAVE_TIMEOUT, self.backend.registry.leave()).await.is_err()
+        {
             tracing::warn!("Redis is away: other nodes wait for the lease to end");
         }
     }
@@ -104,7 +107,11 @@ impl Node {
             places: Arc::clone(&self.places),
             registry: Arc::clone(&self.backend.registry),
             metrics: Arc::clone(&self.metrics),
-            renewal: self.backend.shared.as_ref().map_or(Duration::ZERO, |shared| shared.settings.lease / 3),
+            renewal: self
+                .backend
+                .shared
+                .as_ref()
+                .map_or(Duration::ZERO, |shared| shared.settings.lease / 3),
             min_rate,
         }
     }

@@ -1,7 +1,7 @@
 //! Reads the configuration again at SIGHUP, and puts a new snapshot in the place of the old.
 //!
-//! One reading at a time: signals that come meanwhile lead to one more. A file that cannot be read in
-//! time is refused like one with faults; the node serves on in either case.
+//! One reading at a time: signals that come meanwhile lead to one more. A file that cannot be read
+//! in time is refused like one with faults; the node serves on in either case.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +53,9 @@ impl Reloader {
                 Ok(reloaded) => self.apply(reloaded),
                 Err(faults) => {
                     faults.iter().for_each(|fault| tracing::error!("{fault}"));
-                    tracing::error!("the configuration is refused, and all settings stay as they were");
+                    tracing::error!(
+                        "the configuration is refused, and all settings stay as they were"
+                    );
                     ReloadOutcome::Refused
                 }
             };
@@ -85,12 +87,20 @@ impl Reloader {
         }
     }
 
-    fn apply(&mut self, Reloaded { mut config, applied, needs_restart }: Reloaded) -> ReloadOutcome {
+    fn apply(
+        &mut self,
+        Reloaded { mut config, applied, needs_restart }: Reloaded,
+    ) -> ReloadOutcome {
         for setting in needs_restart {
-            tracing::warn!(setting, "has changed, but needs a restart; it stays as it was until then");
+            tracing::warn!(
+                setting,
+                "has changed, but needs a restart; it stays as it was until then"
+            );
         }
         if applied.is_empty() {
-            tracing::info!("the configuration was read again; nothing that a reload applies has changed");
+            tracing::info!(
+                "the configuration was read again; nothing that a reload applies has changed"
+            );
             return ReloadOutcome::Unchanged;
         }
         descriptors::fit(&mut config);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Spreads a time by a tenth to either side, so that connections of one moment do not act at once for ever.
+/// Spreads a time by a tenth to either side, so that connections of one moment do not act at once
+/// for ever.
 pub(crate) fn jittered(time: Duration) -> Duration {
     time.mul_f64(rand::random_range(0.9..1.1))
 }

@@ -26,8 +26,8 @@ pub(crate) struct Lifecycle {
     failed: Arc<OnceLock<String>>,
 }
 
-/// Held by a part that has to work until a token is cancelled. If it is dropped before, because its part has returned or
-/// panicked, the node has failed.
+/// Held by a part that has to work until a token is cancelled. If it is dropped before, because its
+/// part has returned or panicked, the node has failed.
 #[derive(Debug)]
 pub(crate) struct Vital {
     name: String,
@@ -79,7 +79,11 @@ impl Lifecycle {
     }
 
     /// Spawns a task that has to run until the end of the node, which ends it.
-    pub(crate) fn spawn_until_end(&self, name: &str, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn_until_end(
+        &self,
+        name: &str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
         let ending = self.ending();
         self.spawn_vital(name, self.ending(), async move {
             ending.run_until_cancelled(task).await;
@@ -107,7 +111,10 @@ impl Lifecycle {
 
     fn fail(&self, name: &str) {
         if self.failed.set(name.to_owned()).is_ok() {
-            tracing::error!(part = name, "a part that has to run for ever has ended; so does this node");
+            tracing::error!(
+                part = name,
+                "a part that has to run for ever has ended; so does this node"
+            );
             self.failing.cancel();
         }
     }
@@ -147,7 +154,8 @@ impl Lifecycle {
     }
 }
 
-/// The signals that ask a process to end; a second one asks it to hurry. Others that would kill it are ignored.
+/// The signals that ask a process to end; a second one asks it to hurry. Others that would kill it
+/// are ignored.
 #[derive(Debug)]
 pub(crate) struct Signals {
     terminate: Signal,
@@ -159,8 +167,8 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Starts to listen, so that no signal from now on kills the process. SIGHUP is ignored if it is
-    /// given, otherwise the caller listens to it.
+    /// Starts to listen, so that no signal from now on kills the process. SIGHUP is ignored if it
+    /// is given, otherwise the caller listens to it.
     ///
     /// # Errors
     /// The kernel's.
@@ -184,7 +192,10 @@ impl Signals {
                 _ = self.user_1.recv() => "SIGUSR1",
                 _ = self.user_2.recv() => "SIGUSR2",
             };
-            tracing::warn!(signal = ignored, "ignored: it asks this process for nothing; SIGTERM ends it");
+            tracing::warn!(
+                signal = ignored,
+                "ignored: it asks this process for nothing; SIGTERM ends it"
+            );
         }
     }
 }

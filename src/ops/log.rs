@@ -1,7 +1,8 @@
-//! The log: lines go to standard error by a thread of their own, so that nobody who logs waits for whoever reads it.
+//! The log: lines go to standard error by a thread of their own, so that nobody who logs waits for
+//! whoever reads it.
 //!
-//! Rule: logging never blocks, fails or panics. What finds no room, or cannot be written, is lost and counted. A panic anywhere
-//! is counted and logged as one event.
+//! Rule: logging never blocks, fails or panics. What finds no room, or cannot be written, is lost
+//! and counted. A panic anywhere is counted and logged as one event.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::ffi::OsStr;
@@ -25,7 +26,8 @@ const QUEUE_BYTES: usize = 512 << 10;
 const QUEUE_LINES: usize = 4_096;
 
 /// How the names of the crates begin that log; `function` is what functions write.
-const MODULES: [&str; 8] = ["gatecast", "function", "hyper", "redis", "rustls", "tokio", "warp", "mio"];
+const MODULES: [&str; 8] =
+    ["gatecast", "function", "hyper", "redis", "rustls", "tokio", "warp", "mio"];
 
 /// Longest wait, at the end of the process, for lines that still wait.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -73,8 +75,9 @@ pub(crate) fn check(wanted: Option<&OsStr>) -> Result<(), String> {
     let text = text.to_str().ok_or_else(|| format!("{text:?} is not UTF-8; {cure}"))?;
     // A word alone would be taken for a module, and nothing at all be logged.
     let is_module = |word: &str| MODULES.iter().any(|start| word.starts_with(start));
-    let is_typo =
-        |one: &&str| !one.contains(['=', '[', ':']) && one.parse::<LevelFilter>().is_err() && !is_module(one);
+    let is_typo = |one: &&str| {
+        !one.contains(['=', '[', ':']) && one.parse::<LevelFilter>().is_err() && !is_module(one)
+    };
     if let Some(word) = text.split(',').map(str::trim).find(is_typo) {
         return Err(format!("{word:?} is no level; {cure}"));
     }
@@ -83,14 +86,16 @@ pub(crate) fn check(wanted: Option<&OsStr>) -> Result<(), String> {
 }
 
 impl Log {
-    /// Starts the log of the process; `wanted` are the directives of `RUST_LOG`, where there are any; see [`check`].
+    /// Starts the log of the process; `wanted` are the directives of `RUST_LOG`, where there are
+    /// any; see [`check`].
     ///
     /// # Errors
     /// The kernel gives no descriptor or thread.
     pub(crate) fn start(format: LogFormat, wanted: Option<&str>) -> io::Result<Self> {
         let is_terminal = io::stderr().is_terminal();
         let (log, lines) = Self::new();
-        // A descriptor of its own: the lock of the process's standard error is not held while a write blocks.
+        // A descriptor of its own: the lock of the process's standard error is not held while a
+        // write blocks.
         let output = File::from(io::stderr().as_fd().try_clone_to_owned()?);
         let writer = log.clone();
         std::thread::Builder::new()
@@ -192,7 +197,9 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     // As `RUST_BACKTRACE` has it.
     let backtrace = Backtrace::capture();
     match backtrace.status() {
-        BacktraceStatus::Captured => tracing::error!(thread, location, text, %backtrace, "panicked"),
+        BacktraceStatus::Captured => {
+            tracing::error!(thread, location, text, %backtrace, "panicked");
+        }
         _ => tracing::error!(thread, location, text, "panicked"),
     }
 }

@@ -1,15 +1,16 @@
 //! Every metric, its help, its labels and its buckets.
 //!
-//! Only this file spells a metric name. Labels are closed sets: route keys come from the table, never from a client. Gauges
-//! are moved by guards or by the one owner of what they count; hot loops add once a batch.
+//! Only this file spells a metric name. Labels are closed sets: route keys come from the table,
+//! never from a client. Gauges are moved by guards or by the one owner of what they count; hot
+//! loops add once a batch.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus::{
-    CounterVec, Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    CounterVec, Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter,
+    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use tokio::runtime::RuntimeMetrics;
 
@@ -22,9 +23,9 @@ pub(crate) use self::functions::{FunctionCounters, FunctionMetrics};
 pub(crate) use self::gauges::{GaugeGuard, as_i64};
 pub(crate) use self::http::HttpMetrics;
 pub(crate) use self::labels::{
-    CostFault, CutCause, DropReason, Farewell, Foreign, FunctionEnd, FunctionOutcome, GivenUp, HttpState,
-    LagStage, MappedOutcome, NameLimit, ProxyRefusal, PublishOutcome, Reconciled, Recovery, Refusal,
-    RequestRefusal, RouteOutcome, SendLimit, TlsOutcome,
+    CostFault, CutCause, DropReason, Farewell, Foreign, FunctionEnd, FunctionOutcome, GivenUp,
+    HttpState, LagStage, MappedOutcome, NameLimit, ProxyRefusal, PublishOutcome, Reconciled,
+    Recovery, Refusal, RequestRefusal, RouteOutcome, SendLimit, TlsOutcome,
 };
 pub(crate) use self::reloads::{ReloadMetrics, ReloadOutcome};
 pub(crate) use self::runs::Runs;
@@ -46,8 +47,10 @@ mod spans;
 pub(crate) mod tls;
 
 /// From a loopback round trip to a stuck client.
-const LATENCY_BUCKETS: [f64; 14] =
-    [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+const LATENCY_BUCKETS: [f64; 14] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
+    5.0,
+];
 
 /// What is done with a connection that does not keep up.
 const SLOW_POLICY: &str = "disconnect";
@@ -125,7 +128,8 @@ metrics! {
     accepted: IntCounterVec("gatecast_http_connections_accepted_total", ["port"]);
     /// Failures to accept an HTTP connection.
     accept_errors: IntCounter("gatecast_http_accept_errors_total");
-    /// Connections refused for what they began with instead of a PROXY header, or because they may send none.
+    /// Connections refused for what they began with instead of a PROXY header, or because they may
+    /// send none.
     proxy_headers_refused: IntCounterVec("gatecast_proxy_headers_refused_total", ["reason"]);
     /// Time from a handshake's request to its answer, $connect included.
     handshake_duration: Histogram("gatecast_handshake_duration_seconds"; LATENCY_BUCKETS);
@@ -139,9 +143,11 @@ metrics! {
     received: IntCounter("gatecast_messages_received_total");
     /// Bytes received from clients, frame headers included.
     received_bytes: IntCounter("gatecast_received_bytes_total");
-    /// Times that a client was not read from for a while since it had sent faster than it may, by limit.
+    /// Times that a client was not read from for a while since it had sent faster than it may, by
+    /// limit.
     slowed: IntCounterVec("gatecast_senders_slowed_total", ["limit"]);
-    /// Time for which clients were not read from since they had sent faster than they may, by limit.
+    /// Time for which clients were not read from since they had sent faster than they may, by
+    /// limit.
     slowed_time: CounterVec("gatecast_senders_slowed_seconds_total", ["limit"]);
     /// Frames handed to the sockets of clients, control frames included.
     sent: IntCounter("gatecast_messages_sent_total");
@@ -165,7 +171,8 @@ metrics! {
     slow_consumers: IntCounterVec("gatecast_slow_consumer_disconnects_total", ["policy"]);
     /// Bytes waiting in outboxes, with what the queues need for each message.
     outbox_bytes: IntGauge("gatecast_outbox_bytes");
-    /// Age of a channel's message when a stage has done its part: queue (a shard took it), socket (every member was written to or has it in its outbox).
+    /// Age of a channel's message when a stage has done its part: queue (a shard took it), socket
+    /// (every member was written to or has it in its outbox).
     delivery_lag: HistogramVec("gatecast_delivery_lag_seconds", ["stage"]; LATENCY_BUCKETS);
     /// Time from a ping to its pong.
     ping_rtt: Histogram("gatecast_ping_rtt_seconds"; LATENCY_BUCKETS);
@@ -175,9 +182,11 @@ metrics! {
     management: IntCounterVec("gatecast_management_requests_total", ["operation", "status"]);
     /// Time that the event loops were not waiting for events.
     shard_busy: CounterVec("gatecast_shard_busy_seconds_total", ["shard"]);
-    /// Nodes that the registry names, this one included; one that died is named until the others have ended its connections.
+    /// Nodes that the registry names, this one included; one that died is named until the others
+    /// have ended its connections.
     nodes: IntGauge("gatecast_nodes");
-    /// 1 while Redis takes this node's writes and messages go through it; always 0 for a node that is alone.
+    /// 1 while Redis takes this node's writes and messages go through it; always 0 for a node that
+    /// is alone.
     redis_up: IntGauge("gatecast_redis_up");
     /// Subscriber connections to Redis that ended, or could not be made.
     redis_reconnects: IntCounter("gatecast_redis_reconnects_total");
@@ -207,7 +216,8 @@ metrics! {
     reconciled: IntCounterVec("gatecast_registry_reconciled_total", ["result"]);
     /// Connections of dead nodes that this node has ended.
     reaped: IntCounter("gatecast_connections_reaped_total");
-    /// Runs of $disconnect that were published again, since Redis did not take them or did not say so.
+    /// Runs of $disconnect that were published again, since Redis did not take them or did not say
+    /// so.
     disconnects_retried: IntCounter("gatecast_disconnects_retried_total");
     /// Runs of $disconnect that will never be published.
     disconnects_given_up: IntCounterVec("gatecast_disconnects_given_up_total", ["reason"]);
@@ -227,7 +237,8 @@ metrics! {
     panics: IntCounter("gatecast_panics_total");
     /// Lines that are not in the log.
     log_lost: IntCounterVec("gatecast_log_lines_lost_total", ["reason"]);
-    /// Memory that the process may use: the least of its control groups' limits and what the host has.
+    /// Memory that the process may use: the least of its control groups' limits and what the host
+    /// has.
     memory_limit: IntGauge("gatecast_memory_limit_bytes");
     /// What clients and callers may make the node hold, as it is set, or half of the limit.
     memory_budget: IntGauge("gatecast_memory_budget_bytes");
@@ -246,30 +257,41 @@ impl Metrics {
         metrics
             .memory_limit
             .set(memory::limit().and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(i64::MAX));
-        // Counters are there from the start, at 0: a rate over the first event needs what was before it.
+        // Counters are there from the start, at 0: a rate over the first event needs what was
+        // before it.
         Close::kinds().iter().for_each(|close| drop(metrics.closed_as(close)));
-        Refusal::ALL
+        Refusal::ALL.iter().for_each(|refusal| {
+            drop(metrics.handshakes_rejected.with_label_values(&[refusal.label()]));
+        });
+        Recovery::ALL
             .iter()
-            .for_each(|refusal| drop(metrics.handshakes_rejected.with_label_values(&[refusal.label()])));
-        Recovery::ALL.iter().for_each(|one| drop(metrics.recoveries.with_label_values(&[one.label()])));
-        Reconciled::ALL.iter().for_each(|one| drop(metrics.reconciled.with_label_values(&[one.label()])));
+            .for_each(|one| drop(metrics.recoveries.with_label_values(&[one.label()])));
+        Reconciled::ALL
+            .iter()
+            .for_each(|one| drop(metrics.reconciled.with_label_values(&[one.label()])));
         RedisRefusal::ALL
             .iter()
             .for_each(|class| drop(metrics.redis_refusals.with_label_values(&[class.label()])));
-        Farewell::ALL.iter().for_each(|one| drop(metrics.farewells.with_label_values(&[one.label()])));
+        Farewell::ALL
+            .iter()
+            .for_each(|one| drop(metrics.farewells.with_label_values(&[one.label()])));
         NameLimit::ALL
             .iter()
             .for_each(|by| drop(metrics.new_channels_refused.with_label_values(&[by.label()])));
         Foreign::ALL.iter().for_each(|kind| metrics.count_foreign(*kind, 0));
-        DropReason::ALL.iter().for_each(|reason| drop(metrics.dropped.with_label_values(&[reason.label()])));
-        GivenUp::ALL
+        DropReason::ALL
             .iter()
-            .for_each(|reason| drop(metrics.disconnects_given_up.with_label_values(&[reason.label()])));
-        ProxyRefusal::ALL
-            .iter()
-            .for_each(|refusal| drop(metrics.proxy_headers_refused.with_label_values(&[refusal.label()])));
+            .for_each(|reason| drop(metrics.dropped.with_label_values(&[reason.label()])));
+        GivenUp::ALL.iter().for_each(|reason| {
+            drop(metrics.disconnects_given_up.with_label_values(&[reason.label()]));
+        });
+        ProxyRefusal::ALL.iter().for_each(|refusal| {
+            drop(metrics.proxy_headers_refused.with_label_values(&[refusal.label()]));
+        });
         SendLimit::ALL.iter().for_each(|limit| metrics.count_slowed(*limit, 0, Duration::ZERO));
-        LagStage::ALL.iter().for_each(|stage| drop(metrics.delivery_lag.with_label_values(&[stage.label()])));
+        LagStage::ALL
+            .iter()
+            .for_each(|stage| drop(metrics.delivery_lag.with_label_values(&[stage.label()])));
         PublishOutcome::ALL
             .iter()
             .for_each(|one| drop(metrics.publish_duration.with_label_values(&[one.label()])));
@@ -308,7 +330,11 @@ impl Metrics {
     }
 
     fn closed_as(&self, close: &Close) -> IntCounter {
-        self.closed.with_label_values(&[close.code_label(), close.initiator().label(), close.label()])
+        self.closed.with_label_values(&[
+            close.code_label(),
+            close.initiator().label(),
+            close.label(),
+        ])
     }
 
     pub(crate) fn count_farewell(&self, farewell: Farewell) {

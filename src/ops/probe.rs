@@ -9,8 +9,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest answer that is read; the pages asked for have some dozen bytes.
 const ANSWER_BYTES: u64 = 4096;
 
-/// Returns whether a page of the admin port is answered with 200, and what it says. An address without a host, as nodes listen on,
-/// is this host's.
+/// Returns whether a page of the admin port is answered with 200, and what it says. An address
+/// without a host, as nodes listen on, is this host's.
 ///
 /// # Errors
 /// Where nobody answers, or not in HTTP.

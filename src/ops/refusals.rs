@@ -1,4 +1,5 @@
-//! What is refused appears in the log: each refusal at `debug`, and, when many of one cause come together, one line at `warn`.
+//! What is refused appears in the log: each refusal at `debug`, and, when many of one cause come
+//! together, one line at `warn`.
 //!
 //! So an operator sees that something is wrong, and what, and no client can fill the log.
 
@@ -50,7 +51,8 @@ impl Refusals {
         let conn = conn.map(tracing::field::display);
         tracing::debug!(what, cause, %address, conn.id = conn, message, "refused");
         let now = Instant::now();
-        let count = self.0.lock().entry((what, cause)).or_insert_with(|| Window::new(now)).count(now);
+        let count =
+            self.0.lock().entry((what, cause)).or_insert_with(|| Window::new(now)).count(now);
         if let Some(count) = count {
             tracing::warn!(what, cause, count, %address, message, "many refusals; RUST_LOG=gatecast=debug shows each");
         }

@@ -1,8 +1,8 @@
 //! Whether the parts of a node that are to work for ever do so: shards and accept loops.
 //!
-//! A part counts its steps. Every second the watch wakes each part and looks whether it has made one; a part that has made none
-//! for [`DEADLINE`] is stuck, and `/live` says so. Time in which the watch itself did not run, because the process was held, does
-//! not count.
+//! A part counts its steps. Every second the watch wakes each part and looks whether it has made
+//! one; a part that has made none for [`DEADLINE`] is stuck, and `/live` says so. Time in which the
+//! watch itself did not run, because the process was held, does not count.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// A part that makes no step for so long is stuck: starts with its last step seen. Work pauses it only by making steps.
+/// A part that makes no step for so long is stuck: starts with its last step seen. Work pauses it
+/// only by making steps.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -27,7 +28,8 @@ impl Steps {
     }
 }
 
-/// What a task does beside its work, so that it makes a step whenever it is woken; clones are the same.
+/// What a task does beside its work, so that it makes a step whenever it is woken; clones are the
+/// same.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pulse {
     steps: Steps,
@@ -46,7 +48,11 @@ impl Pulse {
     /// Returns the task as a part.
     pub(crate) fn part(&self, name: &str) -> Part {
         let woken = Arc::clone(&self.woken);
-        Part { name: name.to_owned(), steps: self.steps.clone(), wake: Box::new(move || woken.notify_one()) }
+        Part {
+            name: name.to_owned(),
+            steps: self.steps.clone(),
+            wake: Box::new(move || woken.notify_one()),
+        }
     }
 }
 
@@ -111,7 +117,10 @@ impl Vitals {
             *still = clock.saturating_sub(*since);
             match (was_stuck, *still >= DEADLINE) {
                 (false, true) => {
-                    tracing::error!(part = part.name, "stuck: it has not moved for 10 s; /live is 503");
+                    tracing::error!(
+                        part = part.name,
+                        "stuck: it has not moved for 10 s; /live is 503"
+                    );
                 }
                 (true, false) => tracing::warn!(part = part.name, "moves again"),
                 _ => {}
@@ -123,7 +132,11 @@ impl Vitals {
     /// Returns the names of the parts that are stuck.
     pub(crate) fn stuck(&self) -> Vec<String> {
         let watched = self.watched.lock();
-        watched.iter().filter(|each| each.still >= DEADLINE).map(|each| each.part.name.clone()).collect()
+        watched
+            .iter()
+            .filter(|each| each.still >= DEADLINE)
+            .map(|each| each.part.name.clone())
+            .collect()
     }
 }
 
@@ -138,8 +151,16 @@ mod tests {
         let (vitals, works, stands) = (Vitals::default(), Steps::default(), Steps::default());
         // It waits for work, and makes a step when it is woken.
         let woken = works.clone();
-        vitals.watch(Part { name: "works".to_owned(), steps: works, wake: Box::new(move || woken.step()) });
-        vitals.watch(Part { name: "stands".to_owned(), steps: stands.clone(), wake: Box::new(|| {}) });
+        vitals.watch(Part {
+            name: "works".to_owned(),
+            steps: works,
+            wake: Box::new(move || woken.step()),
+        });
+        vitals.watch(Part {
+            name: "stands".to_owned(),
+            steps: stands.clone(),
+            wake: Box::new(|| {}),
+        });
         for second in 1..10 {
             vitals.look(second * SECOND);
             assert!(vitals.stuck().is_empty(), "{second}");

@@ -1,6 +1,7 @@
 //! Why a connection ends: the one table of close codes, reasons and labels.
 //!
-//! Only this file spells a code. A code that may not be sent (1005, 1006) only ever reaches `$disconnect` and the metrics.
+//! Only this file spells a code. A code that may not be sent (1005, 1006) only ever reaches
+//! `$disconnect` and the metrics.
 
 use crate::protocol::codec::Violation;
 
@@ -140,7 +141,8 @@ impl Close {
         }
     }
 
-    /// Returns the value of the metric label `code`: codes that clients invent share one value, so that labels are a closed set.
+    /// Returns the value of the metric label `code`: codes that clients invent share one value, so
+    /// that labels are a closed set.
     #[must_use]
     pub(crate) fn code_label(&self) -> &'static str {
         match self.code() {

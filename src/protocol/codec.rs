@@ -1,8 +1,9 @@
 //! WebSocket frames (RFC 6455), without I/O: bytes in, messages out, and the reverse.
 //!
-//! Rule: what a stranger sent can end in an error but not in a panic, and memory follows the bytes that have really
-//! arrived, never the length that a header claims. A message that lies whole in the input is handed out in place;
-//! only a partial one is copied, so an idle connection holds no buffer.
+//! Rule: what a stranger sent can end in an error but not in a panic, and memory follows the bytes
+//! that have really arrived, never the length that a header claims. A message that lies whole in
+//! the input is handed out in place; only a partial one is copied, so an idle connection holds no
+//! buffer.
 
 use std::borrow::Cow;
 
@@ -43,8 +44,8 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    /// Takes the next message from the front of `input` (unmasking it in place) and advances it; `None` once all of
-    /// `input` is taken. What is left of an unfinished message is kept.
+    /// Takes the next message from the front of `input` (unmasking it in place) and advances it;
+    /// `None` once all of `input` is taken. What is left of an unfinished message is kept.
     ///
     /// # Errors
     /// The first violation; from then on the decoder can only [`Decoder::skip`].
@@ -76,13 +77,18 @@ impl Decoder {
         }
     }
 
-    /// Takes all of `input` and keeps nothing of it; returns whether the client's close frame ends in there, or was what
-    /// broke the rules. It goes on behind a violation, and checks nothing itself: the lengths in headers are what it goes by.
+    /// Takes all of `input` and keeps nothing of it; returns whether the client's close frame ends
+    /// in there, or was what broke the rules. It goes on behind a violation, and checks nothing
+    /// itself: the lengths in headers are what it goes by.
     pub(crate) fn skip(&mut self, input: &[u8]) -> bool {
         self.partial.get_or_insert_default().skip(input)
     }
 
-    fn message<'a>(&mut self, opcode: Opcode, payload: Cow<'a, [u8]>) -> Result<Message<'a>, Violation> {
+    fn message<'a>(
+        &mut self,
+        opcode: Opcode,
+        payload: Cow<'a, [u8]>,
+    ) -> Result<Message<'a>, Violation> {
         let message = message(opcode, payload);
         if message.is_err() && opcode == Opcode::Close {
             self.partial.get_or_insert_default().closed();
@@ -96,7 +102,8 @@ impl Decoder {
         self.partial.is_some()
     }
 
-    /// Returns the bytes held of a message that is not whole yet, with what the buffers keep in reserve.
+    /// Returns the bytes held of a message that is not whole yet, with what the buffers keep in
+    /// reserve.
     #[must_use]
     pub(crate) fn held(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| partial.held())
@@ -135,7 +142,9 @@ impl Decoder {
         let ended = partial.end_frame()?;
         self.release_if_idle();
         Ok(match ended {
-            Some((opcode, payload)) => Progress::Message(self.message(opcode, Cow::Owned(payload))?),
+            Some((opcode, payload)) => {
+                Progress::Message(self.message(opcode, Cow::Owned(payload))?)
+            }
             None => Progress::FrameEnded,
         })
     }
@@ -190,8 +199,8 @@ pub(crate) fn payload_of(frame: &[u8]) -> Option<(Opcode, &[u8])> {
     Some((opcode, frame.get(header..)?))
 }
 
-/// Returns whether bytes from elsewhere are what [`encode`] builds for a message of at most `longest` bytes: the one frame in its
-/// shortest form and nothing behind it, and text is UTF-8.
+/// Returns whether bytes from elsewhere are what [`encode`] builds for a message of at most
+/// `longest` bytes: the one frame in its shortest form and nothing behind it, and text is UTF-8.
 #[must_use]
 pub(crate) fn is_message(frame: &[u8], longest: usize) -> bool {
     let Some((opcode, payload)) = payload_of(frame) else { return false };
@@ -204,11 +213,12 @@ pub(crate) fn is_message(frame: &[u8], longest: usize) -> bool {
     let mut space = &mut header[..];
     put_header(&mut space, opcode, payload.len());
     let unused = space.len();
-    is_readable && header.get(..SENT_HEADER_MAX - unused) == frame.get(..frame.len() - payload.len())
+    is_readable
+        && header.get(..SENT_HEADER_MAX - unused) == frame.get(..frame.len() - payload.len())
 }
 
-/// Builds a close frame; `reason` is cut at 123 bytes, at a character's edge. A code that may not be sent (RFC 6455 §7.4.1)
-/// gives an empty close frame.
+/// Builds a close frame; `reason` is cut at 123 bytes, at a character's edge. A code that may not
+/// be sent (RFC 6455 §7.4.1) gives an empty close frame.
 #[must_use]
 pub(crate) fn encode_close(code: u16, reason: &str) -> Bytes {
     if !may_be_sent(code) {
@@ -232,8 +242,12 @@ fn message<'a>(opcode: Opcode, payload: Cow<'a, [u8]>) -> Result<Message<'a>, Vi
 
 fn text(payload: Cow<'_, [u8]>) -> Result<Cow<'_, str>, Violation> {
     match payload {
-        Cow::Borrowed(bytes) => str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| Violation::InvalidUtf8),
-        Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).map_err(|_| Violation::InvalidUtf8),
+        Cow::Borrowed(bytes) => {
+            str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| Violation::InvalidUtf8)
+        }
+        Cow::Owned(bytes) => {
+            String::from_utf8(bytes).map(Cow::Owned).map_err(|_| Violation::InvalidUtf8)
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! Expressions over a message: which route it selects, which of its text goes where.
 //!
-//! The forms are those of API Gateway's selection expressions ("WebSocket selection expressions in API Gateway",
-//! apigateway-websocket-api-selection-expressions): `$request.body.a.b` and other paths (`path.rs`),
-//! `${request.body.a}/${request.body.b}`, a constant, `\$literal`; and `context.*` in the same places. Values are cut out of the body as they stand there, never re-encoded.
+//! The forms are those of API Gateway's selection expressions ("WebSocket selection expressions in
+//! API Gateway", apigateway-websocket-api-selection-expressions): `$request.body.a.b` and other
+//! paths (`path.rs`), `${request.body.a}/${request.body.b}`, a constant, `\$literal`; and
+//! `context.*` in the same places. Values are cut out of the body as they stand there, never
+//! re-encoded.
 
 use std::borrow::Cow;
 
@@ -98,8 +100,8 @@ impl<'a> Body<'a> {
         Self { text, json: Json::parse(text) }
     }
 
-    /// Returns whether the body is anything but JSON. What nests deeper than [`json::DEPTH_MAX`] levels is neither text nor has it
-    /// values.
+    /// Returns whether the body is anything but JSON. What nests deeper than [`json::DEPTH_MAX`]
+    /// levels is neither text nor has it values.
     #[must_use]
     pub(crate) fn is_text(&self) -> bool {
         matches!(self.json, Err(JsonError::Grammar))
@@ -140,14 +142,23 @@ impl Expression {
         parse_composite(text).map(|parts| Self(Form::Composite(parts)))
     }
 
-    /// Evaluates to the text that goes on: JSON strings without their quotes, other values as typed. `None` if the one
-    /// variable of the expression is missing or null.
-    pub(crate) fn render<'a>(&'a self, body: &Body<'a>, context: &'a impl Context) -> Option<Cow<'a, str>> {
+    /// Evaluates to the text that goes on: JSON strings without their quotes, other values as
+    /// typed. `None` if the one variable of the expression is missing or null.
+    pub(crate) fn render<'a>(
+        &'a self,
+        body: &Body<'a>,
+        context: &'a impl Context,
+    ) -> Option<Cow<'a, str>> {
         self.evaluate(body, context, Arrays::Verbatim)
     }
 
-    /// Evaluates to a route key; as [`Expression::render`], but arrays are written `[item1, item2]`.
-    pub(crate) fn select<'a>(&'a self, body: &Body<'a>, context: &'a impl Context) -> Option<Cow<'a, str>> {
+    /// Evaluates to a route key; as [`Expression::render`], but arrays are written `[item1,
+    /// item2]`.
+    pub(crate) fn select<'a>(
+        &'a self,
+        body: &Body<'a>,
+        context: &'a impl Context,
+    ) -> Option<Cow<'a, str>> {
         self.evaluate(body, context, Arrays::Listed)
     }
 
@@ -177,7 +188,12 @@ impl Expression {
 }
 
 impl TemplatePart {
-    fn value<'a>(&'a self, body: &Body<'a>, context: &'a impl Context, arrays: Arrays) -> Cow<'a, str> {
+    fn value<'a>(
+        &'a self,
+        body: &Body<'a>,
+        context: &'a impl Context,
+        arrays: Arrays,
+    ) -> Cow<'a, str> {
         match self {
             Self::Literal(text) => Cow::Borrowed(text),
             Self::Variable(variable) => variable.value(body, context, arrays).unwrap_or_default(),
@@ -197,12 +213,14 @@ impl Variable {
         ];
         let (variable, rest) = match text.strip_prefix("request.body") {
             Some(path) if path.starts_with(['.', '[']) => {
-                let (path, rest) = parse::path(path).ok_or_else(|| ExpressionError::Path(text.to_owned()))?;
+                let (path, rest) =
+                    parse::path(path).ok_or_else(|| ExpressionError::Path(text.to_owned()))?;
                 (Self::Body(path), rest)
             }
             Some(rest) => (Self::Whole, rest),
             None => {
-                let read = |(name, key)| text.strip_prefix(name).map(|rest| (Self::Context(key), rest));
+                let read =
+                    |(name, key)| text.strip_prefix(name).map(|rest| (Self::Context(key), rest));
                 known.into_iter().find_map(read).ok_or_else(unknown)?
             }
         };
@@ -227,7 +245,9 @@ impl Variable {
                 let json = body.json.as_ref().ok()?;
                 match path.find(json)? {
                     Found::One(at) => stringify(json, at, arrays),
-                    Found::Many(found) => list(json, &mut found.into_iter(), arrays).map(Cow::Owned),
+                    Found::Many(found) => {
+                        list(json, &mut found.into_iter(), arrays).map(Cow::Owned)
+                    }
                 }
             }
         }
@@ -238,21 +258,28 @@ fn stringify<'a>(json: &Json<'a>, at: usize, arrays: Arrays) -> Option<Cow<'a, s
     match json.kind(at) {
         b'n' => None,
         b'"' => Some(json.string(at)),
-        b'[' if arrays == Arrays::Listed => list(json, &mut json.elements(at), arrays).map(Cow::Owned),
+        b'[' if arrays == Arrays::Listed => {
+            list(json, &mut json.elements(at), arrays).map(Cow::Owned)
+        }
         _ => Some(Cow::Borrowed(json.text(at))),
     }
 }
 
-/// Makes a list of values. `None` if it is more than twice as long as the whole message, which takes values that hold each
-/// other, 128 deep.
-fn list(json: &Json<'_>, values: &mut dyn Iterator<Item = usize>, arrays: Arrays) -> Option<String> {
+/// Makes a list of values. `None` if it is more than twice as long as the whole message, which
+/// takes values that hold each other, 128 deep.
+fn list(
+    json: &Json<'_>,
+    values: &mut dyn Iterator<Item = usize>,
+    arrays: Arrays,
+) -> Option<String> {
     let longest = 2 * json.text(0).len();
     let mut text = String::from("[");
     write_list(json, values, arrays, longest, &mut text);
     (text.len() <= longest).then_some(text)
 }
 
-/// Writes the values of a list and its end. Calls itself [`json::DEPTH_MAX`] times at most, since no JSON is deeper.
+/// Writes the values of a list and its end. Calls itself [`json::DEPTH_MAX`] times at most, since
+/// no JSON is deeper.
 fn write_list(
     json: &Json<'_>,
     values: &mut dyn Iterator<Item = usize>,
@@ -366,15 +393,17 @@ mod tests {
 
     #[test]
     fn values_go_on_as_typed() {
-        let body =
-            r#"{"data": {"big": 12345678901234567890, "n" : 1.0e2 }, "text":"a\"\u00e4\n", "list":[1, 2]}"#;
+        let body = r#"{"data": {"big": 12345678901234567890, "n" : 1.0e2 }, "text":"a\"\u00e4\n", "list":[1, 2]}"#;
         assert_eq!(
             render("$request.body.data", body).as_deref(),
             Some(r#"{"big": 12345678901234567890, "n" : 1.0e2 }"#)
         );
         assert_eq!(render("$request.body.text", body).as_deref(), Some("a\"ä\n"));
         assert_eq!(render("$request.body.list", body).as_deref(), Some("[1, 2]"));
-        assert_eq!(render("${context.connectionId} left", "").as_deref(), Some("<ConnectionId> left"));
+        assert_eq!(
+            render("${context.connectionId} left", "").as_deref(),
+            Some("<ConnectionId> left")
+        );
     }
 
     #[test]
@@ -393,7 +422,11 @@ mod tests {
         let body = r#"{"data":"cut \ud83d","list":["\ud83d"],"raw":{"a":"\ud83d"},"\ud83d":1,"action":"x"}"#;
         assert_eq!(render("$request.body.data", body).as_deref(), Some("cut \u{fffd}"));
         assert_eq!(select("$request.body.list", body).as_deref(), Some("[\u{fffd}]"));
-        assert_eq!(render("$request.body.raw", body).as_deref(), Some(r#"{"a":"\ud83d"}"#), "as typed");
+        assert_eq!(
+            render("$request.body.raw", body).as_deref(),
+            Some(r#"{"a":"\ud83d"}"#),
+            "as typed"
+        );
         assert_eq!(select("$request.body['\u{fffd}']", body).as_deref(), Some("1"));
         assert_eq!(select("$request.body.action", body).as_deref(), Some("x"));
     }
@@ -455,8 +488,12 @@ mod tests {
         assert_eq!(render("$request.body..*..*..a[*]..*", nested).as_deref(), Some("[[1,2],1,2]"));
         assert_eq!(render("$request.body..a..a[1]", nested).as_deref(), Some("[2]"));
         let levels = DEPTH_MAX / 2;
-        let body =
-            format!("{}{}{}", r#"{"a":["#.repeat(levels), "1,".repeat(10_000) + "1", "]}".repeat(levels));
+        let body = format!(
+            "{}{}{}",
+            r#"{"a":["#.repeat(levels),
+            "1,".repeat(10_000) + "1",
+            "]}".repeat(levels)
+        );
         let all = format!("$request.body{}", "..*".repeat(40));
         assert_eq!(render(&all, &body), None, "each of the levels with all that is inside");
         let leaves = format!("$request.body{}[?@ == 1]", "..*".repeat(40));
@@ -466,7 +503,10 @@ mod tests {
     #[test]
     fn lists_are_written_at_every_level() {
         let body = r#"{"a":[1, [], [ "x", [null, {"b" : 2}]]]}"#;
-        assert_eq!(select("$request.body.a", body).as_deref(), Some(r#"[1, [], [x, [null, {"b" : 2}]]]"#));
+        assert_eq!(
+            select("$request.body.a", body).as_deref(),
+            Some(r#"[1, [], [x, [null, {"b" : 2}]]]"#)
+        );
     }
 
     #[test]

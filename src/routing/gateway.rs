@@ -1,7 +1,8 @@
 //! Routes: selects the route of a message and says what its integration does.
 //!
-//! Pure: it reads a message and returns an [`Outcome`]; whoever owns the socket carries it out. A message that cannot be
-//! routed gets the frame of the contract and is counted, and the connection stays open.
+//! Pure: it reads a message and returns an [`Outcome`]; whoever owns the socket carries it out. A
+//! message that cannot be routed gets the frame of the contract and is counted, and the connection
+//! stays open.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -153,7 +154,9 @@ impl Gateway {
 
     /// Returns whether `$disconnect` calls a back end.
     pub(crate) fn calls_at_end(&self) -> bool {
-        self.table.disconnect().is_some_and(|route| matches!(route.integration, Integration::Call { .. }))
+        self.table
+            .disconnect()
+            .is_some_and(|route| matches!(route.integration, Integration::Call { .. }))
     }
 
     /// Runs `$disconnect` of a connection that has ended so; a repetition is not counted again.
@@ -168,7 +171,8 @@ impl Gateway {
             if !is_repeat {
                 self.count(route, RouteOutcome::Ok);
             }
-            let occasion = Occasion::Disconnect { code: close.code(), reason: close.reason().into() };
+            let occasion =
+                Occasion::Disconnect { code: close.code(), reason: close.reason().into() };
             // The same whoever calls, and however often.
             let request = RequestId::of_end(&record.id);
             return event(route, record, request, occasion).map(Action::Call);
@@ -177,7 +181,12 @@ impl Gateway {
     }
 
     /// The action of `$connect` or `$disconnect`; there is no body and nobody to reply to.
-    fn lifecycle_action(&self, route: &Route, record: &Arc<Record>, is_repeat: bool) -> Option<Action> {
+    fn lifecycle_action(
+        &self,
+        route: &Route,
+        record: &Arc<Record>,
+        is_repeat: bool,
+    ) -> Option<Action> {
         let run = Run { record, stage: &self.stage, tag: self.tag, request: RequestId::mint() };
         let outcome = run.outcome(route, Payload::Text(""), &Body::new(""));
         if !is_repeat {
@@ -228,7 +237,12 @@ impl Context for Run<'_> {
 }
 
 impl Run<'_> {
-    fn outcome(&self, route: &Route, payload: Payload<'_>, body: &Body<'_>) -> Result<Outcome, BadBody> {
+    fn outcome(
+        &self,
+        route: &Route,
+        payload: Payload<'_>,
+        body: &Body<'_>,
+    ) -> Result<Outcome, BadBody> {
         let action = match &route.integration {
             Integration::Mock => None,
             Integration::Close => Some(Action::Close),
@@ -245,19 +259,27 @@ impl Run<'_> {
             Integration::Leave { group } => Some(Action::Leave(self.group(group, body)?)),
             Integration::Call { .. } => {
                 let body = match payload {
-                    Payload::Text(text) => call::Body::Text(Bytes::copy_from_slice(text.as_bytes())),
+                    Payload::Text(text) => {
+                        call::Body::Text(Bytes::copy_from_slice(text.as_bytes()))
+                    }
                     Payload::Binary(bytes) => call::Body::Binary(Bytes::copy_from_slice(bytes)),
                 };
                 let occasion = Occasion::Message { id: RequestId::mint_message(self.tag), body };
                 event(route, self.record, self.request, occasion).map(Action::Call)
             }
         };
-        let reply = route.reply.as_ref().map(|reply| self.frame(reply, payload, body)).transpose()?;
+        let reply =
+            route.reply.as_ref().map(|reply| self.frame(reply, payload, body)).transpose()?;
         Ok(Outcome { request: Some(self.request), action, reply })
     }
 
     /// The frame of an expression's text; the whole of a binary message goes on as binary.
-    fn frame(&self, data: &Expression, payload: Payload<'_>, body: &Body<'_>) -> Result<Bytes, BadBody> {
+    fn frame(
+        &self,
+        data: &Expression,
+        payload: Payload<'_>,
+        body: &Body<'_>,
+    ) -> Result<Bytes, BadBody> {
         if let Payload::Binary(bytes) = payload
             && data.is_whole_body()
         {

@@ -92,12 +92,14 @@ impl RouteTable {
     /// Puts a table together.
     #[must_use]
     pub(crate) fn new(selection: Expression, routes: Vec<Route>) -> Self {
-        let numbered = routes.into_iter().enumerate().map(|(number, route)| Route { number, ..route });
+        let numbered =
+            routes.into_iter().enumerate().map(|(number, route)| Route { number, ..route });
         let routes = numbered.map(|route| (route.key.clone(), route)).collect();
         Self { selection, routes }
     }
 
-    /// Returns the route of a message that is not text alone: the one whose key equals the selection's result, else `$default`.
+    /// Returns the route of a message that is not text alone: the one whose key equals the
+    /// selection's result, else `$default`.
     #[must_use]
     pub(crate) fn select(&self, body: &Body<'_>, context: &impl Context) -> Option<&Route> {
         let key = self.selection.select(body, context);
@@ -141,4 +143,5 @@ impl RouteTable {
 }
 
 /// The keys that start with `$`; no message selects them by its text.
-pub(crate) const PREDEFINED: [&str; 5] = ["$connect", "$disconnect", "$default", "$text", "$binary"];
+pub(crate) const PREDEFINED: [&str; 5] =
+    ["$connect", "$disconnect", "$default", "$text", "$binary"];

@@ -8,11 +8,13 @@ use crate::shard::connection::answers::Joined;
 use crate::shard::outbox::ENTRY;
 
 impl Shard {
-    /// Answers a client, behind what it has asked before. If more waits than a client may have waiting, the joins that hold it
-    /// back are given up.
+    /// Answers a client, behind what it has asked before. If more waits than a client may have
+    /// waiting, the joins that hold it back are given up.
     pub(super) fn reply(&mut self, key: usize, frame: Bytes) {
         let limit = self.snapshot.limits.outbox_bytes;
-        let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.is_open()) else {
+        let Some(connection) =
+            self.connections.get_mut(key).filter(|connection| connection.is_open())
+        else {
             return;
         };
         if !connection.answers.is_waiting() {
@@ -30,8 +32,14 @@ impl Shard {
         }
     }
 
-    /// A subscription stands, or will not: those who wait for it are told, and in the latter case are no members.
-    pub(super) fn on_subscribed(&mut self, channel: &Channel, wait: Wait, result: Result<(), PublishError>) {
+    /// A subscription stands, or will not: those who wait for it are told, and in the latter case
+    /// are no members.
+    pub(super) fn on_subscribed(
+        &mut self,
+        channel: &Channel,
+        wait: Wait,
+        result: Result<(), PublishError>,
+    ) {
         if self.joining.get(channel) != Some(&wait) {
             return;
         }

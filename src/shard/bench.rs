@@ -1,7 +1,9 @@
-//! Work of the hot path to count instructions of; in no build that is shipped (the feature `bench`).
+//! Work of the hot path to count instructions of; in no build that is shipped (the feature
+//! `bench`).
 //!
-//! Rule: all is the real thing, the sockets included, except that these take whatever is sent. Only what [`counted`] runs is
-//! counted, so neither the setting up nor the first round, in which buffers grow, is.
+//! Rule: all is the real thing, the sockets included, except that these take whatever is sent. Only
+//! what [`counted`] runs is counted, so neither the setting up nor the first round, in which
+//! buffers grow, is.
 
 use std::hint::black_box;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -39,8 +41,9 @@ const BYTES: usize = 128;
 const CONFIG: &str = "[limits]\nping_interval = \"off\"\nmessage_rate = 100_000_000\n\
                       receive_bytes_rate = 1_099_511_627_776\nfanout_bytes_rate = 1_099_511_627_776\n";
 
-/// Does `work` for a start, and then `times` times, counted: frames encoded, messages routed, hundreds of bytes of a message
-/// made to be much work, or messages delivered to one member, of which a round has a thousand.
+/// Does `work` for a start, and then `times` times, counted: frames encoded, messages routed,
+/// hundreds of bytes of a message made to be much work, or messages delivered to one member, of
+/// which a round has a thousand.
 ///
 /// # Errors
 /// There is no such work, or it did not do what it should.
@@ -86,16 +89,20 @@ struct Bench {
 impl Bench {
     fn new(members: usize) -> anyhow::Result<Self> {
         let file = Some(("built-in".to_owned(), CONFIG.to_owned()));
-        let config =
-            Config::load(&Sources { file, ..Sources::default() }).map_err(|faults| anyhow!("{faults:?}"))?;
+        let config = Config::load(&Sources { file, ..Sources::default() })
+            .map_err(|faults| anyhow!("{faults:?}"))?;
         let (tag, telemetry) = (NodeTag::random(), Telemetry::without_spans()?);
         let metrics = Arc::clone(&telemetry.metrics);
         let budget = Arc::new(Budget::new(1 << 32, 1));
         let event_loop = EventLoop::open(&budget, 0, 1)?;
         let hub = Arc::new(Hub::new(vec![event_loop.inbox()], Arc::clone(&metrics), budget));
         let (_, snapshots) = Snapshots::begin(Snapshot::new(&config, tag, &metrics));
-        let broker =
-            MemoryBroker::new(Arc::clone(&hub), telemetry.clone(), config.terms(), snapshots.clone());
+        let broker = MemoryBroker::new(
+            Arc::clone(&hub),
+            telemetry.clone(),
+            config.terms(),
+            snapshots.clone(),
+        );
         let (broker, backends) = (Arc::new(broker), Arc::new(call::fake::Nobody));
         let parts = Parts { hub, broker, backends, telemetry, names: Arc::default() };
         let shard = Shard::new(0, event_loop, parts, snapshots.latest());
@@ -133,8 +140,12 @@ impl Bench {
             self.shard.on_bytes(key, &mut input);
             // As if they were handed to the broker.
             self.shard.publishing = 0;
-            published +=
-                self.shard.publications.drain(..).map(|publication| publication.frame.len()).sum::<usize>();
+            published += self
+                .shard
+                .publications
+                .drain(..)
+                .map(|publication| publication.frame.len())
+                .sum::<usize>();
         };
         work();
         counted(times, &mut work);
@@ -142,7 +153,8 @@ impl Bench {
         Ok(())
     }
 
-    /// A client's frame that costs the most and selects no route: decoded, unmasked, taken apart, answered.
+    /// A client's frame that costs the most and selects no route: decoded, unmasked, taken apart,
+    /// answered.
     fn refuse(mut self, text: &str, times: usize) -> anyhow::Result<()> {
         let masked = masked(text.as_bytes());
         let key = *self.members.first().context("no connection")?;
@@ -177,7 +189,10 @@ impl Bench {
         work();
         counted(rounds, &mut work);
         let sent = self.shard.parts.telemetry.metrics.sent_bytes.get();
-        ensure!(sent == ((rounds + 1) * self.members.len() * frame.len()) as u64, "{sent} bytes were sent");
+        ensure!(
+            sent == ((rounds + 1) * self.members.len() * frame.len()) as u64,
+            "{sent} bytes were sent"
+        );
         Ok(())
     }
 }

@@ -21,7 +21,8 @@ impl Shard {
     ) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.calls += 1;
-        let (hub, index, snapshot) = (Arc::clone(&self.parts.hub), self.index, Arc::clone(&self.snapshot));
+        let (hub, index, snapshot) =
+            (Arc::clone(&self.parts.hub), self.index, Arc::clone(&self.snapshot));
         let (route, wants_reply) = (Arc::clone(&event.route), event.wants_reply);
         let receipt = CallReceipt::new(move |result: CallResult| {
             snapshot.gateway.on_called(&route, RouteOutcome::of(&result));

@@ -9,7 +9,8 @@ use crate::shard::connection::{Connection, Due, Reading};
 const STALE_TIMERS: usize = 1_024;
 
 impl Shard {
-    /// Sets a connection's timer if its next deadline is earlier than the timer that is set, or that one has fired.
+    /// Sets a connection's timer if its next deadline is earlier than the timer that is set, or
+    /// that one has fired.
     pub(super) fn schedule(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let at = connection.deadline(&self.snapshot.limits);
@@ -20,20 +21,22 @@ impl Shard {
         }
     }
 
-    /// Keeps clients that come and go from piling up timers until these fire: there are never more stale ones than valid ones,
-    /// but for a few.
+    /// Keeps clients that come and go from piling up timers until these fire: there are never more
+    /// stale ones than valid ones, but for a few.
     fn forget_stale_timers(&mut self) {
         if self.timers.len() > 2 * self.connections.len() + STALE_TIMERS {
             let connections = &self.connections;
-            self.timers
-                .retain(|at, key| connections.get(key).is_some_and(|connection| connection.timer_at == at));
+            self.timers.retain(|at, key| {
+                connections.get(key).is_some_and(|connection| connection.timer_at == at)
+            });
         }
     }
 
     /// Acts on every deadline that has passed.
     pub(super) fn fire_timers(&mut self) {
         while let Some((at, key)) = self.timers.pop_due(self.now) {
-            let is_valid = self.connections.get(key).is_some_and(|connection| connection.timer_at == at);
+            let is_valid =
+                self.connections.get(key).is_some_and(|connection| connection.timer_at == at);
             if is_valid {
                 self.on_timer(key);
             }
@@ -47,7 +50,8 @@ impl Shard {
             connection.end_slowing(self.now);
             self.read_later(key);
         }
-        // The kernel tells of room only when there is much; a client that reads slowly must not be taken for one that does not.
+        // The kernel tells of room only when there is much; a client that reads slowly must not be
+        // taken for one that does not.
         if self.connections.get(key).is_some_and(Connection::is_stuck) {
             self.write(key);
         }

@@ -1,10 +1,12 @@
-//! One client socket, as its shard holds it: the stream, what is half read and half written, and the clocks that run.
+//! One client socket, as its shard holds it: the stream, what is half read and half written, and
+//! the clocks that run.
 //!
 //! No decisions about other connections are taken here, and no system call except on this socket.
 //!
 //! # When each clock starts, what restarts it, and what pauses it
-//! A frame is *handed over* when the socket has taken its last byte, not when it is queued. What the kernel and the proxies on
-//! the way hold of it cannot be seen; [`Limits::lag`] is the time that a client has for it.
+//! A frame is *handed over* when the socket has taken its last byte, not when it is queued. What
+//! the kernel and the proxies on the way hold of it cannot be seen; [`Limits::lag`] is the time
+//! that a client has for it.
 //!
 //! | clock | starts | restarts | is paused | then |
 //! |---|---|---|---|---|
@@ -45,14 +47,15 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-/// Without progress for so long, what a connection holds is the first to be given up when memory runs out.
+/// Without progress for so long, what a connection holds is the first to be given up when memory
+/// runs out.
 const STALLED: Duration = Duration::from_secs(1);
 
 /// See the head of this file.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    /// `None` while the answer to the handshake is on its way: what is sent meanwhile waits in the outbox, since a client
-    /// that has seen the answer may rely on being a member.
+    /// `None` while the answer to the handshake is on its way: what is sent meanwhile waits in the
+    /// outbox, since a client that has seen the answer may rely on being a member.
     pub(crate) stream: Option<TcpStream>,
     pub(crate) ticket: Ticket,
     pub(crate) decoder: Decoder,
@@ -63,7 +66,8 @@ pub(crate) struct Connection {
     pub(crate) dirty: bool,
     /// Whether events tell when the socket takes more.
     pub(crate) writes_watched: bool,
-    /// Whether the client has shut down its side; seen with an event, before the last bytes are read.
+    /// Whether the client has shut down its side; seen with an event, before the last bytes are
+    /// read.
     pub(crate) hung_up: bool,
     pub(crate) answers: Answers,
     /// Calls of back ends that are under way.
@@ -112,8 +116,8 @@ impl Connection {
         self.clocks.stuck_since.is_some()
     }
 
-    /// Returns whether what it holds has been there for some time without any progress: nothing of it was taken, or nothing
-    /// more of an unfinished message came.
+    /// Returns whether what it holds has been there for some time without any progress: nothing of
+    /// it was taken, or nothing more of an unfinished message came.
     pub(crate) fn is_stalled(&self, now: Instant) -> bool {
         let is_old = |since: Instant| since + STALLED <= now;
         match self.clocks.stuck_since {
@@ -175,7 +179,9 @@ impl Connection {
 
     /// Takes what the client sends while we close; returns whether that is within its bound.
     pub(crate) fn throw_away(&mut self, input: &[u8], now: Instant) -> bool {
-        self.closing.as_mut().is_some_and(|closing| closing.throw_away(&mut self.decoder, input, now))
+        self.closing
+            .as_mut()
+            .is_some_and(|closing| closing.throw_away(&mut self.decoder, input, now))
     }
 
     /// Notes that the client has ended its side of the TCP stream while we close.
@@ -222,7 +228,8 @@ impl Connection {
         }
     }
 
-    /// Ends the connection: closes the socket and returns the ticket with the reason, and how our close frame fared.
+    /// Ends the connection: closes the socket and returns the ticket with the reason, and how our
+    /// close frame fared.
     pub(crate) fn into_end(self) -> (Ticket, Close, Option<Farewell>) {
         match self.closing {
             None => (self.ticket, Close::Lost, None),

@@ -15,7 +15,8 @@ use crate::shard::connection::Connection;
 use crate::shard::inbox::{Event, PostOutcome, answer};
 use crate::shard::outbox::Batch;
 
-/// Longest batch of several messages. Longer ones gain nothing, and a slow client is sent one as a whole.
+/// Longest batch of several messages. Longer ones gain nothing, and a slow client is sent one as a
+/// whole.
 const BATCH_BYTES: usize = 64 << 10;
 
 /// Whether frames stay in an outbox for the end of the turn, since more may follow.
@@ -41,7 +42,9 @@ impl Shard {
                         self.remove(key);
                     }
                 }
-                Event::Subscribed { channel, wait, result } => self.on_subscribed(&channel, wait, result),
+                Event::Subscribed { channel, wait, result } => {
+                    self.on_subscribed(&channel, wait, result);
+                }
                 Event::PublishFailed { id, request } => {
                     if let Some(key) = self.key_of(&id) {
                         self.reply(key, frames::internal_server_error(&id, &request));
@@ -76,7 +79,9 @@ impl Shard {
                         answer(done, self.members.groups_of(key));
                     }
                 }
-                Event::Room { channel, bytes, done } => answer(done, self.has_room(&channel, bytes)),
+                Event::Room { channel, bytes, done } => {
+                    answer(done, self.has_room(&channel, bytes));
+                }
                 Event::List { query, done } => answer(done, self.list(&query)),
                 Event::Relieve => self.relieve(),
                 Event::Adopt { snapshot } => self.adopt(snapshot),
@@ -99,7 +104,8 @@ impl Shard {
         }
     }
 
-    /// Hands a message to every member of its channel, together with those for the same members that follow it.
+    /// Hands a message to every member of its channel, together with those for the same members
+    /// that follow it.
     fn deliver_run(&mut self, first: Delivery, rest: &mut Peekable<Drain<'_, Event>>) {
         let (channel, batch) = self.gather(first, rest);
         let stay = if rest.peek().is_some() { Stay::UntilFlush } else { Stay::No };
@@ -120,15 +126,23 @@ impl Shard {
             }
         }
         for key in slow {
-            self.parts.telemetry.metrics.count_dropped(DropReason::SlowConsumer, batch.frames as usize);
+            self.parts
+                .telemetry
+                .metrics
+                .count_dropped(DropReason::SlowConsumer, batch.frames as usize);
             self.close_slow(key);
         }
         self.settle_memory();
     }
 
-    /// Joins messages that go to the same members into one batch. It is a copy of this shard's own even of a single message,
-    /// because a reference count that all shards change costs more than the copy.
-    fn gather(&mut self, first: Delivery, rest: &mut Peekable<Drain<'_, Event>>) -> (Channel, Batch) {
+    /// Joins messages that go to the same members into one batch. It is a copy of this shard's own
+    /// even of a single message, because a reference count that all shards change costs more than
+    /// the copy.
+    fn gather(
+        &mut self,
+        first: Delivery,
+        rest: &mut Peekable<Drain<'_, Event>>,
+    ) -> (Channel, Batch) {
         let Delivery { channel, frame, accepted_at, trace } = first;
         self.tally.delivered((accepted_at, trace), self.now);
         if frame.len() > BATCH_BYTES {
@@ -148,7 +162,9 @@ impl Shard {
 
     /// Hands frames to one member; notes who cannot take them.
     fn deliver_to(&mut self, key: usize, batch: &Batch, stay: Stay, slow: &mut Vec<usize>) {
-        let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.is_open()) else {
+        let Some(connection) =
+            self.connections.get_mut(key).filter(|connection| connection.is_open())
+        else {
             return;
         };
         let (bytes, limit) = (batch.wire.len(), self.snapshot.limits.outbox_bytes);
@@ -165,11 +181,17 @@ impl Shard {
     /// Returns whether every member of a channel could be handed so many bytes.
     fn has_room(&self, channel: &Channel, bytes: usize) -> bool {
         let limit = self.snapshot.limits.outbox_bytes;
-        let fits =
-            |connection: &Connection| !connection.is_open() || connection.outbox.has_room(bytes, limit);
+        let fits = |connection: &Connection| {
+            !connection.is_open() || connection.outbox.has_room(bytes, limit)
+        };
         match channel {
             Channel::Broadcast => self.connections.iter().all(|(_, connection)| fits(connection)),
-            channel => self.members.of(channel).iter().filter_map(|key| self.connections.get(*key)).all(fits),
+            channel => self
+                .members
+                .of(channel)
+                .iter()
+                .filter_map(|key| self.connections.get(*key))
+                .all(fits),
         }
     }
 

@@ -7,7 +7,8 @@ use super::draining::Draining;
 use crate::protocol::close::Close;
 
 impl Shard {
-    /// Plans the closing of all connections that are left within a time; a plan that there was is changed.
+    /// Plans the closing of all connections that are left within a time; a plan that there was is
+    /// changed.
     pub(super) fn drain(&mut self, within: Duration) {
         if let Some(draining) = &mut self.draining {
             draining.retain(|id| self.by_id.contains_key(id));

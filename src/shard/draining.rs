@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::model::id::ConnectionId;
 
-/// What is still to be closed. The time is cut into slots of the same length, one for each connection, which is closed at
-/// some moment in its slot: so neither the clients of one shard nor those of all act in step.
+/// What is still to be closed. The time is cut into slots of the same length, one for each
+/// connection, which is closed at some moment in its slot: so neither the clients of one shard nor
+/// those of all act in step.
 #[derive(Debug)]
 pub(super) struct Draining {
     queue: VecDeque<ConnectionId>,
@@ -51,7 +52,8 @@ impl Draining {
         (!self.queue.is_empty()).then_some(self.next)
     }
 
-    /// Takes the next whose moment has come; those that have left by themselves (`!is_open`) cost no slot.
+    /// Takes the next whose moment has come; those that have left by themselves (`!is_open`) cost
+    /// no slot.
     pub(super) fn pop_due(
         &mut self,
         now: Instant,

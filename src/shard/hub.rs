@@ -1,4 +1,5 @@
-//! This node's connections, as seen from outside the shards: a handle that knows which shard has which connection.
+//! This node's connections, as seen from outside the shards: a handle that knows which shard has
+//! which connection.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,7 +10,9 @@ use tokio::sync::oneshot;
 use crate::config::Snapshot;
 use crate::limits::budget::Budget;
 use crate::limits::ticket::Ticket;
-use crate::model::broker::{Accepted, Publication, PublishError, PublishResult, Receipt, Recipient};
+use crate::model::broker::{
+    Accepted, Publication, PublishError, PublishResult, Receipt, Recipient,
+};
 use crate::model::id::ConnectionId;
 use crate::ops::metrics::{DropReason, Metrics, PublishOutcome};
 use crate::protocol::close::Close;
@@ -27,7 +30,11 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    pub(crate) fn new(inboxes: Vec<Arc<Inbox>>, metrics: Arc<Metrics>, budget: Arc<Budget>) -> Self {
+    pub(crate) fn new(
+        inboxes: Vec<Arc<Inbox>>,
+        metrics: Arc<Metrics>,
+        budget: Arc<Budget>,
+    ) -> Self {
         Self { inboxes, metrics, budget }
     }
 
@@ -93,9 +100,10 @@ impl Hub {
         }
     }
 
-    /// Announces a connection to its shard, before its handshake is answered. Its socket, or that there is none to come, has
-    /// to follow, whatever happens. What is sent to the connection from now on arrives; where it has a user, what is sent to
-    /// the user arrives once the shard tells that it has joined.
+    /// Announces a connection to its shard, before its handshake is answered. Its socket, or that
+    /// there is none to come, has to follow, whatever happens. What is sent to the connection from
+    /// now on arrives; where it has a user, what is sent to the user arrives once the shard tells
+    /// that it has joined.
     pub(crate) fn expect(&self, ticket: Ticket) -> Option<oneshot::Receiver<JoinOutcome>> {
         let (done, outcome) = ticket.record().user.is_some().then(oneshot::channel).unzip();
         let inbox = self.inbox_of(&ticket.record().id);

@@ -1,8 +1,9 @@
 //! A shard's inbox: what other threads want of its connections.
 //!
-//! Bounded in messages and bytes. The bound is asked for before a message is taken ([`Inbox::is_full`]) and, earlier, before
-//! more is read from clients ([`Inbox::is_congested`]), so that a flood is held back in its senders' sockets. Pushing never
-//! waits; a sleeping shard is woken once.
+//! Bounded in messages and bytes. The bound is asked for before a message is taken
+//! ([`Inbox::is_full`]) and, earlier, before more is read from clients ([`Inbox::is_congested`]),
+//! so that a flood is held back in its senders' sockets. Pushing never waits; a sleeping shard is
+//! woken once.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -29,7 +30,8 @@ const EVENT_WEIGHT: usize = 1 << 10;
 /// What a shard is asked to do.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Make room for a connection whose handshake is about to be answered; tell, if it has a user, once the user's messages come.
+    /// Make room for a connection whose handshake is about to be answered; tell, if it has a user,
+    /// once the user's messages come.
     Expect { ticket: Ticket, done: Option<oneshot::Sender<JoinOutcome>> },
     /// Take over its socket; without one, the client went away during the answer.
     Attach { id: ConnectionId, socket: Option<NewSocket> },
@@ -97,7 +99,8 @@ pub(crate) struct Inbox {
     queue: Mutex<Queue>,
     /// A shard empties its inbox every turn; what it works on counts until that is done.
     weight: Gauge,
-    /// Bound of `weight`. At 65,536 short messages to 15,000 connections an inbox holds work for minutes.
+    /// Bound of `weight`. At 65,536 short messages to 15,000 connections an inbox holds work for
+    /// minutes.
     max_weight: usize,
     waker: Arc<Waker>,
     /// What the shard has done so far.
@@ -116,8 +119,8 @@ impl Inbox {
         Self { queue: Mutex::default(), weight, max_weight, waker, steps: Steps::default() }
     }
 
-    /// Adds an event. Whoever adds messages asks [`Inbox::is_full`] first; everything else is bounded by its own source
-    /// (connections, requests under way).
+    /// Adds an event. Whoever adds messages asks [`Inbox::is_full`] first; everything else is
+    /// bounded by its own source (connections, requests under way).
     pub(crate) fn push(&self, event: Event) {
         let mut queue = self.append(event);
         let wake = !std::mem::replace(&mut queue.awake, true);
@@ -156,13 +159,15 @@ impl Inbox {
         self.weight.get() >= self.max_weight / 2
     }
 
-    /// Moves all events to `events`, which must be empty; they count until what is returned is dropped.
+    /// Moves all events to `events`, which must be empty; they count until what is returned is
+    /// dropped.
     pub(crate) fn take(&self, events: &mut Vec<Event>) -> Held {
         std::mem::swap(&mut self.queue.lock().events, events);
         self.weight.held(events.iter().map(Event::weight).sum())
     }
 
-    /// Says that the shard is about to sleep; returns false, and it must not, if there is something to do.
+    /// Says that the shard is about to sleep; returns false, and it must not, if there is something
+    /// to do.
     pub(crate) fn may_sleep(&self) -> bool {
         let mut queue = self.queue.lock();
         queue.awake = !queue.events.is_empty();

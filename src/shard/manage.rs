@@ -1,7 +1,8 @@
-//! Memberships, whoever asks for them, and what callers of the management API ask of a shard besides: pages of what it holds.
+//! Memberships, whoever asks for them, and what callers of the management API ask of a shard
+//! besides: pages of what it holds.
 //!
-//! Rule: a page costs its length and a look at the numbers of a channel's members, so that listing a crowd does not hold up
-//! its messages.
+//! Rule: a page costs its length and a look at the numbers of a channel's members, so that listing
+//! a crowd does not hold up its messages.
 
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ use crate::shard::inbox::{JoinOutcome, answer};
 impl Shard {
     /// Makes a connection a member of a channel; returns whether messages come from now on.
     pub(super) fn join(&mut self, key: usize, channel: &Channel) -> Standing {
-        let pending = || self.joining.get(channel).copied().map_or(Standing::Confirmed, Standing::Pending);
+        let pending =
+            || self.joining.get(channel).copied().map_or(Standing::Confirmed, Standing::Pending);
         let standing = match self.members.join(channel, key) {
             members::Change::None => return pending(),
             members::Change::Counted => pending(),
@@ -34,7 +36,8 @@ impl Shard {
         standing
     }
 
-    /// Ends a membership. Who still waits for its beginning is answered first: nothing was missed in between.
+    /// Ends a membership. Who still waits for its beginning is answered first: nothing was missed
+    /// in between.
     pub(super) fn leave(&mut self, key: usize, channel: &Channel) {
         self.settle(key, channel, Joined::Yes);
         match self.members.leave(channel, key) {
@@ -65,7 +68,12 @@ impl Shard {
     }
 
     /// Makes a connection a member, and tells when messages come.
-    pub(super) fn join_and_tell(&mut self, key: usize, channel: Channel, done: oneshot::Sender<JoinOutcome>) {
+    pub(super) fn join_and_tell(
+        &mut self,
+        key: usize,
+        channel: Channel,
+        done: oneshot::Sender<JoinOutcome>,
+    ) {
         match self.join(key, &channel) {
             Standing::Confirmed => answer(done, JoinOutcome::Joined),
             Standing::Refused => answer(done, JoinOutcome::Refused),
@@ -83,12 +91,17 @@ impl Shard {
             Query::Connections { channel, from, limit } => {
                 Listed::Connections(self.list_connections(channel, from.key, *limit))
             }
-            Query::Groups { after, limit } => Listed::Groups(self.members.groups_after(after, *limit)),
-            Query::Counts => Listed::Counts(Counts { connections: self.connections.len(), groups: 0 }),
+            Query::Groups { after, limit } => {
+                Listed::Groups(self.members.groups_after(after, *limit))
+            }
+            Query::Counts => {
+                Listed::Counts(Counts { connections: self.connections.len(), groups: 0 })
+            }
         }
     }
 
-    /// Returns the members of a channel from a key on; a connection keeps its key as long as it is open.
+    /// Returns the members of a channel from a key on; a connection keeps its key as long as it is
+    /// open.
     fn list_connections(&self, channel: &Channel, from: usize, limit: usize) -> Connections {
         let keys = match channel {
             Channel::Broadcast => self.open_keys(from).take(limit + 1).collect(),
@@ -97,11 +110,15 @@ impl Shard {
         let next = keys.get(limit).map(|key| Seat { shard: self.index, key: *key });
         let connections = keys.iter().take(limit).filter_map(|key| self.connections.get(*key));
         let open = connections.filter(|connection| connection.is_open());
-        Connections { rows: open.map(|connection| Row::from(&**connection.ticket.record())).collect(), next }
+        Connections {
+            rows: open.map(|connection| Row::from(&**connection.ticket.record())).collect(),
+            next,
+        }
     }
 
     fn open_keys(&self, from: usize) -> impl Iterator<Item = usize> {
-        let is_open = |key: &usize| self.connections.get(*key).is_some_and(|connection| connection.is_open());
+        let is_open =
+            |key: &usize| self.connections.get(*key).is_some_and(|connection| connection.is_open());
         (from..self.connections.capacity()).filter(is_open)
     }
 }

@@ -1,7 +1,7 @@
 //! Which of a shard's connections are in which channels.
 //!
-//! Joining and leaving cost the number of a connection's own channels, never the number of a channel's members; handing out
-//! the members of a channel is one look-up and a slice.
+//! Joining and leaving cost the number of a connection's own channels, never the number of a
+//! channel's members; handing out the members of a channel is one look-up and a slice.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -84,7 +84,8 @@ impl Members {
     pub(super) fn groups_after(&self, after: &str, limit: usize) -> Groups {
         let mut behind = self.by_name.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
         let members = |group: &usize| self.groups.get(*group).map_or(0, |group| group.keys.len());
-        let rows = behind.by_ref().take(limit).map(|(name, group)| (Arc::clone(name), members(group)));
+        let rows =
+            behind.by_ref().take(limit).map(|(name, group)| (Arc::clone(name), members(group)));
         Groups { rows: rows.collect(), more: behind.next().is_some() }
     }
 
@@ -93,7 +94,8 @@ impl Members {
         let group = match self.by_channel.get(channel) {
             Some(group) => *group,
             None => {
-                let group = self.groups.insert(Group { channel: channel.clone(), keys: Vec::new() });
+                let group =
+                    self.groups.insert(Group { channel: channel.clone(), keys: Vec::new() });
                 self.by_channel.insert(channel.clone(), group);
                 if let Channel::Group(name) = channel {
                     self.by_name.insert(Arc::clone(name), group);
@@ -129,8 +131,8 @@ impl Members {
         }
     }
 
-    /// Removes all memberships of a connection; calls `emptied` with every channel that lost its last member, and returns
-    /// how many memberships there were.
+    /// Removes all memberships of a connection; calls `emptied` with every channel that lost its
+    /// last member, and returns how many memberships there were.
     pub(super) fn leave_all(&mut self, key: usize, mut emptied: impl FnMut(&Channel)) -> usize {
         let own = self.of.get_mut(key).map(std::mem::take).unwrap_or_default();
         for membership in &own {
@@ -146,7 +148,8 @@ impl Members {
         let left = self.groups.get_mut(group)?;
         left.keys.swap_remove(position);
         if let Some(moved) = left.keys.get(position) {
-            let theirs = self.of.get_mut(*moved)?.iter_mut().find(|membership| membership.group == group)?;
+            let theirs =
+                self.of.get_mut(*moved)?.iter_mut().find(|membership| membership.group == group)?;
             theirs.position = position;
         }
         if !left.keys.is_empty() {

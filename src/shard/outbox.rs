@@ -1,9 +1,11 @@
 //! One connection's send queue.
 //!
-//! Bounded in bytes; whoever pushes learns of the bound at once and never waits. It owns no memory while empty.
+//! Bounded in bytes; whoever pushes learns of the bound at once and never waits. It owns no memory
+//! while empty.
 //!
-//! What is counted is what is held, not what is still to be sent: each batch with [`ENTRY`] for what it needs besides its bytes,
-//! and until its last byte is out, since a piece keeps the whole alive.
+//! What is counted is what is held, not what is still to be sent: each batch with [`ENTRY`] for
+//! what it needs besides its bytes, and until its last byte is out, since a piece keeps the whole
+//! alive.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
@@ -13,11 +15,12 @@ use bytes::{Buf as _, Bytes};
 
 use crate::protocol::codec::payload_of;
 
-/// Batches that go into one system call. 64 is well under the kernel's 1,024, and more showed no gain.
+/// Batches that go into one system call. 64 is well under the kernel's 1,024, and more showed no
+/// gain.
 const MAX_SLICES: usize = 64;
 
-/// Counted for every batch besides its bytes: its place in the queue twice, since queues grow by doubling, and the heads of its
-/// two allocations.
+/// Counted for every batch besides its bytes: its place in the queue twice, since queues grow by
+/// doubling, and the heads of its two allocations.
 pub(crate) const ENTRY: usize = 2 * size_of::<Batch>() + 48;
 
 /// Room in the queue that is kept although it is not needed, in batches.
@@ -150,8 +153,8 @@ impl Outbox {
         load
     }
 
-    /// Adds a pong in front of what waits, as control frames may be (RFC 6455 §5.4), in the place of one that waits already:
-    /// only the last ping needs an answer (§5.5.3).
+    /// Adds a pong in front of what waits, as control frames may be (RFC 6455 §5.4), in the place
+    /// of one that waits already: only the last ping needs an answer (§5.5.3).
     pub(crate) fn push_pong(&mut self, pong: Batch) {
         let load = pong.load(0);
         let old = match (self.pong, &mut self.first, self.rest.front_mut()) {
@@ -185,11 +188,13 @@ impl Outbox {
         dropped.iter().map(|batch| batch.frames as usize).sum()
     }
 
-    /// Returns how many messages wait; a batch that is half out counts as a whole, control frames do not.
+    /// Returns how many messages wait; a batch that is half out counts as a whole, control frames
+    /// do not.
     pub(crate) fn messages(&self) -> usize {
         let is_begun = self.sent > 0;
         let waiting = self.first.iter().chain(&self.rest).enumerate();
-        let messages = waiting.filter(|(index, batch)| (*index == 0 && is_begun) || !batch.is_control());
+        let messages =
+            waiting.filter(|(index, batch)| (*index == 0 && is_begun) || !batch.is_control());
         messages.map(|(_, batch)| batch.frames as usize).sum()
     }
 
@@ -294,7 +299,10 @@ mod tests {
             outbox.push(Bytes::from(frame).into());
         }
         let mut socket = Socket { taken: Vec::new(), room: 7 };
-        assert_eq!(outbox.write_to(&mut socket).expect("no error"), Written { bytes: 7, all: false });
+        assert_eq!(
+            outbox.write_to(&mut socket).expect("no error"),
+            Written { bytes: 7, all: false }
+        );
         outbox.push(Batch::shared(Bytes::from("fourthfifth"), 2));
         assert_eq!(outbox.discard_unsent(), 3);
         outbox.push(Bytes::from("close").into());

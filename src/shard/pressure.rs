@@ -1,4 +1,5 @@
-//! Looks at the node's memory ten times a second, shows what is held, and wakes the shards when it runs out.
+//! Looks at the node's memory ten times a second, shows what is held, and wakes the shards when it
+//! runs out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +8,12 @@ use crate::limits::budget::{Budget, Kind};
 use crate::ops::metrics::{Metrics, as_i64, memory};
 use crate::shard::hub::Hub;
 
-/// Between two looks. Shards look at the end of each turn, so only what is held elsewhere waits for this.
+/// Between two looks. Shards look at the end of each turn, so only what is held elsewhere waits for
+/// this.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// Returns how much clients and callers may make the node hold: what is set, or half of what the process may use, in bytes.
+/// Returns how much clients and callers may make the node hold: what is set, or half of what the
+/// process may use, in bytes.
 pub(crate) fn limit(setting: usize, metrics: &Metrics) -> usize {
     let process = usize::try_from(metrics.memory_limit.get()).unwrap_or(usize::MAX);
     if setting > process {

@@ -16,10 +16,12 @@ use crate::routing::gateway::{Action, Outcome, Payload, frames};
 use crate::shard::connection::Reading;
 use crate::shard::connection::meter::Used;
 
-/// What is read in one turn goes to the broker in portions of so many bytes, so that the bounds beyond are asked in time.
+/// What is read in one turn goes to the broker in portions of so many bytes, so that the bounds
+/// beyond are asked in time.
 const PUBLISH_BYTES: usize = 1 << 20;
 
-/// What is read in one turn from connections that are being closed. The others, and their messages, come first.
+/// What is read in one turn from connections that are being closed. The others, and their messages,
+/// come first.
 const THROWN_AWAY_BYTES: usize = 4 << 20;
 
 /// Counted for a publication besides its frame.
@@ -30,8 +32,10 @@ impl Shard {
     pub(super) fn read_rest(&mut self) {
         let mut put_off = Vec::new();
         for key in std::mem::take(&mut self.unread) {
-            let Some(connection) =
-                self.connections.get_mut(key).filter(|connection| connection.reading == Reading::Queued)
+            let Some(connection) = self
+                .connections
+                .get_mut(key)
+                .filter(|connection| connection.reading == Reading::Queued)
             else {
                 continue;
             };
@@ -49,13 +53,15 @@ impl Shard {
         }
     }
 
-    /// Reads once. A client that does not take what waits for it, and all clients while a shard is behind, are left unread,
-    /// so that they feel it; but not one that is being closed: what it sends is in the way of its close frame.
+    /// Reads once. A client that does not take what waits for it, and all clients while a shard is
+    /// behind, are left unread, so that they feel it; but not one that is being closed: what it
+    /// sends is in the way of its close frame.
     pub(super) fn read(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let (waits, limits) =
             (connection.outbox.bytes() + connection.answers.load().all, &self.snapshot.limits);
-        let is_behind = waits > limits.outbox_bytes / 2 || connection.calls >= limits.calls_per_connection;
+        let is_behind =
+            waits > limits.outbox_bytes / 2 || connection.calls >= limits.calls_per_connection;
         if is_behind && connection.is_open() {
             connection.reading = Reading::Held;
             return;
@@ -112,7 +118,9 @@ impl Shard {
 
     /// Leaves a client unread for as long as what it has sent is more than it may.
     fn charge(&mut self, key: usize) {
-        let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.is_open()) else {
+        let Some(connection) =
+            self.connections.get_mut(key).filter(|connection| connection.is_open())
+        else {
             return;
         };
         if let Some((time, limit)) = connection.meter.charge(&self.paces, &self.used, self.now) {
@@ -166,7 +174,8 @@ impl Shard {
             Message::Ping(payload) => self.pong(key, &payload),
             Message::Pong(payload) => {
                 let connection = self.connections.get_mut(key);
-                let round_trip = connection.and_then(|connection| connection.on_pong(&payload, self.now));
+                let round_trip =
+                    connection.and_then(|connection| connection.on_pong(&payload, self.now));
                 if let Some(round_trip) = round_trip {
                     self.parts.telemetry.metrics.ping_rtt.observe(round_trip.as_secs_f64());
                 }
@@ -183,7 +192,9 @@ impl Shard {
 
     fn on_payload(&mut self, key: usize, payload: Payload<'_>) {
         self.tally.received();
-        let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.is_open()) else {
+        let Some(connection) =
+            self.connections.get_mut(key).filter(|connection| connection.is_open())
+        else {
             return;
         };
         connection.on_active(self.now);
@@ -208,7 +219,8 @@ impl Shard {
             }
             (Some(Action::Join(group)), Some(request)) => {
                 let most = self.snapshot.limits.groups_per_connection;
-                let waits = self.connections.get(key).map_or(0, |connection| connection.answers.joins());
+                let waits =
+                    self.connections.get(key).map_or(0, |connection| connection.answers.joins());
                 reply = if self.members.count(key) < most && waits < most {
                     self.join_for(key, Channel::Group(group), (id, request, reply))
                 } else {
@@ -233,14 +245,17 @@ impl Shard {
         let group = match action {
             Action::Publish { channel: channel @ Channel::Group(_), .. } => channel,
             Action::Join(group) => &Channel::Group(Arc::clone(group)),
-            Action::Publish { .. } | Action::Call(_) | Action::Leave(_) | Action::Close => return true,
+            Action::Publish { .. } | Action::Call(_) | Action::Leave(_) | Action::Close => {
+                return true;
+            }
         };
         let names = &self.parts.names;
         if names.knows(group, self.now) {
             return true;
         }
         let Some(connection) = self.connections.get_mut(key) else { return false };
-        let who = Who { address: connection.ticket.record().source_ip, exempt: &self.snapshot.trusted };
+        let who =
+            Who { address: connection.ticket.record().source_ip, exempt: &self.snapshot.trusted };
         let refused_by = if !connection.meter.take_new_channel(&self.paces, self.now) {
             Some(NameLimit::Connection)
         } else if !names.take(self.snapshot.limits.new_channels_per_address, who, self.now) {
@@ -255,7 +270,8 @@ impl Shard {
         refused_by.is_none()
     }
 
-    /// Returns how many members of a channel are on this node, about: connections are spread evenly over the shards.
+    /// Returns how many members of a channel are on this node, about: connections are spread evenly
+    /// over the shards.
     fn local_members(&self, channel: &Channel) -> usize {
         let own = match channel {
             Channel::Broadcast => self.connections.len(),

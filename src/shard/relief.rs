@@ -1,7 +1,9 @@
-//! What a shard does when the node's memory runs out: it closes those of its connections that hold it.
+//! What a shard does when the node's memory runs out: it closes those of its connections that hold
+//! it.
 //!
-//! Rule: first those that are closing already, then those whose bytes have made no progress for a while, then the largest. It
-//! stops as soon as enough has been given back, and never touches a connection that holds less than [`SPARED`].
+//! Rule: first those that are closing already, then those whose bytes have made no progress for a
+//! while, then the largest. It stops as soon as enough has been given back, and never touches a
+//! connection that holds less than [`SPARED`].
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -19,8 +21,8 @@ use crate::shard::connection::{Connection, Reading};
 /// A connection that holds less, in bytes, is not closed for it.
 const SPARED: usize = 16 << 10;
 
-/// What is left of a frame that is half on the wire may wait for the client for so long that the close frame can follow it, in
-/// bytes.
+/// What is left of a frame that is half on the wire may wait for the client for so long that the
+/// close frame can follow it, in bytes.
 const LEFT: usize = 16 << 10;
 
 /// Where nothing could be given back, how long to wait before the next look at all connections.
@@ -33,12 +35,14 @@ const PORTION: usize = 64 << 20;
 const SO_MEMINFO: i32 = 55;
 
 sockopt_impl!(
-    /// `SO_MEMINFO` of socket(7): what the kernel holds for a socket, in bytes, by `SK_MEMINFO_…` of `linux/sock_diag.h`.
+    /// `SO_MEMINFO` of socket(7): what the kernel holds for a socket, in bytes, by `SK_MEMINFO_…`
+    /// of `linux/sock_diag.h`.
     MemInfo, GetOnly, libc::SOL_SOCKET, SO_MEMINFO, [u32; 9]
 );
 
 impl Shard {
-    /// Asks the budget within a turn, if that has added much: nothing waits for the end of the turn that need not.
+    /// Asks the budget within a turn, if that has added much: nothing waits for the end of the turn
+    /// that need not.
     pub(super) fn settle_memory(&mut self) {
         let portion = (self.parts.hub.budget().limit() / 64).min(PORTION);
         if self.tally.grown() > portion {
@@ -77,8 +81,8 @@ impl Shard {
         }
     }
 
-    /// Closes a connection and frees what it holds: at once, if it is closing already, or too much is left of a frame that has
-    /// begun.
+    /// Closes a connection and frees what it holds: at once, if it is closing already, or too much
+    /// is left of a frame that has begun.
     fn give_up(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let is_open = connection.is_open();
@@ -112,10 +116,12 @@ impl Shard {
     }
 }
 
-/// Returns what the kernel holds of a connection, in bytes; not asked for one that is read from and takes what it is sent.
+/// Returns what the kernel holds of a connection, in bytes; not asked for one that is read from and
+/// takes what it is sent.
 fn in_kernel(connection: &Connection) -> usize {
     let is_idle = connection.reading == Reading::OnEvent && connection.outbox.is_empty();
-    let asked = connection.stream.as_ref().filter(|_| !is_idle).map(|stream| getsockopt(stream, MemInfo));
+    let asked =
+        connection.stream.as_ref().filter(|_| !is_idle).map(|stream| getsockopt(stream, MemInfo));
     // To be read, reserved, to be sent, and not looked at yet.
     let Some(Ok([received, _, _, _, reserved, queued, _, backlog, _])) = asked else { return 0 };
     [received, reserved, queued, backlog].into_iter().map(|bytes| bytes as usize).sum()

@@ -44,7 +44,11 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new(shard: usize, Telemetry { metrics, tracer }: &Telemetry, budget: &Arc<Budget>) -> Self {
+    pub(super) fn new(
+        shard: usize,
+        Telemetry { metrics, tracer }: &Telemetry,
+        budget: &Arc<Budget>,
+    ) -> Self {
         Self {
             shard,
             metrics: Arc::clone(metrics),
@@ -130,7 +134,11 @@ impl Tally {
     }
 
     /// A message has come from the inbox; the write at the end of this turn is its socket stage.
-    pub(super) fn delivered(&mut self, (accepted_at, trace): (Instant, Option<TraceContext>), now: Instant) {
+    pub(super) fn delivered(
+        &mut self,
+        (accepted_at, trace): (Instant, Option<TraceContext>),
+        now: Instant,
+    ) {
         self.lag_queue.observe(now.saturating_duration_since(accepted_at).as_secs_f64());
         self.delivered.push(accepted_at);
         if let Some(trace) = trace {
@@ -161,7 +169,8 @@ impl Tally {
 
     /// Adds what is held to the budget.
     pub(super) fn report_memory(&mut self) {
-        let (queued, unqueued) = (std::mem::take(&mut self.queued), std::mem::take(&mut self.unqueued));
+        let (queued, unqueued) =
+            (std::mem::take(&mut self.queued), std::mem::take(&mut self.unqueued));
         let (more, less) = std::mem::take(&mut self.partial);
         self.metrics.outbox_bytes.add(as_i64(queued.all) - as_i64(unqueued.all));
         self.outboxes.add(queued.own);

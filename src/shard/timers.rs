@@ -1,7 +1,8 @@
 //! When to look at which connection again.
 //!
-//! A connection has one valid timer, the one that `timer_at` names; an earlier moment pushes a second, which makes the first
-//! stale, and activity that only moves moments back touches nothing: the timer fires, finds nothing due and is set again.
+//! A connection has one valid timer, the one that `timer_at` names; an earlier moment pushes a
+//! second, which makes the first stale, and activity that only moves moments back touches nothing:
+//! the timer fires, finds nothing due and is set again.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -29,7 +29,10 @@ impl Shard {
     pub(super) fn make_room(&mut self, key: usize, bytes: usize) -> bool {
         let limit = self.snapshot.limits.outbox_bytes;
         let has_room = |shard: &Self| {
-            shard.connections.get(key).is_some_and(|connection| connection.outbox.has_room(bytes, limit))
+            shard
+                .connections
+                .get(key)
+                .is_some_and(|connection| connection.outbox.has_room(bytes, limit))
         };
         if !has_room(self) {
             self.write(key);
@@ -37,7 +40,8 @@ impl Shard {
         has_room(self)
     }
 
-    /// Puts frames into an outbox whatever it holds; for those who have asked, and for close frames.
+    /// Puts frames into an outbox whatever it holds; for those who have asked, and for close
+    /// frames.
     pub(super) fn enqueue_unbounded(&mut self, key: usize, batch: Batch) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let frames = batch.frames;
@@ -45,14 +49,19 @@ impl Shard {
         self.write_soon(key);
     }
 
-    /// Answers a ping. While much waits, at most one pong does: a client that asks and does not read holds no more with it.
+    /// Answers a ping. While much waits, at most one pong does: a client that asks and does not
+    /// read holds no more with it.
     pub(super) fn pong(&mut self, key: usize, payload: &[u8]) {
-        let waits =
-            |shard: &Self| shard.connections.get(key).is_some_and(|one| one.outbox.bytes() > PONGS_BYTES);
-        if waits(self) && self.connections.get(key).is_some_and(|connection| !connection.is_stuck()) {
+        let waits = |shard: &Self| {
+            shard.connections.get(key).is_some_and(|one| one.outbox.bytes() > PONGS_BYTES)
+        };
+        if waits(self) && self.connections.get(key).is_some_and(|connection| !connection.is_stuck())
+        {
             self.write(key);
         }
-        let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.is_open()) else {
+        let Some(connection) =
+            self.connections.get_mut(key).filter(|connection| connection.is_open())
+        else {
             return;
         };
         let pong = Batch::from(encode(Opcode::Pong, payload));
@@ -86,7 +95,8 @@ impl Shard {
                 self.write(key);
             }
         }
-        // Closing a connection may have made others dirty; their turn is the next one. The buffer is kept.
+        // Closing a connection may have made others dirty; their turn is the next one. The buffer
+        // is kept.
         dirty.append(&mut self.dirty);
         self.dirty = dirty;
     }
@@ -105,7 +115,8 @@ impl Shard {
             return;
         }
         let awaits_answer = connection.awaits_answer();
-        if connection.hung_up && connection.is_finished() && connection.reading == Reading::OnEvent {
+        if connection.hung_up && connection.is_finished() && connection.reading == Reading::OnEvent
+        {
             self.remove(key);
         } else if connection.reading == Reading::Held {
             connection.reading = Reading::Queued;
@@ -116,9 +127,11 @@ impl Shard {
         }
     }
 
-    /// Has the event loop tell from now on when a socket that took no more takes more. Most never need it.
+    /// Has the event loop tell from now on when a socket that took no more takes more. Most never
+    /// need it.
     fn watch_writes(&mut self, key: usize) {
-        let Some(connection) = self.connections.get_mut(key).filter(|connection| !connection.writes_watched)
+        let Some(connection) =
+            self.connections.get_mut(key).filter(|connection| !connection.writes_watched)
         else {
             return;
         };
@@ -133,9 +146,12 @@ impl Shard {
         }
     }
 
-    /// Closes a connection that does not keep up; what no byte of has been written is dropped, and the close code says so.
+    /// Closes a connection that does not keep up; what no byte of has been written is dropped, and
+    /// the close code says so.
     pub(super) fn close_slow(&mut self, key: usize) {
-        let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.is_open()) else {
+        let Some(connection) =
+            self.connections.get_mut(key).filter(|connection| connection.is_open())
+        else {
             return;
         };
         let before = connection.outbox.load();

@@ -1,4 +1,5 @@
-//! Runs one piece of the hot path: `instructions WORK TIMES`. `tests/blackbox/costs/test_instructions.py` counts what it takes.
+//! Runs one piece of the hot path: `instructions WORK TIMES`.
+//! `tests/blackbox/costs/test_instructions.py` counts what it takes.
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();

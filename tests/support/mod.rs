@@ -24,7 +24,8 @@ impl Node {
             .env("RUST_LOG", "warn")
             // The load test opens its connections as fast as it can.
             .env("GATECAST_LIMITS_HANDSHAKE_RATE", "1000000")
-            // More than one, wherever the tests run: what crosses from shard to shard is tested too.
+            // More than one, wherever the tests run: what crosses from shard to shard is tested
+            // too.
             .env("GATECAST_SHARDS", "2")
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
@@ -33,8 +34,10 @@ impl Node {
         let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let mut addresses = lines.map_while(Result::ok).filter_map(|line| {
             let (_, rest) = line.split_once("://").filter(|_| !line.contains("Management"))?;
-            let address: String =
-                rest.chars().take_while(|char| char.is_ascii_digit() || matches!(char, '.' | ':')).collect();
+            let address: String = rest
+                .chars()
+                .take_while(|char| char.is_ascii_digit() || matches!(char, '.' | ':'))
+                .collect();
             address.parse().ok()
         });
         let mut next = || addresses.next().expect("an address on standard output");
@@ -56,7 +59,9 @@ impl Node {
         socket.read_to_string(&mut text).expect("an answer");
         text.lines()
             .filter(|line| {
-                line.starts_with(name) && line[name.len()..].starts_with([' ', '{']) && line.contains(labels)
+                line.starts_with(name)
+                    && line[name.len()..].starts_with([' ', '{'])
+                    && line.contains(labels)
             })
             .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
             .sum()
@@ -148,7 +153,9 @@ impl Client {
             Ok(len) if len < 126 => frame.push(0x80 | len),
             _ => {
                 frame.push(0x80 | 126);
-                frame.extend_from_slice(&u16::try_from(text.len()).expect("short enough").to_be_bytes());
+                frame.extend_from_slice(
+                    &u16::try_from(text.len()).expect("short enough").to_be_bytes(),
+                );
             }
         }
         frame.extend_from_slice(&[0; 4]);

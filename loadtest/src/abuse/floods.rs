@@ -1,4 +1,5 @@
-//! The floods. Each attacker is a thread with a bounded number of sockets, at 127.0.0.66, and ends when it is told to.
+//! The floods. Each attacker is a thread with a bounded number of sockets, at 127.0.0.66, and ends
+//! when it is told to.
 //!
 //! Rule: whatever the node does to an attacker's sockets, it opens others and continues.
 
@@ -43,8 +44,16 @@ const fn flood(
 }
 
 pub(super) const FLOODS: &[Flood] = &[
-    Flood { is_counted: false, ..flood("deep", "JSON nested 6,000 deep, as fast as it is taken", 2, deep) },
-    flood("unread_answers", "1,100 connections that pipeline requests and never read", 1, unread_answers),
+    Flood {
+        is_counted: false,
+        ..flood("deep", "JSON nested 6,000 deep, as fast as it is taken", 2, deep)
+    },
+    flood(
+        "unread_answers",
+        "1,100 connections that pipeline requests and never read",
+        1,
+        unread_answers,
+    ),
     flood(
         "half_heads",
         "1,100 connections with half a request each, opened again when closed",

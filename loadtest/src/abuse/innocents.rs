@@ -1,4 +1,5 @@
-//! Clients that behave: they talk in groups, come and go, and post. None of that may be refused, closed or late.
+//! Clients that behave: they talk in groups, come and go, and post. None of that may be refused,
+//! closed or late.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -77,16 +78,26 @@ impl Innocents {
         self.phase.store(phase as usize, Ordering::Relaxed);
     }
 
-    /// Waits until the node has recovered: ready, open to newcomers, and with no connections except the innocents'.
-    pub(super) fn all_is_well(&self, node: &Node, limit: Duration, interrupt: &Interrupt) -> Result<()> {
+    /// Waits until the node has recovered: ready, open to newcomers, and with no connections except
+    /// the innocents'.
+    pub(super) fn all_is_well(
+        &self,
+        node: &Node,
+        limit: Duration,
+        interrupt: &Interrupt,
+    ) -> Result<()> {
         let target = gateway::target(node.port);
-        interrupt.eventually("the node is ready, lets clients in, and has forgotten the flood", limit, || {
-            let ready = http::get(node.admin_port, "/ready", PATIENCE).ok()?;
-            let open = node.counters()?.sum("gatecast_connections");
-            let is_in = Socket::open(&target).is_ok();
-            // Newcomers may be connecting or leaving.
-            (ready.status == 200 && is_in && open <= TALKERS as u64 + 2).then_some(())
-        })
+        interrupt.eventually(
+            "the node is ready, lets clients in, and has forgotten the flood",
+            limit,
+            || {
+                let ready = http::get(node.admin_port, "/ready", PATIENCE).ok()?;
+                let open = node.counters()?.sum("gatecast_connections");
+                let is_in = Socket::open(&target).is_ok();
+                // Newcomers may be connecting or leaving.
+                (ready.status == 200 && is_in && open <= TALKERS as u64 + 2).then_some(())
+            },
+        )
     }
 
     /// Ends them and returns what they have noticed.
@@ -113,9 +124,15 @@ fn talk(mut socket: Socket, nth: usize, stop: &Stop, phase: &AtomicUsize, seen: 
                 record(&mut seen.lock(), during, time);
             }
             // Perhaps a broadcast of the flood.
-            Incoming::Text(other) => return harm(seen, format!("innocent {nth} got `{other:.80}`")),
-            Incoming::Nothing => return harm(seen, format!("innocent {nth} waited {PATIENCE:?} in vain")),
-            Incoming::Ended(code) => return harm(seen, format!("innocent {nth} was closed with {code}")),
+            Incoming::Text(other) => {
+                return harm(seen, format!("innocent {nth} got `{other:.80}`"));
+            }
+            Incoming::Nothing => {
+                return harm(seen, format!("innocent {nth} waited {PATIENCE:?} in vain"));
+            }
+            Incoming::Ended(code) => {
+                return harm(seen, format!("innocent {nth} was closed with {code}"));
+            }
         }
     }
 }
@@ -141,7 +158,8 @@ fn come_and_post(target: &Target, port: u16, stop: &Stop, seen: &Mutex<Seen>) {
         let Incoming::Text(answer) = socket.next(PATIENCE) else {
             return harm(seen, "a newcomer was not answered".to_owned());
         };
-        let Some(id) = Notice::read(answer.as_bytes()).and_then(|notice| notice.connection_id) else {
+        let Some(id) = Notice::read(answer.as_bytes()).and_then(|notice| notice.connection_id)
+        else {
             return harm(seen, format!("a newcomer got `{answer:.80}`"));
         };
         match http::post(port, &gateway::connection_path(&id), ("", "hello"), PATIENCE) {

@@ -10,7 +10,8 @@ use crate::shared::output;
 const SLOWER: f64 = 2.0;
 /// Below this, in milliseconds, nobody notices, and the scheduler of a busy machine decides.
 const NOTICED: f64 = 10.0;
-/// A node's memory limit: its budget, the same again for what the budget only estimates, and the node itself.
+/// A node's memory limit: its budget, the same again for what the budget only estimates, and the
+/// node itself.
 const MEMORY: u64 = 2 * (128 << 20) + (64 << 20);
 
 /// The result of a flood.

@@ -1,7 +1,8 @@
-//! The connections of a command, held by this process or, if it has too few descriptors, by several.
+//! The connections of a command, held by this process or, if it has too few descriptors, by
+//! several.
 //!
-//! Reading order: this file → `order` (what processes are told) → `local` (one process), `workers` (several).
-//! Rule: a command need not know how many processes there are: their results are merged.
+//! Reading order: this file → `order` (what processes are told) → `local` (one process), `workers`
+//! (several). Rule: a command need not know how many processes there are: their results are merged.
 
 mod local;
 mod order;
@@ -71,7 +72,9 @@ impl Clients {
     pub(crate) fn describe(&self) -> String {
         match &self.driver {
             Driver::Own(_) => format!("{} connections", self.n),
-            Driver::Workers(workers) => format!("{} connections of {} processes", self.n, workers.len()),
+            Driver::Workers(workers) => {
+                format!("{} connections of {} processes", self.n, workers.len())
+            }
         }
     }
 
@@ -152,7 +155,8 @@ impl Clients {
         }
     }
 
-    /// Gives each process its order, which depends on its share of the connections, and waits for all replies.
+    /// Gives each process its order, which depends on its share of the connections, and waits for
+    /// all replies.
     fn give(&mut self, order: impl Fn(usize, usize) -> Order) -> Result<Vec<Reply>> {
         let shares = shares(self.n, self.n_processes());
         match &mut self.driver {

@@ -30,8 +30,11 @@ pub(crate) fn cluster(args: &ClusterArgs) -> Result<Report> {
     report.set(format!("{}, {nodes} nodes on one Redis, {pace}", load.describe(*connections)));
     report.set(format!("{}: {}", service.name, service.version));
     let work = format!("{nodes} nodes, {pace}");
-    let mut fleet =
-        Fleet::open(&service.targets, *connections, Opening::Handshake(service.dialect.envelope()))?;
+    let mut fleet = Fleet::open(
+        &service.targets,
+        *connections,
+        Opening::Handshake(service.dialect.envelope()),
+    )?;
     let mut steps = Steps::new(load.repeat.rounds);
     for round in 1..=load.repeat.rounds {
         steps.begin(&format!("round {round}, {work}"));

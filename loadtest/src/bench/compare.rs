@@ -1,9 +1,9 @@
 //! `compare`: gatecast beside other servers in every work that has a goal, in turns, in one table.
 //!
-//! Reading order: `participants` (who takes part) → `traffic` (messages) → `connections` (storms, memory) →
-//! `posts` (the management API).
-//! Rule: every round measures everything once and begins with another server, so that a machine that becomes slower does
-//! so for all. A failure is a fault of the report and does not end the run.
+//! Reading order: `participants` (who takes part) → `traffic` (messages) → `connections` (storms,
+//! memory) → `posts` (the management API). Rule: every round measures everything once and begins
+//! with another server, so that a machine that becomes slower does so for all. A failure is a fault
+//! of the report and does not end the run.
 
 mod connections;
 mod participants;
@@ -42,7 +42,9 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<Report> {
         "{rounds} rounds; every server is a process of its own, fresh where memory is measured"
     ));
     if args.quick {
-        report.note("quick: too few connections and messages for figures that mean anything".to_owned());
+        report.note(
+            "quick: too few connections and messages for figures that mean anything".to_owned(),
+        );
     }
     let mut participants = Participants::open(args, scale, &mut report)?;
     let mut steps = Steps::new(rounds * parts.len());
@@ -57,9 +59,11 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<Report> {
     Ok(report)
 }
 
-/// Returns the parts in the order in which they are measured: a pace needs the peak of a flood before it.
+/// Returns the parts in the order in which they are measured: a pace needs the peak of a flood
+/// before it.
 fn parts(only: &[String]) -> Vec<Part> {
-    let is_asked = |work: &Work| only.is_empty() || only.iter().any(|text| work.name.contains(text.as_str()));
+    let is_asked =
+        |work: &Work| only.is_empty() || only.iter().any(|text| work.name.contains(text.as_str()));
     let paces = || traffic::PACES.iter().filter(|pace| is_asked(pace.work));
     let is_needed = |work: &Work| is_asked(work) || paces().any(|pace| pace.peak.name == work.name);
     let mut parts = Vec::new();

@@ -76,7 +76,8 @@ fn broadcasts(kind: &str, args: &BroadcastArgs, window: u32) -> Result<Report> {
         args.target.url
     ));
     let server_name = target.authority.clone();
-    let mut fleet = Fleet::open(&[target], args.connections, Opening::Handshake(dialect.envelope()))?;
+    let mut fleet =
+        Fleet::open(&[target], args.connections, Opening::Handshake(dialect.envelope()))?;
     run_rounds(
         kind,
         (&mut report, &mut fleet),

@@ -1,7 +1,7 @@
 //! All connections of a run, driven by one thread through one epoll.
 //!
-//! Rule: the client must stay cheap, since it shares the cores with the server it measures: one shared read buffer,
-//! no task, timer or buffer per connection.
+//! Rule: the client must stay cheap, since it shares the cores with the server it measures: one
+//! shared read buffer, no task, timer or buffer per connection.
 
 use std::io::ErrorKind;
 use std::mem;
@@ -13,7 +13,8 @@ use hdrhistogram::Histogram;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,8 +40,8 @@ const SCRATCH_BYTES: usize = 128 << 10;
 
 /// Enough to keep a server busy, below any listen backlog.
 const DIALS_UNDER_WAY: usize = 128;
-/// A server that has not accepted all connections by then, counted from when the last is due, never will; 15,000 take
-/// about two seconds.
+/// A server that has not accepted all connections by then, counted from when the last is due, never
+/// will; 15,000 take about two seconds.
 const OPEN_LIMIT: Duration = Duration::from_secs(60);
 
 /// How connections begin, and what they carry then.
@@ -135,7 +136,8 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Opens `n` more connections, numbered after the existing ones; at a rate, a handshake counts from when it is due.
+    /// Opens `n` more connections, numbered after the existing ones; at a rate, a handshake counts
+    /// from when it is due.
     pub(crate) fn add(
         &mut self,
         targets: &[Target],
@@ -160,7 +162,8 @@ impl Fleet {
                 begun.push(due);
             }
             self.turn(TICK, &mut |nth, incoming| {
-                if let (Incoming::Opened, Some(at)) = (incoming, begun.get(nth.wrapping_sub(first))) {
+                if let (Incoming::Opened, Some(at)) = (incoming, begun.get(nth.wrapping_sub(first)))
+                {
                     histogram::record(&mut handshakes, at.elapsed());
                 }
             })?;
@@ -191,14 +194,16 @@ impl Fleet {
 
     /// Sends bytes as they are; never waits for the socket.
     pub(crate) fn send_bytes(&mut self, nth: usize, bytes: &[u8]) -> Result<()> {
-        let conn = self.conns.get_mut(nth).with_context(|| format!("there is no connection {nth}"))?;
+        let conn =
+            self.conns.get_mut(nth).with_context(|| format!("there is no connection {nth}"))?;
         if let Err(err) = conn.send(bytes) {
             self.lose(nth, &err);
         }
         Ok(())
     }
 
-    /// Waits up to `wait` for sockets and driver each message, and each loss, to `handler` with the number of its connection.
+    /// Waits up to `wait` for sockets and driver each message, and each loss, to `handler` with the
+    /// number of its connection.
     pub(crate) fn turn(
         &mut self,
         wait: Duration,
@@ -210,7 +215,8 @@ impl Fleet {
         }
         for event in &self.events {
             let nth = event.token().0;
-            let Some(conn) = self.conns.get_mut(nth).filter(|conn| conn.state() != State::Closed) else {
+            let Some(conn) = self.conns.get_mut(nth).filter(|conn| conn.state() != State::Closed)
+            else {
                 continue;
             };
             let was_open = conn.state() == State::Open;
@@ -220,7 +226,9 @@ impl Fleet {
             }
             let hung_up = event.is_read_closed() || event.is_error();
             if res.is_ok() && (event.is_readable() || hung_up) {
-                res = conn.on_readable(&mut self.scratch, hung_up, &mut |incoming| handler(nth, incoming));
+                res = conn.on_readable(&mut self.scratch, hung_up, &mut |incoming| {
+                    handler(nth, incoming);
+                });
             }
             if !was_open && conn.state() == State::Open {
                 self.n_open += 1;
@@ -270,7 +278,8 @@ impl Fleet {
         // Zero would switch the timer off.
         let it_value = Timespec::try_from(time.max(Duration::from_nanos(1)))?;
         let once = Itimerspec { it_interval: Timespec::default(), it_value };
-        timerfd_settime(&self.alarm, TimerfdTimerFlags::empty(), &once).context("cannot set a timer")?;
+        timerfd_settime(&self.alarm, TimerfdTimerFlags::empty(), &once)
+            .context("cannot set a timer")?;
         Ok(())
     }
 
@@ -283,7 +292,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// Closes every connection with a close frame, and waits for the server to answer; if it does not, says so.
+    /// Closes every connection with a close frame, and waits for the server to answer; if it does
+    /// not, says so.
     pub(crate) fn close(mut self) -> Result<()> {
         let mut goodbye = Vec::new();
         frame::encode_client(&mut goodbye, Opcode::Close, &1000_u16.to_be_bytes());
@@ -305,7 +315,9 @@ impl Fleet {
         }
         let unanswered = self.conns.len() - self.n_closed;
         if unanswered > 0 {
-            progress::say(format!("{unanswered} close frames were not answered in {CLOSE_LIMIT:?}"));
+            progress::say(format!(
+                "{unanswered} close frames were not answered in {CLOSE_LIMIT:?}"
+            ));
         }
         Ok(())
     }
@@ -332,7 +344,8 @@ impl Fleet {
 
     /// Marks a connection to which nothing can be sent; [`Self::losses`] reports it.
     fn lose(&mut self, nth: usize, err: &anyhow::Error) {
-        let Some(conn) = self.conns.get_mut(nth).filter(|conn| conn.state() != State::Closed) else {
+        let Some(conn) = self.conns.get_mut(nth).filter(|conn| conn.state() != State::Closed)
+        else {
             return;
         };
         conn.set_closed();

@@ -1,7 +1,7 @@
 //! The floor: a bare server that sends one ready frame to every socket with one `send(2)` each.
 //!
-//! Rule: no server that writes to each socket can cost less, so it is the reference; the same client receives and checks
-//! its messages.
+//! Rule: no server that writes to each socket can cost less, so it is the reference; the same
+//! client receives and checks its messages.
 #![expect(clippy::print_stdout, reason = "the server tells its parent where it listens")]
 
 use std::io::{self, Read, Write};
@@ -30,7 +30,8 @@ pub(crate) fn floor(args: &FloorArgs) -> Result<Report> {
     let mut report = Report::new("floor");
     let plan = args.load.plan(1, args.connections, 1);
     process::reserve_files(args.connections)?;
-    report.set(format!("{}, bare TCP, one message at a time", args.load.describe(args.connections)));
+    report
+        .set(format!("{}, bare TCP, one message at a time", args.load.describe(args.connections)));
     let mut steps = Steps::new(args.load.repeat.rounds);
     for _ in 0..args.load.repeat.rounds {
         steps.begin(FLOOR);
@@ -54,7 +55,8 @@ pub(crate) fn measure(plan: &Plan) -> Result<Outcome> {
     })
 }
 
-/// Runs the bare server: reads frames from standard input, sends each to every socket, ends with the input.
+/// Runs the bare server: reads frames from standard input, sends each to every socket, ends with
+/// the input.
 pub(crate) fn serve(args: &FloorServerArgs) -> Result<()> {
     process::reserve_files(args.connections)?;
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;

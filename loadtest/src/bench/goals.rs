@@ -1,7 +1,8 @@
 //! The performance goals, and whether a report meets them.
 //!
-//! Rule: a goal is a line of data. It is judged by the median over the rounds of gatecast's figure, or of its ratio to a
-//! reference in the same round. A goal without figures is not measured, which is neither met nor missed.
+//! Rule: a goal is a line of data. It is judged by the median over the rounds of gatecast's figure,
+//! or of its ratio to a reference in the same round. A goal without figures is not measured, which
+//! is neither met nor missed.
 
 use serde::Serialize;
 
@@ -9,10 +10,11 @@ use self::Bound::{AtLeast, AtMost, Stated};
 use self::Of::{Own, Server, Unit};
 use crate::bench::report::Report;
 use crate::bench::works::{
-    CHURN, CLUSTER, CLUSTER_LATENCY, DELIVERIES, FANOUT_1K, FANOUT_5K, FANOUT_15K, FLOOD_1K, FLOOD_15K,
-    FLOOR, GATECAST, GROUPS_OF_2, GROUPS_OF_50, IDLE_IN_1, IDLE_IN_100, KIB_1, KIB_16, LATENCY, Measure,
-    ONE_NODE_LATENCY, OPENED, OPENING_CPU, P50, P99, P999, POST_CPU, POST_HERE, POST_SIGNED, POST_THERE,
-    REDIS_CPU, RSS, RSS_REOPENED, SERVER_CPU, SLAB, SOCKET_IO_REDIS, STORM, UWEBSOCKETS, WS, Work,
+    CHURN, CLUSTER, CLUSTER_LATENCY, DELIVERIES, FANOUT_1K, FANOUT_5K, FANOUT_15K, FLOOD_1K,
+    FLOOD_15K, FLOOR, GATECAST, GROUPS_OF_2, GROUPS_OF_50, IDLE_IN_1, IDLE_IN_100, KIB_1, KIB_16,
+    LATENCY, Measure, ONE_NODE_LATENCY, OPENED, OPENING_CPU, P50, P99, P999, POST_CPU, POST_HERE,
+    POST_SIGNED, POST_THERE, REDIS_CPU, RSS, RSS_REOPENED, SERVER_CPU, SLAB, SOCKET_IO_REDIS,
+    STORM, UWEBSOCKETS, WS, Work,
 };
 use crate::shared::numbers::{self, Spread, number};
 
@@ -132,7 +134,8 @@ impl Goal {
         let Self(work, measure, bound) = *self;
         let (samples, bound) = self.samples(report, bound);
         let measured = Spread::of(&samples);
-        let judgement = measured.map_or(Judgement::NotMeasured, |Spread { median, .. }| bound.judge(median));
+        let judgement =
+            measured.map_or(Judgement::NotMeasured, |Spread { median, .. }| bound.judge(median));
         let unit = if bound.of().is_some_and(|of| !matches!(of, Unit)) { "×" } else { measure.1 };
         Verdict {
             work: work.name,
@@ -145,8 +148,8 @@ impl Goal {
         }
     }
 
-    /// Returns the samples and their bound. Where uWebSockets cannot be installed the floor is the reference, which no
-    /// server that writes to each socket can beat.
+    /// Returns the samples and their bound. Where uWebSockets cannot be installed the floor is the
+    /// reference, which no server that writes to each socket can beat.
     fn samples(&self, report: &Report, bound: Bound) -> (Vec<f64>, Bound) {
         let Self(work, (measure, _), _) = *self;
         let own = report.samples(work.name, GATECAST, measure);
@@ -156,7 +159,9 @@ impl Goal {
             Some(Own(work, (measure, _))) => {
                 (numbers::ratios(own, report.samples(work.name, GATECAST, measure)), bound)
             }
-            Some(Server(UWEBSOCKETS)) if report.samples(work.name, UWEBSOCKETS, measure).is_empty() => {
+            Some(Server(UWEBSOCKETS))
+                if report.samples(work.name, UWEBSOCKETS, measure).is_empty() =>
+            {
                 match of_server(FLOOR) {
                     none if none.is_empty() => (none, bound),
                     samples => (samples, bound.with(Server(FLOOR))),
@@ -253,7 +258,8 @@ mod tests {
 
     #[test]
     fn a_ratio_is_judged_by_the_median_of_the_rounds_not_of_the_servers() {
-        // The medians are 2 and 2, so their ratio is 1; the median of the ratios 0.5, 1.2, 2 is 1.2.
+        // The medians are 2 and 2, so their ratio is 1; the median of the ratios 0.5, 1.2, 2 is
+        // 1.2.
         let verdicts = table(&report(&[
             (&FANOUT_1K, GATECAST, SERVER_CPU, &[1.0, 2.4, 2.0]),
             (&FANOUT_1K, FLOOR, SERVER_CPU, &[2.0, 2.0, 1.0]),
@@ -268,9 +274,13 @@ mod tests {
     fn without_uwebsockets_the_floor_is_the_reference_and_the_goal_says_so() {
         let gatecast: (&Work, &str, Measure, &[f64]) = (&FANOUT_1K, GATECAST, SERVER_CPU, &[3.0]);
         let floor: (&Work, &str, Measure, &[f64]) = (&FANOUT_1K, FLOOR, SERVER_CPU, &[3.0]);
-        let uwebsockets: (&Work, &str, Measure, &[f64]) = (&FANOUT_1K, UWEBSOCKETS, SERVER_CPU, &[2.0]);
+        let uwebsockets: (&Work, &str, Measure, &[f64]) =
+            (&FANOUT_1K, UWEBSOCKETS, SERVER_CPU, &[2.0]);
         let without = table(&report(&[gatecast, floor]));
-        assert_eq!(verdict(&without, &FANOUT_1K, "≤ 1.00 × bare send loop").judgement, Judgement::Met);
+        assert_eq!(
+            verdict(&without, &FANOUT_1K, "≤ 1.00 × bare send loop").judgement,
+            Judgement::Met
+        );
         let with = table(&report(&[gatecast, floor, uwebsockets]));
         assert_eq!(verdict(&with, &FANOUT_1K, "≤ 1.00 × uWebSockets").judgement, Judgement::Missed);
     }
@@ -292,7 +302,10 @@ mod tests {
             (&ONE_NODE_LATENCY, GATECAST, P99, &[10.0]),
             (&CLUSTER_LATENCY, GATECAST, P99, &[20.0]),
         ]));
-        assert_eq!(verdict(&verdicts, &LATENCY, "≤ 10.0 × its latency, p50").judgement, Judgement::Missed);
+        assert_eq!(
+            verdict(&verdicts, &LATENCY, "≤ 10.0 × its latency, p50").judgement,
+            Judgement::Missed
+        );
         assert_eq!(
             verdict(&verdicts, &CLUSTER_LATENCY, "≤ 2.00 × one node, latency").judgement,
             Judgement::Met

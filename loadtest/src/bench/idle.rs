@@ -1,7 +1,7 @@
 //! `idle` and `churn`: memory of idle connections.
 //!
-//! Rule: memory counts once it is steady, and always against the empty server before the first connection, so that what
-//! a churn leaves behind shows.
+//! Rule: memory counts once it is steady, and always against the empty server before the first
+//! connection, so that what a churn leaves behind shows.
 
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,8 @@ pub(crate) fn idle(args: &IdleArgs) -> Result<Report> {
     let work = format!("idle, {} connections{places}", with.connections);
     let name = with.target.resolve()?.authority;
     let server = Processes::new(&with.target.pid);
-    let mut subject = Subject::new((&mut report, &mut clients), (&work, &name), server, with.connections)?;
+    let mut subject =
+        Subject::new((&mut report, &mut clients), (&work, &name), server, with.connections)?;
     subject.add(("RSS of the empty server", "KiB"), kib(subject.base));
     for round in 1..=*rounds {
         progress::say(format!("round {round}/{rounds}: idle"));
@@ -64,7 +65,11 @@ pub(crate) fn idle(args: &IdleArgs) -> Result<Report> {
         let empty = subject.empty(&mut clients)?;
         subject.add(("RSS after all closed", "KiB"), kib(empty));
         let (base, rss) = (subject.base >> 10, full.rss >> 10);
-        progress::say(format!("{:.0} B per connection; {base} → {rss} → {} KiB", full.each, empty >> 10));
+        progress::say(format!(
+            "{:.0} B per connection; {base} → {rss} → {} KiB",
+            full.each,
+            empty >> 10
+        ));
     }
     Ok(report)
 }
@@ -78,7 +83,8 @@ pub(crate) fn churn(args: &ChurnArgs) -> Result<Report> {
     let work = format!("churn, {} connections", with.connections);
     let name = with.target.resolve()?.authority;
     let server = Processes::new(&with.target.pid);
-    let mut subject = Subject::new((&mut report, &mut clients), (&work, &name), server, with.connections)?;
+    let mut subject =
+        Subject::new((&mut report, &mut clients), (&work, &name), server, with.connections)?;
     let mut first: Option<f64> = None;
     for opening in 1..=*openings {
         progress::say(format!("opening {opening}/{openings}"));
@@ -98,8 +104,10 @@ pub(crate) fn churn(args: &ChurnArgs) -> Result<Report> {
         }
         let empty = subject.empty(&mut clients)?;
         if opening == *openings {
-            subject
-                .add(("RSS after all closed, over the empty server", "KiB"), kib(empty) - kib(subject.base));
+            subject.add(
+                ("RSS after all closed, over the empty server", "KiB"),
+                kib(empty) - kib(subject.base),
+            );
         }
     }
     Ok(report)
@@ -147,8 +155,8 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Returns the resident set once it was the same in this number of samples, or the last one if it never is; `linger`
-/// serves the connections between two samples.
+/// Returns the resident set once it was the same in this number of samples, or the last one if it
+/// never is; `linger` serves the connections between two samples.
 pub(crate) fn steady(
     server: &Processes,
     looks: usize,
@@ -161,13 +169,16 @@ pub(crate) fn steady(
         let last = server.rss()?;
         samples.push(last);
         let recent = samples.iter().rev().take(looks);
-        let (low, high) = recent.fold((u64::MAX, 0), |(low, high), rss| (low.min(*rss), high.max(*rss)));
+        let (low, high) =
+            recent.fold((u64::MAX, 0), |(low, high), rss| (low.min(*rss), high.max(*rss)));
         if samples.len() >= looks && high - low <= STEADY_BAND {
             return Ok(last);
         }
         if started.elapsed() > STEADY_LIMIT {
             let (low, high) = (low >> 10, high >> 10);
-            progress::say(format!("memory still moves after {STEADY_LIMIT:?}: {low} to {high} KiB"));
+            progress::say(format!(
+                "memory still moves after {STEADY_LIMIT:?}: {low} to {high} KiB"
+            ));
             return Ok(last);
         }
     }

@@ -23,7 +23,8 @@ pub(crate) fn by_plan(fleet: &mut Fleet, plan: &Plan, dialect: &Dialect) -> Resu
     all(fleet, (plan.groups * size, 1), dialect, |conn, _| conn / size)
 }
 
-/// Lets each of `n` connections, numbered from `first`, join `groups` groups that it shares with its neighbours.
+/// Lets each of `n` connections, numbered from `first`, join `groups` groups that it shares with
+/// its neighbours.
 pub(crate) fn many_each(
     fleet: &mut Fleet,
     (first, n): (usize, usize),
@@ -49,7 +50,9 @@ fn all(
         let expected = dialect.join_reply(group(conn, *nth));
         match incoming {
             Incoming::Text(text) if *text == expected.as_bytes() => *nth += 1,
-            other => bail!("join failed: connection {conn} expected `{expected}`, got {}", shown(other)),
+            other => {
+                bail!("join failed: connection {conn} expected `{expected}`, got {}", shown(other))
+            }
         }
         Ok(())
     };

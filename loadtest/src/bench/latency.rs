@@ -1,7 +1,8 @@
 //! `latency`: how long messages take at a given rate.
 //!
-//! Rule: the loop is open. A message is due by the clock, regardless of the ones before it, and its latency counts from
-//! then; a server (or a client) that stalls is charged for every message that had to wait.
+//! Rule: the loop is open. A message is due by the clock, regardless of the ones before it, and its
+//! latency counts from then; a server (or a client) that stalls is charged for every message that
+//! had to wait.
 
 use anyhow::Result;
 

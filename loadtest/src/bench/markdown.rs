@@ -9,7 +9,8 @@ use crate::shared::output::put;
 /// Returns the report for people.
 pub(crate) fn markdown(report: &Report) -> String {
     let mut text = format!("## loadtest {}\n\n", report.command);
-    let about = [report.date.clone(), format!("machine: {}, client included", report.machine.describe())];
+    let about =
+        [report.date.clone(), format!("machine: {}, client included", report.machine.describe())];
     for line in about.iter().chain(&report.settings) {
         put(&mut text, &format!("- {line}"));
     }
@@ -24,7 +25,10 @@ pub(crate) fn markdown(report: &Report) -> String {
     if report.disturbed > 0.0 {
         put(
             &mut text,
-            &format!("- note: other processes used up to {:.2} cores during a run", report.disturbed),
+            &format!(
+                "- note: other processes used up to {:.2} cores during a run",
+                report.disturbed
+            ),
         );
     }
     for fault in &report.faults {
@@ -62,7 +66,8 @@ fn tables(report: &Report, text: &mut String) {
 
 /// Writes the spread, and gatecast's ratio to it.
 fn cell(report: &Report, (work, measure): (&str, &str), server: &str) -> String {
-    let samples: Vec<f64> = report.samples(work, server, measure).iter().flatten().copied().collect();
+    let samples: Vec<f64> =
+        report.samples(work, server, measure).iter().flatten().copied().collect();
     let Some(Spread { median, low, high }) = Spread::of(&samples) else { return "–".to_owned() };
     let ratios = report.ratios(work, measure, (GATECAST, server));
     let spread = match samples.len() {
@@ -91,7 +96,8 @@ fn goals(text: &mut String, verdicts: &[Verdict]) {
     if verdicts.is_empty() {
         return;
     }
-    let count = |judgement| verdicts.iter().filter(|verdict| verdict.judgement == judgement).count();
+    let count =
+        |judgement| verdicts.iter().filter(|verdict| verdict.judgement == judgement).count();
     put(
         text,
         "\n### Goals\n\n| work | measure | goal | measured | min–max | rounds | |\n|---|---|---|---:|---:|---:|---|",

@@ -1,7 +1,7 @@
 //! The result of a run in one process or in several.
 //!
-//! Rule: merged, the shares of processes are what one process would have measured: sums where each saw a part, the largest
-//! where each saw the whole.
+//! Rule: merged, the shares of processes are what one process would have measured: sums where each
+//! saw a part, the largest where each saw the whole.
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
@@ -15,7 +15,8 @@ use crate::shared::process::Spent;
 pub(crate) struct Outcome {
     pub(crate) deliveries: u64,
     pub(crate) spent: Spent,
-    /// Nanoseconds from sending to the last receiver; at a rate, from the moment a message is due to each receiver.
+    /// Nanoseconds from sending to the last receiver; at a rate, from the moment a message is due
+    /// to each receiver.
     #[serde(with = "histogram")]
     pub(crate) latency: Histogram<u64>,
     /// More, if messages were sent at a rate.
@@ -26,7 +27,8 @@ pub(crate) struct Outcome {
 /// What only a run at a rate has.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct OpenLoop {
-    /// Nanoseconds from the moment each message is due to its last receiver, by number; 0 if one is missing.
+    /// Nanoseconds from the moment each message is due to its last receiver, by number; 0 if one is
+    /// missing.
     pub(crate) last: Vec<u64>,
     /// How late the client was: nanoseconds from the moment a message is due until it was sent.
     #[serde(with = "histogram")]
@@ -39,8 +41,9 @@ impl Outcome {
         self.deliveries += other.deliveries;
         // Each process counted the other ones of this program among the rest of the machine.
         let Spent { elapsed, server_cpu, store_cpu, client_cpu, others_cpu } = &mut self.spent;
-        *others_cpu =
-            (*others_cpu).min(other.spent.others_cpu + *client_cpu).saturating_sub(other.spent.client_cpu);
+        *others_cpu = (*others_cpu)
+            .min(other.spent.others_cpu + *client_cpu)
+            .saturating_sub(other.spent.client_cpu);
         *client_cpu += other.spent.client_cpu;
         *elapsed = (*elapsed).max(other.spent.elapsed);
         *server_cpu = (*server_cpu).max(other.spent.server_cpu);

@@ -1,4 +1,5 @@
-//! The payload of a message: a tag of the run, the number of the message, padding to the exact size.
+//! The payload of a message: a tag of the run, the number of the message, padding to the exact
+//! size.
 //!
 //! Rule: only letters and digits, so that JSON does not change the size in either direction.
 
@@ -21,8 +22,9 @@ impl Payloads {
     /// Prepares payloads of exactly `bytes`.
     pub(crate) fn new(bytes: usize) -> Self {
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        let tag =
-            (u64::from(std::process::id()) << 32) ^ u64::from(now.subsec_nanos()) ^ (now.as_secs() << 30);
+        let tag = (u64::from(std::process::id()) << 32)
+            ^ u64::from(now.subsec_nanos())
+            ^ (now.as_secs() << 30);
         Self::with_tag(format!("{:08x}", tag & 0xffff_ffff), bytes)
     }
 
@@ -40,7 +42,8 @@ impl Payloads {
         format!("{}{number:08}{}", self.tag, self.padding)
     }
 
-    /// Returns the number of a payload of this run, or nothing if a single byte differs from what was sent.
+    /// Returns the number of a payload of this run, or nothing if a single byte differs from what
+    /// was sent.
     pub(crate) fn number(&self, payload: &[u8]) -> Option<u32> {
         let rest = payload.strip_prefix(self.tag.as_bytes())?;
         let (digits, padding) = rest.split_first_chunk::<NUMBER>()?;

@@ -1,7 +1,7 @@
 //! Plots of a report, as SVG.
 //!
-//! Rule: every axis begins at 0 and names its unit, every point shows its spread, and a server has one colour in all
-//! plots. What was not measured has no plot.
+//! Rule: every axis begins at 0 and names its unit, every point shows its spread, and a server has
+//! one colour in all plots. What was not measured has no plot.
 
 mod bars;
 mod curves;
@@ -35,15 +35,25 @@ fn all(report: &Report) -> Result<Vec<(&'static str, String)>> {
     let churns: Vec<_> =
         (1..=OPENINGS).map(|opening| (opening as f64, CHURN.name, rss_at(opening))).collect();
     let plots = [
-        ("cpu", bars::plot(report, "What a delivery costs: server CPU, less is better", SERVER_CPU)?),
+        (
+            "cpu",
+            bars::plot(report, "What a delivery costs: server CPU, less is better", SERVER_CPU)?,
+        ),
         ("deliveries", bars::plot(report, "Deliveries a second, more is better", DELIVERIES)?),
-        ("memory", bars::plot(report, "What an idle connection costs: memory over the empty server", RSS)?),
+        (
+            "memory",
+            bars::plot(report, "What an idle connection costs: memory over the empty server", RSS)?,
+        ),
         ("latency", curves::plot(report)?),
         (
             "growth",
             lines::plot(
                 report,
-                ("What a delivery costs as connections grow", "connections", "server CPU per delivery, µs"),
+                (
+                    "What a delivery costs as connections grow",
+                    "connections",
+                    "server CPU per delivery, µs",
+                ),
                 &growth,
             )?,
         ),

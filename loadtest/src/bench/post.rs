@@ -1,7 +1,8 @@
 //! `post`: what a post of the management API to one connection costs.
 //!
-//! Reading order: this file (the command) → `target` (sockets and their ids) → `round` (posts, and where they arrive).
-//! Rule: a post counts when it is answered with 200; each must arrive at its socket once, and nowhere else.
+//! Reading order: this file (the command) → `target` (sockets and their ids) → `round` (posts, and
+//! where they arrive). Rule: a post counts when it is answered with 200; each must arrive at its
+//! socket once, and nowhere else.
 
 mod round;
 mod target;
@@ -25,7 +26,8 @@ pub(crate) fn post(args: &PostArgs) -> Result<Report> {
     let entrance = match post_url {
         None => sockets.clone(),
         Some(url) => {
-            let rest = url.strip_prefix("http://").with_context(|| format!("`{url}` is not http://…"))?;
+            let rest =
+                url.strip_prefix("http://").with_context(|| format!("`{url}` is not http://…"))?;
             Target::parse(&format!("ws://{rest}"), target.allow_remote)?
         }
     };
@@ -56,7 +58,8 @@ pub(crate) fn post(args: &PostArgs) -> Result<Report> {
 
 /// Runs a plan, after a warm-up.
 pub(crate) fn measure(posting: &mut Posting, plan: &Plan, server: &Processes) -> Result<Outcome> {
-    let warm = Round::run(posting, &Plan { posts: plan.posts.div_ceil(10), ..plan.clone() }, server)?;
+    let warm =
+        Round::run(posting, &Plan { posts: plan.posts.div_ceil(10), ..plan.clone() }, server)?;
     let mut outcome = Round::run(posting, plan, server)?;
     outcome.faults.extend(warm.faults);
     Ok(outcome)

@@ -1,8 +1,9 @@
 //! One measured run: keeps a window of messages under way and counts each delivery.
 //!
-//! Rule: a message is done when every connection of its group has it; then the next one is sent. If the plan has a rate,
-//! each message is sent when it is due instead, and its latency counts from then, however late it was sent. `emit` driver
-//! a message to the server, so that the floor and a gateway are measured by the same code.
+//! Rule: a message is done when every connection of its group has it; then the next one is sent. If
+//! the plan has a rate, each message is sent when it is due instead, and its latency counts from
+//! then, however late it was sent. `emit` driver a message to the server, so that the floor and a
+//! gateway are measured by the same code.
 
 use std::time::{Duration, Instant};
 
@@ -48,14 +49,16 @@ pub(crate) struct Plan {
     pub(crate) messages: u32,
     pub(crate) bytes: usize,
     pub(crate) window: u32,
-    /// Messages a second of an open loop, which waits for nothing; without it the window is kept full.
+    /// Messages a second of an open loop, which waits for nothing; without it the window is kept
+    /// full.
     pub(crate) rate: Option<f64>,
     /// A run that takes longer is cut, and has failed.
     pub(crate) limit: Duration,
 }
 
-/// The part of a plan that this process does. Others may do the rest at the same time: the plan tells each who sends what
-/// and when, so that they need not communicate. Only a plan with a rate and one group can be shared.
+/// The part of a plan that this process does. Others may do the rest at the same time: the plan
+/// tells each who sends what and when, so that they need not communicate. Only a plan with a rate
+/// and one group can be shared.
 #[derive(Clone, Debug)]
 pub(crate) struct Share {
     /// The number of its first connection in the plan.
@@ -93,7 +96,8 @@ struct Relay<'a> {
     random: Random,
     /// Messages that are due so far.
     due: usize,
-    /// By number of the message, which its payload has. One from another process may arrive before it is due by our clock.
+    /// By number of the message, which its payload has. One from another process may arrive before
+    /// it is due by our clock.
     sent: Vec<Sent>,
     /// Messages sent so far, by group and slot.
     counts: Vec<u32>,
@@ -117,8 +121,8 @@ pub(crate) fn run_after_warm_up(
     Ok(outcome)
 }
 
-/// Runs `plan` over the open connections of `fleet`; `emit` driver one message to the server. Lost, doubled, reordered or
-/// unreadable messages are faults of the outcome.
+/// Runs `plan` over the open connections of `fleet`; `emit` driver one message to the server. Lost,
+/// doubled, reordered or unreadable messages are faults of the outcome.
 pub(crate) fn run(
     fleet: &mut Fleet,
     plan: &Plan,
@@ -254,7 +258,8 @@ impl<'a> Relay<'a> {
         Ok(())
     }
 
-    /// Chooses the sender of the next message; every process that has a share makes the same choice.
+    /// Chooses the sender of the next message; every process that has a share makes the same
+    /// choice.
     fn choose_sender(&mut self, at: Instant) {
         let Plan { groups, senders, .. } = *self.plan;
         let (group, slot) = (self.random.below(groups), self.random.below(senders));
@@ -279,7 +284,8 @@ impl<'a> Relay<'a> {
         let Plan { group_size, senders, .. } = *self.plan;
         let Some(Sent { group, slot, at, .. }) = self.sent.get(number) else { return Ok(()) };
         // Spread over the group, so that senders are not neighbours in the server's tables.
-        let sender = (group * group_size + slot * (group_size / senders)).checked_sub(self.share.first);
+        let sender =
+            (group * group_size + slot * (group_size / senders)).checked_sub(self.share.first);
         let Some(sender) = sender.filter(|sender| *sender < self.share.n) else { return Ok(()) };
         histogram::record(&mut self.lag, at.elapsed());
         let payload = self.share.payloads.build(u32::try_from(number)?);
@@ -338,8 +344,12 @@ impl<'a> Relay<'a> {
             (self.unparsed, "not readable"),
         ];
         let mut faults: Vec<String> = cut.into_iter().collect();
-        faults
-            .extend(counted.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} deliveries {what}")));
+        faults.extend(
+            counted
+                .iter()
+                .filter(|(n, _)| *n > 0)
+                .map(|(n, what)| format!("{n} deliveries {what}")),
+        );
         faults.extend(fleet.losses().fault());
         let open_loop = self
             .plan

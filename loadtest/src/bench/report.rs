@@ -1,7 +1,7 @@
 //! The result of a command: figures by work, server and measure, and the latencies behind them.
 //!
-//! Rule: no figure without its machine, settings, number of samples and spread; ratios are within a round, so that a
-//! machine that drifts during the run drifts for both.
+//! Rule: no figure without its machine, settings, number of samples and spread; ratios are within a
+//! round, so that a machine that drifts during the run drifts for both.
 
 use std::fs;
 use std::path::Path;
@@ -99,13 +99,20 @@ impl Report {
         !self.faults.is_empty()
     }
 
-    /// Begins round `number`, from 1; servers are compared within a round. Not needed for one server.
+    /// Begins round `number`, from 1; servers are compared within a round. Not needed for one
+    /// server.
     pub(crate) fn begin_round(&mut self, number: usize) {
         self.round = number;
     }
 
     /// Adds the sample of this round to the row of `work`, `server` and `measure`.
-    pub(crate) fn add(&mut self, work: &str, server: &str, (measure, unit): (&str, &str), sample: f64) {
+    pub(crate) fn add(
+        &mut self,
+        work: &str,
+        server: &str,
+        (measure, unit): (&str, &str),
+        sample: f64,
+    ) {
         let is_it = |row: &&mut Row| row.is(work, server, measure);
         let earlier = self.round.saturating_sub(1);
         let row = match self.rows.iter_mut().find(is_it) {
@@ -128,7 +135,8 @@ impl Report {
         row.samples.push(sample.is_finite().then_some(sample));
     }
 
-    /// Adds the latencies of this round, in nanoseconds: as rows, and merged with those of the other rounds.
+    /// Adds the latencies of this round, in nanoseconds: as rows, and merged with those of the
+    /// other rounds.
     pub(crate) fn add_histogram(&mut self, work: &str, server: &str, nanos: &Histogram<u64>) {
         for (measure, quantile) in [(P50, 0.5), (P99, 0.99), (P999, 0.999), (LONGEST, 1.0)] {
             self.add(work, server, measure, nanos.value_at_quantile(quantile) as f64 / 1e3);
@@ -143,7 +151,9 @@ impl Report {
             }
         };
         if let Err(err) = added {
-            self.fault(format!("{work}, {server}: latencies of two rounds do not fit together: {err}"));
+            self.fault(format!(
+                "{work}, {server}: latencies of two rounds do not fit together: {err}"
+            ));
         }
     }
 
@@ -172,7 +182,12 @@ impl Report {
     }
 
     /// Adds how well a rate was kept, and how late the client was, which the latencies contain.
-    fn add_open_loop(&mut self, work: &str, server: &str, (open_loop, elapsed): (&OpenLoop, Duration)) {
+    fn add_open_loop(
+        &mut self,
+        work: &str,
+        server: &str,
+        (open_loop, elapsed): (&OpenLoop, Duration),
+    ) {
         let OpenLoop { last, lag } = open_loop;
         let mut done = Histogram::<u64>::new_from(lag);
         last.iter().filter(|nanos| **nanos > 0).for_each(|nanos| done.saturating_record(*nanos));
@@ -180,7 +195,12 @@ impl Report {
         let kept = done.len() as f64 / elapsed.as_secs_f64();
         self.add(work, server, ("rate kept, messages", "/s"), kept);
         for (measure, nanos) in [("p99", lag.value_at_quantile(0.99)), ("max", lag.max())] {
-            self.add(work, server, (&format!("client late by, {measure}"), "µs"), nanos as f64 / 1e3);
+            self.add(
+                work,
+                server,
+                (&format!("client late by, {measure}"), "µs"),
+                nanos as f64 / 1e3,
+            );
         }
         if lag.value_at_quantile(0.99) > LATE {
             self.note(format!(
@@ -217,7 +237,10 @@ impl Report {
     }
 
     /// Returns the spread of `measure` by work and server, in the order they were measured.
-    pub(crate) fn spreads<'a>(&'a self, measure: &str) -> impl Iterator<Item = (&'a str, &'a str, Spread)> {
+    pub(crate) fn spreads<'a>(
+        &'a self,
+        measure: &str,
+    ) -> impl Iterator<Item = (&'a str, &'a str, Spread)> {
         self.rows.iter().filter(move |row| row.measure == measure).filter_map(|row| {
             let samples: Vec<f64> = row.samples.iter().flatten().copied().collect();
             Some((row.work.as_str(), row.server.as_str(), Spread::of(&samples)?))
@@ -226,11 +249,18 @@ impl Report {
 
     /// Returns the latencies of all rounds, in nanoseconds, by work and server.
     pub(crate) fn histograms(&self) -> impl Iterator<Item = (&str, &str, &Histogram<u64>)> {
-        self.latencies.iter().map(|Latency { work, server, nanos }| (work.as_str(), server.as_str(), nanos))
+        self.latencies
+            .iter()
+            .map(|Latency { work, server, nanos }| (work.as_str(), server.as_str(), nanos))
     }
 
     /// Returns the ratios of `server` to `reference`, for each round that has both.
-    pub(crate) fn ratios(&self, work: &str, measure: &str, (server, reference): (&str, &str)) -> Vec<f64> {
+    pub(crate) fn ratios(
+        &self,
+        work: &str,
+        measure: &str,
+        (server, reference): (&str, &str),
+    ) -> Vec<f64> {
         numbers::ratios(self.samples(work, server, measure), self.samples(work, reference, measure))
     }
 }

@@ -21,7 +21,8 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
-    /// Expects messages from `n_slots` senders on each of `n_conns` connections, each sender counting from 0.
+    /// Expects messages from `n_slots` senders on each of `n_conns` connections, each sender
+    /// counting from 0.
     pub(crate) fn new(n_conns: usize, n_slots: usize) -> Self {
         Self {
             n_slots,
@@ -137,6 +138,9 @@ mod tests {
             assert!(sequence.on_message(conn, slot, number));
         }
         assert!(!sequence.on_message(1, 1, 0));
-        assert_eq!((sequence.lost(|_, slot| if slot == 0 { 2 } else { 1 }), sequence.duplicated()), (1, 1));
+        assert_eq!(
+            (sequence.lost(|_, slot| if slot == 0 { 2 } else { 1 }), sequence.duplicated()),
+            (1, 1)
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Starts the servers that are measured: Gatecast and its peers, alone or as nodes on one Redis.
 //!
-//! Rule: each runs as its authors recommend for speed, on loopback, on a port of its own, and ends when it is dropped.
+//! Rule: each runs as its authors recommend for speed, on loopback, on a port of its own, and ends
+//! when it is dropped.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -119,13 +120,18 @@ impl Programs {
         if let Some(redis) = redis.as_ref().filter(|_| name == SOCKET_IO_REDIS) {
             // A node listens before it has subscribed, and would miss what is sent before that.
             self.interrupt.eventually("all nodes have subscribed", JOIN_LIMIT, || {
-                redis.ask::<usize>(&["PUBSUB", "NUMPAT"]).ok().filter(|subscribed| *subscribed > 0)?;
+                redis
+                    .ask::<usize>(&["PUBSUB", "NUMPAT"])
+                    .ok()
+                    .filter(|subscribed| *subscribed > 0)?;
                 let clients: String = redis.ask(&["CLIENT", "LIST", "TYPE", "PUBSUB"]).ok()?;
-                (clients.lines().filter(|line| !line.contains(" psub=0 ")).count() >= n).then_some(())
+                (clients.lines().filter(|line| !line.contains(" psub=0 ")).count() >= n)
+                    .then_some(())
             })?;
         }
         let processes = nodes.iter().map(Child::process).collect();
-        let store = redis.as_mut().map(|redis| redis.child().map(|child| child.process())).transpose()?;
+        let store =
+            redis.as_mut().map(|redis| redis.child().map(|child| child.process())).transpose()?;
         Ok(Service {
             name,
             version,
@@ -140,8 +146,10 @@ impl Programs {
     }
 
     fn gatecast(&self, common: &mut Common<'_>, number: usize) -> Result<(Child, Target, String)> {
-        let mut settings =
-            BTreeMap::from([("GATECAST_LIMITS_HANDSHAKE_RATE".to_owned(), HANDSHAKE_RATE.to_owned())]);
+        let mut settings = BTreeMap::from([(
+            "GATECAST_LIMITS_HANDSHAKE_RATE".to_owned(),
+            HANDSHAKE_RATE.to_owned(),
+        )]);
         if let Some(redis) = &common.redis {
             settings.insert("GATECAST_REDIS_URL".to_owned(), redis.url());
         }
@@ -161,7 +169,9 @@ impl Programs {
             UWEBSOCKETS if self.has_native_uwebsockets() => (None, "/"),
             UWEBSOCKETS | UWEBSOCKETS_JS => (Some("uws.cjs"), "/"),
             WS => (Some("ws.cjs"), "/"),
-            SOCKET_IO | SOCKET_IO_REDIS => (Some("socketio.cjs"), "/socket.io/?EIO=4&transport=websocket"),
+            SOCKET_IO | SOCKET_IO_REDIS => {
+                (Some("socketio.cjs"), "/socket.io/?EIO=4&transport=websocket")
+            }
             name => bail!("there is no server {name}"),
         };
         let mut command = match script {

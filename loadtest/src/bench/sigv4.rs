@@ -1,7 +1,8 @@
 //! AWS Signature Version 4, as a back end signs a post of the management API.
 //!
-//! Rule: the secret is neither printed nor kept in a text; what is signed is what goes over the wire.
-//! Source: "Create a signed AWS API request" in the IAM user guide; signs the headers that boto3 signs.
+//! Rule: the secret is neither printed nor kept in a text; what is signed is what goes over the
+//! wire. Source: "Create a signed AWS API request" in the IAM user guide; signs the headers that
+//! boto3 signs.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -42,7 +43,8 @@ impl fmt::Debug for Key {
 impl<'a> Signer<'a> {
     /// Prepares to sign with `key` at this time.
     pub(crate) fn new(key: &'a Key, now: SystemTime) -> Result<Self> {
-        let date: String = humantime::format_rfc3339_seconds(now).to_string().replace(['-', ':'], "");
+        let date: String =
+            humantime::format_rfc3339_seconds(now).to_string().replace(['-', ':'], "");
         let (day, _) = date.split_once('T').with_context(|| format!("`{date}` is no time"))?;
         let scope = format!("{day}/{REGION}/{SERVICE}/{TERMINATOR}");
         let secret = format!("AWS4{}", key.secret).into_bytes();
@@ -99,7 +101,8 @@ mod tests {
     #[test]
     fn a_post_is_signed_as_boto3_signs_it() {
         // Recorded on loopback from boto3 1.44.5.
-        let key = Key { id: "AKIDEXAMPLE".to_owned(), secret: "fake/secret+for0Tests9only".to_owned() };
+        let key =
+            Key { id: "AKIDEXAMPLE".to_owned(), secret: "fake/secret+for0Tests9only".to_owned() };
         let now = humantime::parse_rfc3339("2026-11-22T20:04:22Z").unwrap();
         let headers = Signer::new(&key, now)
             .unwrap()

@@ -1,6 +1,8 @@
-//! `storm`: how fast connections open, how long a handshake takes, and what an opening costs the server.
+//! `storm`: how fast connections open, how long a handshake takes, and what an opening costs the
+//! server.
 //!
-//! Rule: every round opens all connections again, after those of the previous round are closed and the server is idle.
+//! Rule: every round opens all connections again, after those of the previous round are closed and
+//! the server is idle.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +29,8 @@ pub(crate) fn storm(args: &StormArgs) -> Result<Report> {
     let pace = Pace { under_way: *under_way, rate: *rate };
     let mut report = Report::new("storm");
     let mut clients = Clients::new(with)?;
-    let speed = rate.map_or_else(|| "as fast as possible".to_owned(), |rate| format!("{rate} a second"));
+    let speed =
+        rate.map_or_else(|| "as fast as possible".to_owned(), |rate| format!("{rate} a second"));
     let longest = with.connections as f64 / rate.unwrap_or(f64::INFINITY) * *rounds as f64;
     if longest > LONGEST_SECONDS {
         bail!("{rounds} rounds would take {longest:.0} s, more than {LONGEST_SECONDS} s");

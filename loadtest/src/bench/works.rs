@@ -68,7 +68,8 @@ pub(crate) const GROUPS_OF_2: Work = in_groups("1,000 groups of 2", 1000, 2);
 pub(crate) const KIB_1: Work = to_all("1 KiB to 1,000", 1000, 32, 1024);
 /// Four under way: 32 would be half a gigabyte in queues.
 pub(crate) const KIB_16: Work = to_all("16 KiB to 1,000", 1000, 4, 16 << 10);
-/// An open loop at one rate for all: half of what the slower of gatecast and uWebSockets delivered in the flood.
+/// An open loop at one rate for all: half of what the slower of gatecast and uWebSockets delivered
+/// in the flood.
 pub(crate) const LATENCY: Work = to_all("latency at half of the peak", 1000, 0, 128);
 /// Measures [`rss_at`] each opening.
 pub(crate) const CHURN: Work = silent("15,000 idle", 1, 15_000);

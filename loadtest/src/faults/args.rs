@@ -19,13 +19,15 @@ pub(crate) struct FaultsArgs {
     /// Faults to run; may be given more than once, by default all
     #[arg(long, value_name = "NAME")]
     pub(crate) fault: Vec<String>,
-    /// Random plans of several faults at a time: one for each round, the first from `--seed`, the next from the number after it
+    /// Random plans of several faults at a time: one for each round, the first from `--seed`, the
+    /// next from the number after it
     #[arg(long, conflicts_with_all = ["fault", "short", "repeat"])]
     pub(crate) random: bool,
     /// Only those of them with this Redis: durable, forgetful, sentinel or cluster
     #[arg(long, value_name = "NAME", requires = "random", value_parser = Backing::named)]
     pub(crate) redis: Option<Backing>,
-    /// A plan to run instead, such as `outage=local redis_cut@1s+5s/0 kill_node@3s/1`; may be given more than once
+    /// A plan to run instead, such as `outage=local redis_cut@1s+5s/0 kill_node@3s/1`; may be given
+    /// more than once
     #[arg(long, value_name = "PLAN", value_parser = plan, conflicts_with_all = ["fault", "short", "repeat"])]
     pub(crate) plan: Vec<Plan>,
     /// Run plans for this long, instead of a number of rounds
@@ -70,7 +72,8 @@ pub(crate) struct FaultsArgs {
     /// Whether a balancer, `haproxy`, stands in front of the nodes
     #[arg(long, default_value = "yes")]
     pub(crate) haproxy: YesNo,
-    /// A setting for the nodes, such as `GATECAST_REDIS_ON_OUTAGE=buffer`; may be given more than once
+    /// A setting for the nodes, such as `GATECAST_REDIS_ON_OUTAGE=buffer`; may be given more than
+    /// once
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
     pub(crate) set: Vec<(String, String)>,
     /// Keep the logs of rounds that failed below this directory

@@ -44,7 +44,12 @@ const EXACT: [&str; 2] = ["--stream-node-max-entries", "1"];
 
 impl Topology {
     /// Starts it for a number of nodes; a single Redis has a clock of its own where that is wanted.
-    pub(crate) fn start(self, workspace: &mut Workspace, nodes: usize, has_clock: bool) -> Result<Backend> {
+    pub(crate) fn start(
+        self,
+        workspace: &mut Workspace,
+        nodes: usize,
+        has_clock: bool,
+    ) -> Result<Backend> {
         match self {
             Self::Durable | Self::Proxied | Self::Forgetful | Self::ProxiedForgetful => {
                 let is_durable = matches!(self, Self::Durable | Self::Proxied);
@@ -52,7 +57,8 @@ impl Topology {
                 let args: Vec<&str> = durable.chain(EXACT).collect();
                 let redis = Redis::start_with_clock(workspace, &args, has_clock)?;
                 let is_proxied = matches!(self, Self::Proxied | Self::ProxiedForgetful);
-                let proxies = (0..if is_proxied { nodes } else { 0 }).map(|_| Proxy::start(redis.port));
+                let proxies =
+                    (0..if is_proxied { nodes } else { 0 }).map(|_| Proxy::start(redis.port));
                 let proxies = proxies.collect::<Result<_>>()?;
                 Ok(Backend::Single(redis, proxies))
             }
@@ -106,7 +112,9 @@ impl Backend {
     /// Kills a master, in a Cluster the busiest; returns whether there was one.
     pub(crate) fn kill_master(&mut self) -> Result<bool> {
         match self {
-            Self::Sentinels(sentinels) if sentinels.has_master() => sentinels.kill_master().map(|_| true),
+            Self::Sentinels(sentinels) if sentinels.has_master() => {
+                sentinels.kill_master().map(|_| true)
+            }
             Self::Cluster(cluster) => cluster.kill_busiest_master().map(|_| true),
             Self::Single(..) | Self::Sentinels(_) => Ok(false),
         }

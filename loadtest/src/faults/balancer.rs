@@ -1,4 +1,5 @@
-//! `HAProxy` in front of the nodes, as in production: least connections, health checks of `/ready`, long tunnels.
+//! `HAProxy` in front of the nodes, as in production: least connections, health checks of `/ready`,
+//! long tunnels.
 
 use std::fs;
 use std::process::Command;
@@ -29,7 +30,8 @@ impl Balancer {
         let mut command = Command::new("haproxy");
         command.arg("-db").arg("-f").arg(file);
         let log = workspace.directory.join("haproxy.log");
-        let child = Child::start(&command, Some(&log)).context("HAProxy is needed; or --haproxy no")?;
+        let child =
+            Child::start(&command, Some(&log)).context("HAProxy is needed; or --haproxy no")?;
         workspace.interrupt.eventually("HAProxy answers", START_LIMIT, || {
             // Any answer of a node: this path expects an upgrade.
             let answer = http::get(port, "/beta", ANSWER_LIMIT).ok()?;

@@ -1,7 +1,9 @@
-//! `faults --random` and `--plan`: several faults at a time, random or given, and every promise judged.
+//! `faults --random` and `--plan`: several faults at a time, random or given, and every promise
+//! judged.
 //!
-//! Reading order: `plan` (what goes wrong, and when) → `run` (one run) → `executor` (does it) → `windows` (what that excuses) →
-//! `violations` (the judgement) → `shrink` (makes a failing plan shorter).
+//! Reading order: `plan` (what goes wrong, and when) → `run` (one run) → `executor` (does it) →
+//! `windows` (what that excuses) → `violations` (the judgement) → `shrink` (makes a failing plan
+//! shorter).
 
 mod executor;
 mod run;
@@ -52,7 +54,8 @@ struct Run {
     short: Option<String>,
 }
 
-/// Runs plans, as many as asked for or until one breaks a promise; returns whether all promises were kept.
+/// Runs plans, as many as asked for or until one breaks a promise; returns whether all promises
+/// were kept.
 pub(crate) fn run_plans(args: &FaultsArgs, files: &OutputArgs) -> Result<bool> {
     let mut setup = Setup::new(args)?;
     setup.size.subscribers = setup.size.subscribers.min(MOST_SUBSCRIBERS);
@@ -109,9 +112,13 @@ impl Run {
                     return false;
                 }
                 let found = attempt(setup, shorter, seed, args);
-                let fails =
-                    found.is_ok_and(|found| found.violations.iter().any(|each| kinds.contains(&each.kind)));
-                progress::say(format!("{}: {shorter}", if fails { "still broken" } else { "not broken" }));
+                let fails = found.is_ok_and(|found| {
+                    found.violations.iter().any(|each| kinds.contains(&each.kind))
+                });
+                progress::say(format!(
+                    "{}: {shorter}",
+                    if fails { "still broken" } else { "not broken" }
+                ));
                 fails
             });
             run.short = Some(short.to_string());
@@ -171,7 +178,8 @@ impl Report {
         for redis in redis {
             let runs = || self.runs.iter().filter(|run| run.redis == redis);
             let outcomes = || runs().filter_map(|run| run.outcome.as_ref());
-            let sum = |of: fn(&Findings) -> u64| outcomes().map(|each| of(&each.findings)).sum::<u64>();
+            let sum =
+                |of: fn(&Findings) -> u64| outcomes().map(|each| of(&each.findings)).sum::<u64>();
             let line = format!(
                 "\n| {redis} | {} | {} | {} | {:.1} | {} | {} | {} ({}) | {} |",
                 runs().count(),
@@ -189,7 +197,8 @@ impl Report {
         text
     }
 
-    /// Returns the result: each run that failed, with the command that repeats it, and counts of each kind of violation.
+    /// Returns the result: each run that failed, with the command that repeats it, and counts of
+    /// each kind of violation.
     fn markdown(&self, args: &FaultsArgs) -> String {
         let mut text = format!("## loadtest faults --random\n\n{}\n\n", self.sums());
         let mut kinds: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
@@ -202,7 +211,8 @@ impl Report {
             for event in run.events() {
                 put(&mut text, &format!("  - {event}: {}", event.kind.about));
             }
-            let (plan, program) = (run.short.as_ref().unwrap_or(&run.plan), args.gatecast.display());
+            let (plan, program) =
+                (run.short.as_ref().unwrap_or(&run.plan), args.gatecast.display());
             put(
                 &mut text,
                 &format!(
@@ -222,7 +232,10 @@ impl Report {
             put(&mut text, &format!("| {kind} | {runs} | {count} |"));
         }
         let is_good = self.is_good();
-        put(&mut text, if is_good { "\nAll promises were kept." } else { "\nNot all promises were kept." });
+        put(
+            &mut text,
+            if is_good { "\nAll promises were kept." } else { "\nNot all promises were kept." },
+        );
         text
     }
 }
@@ -231,7 +244,9 @@ impl Report {
 fn attempt(setup: &Setup, plan: &Plan, seed: u64, args: &FaultsArgs) -> Result<Outcome> {
     let run = |setup: &Setup, directory: &Path| {
         let mut outcome = run::run(setup, plan, directory)?;
-        outcome.violations.retain(|violation| !args.forgive.iter().any(|kind| kind == violation.kind));
+        outcome
+            .violations
+            .retain(|violation| !args.forgive.iter().any(|kind| kind == violation.kind));
         Ok(outcome)
     };
     setup.run((seed, &format!("seed-{seed}")), run, Outcome::is_kept)

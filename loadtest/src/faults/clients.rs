@@ -42,8 +42,8 @@ pub(crate) struct Size {
     /// Messages a second of all publishers together.
     pub(crate) rate: u32,
     pub(crate) seed: u64,
-    /// Clients that come and go and choose their nodes themselves. With them come posts to single connections, and messages
-    /// with an `Idempotency-Key`.
+    /// Clients that come and go and choose their nodes themselves. With them come posts to single
+    /// connections, and messages with an `Idempotency-Key`.
     pub(crate) members: usize,
 }
 
@@ -101,19 +101,23 @@ impl Clients {
         };
         let period = Duration::from_secs(1) * u32::try_from(size.publishers)? / size.rate;
         let start = |name| {
-            new.publisher(name, endpoints.of_publisher(name)).start(period, new.stop_publishing.clone())
+            new.publisher(name, endpoints.of_publisher(name))
+                .start(period, new.stop_publishing.clone())
         };
         let mut publishers: Vec<JoinHandle<()>> = (0..size.publishers).map(start).collect();
         let connections: Vec<_> = (0..size.subscribers).map(|_| Connections::default()).collect();
-        let subscribers = (0..).zip(&connections).map(|(number, own)| new.subscriber(number, own).start());
+        let subscribers =
+            (0..).zip(&connections).map(|(number, own)| new.subscriber(number, own).start());
         let subscribers = subscribers.collect();
         let members: Vec<_> = (0..size.members).map(|_| Connections::default()).collect();
         if size.members > 0 {
             let numbers = size.subscribers..;
-            publishers.extend(numbers.zip(&members).map(|(number, own)| new.member(number, own).start()));
+            publishers
+                .extend(numbers.zip(&members).map(|(number, own)| new.member(number, own).start()));
             let to: Vec<Connections> = connections.iter().chain(&members).cloned().collect();
             publishers.extend((0..POSTERS).map(|number| new.poster(number, &to).start()));
-            let keyed = new.publisher(size.publishers + 1 + size.subscribers, endpoints.nodes.clone());
+            let keyed =
+                new.publisher(size.publishers + 1 + size.subscribers, endpoints.nodes.clone());
             publishers.push(keyed.start_keyed(KEYED_PERIOD, new.stop_publishing.clone()));
         }
         let probe = new.publisher(size.publishers, endpoints.of_publisher(0));
@@ -140,21 +144,28 @@ impl Clients {
         }
     }
 
-    /// Returns whether every subscriber has a connection that received, on each of its channels, a message posted since.
+    /// Returns whether every subscriber has a connection that received, on each of its channels, a
+    /// message posted since.
     pub(crate) fn is_fresh(&self, since: Duration) -> bool {
         let fresh: HashSet<Id> = self.publications.read(|all| {
-            all.iter().filter(|publication| publication.posted >= since).map(|each| each.id).collect()
+            all.iter()
+                .filter(|publication| publication.posted >= since)
+                .map(|each| each.id)
+                .collect()
         });
         let has_fresh = |connection: &Connection, channel| {
-            let mut latest = connection.received.iter().rev().filter(|(id, _)| id.channel == channel);
+            let mut latest =
+                connection.received.iter().rev().filter(|(id, _)| id.channel == channel);
             latest.any(|(id, at)| *at >= since && fresh.contains(id))
         };
         self.connections.iter().enumerate().all(|(number, connections)| {
             let group = number % self.channels;
             connections.read(|all| {
-                all.last().filter(|connection| connection.ended.is_none()).is_some_and(|connection| {
-                    has_fresh(connection, 0) && (group == 0 || has_fresh(connection, group))
-                })
+                all.last().filter(|connection| connection.ended.is_none()).is_some_and(
+                    |connection| {
+                        has_fresh(connection, 0) && (group == 0 || has_fresh(connection, group))
+                    },
+                )
             })
         })
     }
@@ -177,7 +188,8 @@ impl Clients {
 
     /// Returns what was noted until now.
     pub(crate) fn log(&self) -> Log {
-        let connections = self.connections.iter().chain(&self.members).flat_map(Connections::all).collect();
+        let connections =
+            self.connections.iter().chain(&self.members).flat_map(Connections::all).collect();
         Log { publications: self.publications.all(), connections, posts: self.posts.all() }
     }
 
@@ -250,7 +262,8 @@ impl Endpoints {
         }
     }
 
-    /// Returns where clients connect: to the balancer if there is one, unless they are to choose a node.
+    /// Returns where clients connect: to the balancer if there is one, unless they are to choose a
+    /// node.
     fn targets(&self, direct: bool) -> Vec<Target> {
         let balancer = self.balancer.filter(|_| !direct);
         let ports = balancer.map_or_else(|| self.nodes.clone(), |port| vec![port]);

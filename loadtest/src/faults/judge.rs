@@ -1,7 +1,9 @@
-//! Judges a round by its log: what is lost, doubled, out of order, or was received although it was refused.
+//! Judges a round by its log: what is lost, doubled, out of order, or was received although it was
+//! refused.
 //!
-//! Rule: pure. A connection is owed what was accepted within its membership. It may miss the end of that only if it was
-//! closed: "handed it once, or closed"; a gap before something it received is always a loss.
+//! Rule: pure. A connection is owed what was accepted within its membership. It may miss the end of
+//! that only if it was closed: "handed it once, or closed"; a gap before something it received is
+//! always a loss.
 
 pub(crate) mod order;
 
@@ -14,8 +16,8 @@ use serde::Serialize;
 use super::log::{Answer, Channel, Connection, Id, Log, Publication};
 use crate::faults::judge::order::Order;
 
-/// A connection that is closed must have received what was accepted this long before its end: a node that is told to end at once
-/// hands out nothing in its last second.
+/// A connection that is closed must have received what was accepted this long before its end: a
+/// node that is told to end at once hands out nothing in its last second.
 const CLOSING: Duration = Duration::from_millis(1400);
 
 /// From one moment to another.
@@ -26,32 +28,39 @@ pub(crate) type Window = (Duration, Duration);
 pub(crate) struct Allowances {
     /// Redis may forget what it has accepted in these windows.
     pub(crate) forgetful: Vec<Window>,
-    /// For each node: Redis may let go of what it has accepted in these windows before the node has read it.
+    /// For each node: Redis may let go of what it has accepted in these windows before the node has
+    /// read it.
     pub(crate) unkept: Vec<Vec<Window>>,
     /// Offsets may restart in this window, so that those within cannot be compared with others.
     pub(crate) recount: Option<Window>,
-    /// For each node: it may be without Redis, or stand still. Its connections may miss everything from then until they are
-    /// closed.
+    /// For each node: it may be without Redis, or stand still. Its connections may miss everything
+    /// from then until they are closed.
     pub(crate) away: Vec<Vec<Window>>,
     /// The same of nodes and times that are not known.
     pub(crate) frozen: bool,
-    /// For so long nodes send again what is in doubt, which a Redis that has forgotten the first time accepts twice.
+    /// For so long nodes send again what is in doubt, which a Redis that has forgotten the first
+    /// time accepts twice.
     pub(crate) resent: Option<Duration>,
-    /// Clients that join while their node is away may be told before Redis is, and miss what other nodes accept meanwhile.
+    /// Clients that join while their node is away may be told before Redis is, and miss what other
+    /// nodes accept meanwhile.
     pub(crate) local: bool,
 }
 
 impl Allowances {
-    /// Returns whether Redis may have forgotten a message that was sent again, by its publisher or by a node that still held it.
+    /// Returns whether Redis may have forgotten a message that was sent again, by its publisher or
+    /// by a node that still held it.
     fn allow_again(&self, publication: &Publication) -> bool {
         let is_settled = publication.is_accepted() && !publication.keyed;
         let held = self.resent.filter(|_| !is_settled).unwrap_or_default();
-        let touches =
-            self.forgetful.iter().any(|(from, to)| publication.touches((from.saturating_sub(held), *to)));
+        let touches = self
+            .forgetful
+            .iter()
+            .any(|(from, to)| publication.touches((from.saturating_sub(held), *to)));
         touches && (publication.keyed || self.resent.is_some())
     }
 
-    /// Returns whether Redis may no longer have a publication when the node of a connection reads it.
+    /// Returns whether Redis may no longer have a publication when the node of a connection reads
+    /// it.
     fn allow_loss(&self, connection: &Connection, publication: &Publication) -> bool {
         let unkept = windows_of(&self.unkept, connection);
         self.forgetful.iter().chain(unkept).any(|window| publication.touches(*window))
@@ -120,7 +129,8 @@ struct ChannelJudge<'a> {
     by_id: HashMap<Id, &'a Publication>,
     /// Each connection with what it received on this channel, without repetitions.
     seen: Vec<(&'a Connection, Vec<Id>)>,
-    /// Accepted publications in the order of their offsets, before and after these may have restarted.
+    /// Accepted publications in the order of their offsets, before and after these may have
+    /// restarted.
     ranks: Vec<Vec<Id>>,
     order: Order,
     /// The sequences that the order is made of: the place of each message in each.
@@ -145,20 +155,25 @@ impl<'a> ChannelJudge<'a> {
             publications.iter().map(|publication| (publication.id, *publication)).collect();
         // What is for one node, or may come again, has no place that is the same for all.
         let has_place = |id: &&Id| {
-            by_id
-                .get(*id)
-                .is_none_or(|publication| !publication.local && !allowances.allow_again(publication))
+            by_id.get(*id).is_none_or(|publication| {
+                !publication.local && !allowances.allow_again(publication)
+            })
         };
         let placed = |seen: &[Id]| seen.iter().filter(has_place).copied().collect();
-        let sequences: Vec<Vec<Id>> =
-            ranks.iter().map(|rank| placed(rank)).chain(seen.iter().map(|(_, seen)| placed(seen))).collect();
+        let sequences: Vec<Vec<Id>> = ranks
+            .iter()
+            .map(|rank| placed(rank))
+            .chain(seen.iter().map(|(_, seen)| placed(seen)))
+            .collect();
         let order = Order::of(&sequences);
-        let places = sequences.into_iter().map(|sequence| sequence.into_iter().zip(0..).collect()).collect();
+        let places =
+            sequences.into_iter().map(|sequence| sequence.into_iter().zip(0..).collect()).collect();
         Self { channel, publications, by_id, seen, ranks, order, places, allowances }
     }
 
     fn judge(&self, findings: &mut Findings) {
-        let ranks: Vec<Order> = self.ranks.iter().map(|rank| Order::of(std::slice::from_ref(rank))).collect();
+        let ranks: Vec<Order> =
+            self.ranks.iter().map(|rank| Order::of(std::slice::from_ref(rank))).collect();
         for (connection, seen) in &self.seen {
             self.judge_received(connection, findings);
             let by_offset: u64 = ranks.iter().map(|rank| rank.steps_back(seen)).sum();
@@ -174,7 +189,8 @@ impl<'a> ChannelJudge<'a> {
         }
     }
 
-    /// Judges what a connection received: nothing twice, nothing that was refused, nothing for others.
+    /// Judges what a connection received: nothing twice, nothing that was refused, nothing for
+    /// others.
     fn judge_received(&self, connection: &Connection, findings: &mut Findings) {
         let mut once = HashSet::new();
         for (id, at) in connection.received.iter().filter(|(id, _)| id.channel == self.channel) {
@@ -247,29 +263,45 @@ impl<'a> ChannelJudge<'a> {
 
     /// Returns the last place of these messages in each sequence.
     fn lasts(&self, seen: &[Id]) -> Vec<Option<usize>> {
-        let last = |places: &HashMap<Id, usize>| seen.iter().filter_map(|id| places.get(id)).max().copied();
+        let last = |places: &HashMap<Id, usize>| {
+            seen.iter().filter_map(|id| places.get(id)).max().copied()
+        };
         self.places.iter().map(last).collect()
     }
 
-    /// Returns whether a close explains that a publication is missing: nothing was received that is after it in any sequence,
-    /// and it was accepted shortly before, or the node was away from then on.
-    fn is_cut(&self, connection: &Connection, publication: &Publication, lasts: &[Option<usize>]) -> bool {
+    /// Returns whether a close explains that a publication is missing: nothing was received that is
+    /// after it in any sequence, and it was accepted shortly before, or the node was away from then
+    /// on.
+    fn is_cut(
+        &self,
+        connection: &Connection,
+        publication: &Publication,
+        lasts: &[Option<usize>],
+    ) -> bool {
         let Some((end, _)) = connection.ended else { return false };
         let mut places = self.places.iter().map(|places| places.get(&publication.id)).zip(lasts);
         let is_tail = places.all(|(place, last)| place.is_none() || *last < place.copied());
         let mut away = windows_of(&self.allowances.away, connection).iter();
         let is_away = |(from, to): &Window| *from <= publication.answered && end <= *to + CLOSING;
-        is_tail && (self.allowances.frozen || publication.answered + CLOSING >= end || away.any(is_away))
+        is_tail
+            && (self.allowances.frozen
+                || publication.answered + CLOSING >= end
+                || away.any(is_away))
     }
 
     /// Says when a connection was a member, and what it received next after a missing message.
     fn circumstances(&self, connection: &Connection, missing: Id) -> String {
         let is_after = |places: &HashMap<Id, usize>, id| {
-            places.get(&missing).is_some_and(|place| places.get(id).is_some_and(|other| other > place))
+            places
+                .get(&missing)
+                .is_some_and(|place| places.get(id).is_some_and(|other| other > place))
         };
-        let next =
-            connection.received.iter().find(|(id, _)| self.places.iter().any(|each| is_after(each, id)));
-        let ended = connection.ended.map(|(at, code)| format!("{:.3} s with {code}", at.as_secs_f64()));
+        let next = connection
+            .received
+            .iter()
+            .find(|(id, _)| self.places.iter().any(|each| is_after(each, id)));
+        let ended =
+            connection.ended.map(|(at, code)| format!("{:.3} s with {code}", at.as_secs_f64()));
         format!(
             "a member since {:.3} s, at node {:?}, until {}; next it got {}",
             connection.member_since(self.channel).unwrap_or_default().as_secs_f64(),
@@ -303,8 +335,8 @@ fn first_of_each(connection: &Connection, channel: Channel) -> Vec<Id> {
     own.filter(|id| once.insert(*id)).collect()
 }
 
-/// Orders accepted publications by their offsets. Where these may have restarted, what was accepted meanwhile may have an
-/// old offset or a new one, and is left out.
+/// Orders accepted publications by their offsets. Where these may have restarted, what was accepted
+/// meanwhile may have an old offset or a new one, and is left out.
 fn ranks(publications: &[&Publication], allowances: &Allowances) -> Vec<Vec<Id>> {
     let rank = |is_in: &dyn Fn(&Publication) -> bool| {
         let mut offsets: Vec<(u64, Id)> = publications

@@ -1,6 +1,7 @@
 //! What clients note during a round, which is all that the judge knows.
 //!
-//! Rule: facts only. Times count from the start of the round, so that a test can write a log by hand.
+//! Rule: facts only. Times count from the start of the round, so that a test can write a log by
+//! hand.
 
 use std::time::{Duration, Instant};
 
@@ -156,8 +157,8 @@ impl Connection {
         }
     }
 
-    /// Returns whether it may receive what a channel has: from when it asked to be a member, since messages may come before
-    /// the answer.
+    /// Returns whether it may receive what a channel has: from when it asked to be a member, since
+    /// messages may come before the answer.
     pub(crate) fn may_receive(&self, channel: Channel, at: Duration) -> bool {
         let asked = self.asked.is_some_and(|(group, since)| group == channel && since <= at);
         asked || self.member_since(channel).is_some()
@@ -166,7 +167,9 @@ impl Connection {
     /// Returns whether it must receive a publication: posted and accepted within its membership.
     pub(crate) fn is_owed(&self, publication: &Publication) -> bool {
         publication.is_accepted()
-            && self.member_since(publication.id.channel).is_some_and(|since| since <= publication.posted)
+            && self
+                .member_since(publication.id.channel)
+                .is_some_and(|since| since <= publication.posted)
             && self.ended.is_none_or(|(end, _)| publication.answered <= end)
     }
 }
@@ -207,9 +210,14 @@ mod tests {
     fn messages_give_their_id_back_and_nothing_else_does() {
         let id = Id { channel: 2, publisher: 13, number: 4_711 };
         assert_eq!(Id::parse(&id.text()), Some(id));
-        for text in
-            ["", "m 2 13", "m 2 13 4711 ", "m 2 13 04711", "m 2 13 +1", "{\"message\": \"Forbidden\"}"]
-        {
+        for text in [
+            "",
+            "m 2 13",
+            "m 2 13 4711 ",
+            "m 2 13 04711",
+            "m 2 13 +1",
+            "{\"message\": \"Forbidden\"}",
+        ] {
             assert_eq!(Id::parse(text), None, "{text}");
         }
     }

@@ -1,4 +1,5 @@
-//! What a round of one fault and a run of a plan have in common: time limits, their end, the metrics of the nodes.
+//! What a round of one fault and a run of a plan have in common: time limits, their end, the
+//! metrics of the nodes.
 
 use std::time::{Duration, Instant};
 
@@ -47,7 +48,11 @@ impl Metrics {
 }
 
 /// Waits until nothing is missing, and a little longer for duplicates; returns what was noted.
-pub(crate) fn settle(testbed: &Testbed, allowances: &Allowances, sabotage: Option<Sabotage>) -> Result<Log> {
+pub(crate) fn settle(
+    testbed: &Testbed,
+    allowances: &Allowances,
+    sabotage: Option<Sabotage>,
+) -> Result<Log> {
     let until = Instant::now() + ARRIVE_LIMIT;
     while Instant::now() < until && judge(&testbed.clients.log(), allowances).lost > 0 {
         testbed.sleep(SETTLE)?;

@@ -1,6 +1,7 @@
 //! A plan: what goes wrong in a run, and when. It is random, from a seed, or read from text.
 //!
-//! Text: words `redis=…`, `outage=…`, `lease=…`, and for each event `NAME@AT`, `NAME@AT+LASTS`, either with `/VALUE`; times in seconds.
+//! Text: words `redis=…`, `outage=…`, `lease=…`, and for each event `NAME@AT`, `NAME@AT+LASTS`,
+//! either with `/VALUE`; times in seconds.
 
 mod event;
 mod kinds;
@@ -44,7 +45,8 @@ const BACKINGS: [(&str, Backing); 4] = [
 ];
 const OUTAGES: [(&str, Outage); 3] =
     [("reject", Outage::Reject), ("local", Outage::Local), ("buffer", Outage::Buffer)];
-/// How often each Redis is chosen, of ten times; single servers start faster, and more can go wrong with them.
+/// How often each Redis is chosen, of ten times; single servers start faster, and more can go wrong
+/// with them.
 const WEIGHTS: [Backing; 10] = [
     Backing::Durable,
     Backing::Durable,
@@ -60,7 +62,8 @@ const WEIGHTS: [Backing; 10] = [
 const LEASE: Duration = Duration::from_secs(2);
 const EVENTS_MIN: usize = 2;
 const EVENTS_MAX: usize = 4;
-/// The longest time from one event to the next, in milliseconds: so that they overlap or follow each other.
+/// The longest time from one event to the next, in milliseconds: so that they overlap or follow
+/// each other.
 const NEXT: usize = 3000;
 /// Times are multiples of this, in milliseconds.
 const STEP: usize = 100;
@@ -77,7 +80,8 @@ impl Plan {
         // The first numbers of neighbouring seeds are alike.
         random.below(2);
         let redis = WEIGHTS.get(random.below(WEIGHTS.len())).copied().unwrap_or(Backing::Durable);
-        let outage = OUTAGES.get(random.below(OUTAGES.len())).map_or(Outage::Reject, |(_, outage)| *outage);
+        let outage =
+            OUTAGES.get(random.below(OUTAGES.len())).map_or(Outage::Reject, |(_, outage)| *outage);
         let fitting: Vec<&'static Kind> = KINDS.iter().filter(|each| each.fits(redis)).collect();
         let count = EVENTS_MIN + random.below(EVENTS_MAX - EVENTS_MIN + 1);
         let mut at = 0;
@@ -152,7 +156,12 @@ fn value(of: Value, random: &mut Random, nodes: usize) -> i64 {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let redis = self.redis.name();
-        write!(f, "redis={redis} outage={} lease={}s", self.outage.name(), self.lease.as_secs_f64())?;
+        write!(
+            f,
+            "redis={redis} outage={} lease={}s",
+            self.outage.name(),
+            self.lease.as_secs_f64()
+        )?;
         self.events.iter().try_for_each(|event| write!(f, " {event}"))
     }
 }
@@ -161,8 +170,12 @@ impl FromStr for Plan {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let mut plan =
-            Self { redis: Backing::Durable, outage: Outage::Reject, lease: LEASE, events: Vec::new() };
+        let mut plan = Self {
+            redis: Backing::Durable,
+            outage: Outage::Reject,
+            lease: LEASE,
+            events: Vec::new(),
+        };
         for word in text.split_whitespace() {
             match word.split_once('=') {
                 Some(("redis", name)) => plan.redis = named(&BACKINGS, name)?,
@@ -183,7 +196,8 @@ impl FromStr for Plan {
 
 /// Reads an event.
 fn event(word: &str) -> Result<Event> {
-    let (word, value) = word.split_once('/').map_or((word, None), |(word, value)| (word, Some(value)));
+    let (word, value) =
+        word.split_once('/').map_or((word, None), |(word, value)| (word, Some(value)));
     let (name, times) = word.split_once('@').context("an event is NAME@AT+LASTS/VALUE")?;
     let kind = find(KINDS, |kind| kind.name, ("", name))?;
     let (at, lasts) = times.split_once('+').unwrap_or((times, "0s"));
@@ -192,7 +206,9 @@ fn event(word: &str) -> Result<Event> {
     let value = match (kind.value, value) {
         (Value::None, Some(_)) => bail!("{name} takes no value"),
         (Value::None, None) => 0,
-        (Value::Node, value) => i64::from(value.unwrap_or("0").parse::<u8>().context("no number of a node")?),
+        (Value::Node, value) => {
+            i64::from(value.unwrap_or("0").parse::<u8>().context("no number of a node")?)
+        }
         (Value::Age, value) => i64::try_from(seconds(value.unwrap_or("3s"))?.as_millis())?,
         (Value::Step, value) => {
             let text = value.unwrap_or("60s").trim_end_matches('s');
@@ -207,7 +223,8 @@ fn steps(random: &mut Random, least: usize, most: usize) -> usize {
 }
 
 fn seconds(text: &str) -> Result<Duration> {
-    let count: f64 = text.trim_end_matches('s').parse().with_context(|| format!("`{text}` is no time"))?;
+    let count: f64 =
+        text.trim_end_matches('s').parse().with_context(|| format!("`{text}` is no time"))?;
     ensure!((0.0..=LONGEST.as_secs_f64()).contains(&count), "`{text}` is not from 0 to 60 seconds");
     // Whole milliseconds, as in random plans.
     Ok(Duration::from_millis(Duration::from_secs_f64(count + 0.0005).as_millis().try_into()?))
@@ -216,7 +233,9 @@ fn seconds(text: &str) -> Result<Duration> {
 fn named<T: Copy>(table: &[(&str, T)], name: &str) -> Result<T> {
     let names: Vec<&str> = table.iter().map(|(name, _)| *name).collect();
     let found = table.iter().find(|(each, _)| *each == name);
-    found.map(|(_, value)| *value).with_context(|| format!("`{name}` is none of {}", names.join(", ")))
+    found
+        .map(|(_, value)| *value)
+        .with_context(|| format!("`{name}` is none of {}", names.join(", ")))
 }
 
 fn name_of<T: Copy + PartialEq>(table: &[(&'static str, T)], value: T) -> &'static str {

@@ -24,8 +24,8 @@ impl Sabotage {
         let Some(Connection { received, .. }) = longest else { return };
         let middle = received.len() / 2;
         let first = received.get(middle).map(|(id, _)| id.channel);
-        let next =
-            (middle + 1..received.len()).find(|at| received.get(*at).map(|(id, _)| id.channel) == first);
+        let next = (middle + 1..received.len())
+            .find(|at| received.get(*at).map(|(id, _)| id.channel) == first);
         match (self, received.get(middle).copied(), next) {
             (Self::Forget, Some(_), _) => drop(received.remove(middle)),
             (Self::Repeat, Some(one), _) => received.push(one),

@@ -57,7 +57,8 @@ impl Setup {
         })
     }
 
-    /// Runs a round with a seed, in a directory that is removed afterwards; keeps the logs of a failed one under its name.
+    /// Runs a round with a seed, in a directory that is removed afterwards; keeps the logs of a
+    /// failed one under its name.
     pub(crate) fn run<T>(
         &self,
         (seed, name): (u64, &str),

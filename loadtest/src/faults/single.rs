@@ -1,6 +1,7 @@
 //! One fault at a time.
 //!
-//! Reading order: `table` (the faults), `actions` (what goes wrong) → `round` (one round) → `report`.
+//! Reading order: `table` (the faults), `actions` (what goes wrong) → `round` (one round) →
+//! `report`.
 
 mod actions;
 mod report;
@@ -37,7 +38,11 @@ pub(crate) fn run_faults(args: &FaultsArgs, files: &OutputArgs) -> Result<bool> 
             setup.size.senders,
             args.seed
         ),
-        format!("{}; HAProxy: {}", versions(&args.gatecast), if setup.haproxy { "yes" } else { "no" }),
+        format!(
+            "{}; HAProxy: {}",
+            versions(&args.gatecast),
+            if setup.haproxy { "yes" } else { "no" }
+        ),
         args.set.iter().map(|(name, value)| format!("{name}={value}; ")).collect::<String>()
             + "other settings of the nodes as usual, but for lease, heartbeat and drain",
     ]);
@@ -67,7 +72,8 @@ fn run(setup: &Setup, fault: &Fault, round: usize, args: &FaultsArgs) -> Result<
         |setup, directory| round::run(setup, fault, directory),
         |outcome| outcome.broken.is_empty(),
     );
-    let outcome = outcome.map(|outcome| Outcome { round, ..outcome }).map_err(|err| format!("{err:#}"));
+    let outcome =
+        outcome.map(|outcome| Outcome { round, ..outcome }).map_err(|err| format!("{err:#}"));
     let verdict = match &outcome {
         Ok(outcome) if outcome.broken.is_empty() => format!("kept, {:.1} s", outcome.took_seconds),
         Ok(outcome) => format!("BROKEN: {}", outcome.broken.join("; ")),
@@ -91,12 +97,22 @@ fn versions(gatecast: &Path) -> String {
         let output = Command::new(program).arg(flag).output().ok()?;
         Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned())
     };
-    [(gatecast, "--version"), (Path::new("redis-server"), "--version"), (Path::new("haproxy"), "-v")]
-        .into_iter()
-        .filter_map(|(program, flag)| of(program, flag))
-        .map(|line| {
-            line.split(" - ").next().unwrap_or_default().split(" sha=").next().unwrap_or_default().to_owned()
-        })
-        .collect::<Vec<_>>()
-        .join(", ")
+    [
+        (gatecast, "--version"),
+        (Path::new("redis-server"), "--version"),
+        (Path::new("haproxy"), "-v"),
+    ]
+    .into_iter()
+    .filter_map(|(program, flag)| of(program, flag))
+    .map(|line| {
+        line.split(" - ")
+            .next()
+            .unwrap_or_default()
+            .split(" sha=")
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    })
+    .collect::<Vec<_>>()
+    .join(", ")
 }

@@ -60,7 +60,11 @@ const HEARTBEATS: u64 = 4;
 
 impl Testbed {
     /// Starts everything, in `directory`.
-    pub(crate) fn start(setup: &Setup, requirements: &Requirements, directory: &Path) -> Result<Self> {
+    pub(crate) fn start(
+        setup: &Setup,
+        requirements: &Requirements,
+        directory: &Path,
+    ) -> Result<Self> {
         let mut workspace = Workspace::new(directory, setup.size.seed, &setup.interrupt)?;
         let backend = requirements
             .topology
@@ -80,7 +84,8 @@ impl Testbed {
         for node in &mut nodes {
             node.wait_ready()?;
         }
-        let addresses: Vec<(u16, u16)> = nodes.iter().map(|node| (node.port, node.admin_port)).collect();
+        let addresses: Vec<(u16, u16)> =
+            nodes.iter().map(|node| (node.port, node.admin_port)).collect();
         let balancer = match setup.haproxy {
             true => Some(Balancer::start(&addresses, &mut workspace)?),
             false => None,
@@ -123,8 +128,8 @@ impl Testbed {
         })
     }
 
-    /// Returns whether messages go through Redis for all nodes, and each has received some heartbeats since the least number
-    /// of them that it was seen to have counted.
+    /// Returns whether messages go through Redis for all nodes, and each has received some
+    /// heartbeats since the least number of them that it was seen to have counted.
     pub(crate) fn has_heartbeats(&self, least: &mut Vec<u64>) -> bool {
         least.resize(self.nodes.len(), u64::MAX);
         let has_some = |(node, least): (&Node, &mut u64)| {
@@ -140,7 +145,8 @@ impl Testbed {
 
     /// Returns the number of the node with most connections.
     pub(crate) fn fullest(&self) -> usize {
-        let connections = |node: &Node| node.counters().map(|counters| counters.sum("gatecast_connections"));
+        let connections =
+            |node: &Node| node.counters().map(|counters| counters.sum("gatecast_connections"));
         let counts = self.nodes.iter().map(connections).enumerate();
         counts.max_by_key(|(_, count)| *count).map_or(0, |(number, _)| number)
     }
@@ -150,7 +156,8 @@ impl Testbed {
         self.nodes.get_mut(number).context("no such node")
     }
 
-    /// Returns a node that is about to be harmed, and notes its connections, which may end, and its counters.
+    /// Returns a node that is about to be harmed, and notes its connections, which may end, and its
+    /// counters.
     pub(crate) fn expect_closes(&mut self, number: usize) -> Result<&mut Node> {
         let node = self.nodes.get_mut(number).context("this fault needs more nodes")?;
         let counters = node.counters().context("a node does not answer")?;
@@ -176,7 +183,9 @@ impl Testbed {
     /// Waits until a node has ended; any other exit code is a broken promise.
     pub(crate) fn wait_exit(&mut self, number: usize, code: i32, limit: Duration) -> Result<()> {
         let node = self.nodes.get_mut(number).context("no such node")?;
-        let ended = self.interrupt.eventually("the node ends", limit, || node.child.status().ok().flatten());
+        let ended = self
+            .interrupt
+            .eventually("the node ends", limit, || node.child.status().ok().flatten());
         match ended {
             Ok(status) if status.code() == Some(code) => {}
             Ok(status) => self.broken.push(format!("the node ended with {status}, not {code}")),
@@ -189,7 +198,12 @@ impl Testbed {
     }
 
     /// Waits until the other nodes answer 410 for the connections of a dead one.
-    pub(crate) fn wait_gone(&mut self, number: usize, ids: &[String], limit: Duration) -> Result<()> {
+    pub(crate) fn wait_gone(
+        &mut self,
+        number: usize,
+        ids: &[String],
+        limit: Duration,
+    ) -> Result<()> {
         let others: Vec<u16> = self.nodes.iter().map(|node| node.port).collect();
         let others = others.into_iter().enumerate().filter(|(each, _)| *each != number);
         for (id, (_, port)) in ids.iter().zip(others.collect::<Vec<_>>().into_iter().cycle()) {

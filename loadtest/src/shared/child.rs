@@ -1,7 +1,7 @@
 //! Processes that this program starts.
 //!
-//! Rule: none outlives it. A child that is dropped is killed by its own process id; if this program is itself killed, the
-//! kernel kills its children.
+//! Rule: none outlives it. A child that is dropped is killed by its own process id; if this program
+//! is itself killed, the kernel kills its children.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -41,19 +41,26 @@ impl Child {
         bound.arg("die-with-parent").arg(program).args(command.get_args());
         bound.stdin(Stdio::piped()).stdout(Stdio::piped());
         // The settings of the user's own gateway are not for the nodes that are started here.
-        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GATECAST_")) {
+        for (name, _) in
+            env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GATECAST_"))
+        {
             bound.env_remove(name);
         }
         bound.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         if let Some(log) = log {
             bound.stderr(OpenOptions::new().create(true).append(true).open(log)?);
         }
-        let mut child = bound.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+        let mut child =
+            bound.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let stdout = child.stdout.take().context("child has no standard output")?;
         let (sender, lines) = mpsc::sync_channel(LINES_KEPT);
-        // Reads to the end although nobody may listen, so that the child does not block on a full pipe.
+        // Reads to the end although nobody may listen, so that the child does not block on a full
+        // pipe.
         thread::spawn(move || {
-            BufReader::new(stdout).lines().map_while(Result::ok).for_each(|line| drop(sender.try_send(line)));
+            BufReader::new(stdout)
+                .lines()
+                .map_while(Result::ok)
+                .for_each(|line| drop(sender.try_send(line)));
         });
         Ok(Self { child, lines, seen: Vec::new() })
     }
@@ -67,7 +74,8 @@ impl Child {
         // A child that was not reaped still has its id.
         ensure!(self.status()?.is_none(), "the child has ended");
         let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).with_context(|| format!("cannot signal child {}", self.child.id()))
+        kill_process(pid, signal)
+            .with_context(|| format!("cannot signal child {}", self.child.id()))
     }
 
     /// Returns how it ended; nothing while it runs.
@@ -90,10 +98,9 @@ impl Child {
                 return Ok(word);
             }
             let left = until.saturating_duration_since(Instant::now());
-            let line = self
-                .lines
-                .recv_timeout(left)
-                .map_err(|err| anyhow!("server did not say `{prefix}…`: {err}; it said {:?}", self.seen))?;
+            let line = self.lines.recv_timeout(left).map_err(|err| {
+                anyhow!("server did not say `{prefix}…`: {err}; it said {:?}", self.seen)
+            })?;
             self.seen.push(line);
         }
     }
@@ -118,14 +125,16 @@ impl Drop for Child {
     }
 }
 
-/// Executes a command, which the kernel will kill when the program that started it ends. Returns only if it cannot.
+/// Executes a command, which the kernel will kill when the program that started it ends. Returns
+/// only if it cannot.
 ///
-/// Only the new process can ask the kernel for that, between fork and exec, where safe Rust cannot run code; so this
-/// program runs itself first.
+/// Only the new process can ask the kernel for that, between fork and exec, where safe Rust cannot
+/// run code; so this program runs itself first.
 pub(crate) fn die_with_parent(command: &[OsString]) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).context("cannot ask for a signal")?;
     let (program, args) = command.split_first().context("nothing to run")?;
-    Err(Command::new(program).args(args).exec()).with_context(|| format!("cannot run {}", program.display()))
+    Err(Command::new(program).args(args).exec())
+        .with_context(|| format!("cannot run {}", program.display()))
 }
 
 /// Returns the path of this program; in a unit test, that of the program built beside it.

@@ -70,7 +70,14 @@ pub(crate) struct Conn {
 
 impl Conn {
     pub(crate) fn new(stream: TcpStream, request: Option<Vec<u8>>, protocol: Protocol) -> Self {
-        Self { stream, state: State::Dialling, request, protocol, partial: Vec::new(), unsent: Vec::new() }
+        Self {
+            stream,
+            state: State::Dialling,
+            request,
+            protocol,
+            partial: Vec::new(),
+            unsent: Vec::new(),
+        }
     }
 
     pub(crate) fn state(&self) -> State {
@@ -127,10 +134,11 @@ impl Conn {
         }
     }
 
-    /// Reads until the socket is empty and hands over each complete message; fails when the connection is over.
+    /// Reads until the socket is empty and hands over each complete message; fails when the
+    /// connection is over.
     ///
-    /// A read that does not fill `scratch` has emptied the socket (epoll(7), edge-triggered), which saves one system
-    /// call per delivery; only after a hang-up must the end be read too.
+    /// A read that does not fill `scratch` has emptied the socket (epoll(7), edge-triggered), which
+    /// saves one system call per delivery; only after a hang-up must the end be read too.
     pub(crate) fn on_readable(
         &mut self,
         scratch: &mut [u8],
@@ -145,7 +153,8 @@ impl Conn {
         Ok(())
     }
 
-    /// Reads once and hands over each complete message; returns the number of bytes, or nothing if there are none.
+    /// Reads once and hands over each complete message; returns the number of bytes, or nothing if
+    /// there are none.
     pub(crate) fn read_some(
         &mut self,
         scratch: &mut [u8],
@@ -235,7 +244,11 @@ impl Conn {
         Ok(())
     }
 
-    fn on_text(&mut self, packet: Packet<'_>, deliver: &mut impl FnMut(Incoming<'_>)) -> Result<()> {
+    fn on_text(
+        &mut self,
+        packet: Packet<'_>,
+        deliver: &mut impl FnMut(Incoming<'_>),
+    ) -> Result<()> {
         match packet {
             Packet::Payload(payload) => deliver(Incoming::Text(payload)),
             Packet::Reply(reply) => self.answer(Opcode::Text, reply.as_bytes())?,

@@ -5,7 +5,8 @@
 pub(crate) enum Envelope {
     /// None: a text is a payload.
     Plain,
-    /// Engine.IO 4 packets (`2` is a ping) with Socket.IO 5 packets in them (`42["event","payload"]`).
+    /// Engine.IO 4 packets (`2` is a ping) with Socket.IO 5 packets in them
+    /// (`42["event","payload"]`).
     SocketIo,
 }
 
@@ -25,7 +26,8 @@ impl Envelope {
         self == Self::SocketIo
     }
 
-    /// Reads a text from the server. What is unknown is taken for a payload, so that the check of payloads sees it.
+    /// Reads a text from the server. What is unknown is taken for a payload, so that the check of
+    /// payloads sees it.
     pub(crate) fn read(self, text: &[u8]) -> Packet<'_> {
         match (self, text) {
             (Self::Plain, _) => Packet::Payload(text),
@@ -37,7 +39,8 @@ impl Envelope {
     }
 }
 
-/// Returns the only argument of an event, a string without escapes, since payloads are letters and digits.
+/// Returns the only argument of an event, a string without escapes, since payloads are letters and
+/// digits.
 fn event_data(text: &[u8]) -> Option<&[u8]> {
     let event = text.strip_prefix(br#"42[""#)?.strip_suffix(br#""]"#)?;
     let comma = event.windows(3).position(|three| three == br#"",""#)?;

@@ -6,8 +6,8 @@ use anyhow::{Result, bail, ensure};
 
 /// Larger than any message of a load test; a server that announces more is broken.
 const MAX_PAYLOAD: usize = 16 << 20;
-/// Masks protect proxies from scripts in browsers, of which there are none here; a fixed one keeps the client cheap and
-/// its bytes the same in every run.
+/// Masks protect proxies from scripts in browsers, of which there are none here; a fixed one keeps
+/// the client cheap and its bytes the same in every run.
 const MASK: [u8; 4] = [0x5a, 0xc3, 0x17, 0x8e];
 
 const FIN: u8 = 0x80;
@@ -49,13 +49,16 @@ impl Opcode {
             0x8 => Self::Close,
             0x9 => Self::Ping,
             0xa => Self::Pong,
-            other => bail!("opcode {other:#x} is unknown or a fragment, which this client does not read"),
+            other => {
+                bail!("opcode {other:#x} is unknown or a fragment, which this client does not read")
+            }
         })
     }
 }
 
-/// Reads the frame at the start of `bytes`; returns it with its length on the wire, or nothing while it is incomplete.
-/// Refuses what a client must not accept: masked or fragmented frames, reserved bits, unknown opcodes, absurd lengths.
+/// Reads the frame at the start of `bytes`; returns it with its length on the wire, or nothing
+/// while it is incomplete. Refuses what a client must not accept: masked or fragmented frames,
+/// reserved bits, unknown opcodes, absurd lengths.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>> {
     let [first, second, rest @ ..] = bytes else {
         return Ok(None);
@@ -91,7 +94,9 @@ pub(crate) fn encode_server(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
 
 fn split_length(second: u8, rest: &[u8]) -> Option<(u64, &[u8])> {
     match second & 0x7f {
-        126 => rest.split_first_chunk::<2>().map(|(len, rest)| (u64::from(u16::from_be_bytes(*len)), rest)),
+        126 => rest
+            .split_first_chunk::<2>()
+            .map(|(len, rest)| (u64::from(u16::from_be_bytes(*len)), rest)),
         127 => rest.split_first_chunk::<8>().map(|(len, rest)| (u64::from_be_bytes(*len), rest)),
         short => Some((u64::from(short), rest)),
     }
@@ -126,7 +131,10 @@ mod tests {
             encode_server(&mut wire, Opcode::Text, &payload);
             assert_eq!(wire.len(), header + len);
             let (frame, used) = decode(&wire).unwrap().unwrap();
-            assert_eq!((frame.opcode, frame.payload, used), (Opcode::Text, &payload[..], wire.len()));
+            assert_eq!(
+                (frame.opcode, frame.payload, used),
+                (Opcode::Text, &payload[..], wire.len())
+            );
         }
     }
 
@@ -160,7 +168,8 @@ mod tests {
             assert_eq!(wire[1] & MASKED, MASKED);
             let body = &wire[wire.len() - len..];
             let mask = &wire[wire.len() - len - 4..wire.len() - len];
-            let plain: Vec<u8> = body.iter().enumerate().map(|(i, byte)| byte ^ mask[i % 4]).collect();
+            let plain: Vec<u8> =
+                body.iter().enumerate().map(|(i, byte)| byte ^ mask[i % 4]).collect();
             assert_eq!(plain, payload);
         }
     }

@@ -1,4 +1,5 @@
-//! What Gatecast's clients send and receive with its built-in routes, and the paths of its management API.
+//! What Gatecast's clients send and receive with its built-in routes, and the paths of its
+//! management API.
 
 use serde::Deserialize;
 

@@ -7,7 +7,8 @@ use anyhow::{Result, ensure};
 use super::http;
 use super::target::Target;
 
-/// Key and answer are the example of RFC 6455 §1.3: a fixed pair lets the client check the answer without SHA-1.
+/// Key and answer are the example of RFC 6455 §1.3: a fixed pair lets the client check the answer
+/// without SHA-1.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ANSWER: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const MAX_HEAD: usize = 16 << 10;
@@ -51,7 +52,10 @@ mod tests {
     #[test]
     fn refusals_and_wrong_keys_are_errors() {
         assert!(accept(b"HTTP/1.1 403 Forbidden\r\n\r\n").is_err());
-        assert!(accept(b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: nope\r\n\r\n").is_err());
+        assert!(
+            accept(b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: nope\r\n\r\n")
+                .is_err()
+        );
         assert!(accept(&vec![b'x'; MAX_HEAD + 1]).is_err());
     }
 }

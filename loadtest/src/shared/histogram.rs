@@ -1,5 +1,5 @@
-//! Histograms of latencies in nanoseconds: with the same bounds, so that they can be added, and stored in JSON in the V2
-//! format (Base64) that every `HdrHistogram` tool reads.
+//! Histograms of latencies in nanoseconds: with the same bounds, so that they can be added, and
+//! stored in JSON in the V2 format (Base64) that every `HdrHistogram` tool reads.
 
 use std::time::Duration;
 
@@ -25,13 +25,18 @@ pub(crate) fn record(histogram: &mut Histogram<u64>, time: Duration) {
     histogram.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
 }
 
-pub(crate) fn serialize<S: Serializer>(histogram: &Histogram<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<S: Serializer>(
+    histogram: &Histogram<u64>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     let mut bytes = Vec::new();
     V2DeflateSerializer::new().serialize(histogram, &mut bytes).map_err(S::Error::custom)?;
     serializer.serialize_str(&STANDARD.encode(bytes))
 }
 
-pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Histogram<u64>, D::Error> {
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Histogram<u64>, D::Error> {
     let text = String::deserialize(deserializer)?;
     let bytes = STANDARD.decode(text).map_err(D::Error::custom)?;
     Reader::new().deserialize(&mut bytes.as_slice()).map_err(D::Error::custom)

@@ -50,25 +50,29 @@ pub(crate) fn encode(
     (headers, body): (&str, &str),
 ) {
     let length = body.len();
-    let head =
-        format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\n{headers}Content-Length: {length}\r\n\r\n");
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {authority}\r\n{headers}Content-Length: {length}\r\n\r\n"
+    );
     out.extend_from_slice(head.as_bytes());
     out.extend_from_slice(body.as_bytes());
 }
 
-/// Splits the head at the start of `bytes` into its first line and the header lines, and returns its length; nothing
-/// while it is incomplete.
+/// Splits the head at the start of `bytes` into its first line and the header lines, and returns
+/// its length; nothing while it is incomplete.
 pub(crate) fn split_head(bytes: &[u8]) -> Result<Option<(&str, &str, usize)>> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
-    let head = std::str::from_utf8(bytes.get(..end).unwrap_or_default()).context("answer is not text")?;
+    let head =
+        std::str::from_utf8(bytes.get(..end).unwrap_or_default()).context("answer is not text")?;
     let (first, headers) = head.split_once("\r\n").unwrap_or((head, ""));
     Ok(Some((first, headers, end + 4)))
 }
 
-/// Reads the answer at the start of `bytes`; returns it and its length, or nothing while it is incomplete.
+/// Reads the answer at the start of `bytes`; returns it and its length, or nothing while it is
+/// incomplete.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(Answer<&str>, usize)>> {
     let Some((answer, length)) = parse(bytes)? else { return Ok(None) };
-    let closes = answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+    let closes =
+        answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
     ensure!(!closes, "server answered {} and hangs up", answer.status);
     Ok(Some((answer, length.context("answer has no content-length")?)))
 }
@@ -78,7 +82,8 @@ pub(crate) fn get(port: u16, path: &str, limit: Duration) -> Result<Answer<Strin
     request(port, ("GET", path), ("", ""), limit)
 }
 
-/// Sends a POST to a port of this machine, and waits for the answer; each of the further headers ends with CRLF.
+/// Sends a POST to a port of this machine, and waits for the answer; each of the further headers
+/// ends with CRLF.
 pub(crate) fn post(
     port: u16,
     path: &str,
@@ -98,7 +103,12 @@ fn request(
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, limit).map_err(|_| Failure::NotSent)?;
     let mut wire = Vec::new();
-    encode(&mut wire, line, &address.to_string(), (&format!("Connection: close\r\n{headers}"), body));
+    encode(
+        &mut wire,
+        line,
+        &address.to_string(),
+        (&format!("Connection: close\r\n{headers}"), body),
+    );
     stream.write_all(&wire).map_err(|_| Failure::NoAnswer)?;
     wire.clear();
     let mut scratch = [0; 16 << 10];
@@ -121,13 +131,17 @@ fn request(
     }
 }
 
-/// Reads an answer and its length, which is not known where no header tells it: the body is then the rest of `bytes`.
+/// Reads an answer and its length, which is not known where no header tells it: the body is then
+/// the rest of `bytes`.
 fn parse(bytes: &[u8]) -> Result<Option<(Answer<&str>, Option<usize>)>> {
     ensure!(bytes.len() <= MAX_ANSWER, "answer is longer than {MAX_ANSWER} bytes");
     let Some((first, head, start)) = split_head(bytes)? else { return Ok(None) };
     let status = first.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());
-    let mut answer =
-        Answer { status: status.with_context(|| format!("`{first}` is not a status line"))?, head, body: "" };
+    let mut answer = Answer {
+        status: status.with_context(|| format!("`{first}` is not a status line"))?,
+        head,
+        body: "",
+    };
     let length = match answer.header("content-length") {
         Some(length) => Some(length.parse().context("content-length is not a number")?),
         None if answer.status == 204 => Some(0),
@@ -175,9 +189,18 @@ mod tests {
     #[test]
     fn a_post_says_how_long_it_is() {
         let mut wire = Vec::new();
-        encode(&mut wire, ("POST", "/beta/@connections/a="), "127.0.0.1:1", ("X-A: b\r\n", "héllo"));
+        encode(
+            &mut wire,
+            ("POST", "/beta/@connections/a="),
+            "127.0.0.1:1",
+            ("X-A: b\r\n", "héllo"),
+        );
         let text = String::from_utf8(wire).unwrap();
-        assert!(text.starts_with("POST /beta/@connections/a= HTTP/1.1\r\nHost: 127.0.0.1:1\r\nX-A: b\r\n"));
+        assert!(
+            text.starts_with(
+                "POST /beta/@connections/a= HTTP/1.1\r\nHost: 127.0.0.1:1\r\nX-A: b\r\n"
+            )
+        );
         assert!(text.ends_with("Content-Length: 6\r\n\r\nhéllo"));
     }
 

@@ -100,9 +100,11 @@ impl Counters {
 
     /// Returns the sum of all samples of that name, or the sample with those labels.
     pub(crate) fn sum(&self, name: &str) -> u64 {
-        let is_meant =
-            |each: &str| each.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'));
-        let sum: f64 = self.0.iter().filter(|(each, _)| is_meant(each)).map(|(_, value)| value).sum();
+        let is_meant = |each: &str| {
+            each.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
+        };
+        let sum: f64 =
+            self.0.iter().filter(|(each, _)| is_meant(each)).map(|(_, value)| value).sum();
         // Counters are whole numbers far below 2⁵³.
         format!("{sum:.0}").parse().unwrap_or_default()
     }

@@ -25,7 +25,11 @@ pub(crate) fn median(samples: &[f64]) -> f64 {
     sorted.sort_by(f64::total_cmp);
     let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
     let half = sorted.len() / 2;
-    if sorted.len() % 2 == 1 { at(half) } else { f64::midpoint(at(half.saturating_sub(1)), at(half)) }
+    if sorted.len() % 2 == 1 {
+        at(half)
+    } else {
+        f64::midpoint(at(half.saturating_sub(1)), at(half))
+    }
 }
 
 /// Divides the samples of the same round, where both exist.
@@ -48,7 +52,11 @@ pub(crate) fn number(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut grouped = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && digit.is_ascii_digit() && (digits.len() - index) % 3 == 0 && !grouped.ends_with('-') {
+        if index > 0
+            && digit.is_ascii_digit()
+            && (digits.len() - index) % 3 == 0
+            && !grouped.ends_with('-')
+        {
             grouped.push(',');
         }
         grouped.push(digit);

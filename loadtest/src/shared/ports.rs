@@ -1,6 +1,7 @@
 //! Ports for servers that may be restarted on the same port.
 //!
-//! Rule: they lie below those of outgoing connections, which could otherwise take the port while the server is down.
+//! Rule: they lie below those of outgoing connections, which could otherwise take the port while
+//! the server is down.
 
 use std::net::{Ipv4Addr, TcpListener};
 

@@ -1,6 +1,7 @@
 //! CPU and memory of processes and of this machine, as the kernel counts them.
 //!
-//! Rule: whole processes only: all threads, including those that have ended, user and system time together.
+//! Rule: whole processes only: all threads, including those that have ended, user and system time
+//! together.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -49,7 +50,8 @@ pub(crate) struct Spent {
     /// Of their Redis.
     pub(crate) store_cpu: Duration,
     pub(crate) client_cpu: Duration,
-    /// Of all other processes together, which disturbed the run; the kernel counts it in steps of 10 ms.
+    /// Of all other processes together, which disturbed the run; the kernel counts it in steps of
+    /// 10 ms.
     pub(crate) others_cpu: Duration,
 }
 
@@ -68,8 +70,9 @@ impl Process {
 
     /// Returns the resident set in bytes.
     ///
-    /// `smaps_rollup` walks the page tables and is exact; `VmRSS` lags by up to 64 pages per core, which would be
-    /// hundreds of bytes per connection at a thousand of them, and is the fallback where the former is forbidden.
+    /// `smaps_rollup` walks the page tables and is exact; `VmRSS` lags by up to 64 pages per core,
+    /// which would be hundreds of bytes per connection at a thousand of them, and is the fallback
+    /// where the former is forbidden.
     pub(crate) fn rss(self) -> Result<u64> {
         let read = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", self.pid));
         let text = read("smaps_rollup")
@@ -85,11 +88,13 @@ impl Process {
 
     /// Returns the CPU time used so far by all threads, including those that have ended.
     ///
-    /// The clock of a process counts nanoseconds; `/proc/PID/stat` shows the same time in steps of 10 ms.
+    /// The clock of a process counts nanoseconds; `/proc/PID/stat` shows the same time in steps of
+    /// 10 ms.
     pub(crate) fn cpu(self) -> Result<Duration> {
         let pid = Pid::from_raw(i32::try_from(self.pid)?);
         let time = clock_getcpuclockid(pid).and_then(|clock| clock.now());
-        time.map(Duration::from).with_context(|| format!("cannot read the CPU time of process {}", self.pid))
+        time.map(Duration::from)
+            .with_context(|| format!("cannot read the CPU time of process {}", self.pid))
     }
 }
 
@@ -153,7 +158,10 @@ impl Machine {
         Self {
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             cpu: cpu.unwrap_or("unknown CPU").to_owned(),
-            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
         }
     }
 
@@ -174,7 +182,8 @@ pub(crate) fn connections_of_a_process() -> Result<usize> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
         .context("cannot raise RLIMIT_NOFILE")?;
-    let files = limit.maximum.map_or(usize::MAX, |maximum| usize::try_from(maximum).unwrap_or(usize::MAX));
+    let files =
+        limit.maximum.map_or(usize::MAX, |maximum| usize::try_from(maximum).unwrap_or(usize::MAX));
     Ok(files.saturating_sub(OTHER_FILES))
 }
 
@@ -219,7 +228,8 @@ mod tests {
     fn several_processes_are_summed_and_the_store_is_apart() {
         let this = Process::new(std::process::id());
         let least = this.cpu().unwrap();
-        let (nodes, store) = Processes { nodes: vec![this, this], store: Some(this) }.cpu().unwrap();
+        let (nodes, store) =
+            Processes { nodes: vec![this, this], store: Some(this) }.cpu().unwrap();
         assert!(nodes >= 2 * least && store >= least && store < nodes);
         assert_eq!(Processes::from(this).cpu().unwrap().1, Duration::ZERO);
     }

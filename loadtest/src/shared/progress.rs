@@ -58,7 +58,8 @@ impl Steps {
 }
 
 fn style() -> ProgressStyle {
-    let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
     // The time left is unknown until a step is done.
     style.with_key("left", |state: &ProgressState, line: &mut dyn fmt::Write| {
         if state.pos() > 0 {

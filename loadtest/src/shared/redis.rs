@@ -1,4 +1,5 @@
-//! One `redis-server` process with a directory and a port of its own, which may be killed and started again.
+//! One `redis-server` process with a directory and a port of its own, which may be killed and
+//! started again.
 
 use std::fs;
 use std::io::Write;
@@ -35,7 +36,8 @@ pub(crate) struct Redis {
 }
 
 impl Redis {
-    /// Starts a server without persistence, unless `args` say otherwise, and waits until it answers.
+    /// Starts a server without persistence, unless `args` say otherwise, and waits until it
+    /// answers.
     pub(crate) fn start(workspace: &mut Workspace, args: &[&str]) -> Result<Self> {
         Self::start_with_clock(workspace, args, false)
     }
@@ -98,7 +100,8 @@ impl Redis {
         Ok(())
     }
 
-    /// Restores a snapshot, or removes the dump, for the next start; a server with an append-only file reads that instead.
+    /// Restores a snapshot, or removes the dump, for the next start; a server with an append-only
+    /// file reads that instead.
     pub(crate) fn put_back(&self, name: Option<&str>) -> Result<()> {
         let dump = self.directory.join(DUMP);
         match name {
@@ -109,7 +112,8 @@ impl Redis {
         Ok(())
     }
 
-    /// Sends a command without waiting for the answer: a server that is stopped executes it when it goes on.
+    /// Sends a command without waiting for the answer: a server that is stopped executes it when it
+    /// goes on.
     pub(crate) fn tell(&self, words: &[&str]) -> Result<TcpStream> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.write_all(&command(words).get_packed_command())?;

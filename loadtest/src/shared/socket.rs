@@ -75,7 +75,9 @@ impl Socket {
                 Ok(true) => {}
                 Ok(false) => return Incoming::Nothing,
                 Err(err) => {
-                    let code = err.downcast_ref().map_or(LOST, |Closed { code, .. }| code.unwrap_or(NO_CODE));
+                    let code = err
+                        .downcast_ref()
+                        .map_or(LOST, |Closed { code, .. }| code.unwrap_or(NO_CODE));
                     self.received.push_back(Incoming::Ended(code));
                 }
             }

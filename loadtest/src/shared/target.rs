@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Source addresses used in turn. One address has about 28,000 ports, and a churn of 15,000 leaves as many in
-/// `TIME_WAIT` for a minute: 64 addresses give 1.8 million.
+/// Source addresses used in turn. One address has about 28,000 ports, and a churn of 15,000 leaves
+/// as many in `TIME_WAIT` for a minute: 64 addresses give 1.8 million.
 const SOURCES: usize = 64;
 
 /// A server under test.
@@ -23,11 +23,15 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Reads `ws://host:port/path`; refuses other schemes, and addresses other than loopback unless they are allowed.
+    /// Reads `ws://host:port/path`; refuses other schemes, and addresses other than loopback unless
+    /// they are allowed.
     pub(crate) fn parse(url: &str, allow_remote: bool) -> Result<Self> {
-        let rest = url.strip_prefix("ws://").with_context(|| format!("`{url}` does not begin with ws://"))?;
+        let rest = url
+            .strip_prefix("ws://")
+            .with_context(|| format!("`{url}` does not begin with ws://"))?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let has_port =
+            authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let dialled = if has_port { authority.to_owned() } else { format!("{authority}:80") };
         let addr = dialled
             .to_socket_addrs()
@@ -51,20 +55,28 @@ impl Target {
         Self { path: path.to_owned(), ..self }
     }
 
-    /// Begins to connect, from the address whose turn it is; the socket is writable once it is connected.
+    /// Begins to connect, from the address whose turn it is; the socket is writable once it is
+    /// connected.
     pub(crate) fn dial(&self, nth: usize) -> Result<TcpStream> {
         let socket = self.socket(self.source(nth))?;
         socket.set_nonblocking(true)?;
         match socket.connect(&self.addr.into()) {
-            Err(err) if err.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
+            Err(err)
+                if err.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) =>
+            {
                 Err(err).with_context(|| format!("cannot connect to {}", self.addr))
             }
             Ok(()) | Err(_) => Ok(TcpStream::from_std(socket.into())),
         }
     }
 
-    /// Connects, from a source address if one is given; waits up to `limit`, as reads do afterwards.
-    pub(crate) fn connect(&self, source: Option<Ipv4Addr>, limit: Duration) -> Result<net::TcpStream> {
+    /// Connects, from a source address if one is given; waits up to `limit`, as reads do
+    /// afterwards.
+    pub(crate) fn connect(
+        &self,
+        source: Option<Ipv4Addr>,
+        limit: Duration,
+    ) -> Result<net::TcpStream> {
         let socket = self.socket(source)?;
         socket.connect_timeout(&self.addr.into(), limit)?;
         socket.set_read_timeout(Some(limit))?;

@@ -21,7 +21,8 @@ pub(crate) struct Interrupt(Arc<AtomicBool>);
 pub(crate) struct Stop(Arc<(Mutex<bool>, Condvar)>);
 
 impl Interrupt {
-    /// Handles SIGINT and SIGTERM: the first signal asks for an orderly end, the second ends the program at once.
+    /// Handles SIGINT and SIGTERM: the first signal asks for an orderly end, the second ends the
+    /// program at once.
     pub(crate) fn on_signals() -> Result<Self> {
         let this = Self::default();
         for signal in [SIGINT, SIGTERM] {
@@ -31,7 +32,8 @@ impl Interrupt {
         Ok(this)
     }
 
-    /// Checks until there is something to return; fails after the time limit, or if the user wants to stop.
+    /// Checks until there is something to return; fails after the time limit, or if the user wants
+    /// to stop.
     pub(crate) fn eventually<T>(
         &self,
         what: &str,

@@ -1,4 +1,5 @@
-//! What servers need when they start: a directory for their files, ports of their own, and the signal to stop.
+//! What servers need when they start: a directory for their files, ports of their own, and the
+//! signal to stop.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,10 @@ impl Workspace {
     /// Makes the directory, unless it exists.
     pub(crate) fn new(directory: &Path, seed: u64, interrupt: &Interrupt) -> Result<Self> {
         fs::create_dir_all(directory)?;
-        Ok(Self { directory: directory.to_owned(), ports: Ports::new(seed), interrupt: interrupt.clone() })
+        Ok(Self {
+            directory: directory.to_owned(),
+            ports: Ports::new(seed),
+            interrupt: interrupt.clone(),
+        })
     }
 }

@@ -1,5 +1,5 @@
-//! The contract of [`crate::model::broker::Broker`], as one suite that every implementation has to pass: `memory` alone, `redis` with two
-//! nodes on a server of their own.
+//! The contract of [`crate::model::broker::Broker`], as one suite that every implementation has to
+//! pass: `memory` alone, `redis` with two nodes on a server of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
@@ -91,7 +91,10 @@ fn a_message_that_is_too_long_is_refused(bench: &Bench) {
     let moon = group("moon");
     bench.join(1, &moon);
     let most = 128 << 10;
-    assert_eq!(bench.publish_named(0, &moon, &"x".repeat(most + 1), Some("key")), Err(PublishError::TooLong));
+    assert_eq!(
+        bench.publish_named(0, &moon, &"x".repeat(most + 1), Some("key")),
+        Err(PublishError::TooLong)
+    );
     let first = bench.publish_named(0, &moon, "one", Some("key"));
     assert!(matches!(first, Ok(Accepted::At(_))), "what was refused has left no key: {first:?}");
     assert_eq!(bench.heard(&moon, &[1]), ["one"]);
@@ -152,23 +155,29 @@ fn all_shards_see_one_order(bench: &Bench) {
             scope.spawn(move || {
                 for number in 0..each {
                     let text = format!("{publisher}:{number}");
-                    bench.send(publisher, publication(&Channel::Broadcast, &text, Recipient::Nobody));
+                    bench.send(
+                        publisher,
+                        publication(&Channel::Broadcast, &text, Recipient::Nobody),
+                    );
                 }
             });
         }
     });
     let own_order = |texts: &[String], publisher: usize| {
-        let own: Vec<_> =
-            texts.iter().filter(|text| text.starts_with(&format!("{publisher}:"))).cloned().collect();
+        let own: Vec<_> = texts
+            .iter()
+            .filter(|text| text.starts_with(&format!("{publisher}:")))
+            .cloned()
+            .collect();
         let expected: Vec<_> = (0..each).map(|number| format!("{publisher}:{number}")).collect();
         assert_eq!(own, expected, "a publisher's own order is kept, none lost, none doubled");
     };
     // The last of each publisher: what one node accepted last says nothing of the others.
     bench.until("everything has come", |heard| {
         let is_last = |text: &String| text.ends_with(&format!(":{}", each - 1));
-        heard
-            .iter()
-            .all(|heard| heard.messages.iter().filter(|(_, text)| is_last(text)).count() == publishers)
+        heard.iter().all(|heard| {
+            heard.messages.iter().filter(|(_, text)| is_last(text)).count() == publishers
+        })
     });
     let texts = bench.heard(&Channel::Broadcast, &bench.seats());
     assert_eq!(texts.len(), publishers * each, "none lost, none doubled");
@@ -185,7 +194,10 @@ fn refused_messages_reach_nobody_and_their_senders_know(bench: &Bench) {
     let mut end = most;
     while number < end {
         let (caller, mut answer) = oneshot::channel();
-        bench.send(0, publication(&Channel::Broadcast, &number.to_string(), Recipient::Caller(caller)));
+        bench.send(
+            0,
+            publication(&Channel::Broadcast, &number.to_string(), Recipient::Caller(caller)),
+        );
         match answer.try_recv() {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
@@ -197,7 +209,10 @@ fn refused_messages_reach_nobody_and_their_senders_know(bench: &Bench) {
         }
         number += 1;
         let request = RequestId::mint();
-        bench.send(0, publication(&Channel::Broadcast, &number.to_string(), Recipient::Sender(id, request)));
+        bench.send(
+            0,
+            publication(&Channel::Broadcast, &number.to_string(), Recipient::Sender(id, request)),
+        );
         requests.insert(number, request);
         number += 1;
     }
@@ -218,7 +233,8 @@ fn refused_messages_reach_nobody_and_their_senders_know(bench: &Bench) {
             times => panic!("{sent} was refused {times} times"),
         }
     }
-    let accepted: Vec<String> = (0..number).filter(|n| !refused.contains(n)).map(|n| n.to_string()).collect();
+    let accepted: Vec<String> =
+        (0..number).filter(|n| !refused.contains(n)).map(|n| n.to_string()).collect();
     assert_eq!(texts.len(), accepted.len(), "every shard has what was accepted, and nothing else");
     assert_eq!(texts, accepted);
     bench.publish(0, &Channel::Broadcast, "again").expect("there is room again");
@@ -330,7 +346,8 @@ fn interest_is_what_subscriptions_say(bench: &Bench) {
         }
         for number in 0..3 {
             bench.publish(usize::from(number), &channel(number), "x").expect("accepted");
-            let members: Vec<usize> = (0..seats).filter(|seat| model.contains(&(*seat, number))).collect();
+            let members: Vec<usize> =
+                (0..seats).filter(|seat| model.contains(&(*seat, number))).collect();
             let expected = if members.is_empty() { vec![] } else { vec!["x"] };
             prop_assert_eq!(bench.heard(&channel(number), &members), expected);
         }
@@ -382,7 +399,11 @@ fn memory_broker_refuses_large_messages_when_queues_are_full() {
     bench.send(0, publication(&Channel::Broadcast, "refused", Recipient::Sender(id, request)));
     let mut told = Vec::new();
     for heard in bench.take_inboxes().iter_mut() {
-        assert_eq!(heard.messages.split_off(0).len(), accepted, "what was accepted, and nothing else");
+        assert_eq!(
+            heard.messages.split_off(0).len(),
+            accepted,
+            "what was accepted, and nothing else"
+        );
         told.append(&mut heard.failed);
     }
     assert_eq!(told, [(id, request)]);
@@ -402,11 +423,21 @@ fn redis_broker_answers_every_receipt_while_redis_is_killed() {
         }
         let (id, request) = (ConnectionId::mint(NodeTag::random()), RequestId::mint());
         for node in 0..2 {
-            assert_eq!(bench.publish(node, &Channel::Broadcast, "refused"), Err(PublishError::Unavailable));
-            bench.send(node, publication(&Channel::Broadcast, "refused", Recipient::Sender(id, request)));
+            assert_eq!(
+                bench.publish(node, &Channel::Broadcast, "refused"),
+                Err(PublishError::Unavailable)
+            );
+            bench.send(
+                node,
+                publication(&Channel::Broadcast, "refused", Recipient::Sender(id, request)),
+            );
         }
         bench.until("both senders are told", |heard| {
-            heard.iter().flat_map(|heard| &heard.failed).filter(|failed| **failed == (id, request)).count()
+            heard
+                .iter()
+                .flat_map(|heard| &heard.failed)
+                .filter(|failed| **failed == (id, request))
+                .count()
                 == 2
         });
         bench.redis.as_mut().expect("a server").restart();

@@ -1,7 +1,7 @@
 //! The broker of a node that is alone: hands messages to the shards that have members.
 //!
-//! One lock orders everything: it is held while a message is put into the shards' inboxes, so that all see the same order.
-//! Lock order: this one, then an inbox.
+//! One lock orders everything: it is held while a message is put into the shards' inboxes, so that
+//! all see the same order. Lock order: this one, then an inbox.
 
 use std::collections::HashMap;
 use std::future::ready;
@@ -15,8 +15,8 @@ use uuid::Uuid;
 use self::keys::Keys;
 use crate::config::Snapshots;
 use crate::model::broker::{
-    Accepted, Broker, Channel, Delivery, History, Key, Offset, Publication, PublishError, PublishResult,
-    Standing, Terms,
+    Accepted, Broker, Channel, Delivery, History, Key, Offset, Publication, PublishError,
+    PublishResult, Standing, Terms,
 };
 use crate::ops::metrics::DropReason;
 use crate::ops::telemetry::Telemetry;
@@ -46,7 +46,12 @@ struct State {
 }
 
 impl MemoryBroker {
-    pub(crate) fn new(hub: Arc<Hub>, telemetry: Telemetry, terms: Terms, snapshots: Snapshots) -> Self {
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        telemetry: Telemetry,
+        terms: Terms,
+        snapshots: Snapshots,
+    ) -> Self {
         let (epoch, state) = (Uuid::new_v4().to_string(), Mutex::default());
         Self { hub, telemetry, terms, snapshots, epoch, state }
     }
@@ -63,8 +68,11 @@ impl MemoryBroker {
             Some(Key::End { .. }) | None => None,
         };
         if !self.terms.keeps(channel) {
-            let result =
-                if key.is_some() { Err(PublishError::KeyUnkept) } else { self.accept(state, delivery) };
+            let result = if key.is_some() {
+                Err(PublishError::KeyUnkept)
+            } else {
+                self.accept(state, delivery)
+            };
             return result.map(|_| Accepted::Unkept);
         }
         if let Some(first) = key.and_then(|key| state.keys.find(channel, key, now)) {

@@ -1,7 +1,8 @@
 //! The broker of many nodes: Redis carries the messages.
 //!
-//! A message is accepted by one script (offset, stream, publish); a node delivers what comes in order and reads from the
-//! stream what did not come ([`track`]). `publisher` and `reader` use pooled connections, `subscriber` one of its own.
+//! A message is accepted by one script (offset, stream, publish); a node delivers what comes in
+//! order and reads from the stream what did not come ([`track`]). `publisher` and `reader` use
+//! pooled connections, `subscriber` one of its own.
 
 use std::sync::Arc;
 
@@ -24,7 +25,9 @@ use crate::cluster::registry::tenure::Tenure;
 use crate::cluster::store::{Store, milliseconds};
 use crate::config::{OnOutage, RedisSettings, Snapshots};
 use crate::limits::budget::{Gauge, Kind};
-use crate::model::broker::{Broker, Channel, History, Offset, Publication, PublishError, Standing, Terms};
+use crate::model::broker::{
+    Broker, Channel, History, Offset, Publication, PublishError, Standing, Terms,
+};
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::{DropReason, Metrics};
 use crate::ops::telemetry::Telemetry;
@@ -45,7 +48,8 @@ mod subscriber;
 mod subscription;
 mod track;
 
-/// Publications on their way to the publisher; a quarter of the memory budget, or 64 MiB, bounds them as well.
+/// Publications on their way to the publisher; a quarter of the memory budget, or 64 MiB, bounds
+/// them as well.
 const PUBLICATIONS: usize = 16_384;
 /// Counted for each besides its frame, in bytes.
 const PUBLICATION: usize = 512;
@@ -93,7 +97,8 @@ impl RedisBroker {
             message_bytes: terms.message_bytes,
         };
         let subscriber = Subscriber::new(shared, lifecycle.clone(), to_command);
-        lifecycle.spawn_until_end("map of Redis", Arc::clone(store.topology()).keep(settings.heartbeat));
+        lifecycle
+            .spawn_until_end("map of Redis", Arc::clone(store.topology()).keep(settings.heartbeat));
         let leaver = Leaver { store: store.clone(), age: milliseconds(settings.stream_age) };
         let pressure = Arc::new(Pressure::new(store.clone(), &settings, Arc::clone(&metrics)));
         lifecycle.spawn_until_end("watch over memory", Arc::clone(&pressure).watch());
@@ -122,7 +127,8 @@ impl RedisBroker {
         lifecycle.spawn_until_end("leaver of channels", leaver.run(to_leave));
         lifecycle.spawn_until_end("subscriber", subscriber.run());
         let held = hub.budget().gauge(Kind::Publications, 0);
-        let broker = Self { store, terms, hub, metrics, channels, pages, publications, held, commands };
+        let broker =
+            Self { store, terms, hub, metrics, channels, pages, publications, held, commands };
         for shard in 0..broker.hub.shard_count() {
             broker.subscribe(shard, &Channel::Broadcast);
         }
@@ -167,7 +173,8 @@ impl Broker for RedisBroker {
 
     fn subscribe(&self, shard: usize, channel: &Channel) -> Standing {
         let name = self.store.channel(channel);
-        let (standing, is_new) = self.channels.add(&name, (channel, self.terms.keeps(channel)), shard);
+        let (standing, is_new) =
+            self.channels.add(&name, (channel, self.terms.keeps(channel)), shard);
         if is_new && self.commands.try_send(Subscription::Subscribe(name.clone())).is_err() {
             self.channels.remove(&name, shard);
             return Standing::Refused;
@@ -187,12 +194,13 @@ impl Broker for RedisBroker {
     ) -> BoxFuture<'_, Result<Option<History>, PublishError>> {
         let channel = channel.clone();
         Box::pin(async move {
-            history::read((&self.store, &self.pages), &channel, after, limit).await.map(Some).map_err(
-                |error| {
+            history::read((&self.store, &self.pages), &channel, after, limit)
+                .await
+                .map(Some)
+                .map_err(|error| {
                     tracing::debug!(%error, "reading a history");
                     error.class().map_or(PublishError::Unavailable, PublishError::Refused)
-                },
-            )
+                })
         })
     }
 
@@ -201,7 +209,8 @@ impl Broker for RedisBroker {
         if let Some(is_used) = self.channels.remove(&name, shard)
             && self.commands.try_send(Subscription::Unsubscribe(name, is_used)).is_err()
         {
-            // Messages for nobody are ignored; the next connection does not subscribe to it any more.
+            // Messages for nobody are ignored; the next connection does not subscribe to it any
+            // more.
             tracing::debug!("too many subscriptions under way to end one");
         }
     }

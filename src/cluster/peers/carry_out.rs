@@ -1,4 +1,5 @@
-//! What is done with a connection of this node, whoever asks for it: a caller here, or another node.
+//! What is done with a connection of this node, whoever asks for it: a caller here, or another
+//! node.
 
 use bytes::Bytes;
 
@@ -31,7 +32,8 @@ pub(crate) async fn carry_out(
         Operation::Groups => hub.groups_of(id).await.map_or(Answer::Gone, |groups| {
             Answer::Described(serde_json::json!({ "groups": groups }).to_string())
         }),
-        // A subscription that does not come to stand is refused in the end; the caller does not wait so long.
+        // A subscription that does not come to stand is refused in the end; the caller does not
+        // wait so long.
         Operation::Join(group) => match tokio::time::timeout(DEADLINE, hub.join(id, group)).await {
             Ok(JoinOutcome::Joined) => Answer::Done,
             Ok(JoinOutcome::Gone) => Answer::Gone,

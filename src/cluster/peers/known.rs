@@ -1,7 +1,8 @@
 //! The nodes that this one knows of, though Redis may have forgotten them.
 //!
-//! Pure. A node is known while the set of all nodes names it, and for some leases longer: a Redis that has begun anew is told
-//! of a node with its next renewal, which comes sooner. Time in which nobody reads the set does not count.
+//! Pure. A node is known while the set of all nodes names it, and for some leases longer: a Redis
+//! that has begun anew is told of a node with its next renewal, which comes sooner. Time in which
+//! nobody reads the set does not count.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -64,7 +65,11 @@ mod tests {
         assert_eq!(known.see(&[], back), tags);
         assert!(known.knows(tags[0]) && known.knows(tags[1]));
         assert_eq!(known.see(&tags[..1], back + LEASE / 2), tags, "one has renewed its lease");
-        assert_eq!(known.see(&tags[..1], back + KEPT_LEASES * LEASE), tags[..1], "the other is gone");
+        assert_eq!(
+            known.see(&tags[..1], back + KEPT_LEASES * LEASE),
+            tags[..1],
+            "the other is gone"
+        );
         assert!(!known.knows(tags[1]) && !known.knows(NodeTag::random()));
         known.hear(tags[1]);
         assert_eq!(known.see(&[], back + KEPT_LEASES * LEASE), tags, "it has written");

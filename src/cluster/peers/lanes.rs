@@ -1,7 +1,7 @@
 //! What is on its way to other nodes: what comes together leaves together.
 //!
-//! Pure. One batch at a time is under way to a node; what comes meanwhile leaves with the next. So a message that comes alone
-//! waits for nothing, and under load many share a trip through Redis.
+//! Pure. One batch at a time is under way to a node; what comes meanwhile leaves with the next. So
+//! a message that comes alone waits for nothing, and under load many share a trip through Redis.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -16,7 +16,8 @@ const BATCH_BYTES: usize = 256 << 10;
 /// Before each message: the lengths of its head and its frame.
 const PREFIX: usize = 8;
 
-/// What is said to a node: a head, and perhaps a frame. A call's is forgotten with the call; answers have none.
+/// What is said to a node: a head, and perhaps a frame. A call's is forgotten with the call;
+/// answers have none.
 #[derive(Debug)]
 pub(super) struct PeerMessage {
     pub(super) head: Vec<u8>,
@@ -56,8 +57,13 @@ impl Lanes {
         is_new
     }
 
-    /// Takes what leaves next for a node, without calls that nobody waits for; whoever carries stops at `None`.
-    pub(super) fn next(&mut self, node: NodeTag, is_awaited: impl Fn(u64) -> bool) -> Option<PeerBatch> {
+    /// Takes what leaves next for a node, without calls that nobody waits for; whoever carries
+    /// stops at `None`.
+    pub(super) fn next(
+        &mut self,
+        node: NodeTag,
+        is_awaited: impl Fn(u64) -> bool,
+    ) -> Option<PeerBatch> {
         let lane = self.0.get_mut(&node)?;
         let mut batch = PeerBatch::default();
         while batch.payload.len() < BATCH_BYTES
@@ -75,7 +81,8 @@ impl Lanes {
     }
 }
 
-/// Splits a batch's first message off: its head, its frame, and the rest; `None` at the end, or if it is none of ours.
+/// Splits a batch's first message off: its head, its frame, and the rest; `None` at the end, or if
+/// it is none of ours.
 pub(super) fn open(payload: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let length = |at: usize| {
         let bytes = payload.get(at..at + 4)?.try_into().ok()?;
@@ -160,7 +167,10 @@ mod tests {
             lanes.add(node, message(&[b'0' + u8::try_from(call).expect("small")], b"", Some(call)));
         }
         let batch = lanes.next(node, |call| call == 2).expect("a message");
-        assert_eq!((batch.calls, messages(&batch.payload)), (vec![2], vec![(b"2".to_vec(), Vec::new())]));
+        assert_eq!(
+            (batch.calls, messages(&batch.payload)),
+            (vec![2], vec![(b"2".to_vec(), Vec::new())])
+        );
         lanes.add(node, message(b"5", b"", Some(5)));
         assert!(lanes.next(node, |_| false).is_none());
         assert!(lanes.add(node, message(b"6", b"", Some(6))));
@@ -173,7 +183,9 @@ mod tests {
             lanes.add(node, message(b"", &vec![0; size], None));
         }
         let sizes: Vec<_> = std::iter::from_fn(|| lanes.next(node, |_| true))
-            .map(|batch| messages(&batch.payload).iter().map(|(_, frame)| frame.len()).collect::<Vec<_>>())
+            .map(|batch| {
+                messages(&batch.payload).iter().map(|(_, frame)| frame.len()).collect::<Vec<_>>()
+            })
             .collect();
         assert_eq!(sizes, [vec![BATCH_BYTES / 2, BATCH_BYTES * 2], vec![1]]);
     }

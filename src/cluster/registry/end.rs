@@ -1,10 +1,11 @@
-//! What is still to be done for a connection that has ended: its `$disconnect` is accepted once, and only then its record
-//! goes.
+//! What is still to be done for a connection that has ended: its `$disconnect` is accepted once,
+//! and only then its record goes.
 //!
-//! Pure. Two parties drive it: the owner, whose connection it was, and a reaper, once the owner is taken for dead. Both
-//! publish under one name, the connection's, so that Redis takes one of all tries. *Invariant:* whoever removes the record
-//! knows that a try was accepted, or has given it up. *Invariant:* a name is forgotten only where its single try was
-//! accepted: bytes of any other may still be on their way.
+//! Pure. Two parties drive it: the owner, whose connection it was, and a reaper, once the owner is
+//! taken for dead. Both publish under one name, the connection's, so that Redis takes one of all
+//! tries. *Invariant:* whoever removes the record knows that a try was accepted, or has given it
+//! up. *Invariant:* a name is forgotten only where its single try was accepted: bytes of any other
+//! may still be on their way.
 
 /// See the head of this file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,13 +48,13 @@ impl End {
             (Self::Publishing { .. }, EndAnswer::Found) => Self::Accepted { in_doubt: true },
             (Self::Publishing { .. }, EndAnswer::InDoubt) => Self::Publishing { in_doubt: true },
             (Self::Publishing { .. }, EndAnswer::Never) => Self::GivenUp,
-            (Self::Publishing { .. }, EndAnswer::NotTaken) | (Self::Accepted { .. } | Self::GivenUp, _) => {
-                self
-            }
+            (Self::Publishing { .. }, EndAnswer::NotTaken)
+            | (Self::Accepted { .. } | Self::GivenUp, _) => self,
         }
     }
 
-    /// Returns whether a try may have been accepted, so that the next must be taken by who remembers names or by nobody.
+    /// Returns whether a try may have been accepted, so that the next must be taken by who
+    /// remembers names or by nobody.
     pub(crate) fn is_in_doubt(self) -> bool {
         self == Self::Publishing { in_doubt: true }
     }
@@ -63,7 +64,8 @@ impl End {
         !matches!(self, Self::Publishing { .. })
     }
 
-    /// Returns whether the name may go, once the record has gone and its node is not taken for dead.
+    /// Returns whether the name may go, once the record has gone and its node is not taken for
+    /// dead.
     pub(crate) fn forgets_name(self) -> bool {
         self == Self::Accepted { in_doubt: false }
     }
@@ -145,7 +147,15 @@ mod tests {
         fn new() -> Self {
             let owner = Some(End::OWN);
             let (has_record, has_name, is_marked) = (true, false, false);
-            Self { has_record, has_name, is_marked, accepted: 0, held_up: 0, owner, reaper: End::REAPED }
+            Self {
+                has_record,
+                has_name,
+                is_marked,
+                accepted: 0,
+                held_up: 0,
+                owner,
+                reaper: End::REAPED,
+            }
         }
 
         /// As `publish.lua`.
@@ -242,7 +252,9 @@ mod tests {
     #[test]
     fn only_a_single_try_without_doubt_leaves_no_name() {
         assert!(End::OWN.on_answer(EndAnswer::Accepted).forgets_name());
-        assert!(End::OWN.on_answer(EndAnswer::NotTaken).on_answer(EndAnswer::Accepted).forgets_name());
+        assert!(
+            End::OWN.on_answer(EndAnswer::NotTaken).on_answer(EndAnswer::Accepted).forgets_name()
+        );
         for end in [
             End::OWN.on_answer(EndAnswer::InDoubt).on_answer(EndAnswer::Accepted),
             End::OWN.on_answer(EndAnswer::Found),

@@ -1,9 +1,10 @@
 //! Runs `$disconnect` for every connection that has ended, until what it publishes was accepted.
 //!
-//! The first try is made at once, by whoever drops the ticket. What fails waits here, and is tried again at a pace that Redis
-//! is no worse for: a batch at a time, with pauses for as long as none of it is accepted. The record of a connection goes only
-//! when its end is over ([`End`]), so that another node finds it if this one dies before. A frame is made anew for each try:
-//! what waits is a record, which the open connection held too.
+//! The first try is made at once, by whoever drops the ticket. What fails waits here, and is tried
+//! again at a pace that Redis is no worse for: a batch at a time, with pauses for as long as none
+//! of it is accepted. The record of a connection goes only when its end is over ([`End`]), so that
+//! another node finds it if this one dies before. A frame is made anew for each try: what waits is
+//! a record, which the open connection held too.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use crate::cluster::registry::notices::Notices;
 use crate::config::{Snapshot, Snapshots};
 use crate::limits::ticket::Disconnects;
 use crate::model::broker::{
-    Accepted, Answered, Broker, Channel, Key, Publication, PublishError, PublishResult, Receipt, Recipient,
+    Accepted, Answered, Broker, Channel, Key, Publication, PublishError, PublishResult, Receipt,
+    Recipient,
 };
 use crate::model::call::Backends;
 use crate::model::id::ConnectionId;
@@ -174,7 +176,8 @@ impl Ends {
         failed.drain(..count).collect()
     }
 
-    /// Waits until nothing is left to be done for those that have ended; or others do it. *Cancel safe.*
+    /// Waits until nothing is left to be done for those that have ended; or others do it. *Cancel
+    /// safe.*
     pub(crate) async fn settled(&self) {
         self.fenced.run_until_cancelled(self.notices.settled()).await;
         let closed = self.closed.notified();
@@ -213,7 +216,11 @@ impl Ends {
     }
 
     /// Tries each once more; returns them with the channels that they were for.
-    async fn try_all(&self, endings: Vec<Ending>, is_repeat: bool) -> Vec<(Ending, Option<Channel>)> {
+    async fn try_all(
+        &self,
+        endings: Vec<Ending>,
+        is_repeat: bool,
+    ) -> Vec<(Ending, Option<Channel>)> {
         let mut publications = Vec::with_capacity(endings.len());
         let mut tries = Vec::with_capacity(endings.len());
         for ending in endings {

@@ -1,11 +1,12 @@
 //! Tells back ends of connections that have ended, where `$disconnect` calls one.
 //!
-//! Any answer is the end of it, an error of the back end's own included. What was not taken, did not arrive, or was not answered in
-//! time is tried again under the same request id, [`TRIES`] times in all and within [`WITHIN`] of the first, then given up and
-//! counted. Until then the record stays, so that another node does it if this one dies; it then begins anew.
+//! Any answer is the end of it, an error of the back end's own included. What was not taken, did
+//! not arrive, or was not answered in time is tried again under the same request id, [`TRIES`]
+//! times in all and within [`WITHIN`] of the first, then given up and counted. Until then the
+//! record stays, so that another node does it if this one dies; it then begins anew.
 //!
-//! Of a dead node's connections the caller, a reaper, is told when they are over; it does not wait for long, since it has to
-//! be seen to move.
+//! Of a dead node's connections the caller, a reaper, is told when they are over; it does not wait
+//! for long, since it has to be seen to move.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -26,13 +27,18 @@ use crate::ops::metrics::{GivenUp, Metrics};
 use crate::protocol::close::Close;
 use crate::routing::gateway::Action;
 
-/// Calls of this node under way at a time; the others wait here, and not with the messages of clients.
+/// Calls of this node under way at a time; the others wait here, and not with the messages of
+/// clients.
 const UNDER_WAY: usize = 256;
 /// How often one is tried.
 const TRIES: usize = 5;
 /// Before each try but the first.
-const PAUSES: [Duration; TRIES - 1] =
-    [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(120)];
+const PAUSES: [Duration; TRIES - 1] = [
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+    Duration::from_secs(120),
+];
 /// From the first try to the last.
 const WITHIN: Duration = Duration::from_secs(600);
 /// A reaper waits so long for what it has asked for.
@@ -121,7 +127,14 @@ impl Notices {
             let is_known = self.state.lock().notices.contains_key(&record.id);
             if !is_known {
                 let (close, began, of) = (Close::Lost, Instant::now(), Owner::Dead(None));
-                self.add(Notice { record, close, snapshot: Arc::clone(snapshot), tries: 0, began, of });
+                self.add(Notice {
+                    record,
+                    close,
+                    snapshot: Arc::clone(snapshot),
+                    tries: 0,
+                    began,
+                    of,
+                });
             }
         }
         let all_over = async {
@@ -200,7 +213,8 @@ impl Notices {
             }
             let (target, event) = *call;
             let notices = Arc::clone(self);
-            let receipt = CallReceipt::new(move |result: CallResult| notices.on_result(id, result.map(drop)));
+            let receipt =
+                CallReceipt::new(move |result: CallResult| notices.on_result(id, result.map(drop)));
             // May be answered before it returns.
             self.backends.call(Call { target, event, receipt });
         }
@@ -213,8 +227,9 @@ impl Notices {
         if let Some(notice) = notices.get_mut(&id) {
             let is_answered = matches!(result, Ok(()) | Err(CallError::Failed));
             let pause = self.pauses.get(notice.tries - 1).map(|pause| jittered(*pause));
-            let next =
-                pause.map(|pause| Instant::now() + pause).filter(|next| *next <= notice.began + WITHIN);
+            let next = pause
+                .map(|pause| Instant::now() + pause)
+                .filter(|next| *next <= notice.began + WITHIN);
             match next {
                 Some(next) if !is_answered => due.push(Reverse((next, id))),
                 _ => {
@@ -251,7 +266,8 @@ impl Notices {
     /// Takes out those of these that are over, and whatever nobody has asked for since.
     fn take_over(&self, ids: &[ConnectionId]) -> Vec<ConnectionId> {
         let mut state = self.state.lock();
-        let over = ids.iter().filter(|id| state.notices.get(id).is_some_and(Notice::is_over)).copied();
+        let over =
+            ids.iter().filter(|id| state.notices.get(id).is_some_and(Notice::is_over)).copied();
         let over: Vec<_> = over.collect();
         for id in &over {
             state.notices.remove(id);

@@ -1,9 +1,11 @@
 //! Ends the connections of nodes that are dead, in their name.
 //!
-//! Every node looks after the one before it in the ring of tags, and after the one before that while the first gives no sign of
-//! life, so that the cluster's work is O(nodes). Who is dead is found out by [`crate::cluster::registry::watch`]. One survivor claims a dead node by
-//! a mark that nobody else can have changed since; it moves the mark with every batch of records, so that it can be found dead
-//! at this work itself, and another goes on. A record goes only after what is owed for it was accepted.
+//! Every node looks after the one before it in the ring of tags, and after the one before that
+//! while the first gives no sign of life, so that the cluster's work is O(nodes). Who is dead is
+//! found out by [`crate::cluster::registry::watch`]. One survivor claims a dead node by a mark that
+//! nobody else can have changed since; it moves the mark with every batch of records, so that it
+//! can be found dead at this work itself, and another goes on. A record goes only after what is
+//! owed for it was accepted.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -84,9 +86,13 @@ impl Reaper {
         }
     }
 
-    /// Looks at the nodes before this one in the ring, up to the first that lives; reaps the dead. Returns how soon another may
-    /// be found dead.
-    async fn look_around(&self, watch: &mut Watch, marks: &mut Marks) -> Result<Duration, StoreError> {
+    /// Looks at the nodes before this one in the ring, up to the first that lives; reaps the dead.
+    /// Returns how soon another may be found dead.
+    async fn look_around(
+        &self,
+        watch: &mut Watch,
+        marks: &mut Marks,
+    ) -> Result<Duration, StoreError> {
         let nodes = self.store.nodes();
         let named: Result<Vec<String>, _> = self.store.ask(&nodes, Cmd::smembers(&nodes)).await;
         let named = named.inspect_err(|_| self.tenure.name_again())?;
@@ -124,7 +130,12 @@ impl Reaper {
         let look = self.look(node, marks).await?;
         let sign = look.sign.clone();
         let mark = sign.mark.as_deref();
-        if sign.lease.as_deref().and_then(Lease::from_json).is_some_and(|lease| lease.renewals.is_none()) {
+        if sign
+            .lease
+            .as_deref()
+            .and_then(Lease::from_json)
+            .is_some_and(|lease| lease.renewals.is_none())
+        {
             // One of an earlier version, which ends by itself if it is not renewed.
             watch.forget(node);
             return Ok(Found::Alive);
@@ -179,7 +190,8 @@ impl Reaper {
         self.store.run(&nodes, vec![Cmd::srem(&nodes, node.to_string())]).await
     }
 
-    /// Takes a node over, unless it has moved since it was looked at; returns the mark that says so.
+    /// Takes a node over, unless it has moved since it was looked at; returns the mark that says
+    /// so.
     async fn claim(
         &self,
         node: NodeTag,
@@ -195,8 +207,14 @@ impl Reaper {
         Ok(is_claimed.then_some(mark))
     }
 
-    /// Ends the connections of a node. What is not accepted stays, and is tried again with the next look.
-    async fn reap(&self, node: NodeTag, mut mark: String, marks: &mut Marks) -> Result<(), StoreError> {
+    /// Ends the connections of a node. What is not accepted stays, and is tried again with the next
+    /// look.
+    async fn reap(
+        &self,
+        node: NodeTag,
+        mut mark: String,
+        marks: &mut Marks,
+    ) -> Result<(), StoreError> {
         let [_, _, key] = self.keys(node);
         let (mut count, mut cursor) = (0, 0_u64);
         loop {

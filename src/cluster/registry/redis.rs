@@ -1,8 +1,10 @@
-//! The registry of many nodes: a hash of records for each node, and a lease that says the node lives.
+//! The registry of many nodes: a hash of records for each node, and a lease that says the node
+//! lives.
 //!
-//! One write renews the lease for all connections of a node; nothing is refreshed for each. It also says how the node is, so
-//! that a node that drains knows what the others can take. When it is renewed no more, one survivor ends the dead node's
-//! connections in its name ([`crate::cluster::registry::reaper`]); a node that was taken for dead must not go on.
+//! One write renews the lease for all connections of a node; nothing is refreshed for each. It also
+//! says how the node is, so that a node that drains knows what the others can take. When it is
+//! renewed no more, one survivor ends the dead node's connections in its name
+//! ([`crate::cluster::registry::reaper`]); a node that was taken for dead must not go on.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -82,7 +84,8 @@ struct RegistryTask {
     /// Whether clients are let in while Redis is away, and written down later.
     may_owe: bool,
     local: Arc<MemoryRegistry>,
-    /// Cancelled, once, when the node has its lease and is among the nodes: before that nobody would miss it.
+    /// Cancelled, once, when the node has its lease and is among the nodes: before that nobody
+    /// would miss it.
     known: CancellationToken,
     /// Cancelled when the lease is given up.
     left: CancellationToken,
@@ -97,9 +100,10 @@ impl RedisRegistry {
         tenure: Tenure,
     ) -> Self {
         let local = Arc::new(MemoryRegistry::default());
-        // A connection is written once and removed once. After a reload there may be more; what has no
-        // room here is compared later.
-        let (writes, to_write) = mpsc::channel(2 * presence.snapshots.latest().limits.max_connections);
+        // A connection is written once and removed once. After a reload there may be more; what has
+        // no room here is compared later.
+        let (writes, to_write) =
+            mpsc::channel(2 * presence.snapshots.latest().limits.max_connections);
         let (store, tag, lifecycle) = (store.clone(), tag.to_string(), presence.lifecycle.clone());
         let task = RegistryTask {
             store: store.clone(),
@@ -113,7 +117,11 @@ impl RedisRegistry {
             left: lifecycle.ending().child_token(),
         };
         lifecycle.spawn_until_end("writer of records", task.clone().write(to_write));
-        lifecycle.spawn_vital("renewal of the lease", task.left.clone(), task.renew(writes.clone()));
+        lifecycle.spawn_vital(
+            "renewal of the lease",
+            task.left.clone(),
+            task.renew(writes.clone()),
+        );
         Self { store, tag, local, writes }
     }
 }
@@ -195,7 +203,8 @@ impl RedisRegistry {
                 Err(error) if error.class() == Some(RedisRefusal::WrongType) => continue,
                 result => Option::<String>::from_redis_value(result?)?,
             };
-            // What another version says is not understood; that node counts as dead here, which only slows a drain.
+            // What another version says is not understood; that node counts as dead here, which
+            // only slows a drain.
             others.extend(text.and_then(|text| Lease::from_json(&text)));
         }
         Ok(others)
@@ -217,7 +226,8 @@ impl Presence {
 }
 
 impl RegistryTask {
-    /// Carries out writes, as many at a time as have come together. Insertions that fail are refused, or owed; removals stay.
+    /// Carries out writes, as many at a time as have come together. Insertions that fail are
+    /// refused, or owed; removals stay.
     async fn write(self, mut writes: mpsc::Receiver<Write>) {
         let mut batch = Vec::new();
         let mut insertions = HashMap::new();
@@ -316,8 +326,9 @@ impl RegistryTask {
         self.store.run(&key, commands).await
     }
 
-    /// Removes names of ends whose records have gone. A node that still has its tenure now had it when they went, so no reaper
-    /// has read them, and nobody will use the names again. What stays is gone in a day.
+    /// Removes names of ends whose records have gone. A node that still has its tenure now had it
+    /// when they went, so no reaper has read them, and nobody will use the names again. What stays
+    /// is gone in a day.
     async fn forget_names(&self, names: Vec<(Channel, ConnectionId)>) {
         if !self.tenure.is_held(Instant::now()) {
             return;
@@ -328,7 +339,8 @@ impl RegistryTask {
             let key = Store::end(&name, id);
             keys.entry(name).or_default().push(key);
         }
-        let calls: Vec<_> = keys.into_iter().map(|(name, keys)| Call::new(name, Cmd::del(keys))).collect();
+        let calls: Vec<_> =
+            keys.into_iter().map(|(name, keys)| Call::new(name, Cmd::del(keys))).collect();
         for outcome in self.store.run_all(None, &calls).await {
             if let Err(error) = outcome.result {
                 tracing::debug!(%error, "removing names");

@@ -1,8 +1,9 @@
 //! How long a node may speak for its connections: until a lease after its last renewal was sent.
 //!
-//! Others count a whole lease from when they have seen that renewal, so nobody can have taken the node for dead before. A node
-//! whose tenure has lapsed, because it was frozen or cut off, does not know whether others have ended its connections already: it
-//! publishes nothing until it has renewed. [`Term`] is pure; [`Tenure`] is what tasks share.
+//! Others count a whole lease from when they have seen that renewal, so nobody can have taken the
+//! node for dead before. A node whose tenure has lapsed, because it was frozen or cut off, does not
+//! know whether others have ended its connections already: it publishes nothing until it has
+//! renewed. [`Term`] is pure; [`Tenure`] is what tasks share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -92,7 +93,9 @@ impl Tenure {
     /// Others have taken this node for dead.
     pub(crate) fn fence(&self) {
         if let Some(shared) = self.0.as_ref().filter(|shared| !shared.fenced.is_cancelled()) {
-            tracing::error!("others have taken this node for dead; it closes its connections and ends");
+            tracing::error!(
+                "others have taken this node for dead; it closes its connections and ends"
+            );
             shared.fenced.cancel();
         }
     }
@@ -150,10 +153,13 @@ impl Tenure {
 
     /// Returns whether the node may speak, and nobody can have taken it for dead.
     pub(crate) fn is_held(&self, now: Instant) -> bool {
-        self.0.as_ref().is_none_or(|shared| !shared.fenced.is_cancelled() && shared.term.lock().is_held(now))
+        self.0
+            .as_ref()
+            .is_none_or(|shared| !shared.fenced.is_cancelled() && shared.term.lock().is_held(now))
     }
 
-    /// Returns at once while the tenure is held; else asks for a renewal, and waits for what becomes of it. *Cancel safe.*
+    /// Returns at once while the tenure is held; else asks for a renewal, and waits for what
+    /// becomes of it. *Cancel safe.*
     ///
     /// # Errors
     /// An attempt that began after this call has failed, or took too long; or the node is fenced.

@@ -1,9 +1,11 @@
-//! A model of leases, fences and ends: two nodes, one connection each, and a Redis that everything may happen to.
+//! A model of leases, fences and ends: two nodes, one connection each, and a Redis that everything
+//! may happen to.
 //!
-//! The nodes decide by the product's own functions ([`Watch`], [`Steady`], [`Term`], [`End`]); the scripts of Redis are written
-//! down in [`Redis::carry_out`]. Time goes in seconds; a lease is six of them. Walks are random and bounded; a walk ends with a
-//! time in which nothing more happens, after which everything owed has to be done. Each mend in [`Mends`] can be taken out, and
-//! then a walk that breaks a promise has to be found.
+//! The nodes decide by the product's own functions ([`Watch`], [`Steady`], [`Term`], [`End`]); the
+//! scripts of Redis are written down in [`Redis::carry_out`]. Time goes in seconds; a lease is six
+//! of them. Walks are random and bounded; a walk ends with a time in which nothing more happens,
+//! after which everything owed has to be done. Each mend in [`Mends`] can be taken out, and then a
+//! walk that breaks a promise has to be found.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -35,7 +37,8 @@ const CALM: u32 = 60;
 /// What was mended; all of it is in the product.
 #[derive(Clone, Copy, Debug)]
 struct Mends {
-    /// Nodes judge each other by moving signs and their own clocks, not by a lease that Redis lets end.
+    /// Nodes judge each other by moving signs and their own clocks, not by a lease that Redis lets
+    /// end.
     own_clocks: bool,
     /// A node that was there is gone only once others have said so.
     grace: bool,
@@ -57,7 +60,8 @@ enum Violation {
     Twice,
     /// It was not, though Redis is steady again.
     Never,
-    /// A message was sent for a connection by a node without a lease, and accepted after the connection's end.
+    /// A message was sent for a connection by a node without a lease, and accepted after the
+    /// connection's end.
     Late,
     /// A caller was told that an open connection is gone.
     Gone,
@@ -443,7 +447,8 @@ impl World {
             }
             Event::Kill(node) => self.nodes[node].process = Process::Dead,
             Event::ClientCloses(node) if self.nodes[node].client == Client::Open => {
-                (self.nodes[node].client, self.nodes[node].has_message) = (Client::Ending(End::OWN), true);
+                (self.nodes[node].client, self.nodes[node].has_message) =
+                    (Client::Ending(End::OWN), true);
             }
             Event::Call(node) => self.call(node),
             Event::Freeze(_) | Event::Thaw(_) | Event::ClientCloses(_) => {}
@@ -579,7 +584,9 @@ impl World {
         let publishes = |of: usize| move |request: &Request| *request == Request::Publish(of);
         match node.client {
             Client::Ending(end) if end.is_over() => node.client = Client::Removing(end),
-            Client::Ending(_) if !node.waits_for(publishes(index)) => node.ask(Request::Publish(index), now),
+            Client::Ending(_) if !node.waits_for(publishes(index)) => {
+                node.ask(Request::Publish(index), now);
+            }
             _ => {}
         }
         if let Client::Removing(_) = node.client
@@ -609,7 +616,9 @@ impl World {
             }
             (Request::Renew(_), Reply::Done) => node.term.renewed(sent),
             (Request::Renew(_), Reply::Refused) => node.renew_at = self.now + 1,
-            (Request::Look, Reply::Sign(sign, life)) => self.on_look(index, (sign, life), (sent, answered)),
+            (Request::Look, Reply::Sign(sign, life)) => {
+                self.on_look(index, (sign, life), (sent, answered));
+            }
             (Request::Look, _) => node.watch.forget(self.tags[other]),
             (Request::Claim { mark, .. }, Reply::Claimed { has_record }) => {
                 let end = if has_record { End::REAPED } else { End::NOTHING };
@@ -619,7 +628,8 @@ impl World {
             (Request::Publish(of), Reply::Refused) => node.on_published(*of, EndAnswer::NotTaken),
             (Request::Remove, Reply::Done) => {
                 let may_forget = node.term.is_held(answered);
-                if matches!(node.client, Client::Removing(end) if end.forgets_name() && may_forget) {
+                if matches!(node.client, Client::Removing(end) if end.forgets_name() && may_forget)
+                {
                     node.ask(Request::Forget, self.now);
                 }
                 node.client = Client::Gone;
@@ -629,7 +639,12 @@ impl World {
         }
     }
 
-    fn on_look(&mut self, index: usize, (sign, life): (Sign, u32), (sent, answered): (Instant, Instant)) {
+    fn on_look(
+        &mut self,
+        index: usize,
+        (sign, life): (Sign, u32),
+        (sent, answered): (Instant, Instant),
+    ) {
         let (now, tag, mends) = (self.now, self.tags[1 - index], self.mends);
         let node = &mut self.nodes[index];
         let is_over = sign.mark.as_deref() == Some("done");
@@ -640,9 +655,13 @@ impl World {
             return;
         }
         let steady = node.steady.time(answered);
-        let look = Look { sign: sign.clone(), replication_id: life.to_string(), sent, answered, steady };
-        let is_dead =
-            if mends.own_clocks { node.watch.saw(tag, look) == Life::Dead } else { sign.lease.is_none() };
+        let look =
+            Look { sign: sign.clone(), replication_id: life.to_string(), sent, answered, steady };
+        let is_dead = if mends.own_clocks {
+            node.watch.saw(tag, look) == Life::Dead
+        } else {
+            sign.lease.is_none()
+        };
         if is_dead && (node.term.is_held(answered) || !mends.tenure) {
             node.watch.forget(tag);
             node.moves += 1;
@@ -683,14 +702,16 @@ impl World {
             (lease.is_some(), mark.map(|mark| mark.chars().next())).hash(&mut hasher);
             (node.process, node.client, node.has_message, node.connection.is_some(), node.is_held)
                 .hash(&mut hasher);
-            (node.reaping.as_ref().map(|it| it.end), node.term.is_held(self.at(self.now))).hash(&mut hasher);
+            (node.reaping.as_ref().map(|it| it.end), node.term.is_held(self.at(self.now)))
+                .hash(&mut hasher);
             (node.asked.len(), node.sent.len(), node.answers.len()).hash(&mut hasher);
         }
         hasher.finish()
     }
 }
 
-/// What may happen where Redis keeps what it has accepted, and what else may happen where it does not.
+/// What may happen where Redis keeps what it has accepted, and what else may happen where it does
+/// not.
 fn event(dice: &mut StdRng, keeps: bool) -> Event {
     let node = dice.random_range(0..2);
     match dice.random_range(0..if keeps { 34 } else { 40 }) {
@@ -778,8 +799,9 @@ fn without_any_one_mend_a_promise_is_broken() {
         (Mends { tenure: false, ..ALL }, true, Violation::Late),
     ] {
         let mut seen = HashSet::new();
-        let mut is_found =
-            |seed: &u64| walk(*seed, (mends, keeps), &mut seen).is_some_and(|(found, _)| found == expected);
+        let mut is_found = |seed: &u64| {
+            walk(*seed, (mends, keeps), &mut seen).is_some_and(|(found, _)| found == expected)
+        };
         let seed = (0..4 * WALKS).find(&mut is_found);
         println!("{mends:?}: {expected:?} with seed {seed:?}");
         assert!(seed.is_some(), "{mends:?} keeps {expected:?} from being found");

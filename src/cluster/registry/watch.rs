@@ -1,16 +1,18 @@
 //! Finds out which nodes are dead, from what one node sees of their signs of life.
 //!
-//! Pure. A node's sign moves with every renewal of its lease, whatever the clock of Redis says. Who watches counts, by its own
-//! clock, for how long a sign has stood still while Redis served without a pause; that has to be a whole lease and the time to
-//! the next renewal. The first look at a sign comes after the renewal that it shows, so the count ends after that renewal's
-//! lease has ended by the clock of the node itself ([`crate::cluster::registry::tenure`]).
+//! Pure. A node's sign moves with every renewal of its lease, whatever the clock of Redis says. Who
+//! watches counts, by its own clock, for how long a sign has stood still while Redis served without
+//! a pause; that has to be a whole lease and the time to the next renewal. The first look at a sign
+//! comes after the renewal that it shows, so the count ends after that renewal's lease has ended by
+//! the clock of the node itself ([`crate::cluster::registry::tenure`]).
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::model::id::NodeTag;
 
-/// What Redis holds of a node: its lease, or the question that a look has left in its place; and what others have said of its end.
+/// What Redis holds of a node: its lease, or the question that a look has left in its place; and
+/// what others have said of its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sign {
     pub(crate) lease: Option<String>,
@@ -150,15 +152,20 @@ mod tests {
     fn another_server_and_a_late_look_begin_anew() {
         let (mut watch, node, began) = (Watch::new(LEASE), NodeTag::random(), Instant::now());
         watch.saw(node, look(sign(1), began, Duration::MAX));
-        let other = Look { replication_id: "b".to_owned(), ..look(sign(1), began + TICK, Duration::MAX) };
+        let other =
+            Look { replication_id: "b".to_owned(), ..look(sign(1), began + TICK, Duration::MAX) };
         assert_eq!(watch.saw(node, other.clone()), Life::Moved);
         let late = began + TICK + LEASE + Duration::from_millis(1);
-        assert_eq!(watch.saw(node, Look { sent: late, answered: late, ..other.clone() }), Life::Moved);
+        assert_eq!(
+            watch.saw(node, Look { sent: late, answered: late, ..other.clone() }),
+            Life::Moved
+        );
         watch.forget(node);
         assert_eq!(watch.saw(node, Look { sent: late, answered: late, ..other }), Life::Moved);
     }
 
-    /// What happens at a tick of a third of a lease: the node renews or not; Redis has just come back, or another server, or not.
+    /// What happens at a tick of a third of a lease: the node renews or not; Redis has just come
+    /// back, or another server, or not.
     fn step() -> impl Strategy<Value = (bool, bool, bool)> {
         (prop::bool::weighted(0.3), prop::bool::weighted(0.1), prop::bool::weighted(0.05))
     }

@@ -22,7 +22,8 @@ const REDIRECT_PAUSE: Duration = Duration::from_millis(20);
 pub(crate) struct Call {
     name: String,
     command: Cmd,
-    /// Whether the command ends with the replication id of the server that carries it out, as far as that is known.
+    /// Whether the command ends with the replication id of the server that carries it out, as far
+    /// as that is known.
     needs_id: bool,
 }
 
@@ -31,7 +32,8 @@ impl Call {
         Self { name, command, needs_id: false }
     }
 
-    /// A call that depends on which server carries it out; its answer is a list that ends with the true id.
+    /// A call that depends on which server carries it out; its answer is a list that ends with the
+    /// true id.
     pub(crate) fn of_server(name: String, command: Cmd) -> Self {
         Self { name, command, needs_id: true }
     }
@@ -46,7 +48,8 @@ impl Call {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) result: Result<Value, StoreError>,
-    /// Whether a server carried it out that is about to take the slot over: its subscribers are elsewhere still.
+    /// Whether a server carried it out that is about to take the slot over: its subscribers are
+    /// elsewhere still.
     pub(crate) is_ahead: bool,
 }
 
@@ -70,14 +73,17 @@ enum Redirect {
 }
 
 impl Topology {
-    /// Carries out calls, in one round trip to each server; those on one name are carried out in their order. `script` is
-    /// loaded before them. A call is sent again only where a server has said that it did not carry it out.
+    /// Carries out calls, in one round trip to each server; those on one name are carried out in
+    /// their order. `script` is loaded before them. A call is sent again only where a server has
+    /// said that it did not carry it out.
     pub(super) async fn run_all(&self, script: Option<&Script>, calls: &[Call]) -> Vec<Outcome> {
         let mut outcomes: Vec<Option<Outcome>> = calls.iter().map(|_| None).collect();
         let mut open = Vec::new();
         for (index, call) in calls.iter().enumerate() {
             match self.server_of(&call.name) {
-                Ok(server) => open.push(Routed { index, call, server, asking: false, connection: 0 }),
+                Ok(server) => {
+                    open.push(Routed { index, call, server, asking: false, connection: 0 });
+                }
                 Err(error) => {
                     let outcome = Outcome { result: Err(error), is_ahead: false };
                     set(&mut outcomes, index, outcome);
@@ -91,7 +97,8 @@ impl Topology {
             if round > 1 {
                 tokio::time::sleep(REDIRECT_PAUSE).await;
             }
-            let done = join_all(by_server(open).into_iter().map(|group| run_group(script, group))).await;
+            let done =
+                join_all(by_server(open).into_iter().map(|group| run_group(script, group))).await;
             open = Vec::new();
             for (routed, result) in done.into_iter().flatten() {
                 match self.redirect(&routed, &result).filter(|_| round < REDIRECTS) {
@@ -110,7 +117,11 @@ impl Topology {
     }
 
     /// Takes the last word of a server on a call.
-    fn settled(&self, server: &Server, result: Result<Value, StoreError>) -> Result<Value, StoreError> {
+    fn settled(
+        &self,
+        server: &Server,
+        result: Result<Value, StoreError>,
+    ) -> Result<Value, StoreError> {
         let result = result.and_then(refused_or);
         if let Err(error) = &result {
             self.refusals().on_error(&server.address, error);
@@ -121,7 +132,11 @@ impl Topology {
         result
     }
 
-    fn redirect(&self, routed: &Routed<'_>, result: &Result<Value, StoreError>) -> Option<Redirect> {
+    fn redirect(
+        &self,
+        routed: &Routed<'_>,
+        result: &Result<Value, StoreError>,
+    ) -> Option<Redirect> {
         let Ok(Value::ServerError(error)) = result else { return None };
         let error = RedisError::from(error.clone());
         match error.kind() {
@@ -146,8 +161,8 @@ impl Topology {
         }
     }
 
-    /// A server that is not the right one any more has not carried out the call: it is asked again over a new connection,
-    /// once, wherever its name or the map leads by then.
+    /// A server that is not the right one any more has not carried out the call: it is asked again
+    /// over a new connection, once, wherever its name or the map leads by then.
     fn ask_anew(&self, routed: &Routed<'_>, class: RedisRefusal) -> Option<Redirect> {
         let is_replica = class == RedisRefusal::ReadOnly;
         (class.is_moved_on() && routed.server.renew(routed.connection, is_replica)).then(|| {
@@ -194,12 +209,17 @@ async fn run_group<'c>(
     script: Option<&Script>,
     calls: Vec<Routed<'c>>,
 ) -> Vec<(Routed<'c>, Result<Value, StoreError>)> {
-    let Some(server) = calls.first().map(|first| Arc::clone(&first.server)) else { return Vec::new() };
+    let Some(server) = calls.first().map(|first| Arc::clone(&first.server)) else {
+        return Vec::new();
+    };
     let asking = cmd("ASKING");
     let with_asking = |Routed { call, asking: is_asking, .. }: &Routed<'c>| {
         let before = is_asking.then_some(ServerCommand { command: &asking, needs_id: false });
         let needs_id = call.needs_id;
-        before.into_iter().chain([ServerCommand { command: &call.command, needs_id }]).collect::<Vec<_>>()
+        before
+            .into_iter()
+            .chain([ServerCommand { command: &call.command, needs_id }])
+            .collect::<Vec<_>>()
     };
     let commands: Vec<ServerCommand<'_>> = calls.iter().flat_map(with_asking).collect();
     match server.run(script, &commands).await {

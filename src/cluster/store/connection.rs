@@ -1,12 +1,13 @@
-//! A connection to one server: TCP, TLS where that is asked for, the watch over what the server says, and the driver.
+//! A connection to one server: TCP, TLS where that is asked for, the watch over what the server
+//! says, and the driver.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{
-    AsyncConnectionConfig, ErrorKind, Pipeline, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError,
-    Value,
+    AsyncConnectionConfig, ErrorKind, Pipeline, ProtocolVersion, PushInfo, RedisConnectionInfo,
+    RedisError, Value,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -81,7 +82,8 @@ impl Access {
     ) -> Result<Self, StoreError> {
         let url = &settings.url;
         let tls = url.tls.then(|| connector(&settings.tls)).transpose()?;
-        let login = login(url.user.as_deref(), url.password.as_ref()).set_db(i64::from(url.database));
+        let login =
+            login(url.user.as_deref(), url.password.as_ref()).set_db(i64::from(url.database));
         let oldest = match url.topology {
             RedisTopology::Single | RedisTopology::Sentinel(_) => greeting::OLDEST,
             RedisTopology::Cluster => greeting::OLDEST_OF_CLUSTER,
@@ -114,8 +116,8 @@ impl Access {
         Self { login, ..self.to_guides() }
     }
 
-    /// Connects; what is pushed, and that the connection has ended, is given to `on_push`, which must not wait. Messages are
-    /// pushed to who `listens` alone.
+    /// Connects; what is pushed, and that the connection has ended, is given to `on_push`, which
+    /// must not wait. Messages are pushed to who `listens` alone.
     pub(super) async fn connect(
         &self,
         (host, port): (&str, u16),
@@ -131,7 +133,9 @@ impl Access {
             let stream = tls.connect(name, stream).await.map_err(|error| {
                 let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
                 match inner {
-                    Some(rustls::Error::InvalidMessage(_)) => StoreError::Broken(Breach::Unencrypted),
+                    Some(rustls::Error::InvalidMessage(_)) => {
+                        StoreError::Broken(Breach::Unencrypted)
+                    }
                     _ => error.into(),
                 }
             })?;
@@ -178,8 +182,9 @@ impl Access {
         }
     }
 
-    /// Returns why no connection could be made. A server that lets nobody in (too many clients, protected mode) says so at once
-    /// and closes, which is lost when our greeting is answered with a reset: so somebody who says nothing listens.
+    /// Returns why no connection could be made. A server that lets nobody in (too many clients,
+    /// protected mode) says so at once and closes, which is lost when our greeting is answered with
+    /// a reset: so somebody who says nothing listens.
     async fn turned_away(&self, (host, port): (&str, u16), error: RedisError) -> StoreError {
         let said = if error.is_connection_dropped() && self.tls.is_none() {
             greeting::first_words(host, port).await
@@ -191,11 +196,15 @@ impl Access {
 }
 
 impl Connection {
-    /// Carries out commands in one round trip; each has its own answer, which may be an error of the server.
+    /// Carries out commands in one round trip; each has its own answer, which may be an error of
+    /// the server.
     pub(crate) async fn ask(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
         let answers = self.driver.req_packed_commands(pipeline, 0, pipeline.len());
-        let answers = tokio::time::timeout(ANSWER_TIMEOUT, answers).await.map_err(|_| StoreError::Timeout)?;
-        answers.map_err(|error| self.fault.get().map_or(StoreError::Command(error), StoreError::Broken))
+        let answers =
+            tokio::time::timeout(ANSWER_TIMEOUT, answers).await.map_err(|_| StoreError::Timeout)?;
+        answers.map_err(|error| {
+            self.fault.get().map_or(StoreError::Command(error), StoreError::Broken)
+        })
     }
 
     /// Returns why it has ended.
@@ -217,7 +226,9 @@ fn login(user: Option<&str>, password: Option<&Secret>) -> RedisConnectionInfo {
 
 /// Reads the files; without one of certificates, those count that this system trusts.
 fn connector(files: &RedisTls) -> Result<TlsConnector, StoreError> {
-    let wrong = |path: &str, error: &dyn std::fmt::Display| StoreError::Settings(format!("{path}: {error}"));
+    let wrong = |path: &str, error: &dyn std::fmt::Display| {
+        StoreError::Settings(format!("{path}: {error}"))
+    };
     let mut roots = RootCertStore::empty();
     match &files.ca_file {
         Some(path) => {
@@ -225,7 +236,10 @@ fn connector(files: &RedisTls) -> Result<TlsConnector, StoreError> {
                 roots.add(certificate).map_err(|error| wrong(path, &error))?;
             }
         }
-        None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+        None => {
+            let certificates = rustls_native_certs::load_native_certs().certs;
+            let _counts = roots.add_parsable_certificates(certificates);
+        }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -234,7 +248,8 @@ fn connector(files: &RedisTls) -> Result<TlsConnector, StoreError> {
         .with_root_certificates(roots);
     let config = match (&files.cert_file, &files.key_file) {
         (Some(cert_file), Some(key_file)) => {
-            let key = PrivateKeyDer::from_pem_file(key_file).map_err(|error| wrong(key_file, &error))?;
+            let key =
+                PrivateKeyDer::from_pem_file(key_file).map_err(|error| wrong(key_file, &error))?;
             let config = config.with_client_auth_cert(certificates(cert_file)?, key);
             config.map_err(|error| wrong(key_file, &error))?
         }

@@ -64,7 +64,9 @@ impl StoreError {
             | Self::Settings(_) => true,
             // A script may have done a part before a command that the user has no right to.
             Self::Command(error) if RedisRefusal::is_halfway(error) => false,
-            Self::Command(error) => matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension),
+            Self::Command(error) => {
+                matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
+            }
             Self::Broken(_) | Self::Closed | Self::Timeout => false,
         }
     }
@@ -97,8 +99,12 @@ impl StoreError {
         let is_moved_on = self.class().is_some_and(RedisRefusal::is_moved_on);
         match self {
             Self::Command(error) => error.is_unrecoverable_error() || is_moved_on,
-            Self::Connect(..) | Self::Broken(_) | Self::Closed | Self::Timeout | Self::Replica => true,
-            Self::TooOld { .. } | Self::NotFound(_) | Self::Unserved(_) | Self::Settings(_) => false,
+            Self::Connect(..) | Self::Broken(_) | Self::Closed | Self::Timeout | Self::Replica => {
+                true
+            }
+            Self::TooOld { .. } | Self::NotFound(_) | Self::Unserved(_) | Self::Settings(_) => {
+                false
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What a server says of itself when a connection is made, and what it says when it does not let anybody in.
+//! What a server says of itself when a connection is made, and what it says when it does not let
+//! anybody in.
 
 use std::time::Duration;
 
@@ -24,12 +25,14 @@ pub(super) fn questions() -> Pipeline {
     pipeline
 }
 
-/// Reads what `INFO` says of a server. One that does not say is what it was taken for: what it lacks will show.
+/// Reads what `INFO` says of a server. One that does not say is what it was taken for: what it
+/// lacks will show.
 pub(super) fn examine(answers: &[Value], oldest: (u32, u32)) -> Result<(), StoreError> {
     let texts = answers.iter().filter_map(|answer| String::from_redis_value_ref(answer).ok());
     for (field, value) in texts.flat_map(|text| fields(&text)) {
         let is_slave = field == "role" && value == "slave";
-        let is_old = field == "redis_version" && version(&value).is_some_and(|version| version < oldest);
+        let is_old =
+            field == "redis_version" && version(&value).is_some_and(|version| version < oldest);
         if is_slave {
             return Err(StoreError::Replica);
         }
@@ -76,13 +79,19 @@ mod tests {
     #[test]
     fn only_a_master_that_is_not_too_old_is_taken() {
         assert!(examined("# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\n").is_ok());
-        assert!(examined("redis_version:6.2.0\r\n").is_ok() && examined("redis_version:10.0.1\r\n").is_ok());
+        assert!(
+            examined("redis_version:6.2.0\r\n").is_ok()
+                && examined("redis_version:10.0.1\r\n").is_ok()
+        );
         assert!(
             matches!(examined("redis_version:6.0.16\r\n"), Err(StoreError::TooOld { version, needed: OLDEST }) if version == "6.0.16")
         );
         assert!(examined("# Replication\r\nrole:master\r\nconnected_slaves:1\r\n").is_ok());
         assert!(matches!(examined("# Replication\r\nrole:slave\r\n"), Err(StoreError::Replica)));
-        assert!(examined("").is_ok() && examined("redis_version:unstable\r\n").is_ok(), "it does not say");
+        assert!(
+            examined("").is_ok() && examined("redis_version:unstable\r\n").is_ok(),
+            "it does not say"
+        );
         assert!(examine(&[Value::Nil, Value::Okay, Value::Array(Vec::new())], OLDEST).is_ok());
     }
 }

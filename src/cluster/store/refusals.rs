@@ -1,7 +1,8 @@
-//! Counts what Redis refuses, and says so: once when it begins, and once when it is over. That it is away is said likewise.
+//! Counts what Redis refuses, and says so: once when it begins, and once when it is over. That it
+//! is away is said likewise.
 //!
-//! Over is what has not been met for a while, since a server refuses one thing and does another: only what was refused before
-//! can show that it is not any more, and nobody may ask for it again.
+//! Over is what has not been met for a while, since a server refuses one thing and does another:
+//! only what was refused before can show that it is not any more, and nobody may ask for it again.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,13 +1,16 @@
-//! Passes over what is said in RESP, byte by byte as it comes, and knows where each value ends; holds no more of it than a line.
+//! Passes over what is said in RESP, byte by byte as it comes, and knows where each value ends;
+//! holds no more of it than a line.
 //!
-//! Pure. Rule: what this lets pass the driver can read, and what is too long, too deep or no RESP at all is known with the
-//! first byte that says so: a length counts in full before anything of that length has come.
+//! Pure. Rule: what this lets pass the driver can read, and what is too long, too deep or no RESP
+//! at all is known with the first byte that says so: a length counts in full before anything of
+//! that length has come.
 
 /// Counted for every value besides its bytes: about what the driver needs to hold one.
 const VALUE: usize = 64;
 /// Longest line: an error, or a number.
 const LINE: usize = 16 << 10;
-/// Deepest nesting. No answer to what is asked of Redis passes 4; the driver reads each level by recursion.
+/// Deepest nesting. No answer to what is asked of Redis passes 4; the driver reads each level by
+/// recursion.
 const DEPTH: usize = 8;
 /// Longest name of a kind of push message.
 const KIND: usize = 16;
@@ -71,12 +74,16 @@ enum Place {
 }
 
 impl Scanner {
-    /// Passes over the rest of one value, which may weigh so much; returns how many bytes that are, and the value if this is
-    /// all of it.
+    /// Passes over the rest of one value, which may weigh so much; returns how many bytes that are,
+    /// and the value if this is all of it.
     ///
     /// # Errors
     /// What comes is none.
-    pub(super) fn pass(&mut self, bytes: &[u8], most: usize) -> Result<(usize, Option<Passed>), Breach> {
+    pub(super) fn pass(
+        &mut self,
+        bytes: &[u8],
+        most: usize,
+    ) -> Result<(usize, Option<Passed>), Breach> {
         let mut rest = bytes;
         while let Some((first, behind)) = rest.split_first() {
             let is_whole = match self.place {
@@ -132,7 +139,8 @@ impl Scanner {
 
     /// The first line of a value is there; returns whether that is all of it.
     fn on_line(&mut self, first: u8, most: usize) -> Result<bool, Breach> {
-        let Some(line) = self.line.strip_suffix(b"\r\n").and_then(|line| str::from_utf8(line).ok()) else {
+        let Some(line) = self.line.strip_suffix(b"\r\n").and_then(|line| str::from_utf8(line).ok())
+        else {
             return Err(self.foreign(first));
         };
         let length = line.parse::<usize>().ok();
@@ -189,8 +197,11 @@ impl Scanner {
         self.place = Place::Text(missing);
         self.lacks_colon = self.lacks_colon && !part.contains(&b':');
         // Of others the end is enough.
-        let kept =
-            if self.names_kind() { part } else { part.get(part.len().saturating_sub(2)..).unwrap_or(part) };
+        let kept = if self.names_kind() {
+            part
+        } else {
+            part.get(part.len().saturating_sub(2)..).unwrap_or(part)
+        };
         self.line.extend_from_slice(kept);
         if self.names_kind() && self.line.len() + missing > KIND + 2 {
             return Err(self.foreign(b'>'));
@@ -250,7 +261,8 @@ mod tests {
 
     const MOST: usize = 100_000;
 
-    /// Passes over what comes in parts of so many bytes; returns what each value weighs and its kind.
+    /// Passes over what comes in parts of so many bytes; returns what each value weighs and its
+    /// kind.
     fn passed(mut bytes: &[u8], part: usize) -> Result<Vec<Passed>, Breach> {
         let (mut scanner, mut passed) = (Scanner::default(), Vec::new());
         while !bytes.is_empty() {
@@ -293,10 +305,15 @@ mod tests {
             let kinds: Vec<_> = passed.iter().filter_map(|passed| passed.push.as_deref()).collect();
             assert_eq!(kinds, [&b"message"[..], b"invalidate"]);
         }
-        let weights: Vec<_> = passed(all.as_bytes(), 1).expect("values").iter().map(|p| p.weight).collect();
+        let weights: Vec<_> =
+            passed(all.as_bytes(), 1).expect("values").iter().map(|p| p.weight).collect();
         assert_eq!(
             weights,
-            passed(all.as_bytes(), all.len()).expect("values").iter().map(|p| p.weight).collect::<Vec<_>>()
+            passed(all.as_bytes(), all.len())
+                .expect("values")
+                .iter()
+                .map(|p| p.weight)
+                .collect::<Vec<_>>()
         );
         assert_eq!((weights[0], weights[7]), (VALUE + 4, VALUE + 3 + 5));
         assert_eq!(weights[8], 4 * VALUE + 3 + 3 + 3 + 3 + 1);

@@ -15,10 +15,11 @@ use super::greeting;
 use super::script::Script;
 use super::steady::Steady;
 
-/// Shortest time between two connections that are given up for new ones because their server says that it is not the right one
-/// any more: what stays wrong costs two connections a second.
+/// Shortest time between two connections that are given up for new ones because their server says
+/// that it is not the right one any more: what stays wrong costs two connections a second.
 const RENEW_AFTER: Duration = Duration::from_millis(500);
-/// Pause before a connection is made anew after the second in a row that came to nothing, and the longest.
+/// Pause before a connection is made anew after the second in a row that came to nothing, and the
+/// longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
 
 /// See the head of this file.
@@ -36,7 +37,8 @@ pub(crate) struct Server {
     moved: Notify,
 }
 
-/// Makes connections for commands. The manager of `deadpool_redis` opens the stream itself, where nobody could watch what comes.
+/// Makes connections for commands. The manager of `deadpool_redis` opens the stream itself, where
+/// nobody could watch what comes.
 #[derive(Debug)]
 struct Maker {
     host: String,
@@ -45,8 +47,8 @@ struct Maker {
     session: Arc<Mutex<Session>>,
 }
 
-/// The connection for commands, and what is known of the server for as long as it lasts: whoever is at the other end of the
-/// next may be another, or have forgotten.
+/// The connection for commands, and what is known of the server for as long as it lasts: whoever is
+/// at the other end of the next may be another, or have forgotten.
 struct Session {
     connection: Option<Connection>,
     steady: Steady,
@@ -56,8 +58,8 @@ struct Session {
     failure: Option<Failure>,
     /// When a connection was given up for a new one last.
     renewed: Option<Instant>,
-    /// What tells a server from itself after a restart, and from the replica that takes over (`master_replid`); scripts
-    /// tell it. Empty if it is not known.
+    /// What tells a server from itself after a restart, and from the replica that takes over
+    /// (`master_replid`); scripts tell it. Empty if it is not known.
     replication_id: String,
     /// Hashes of the scripts that the server has.
     scripts: Vec<String>,
@@ -120,13 +122,14 @@ impl Session {
         self.failure = Some(Failure { error, at: Instant::now(), pause });
     }
 
-    /// Returns how long who came at a time waits before a connection is made; the error if one has come to nothing meanwhile.
+    /// Returns how long who came at a time waits before a connection is made; the error if one has
+    /// come to nothing meanwhile.
     fn pause(&self, came: Instant) -> Result<Duration, StoreError> {
         match &self.failure {
             Some(last) if last.at > came => Err(last.error.clone()),
-            last => {
-                Ok(last.as_ref().map_or(Duration::ZERO, |last| last.pause.saturating_sub(last.at.elapsed())))
-            }
+            last => Ok(last
+                .as_ref()
+                .map_or(Duration::ZERO, |last| last.pause.saturating_sub(last.at.elapsed()))),
         }
     }
 
@@ -145,18 +148,22 @@ pub(super) struct Answers {
 #[derive(Clone, Copy)]
 pub(super) struct ServerCommand<'c> {
     pub(super) command: &'c Cmd,
-    /// Whether it takes the server's replication id, as far as that is known, as a last argument, and answers with a list
-    /// that ends with the true one.
+    /// Whether it takes the server's replication id, as far as that is known, as a last argument,
+    /// and answers with a list that ends with the true one.
     pub(super) needs_id: bool,
 }
 
 impl Server {
-    /// Makes a handle; connects to nothing yet. `is_first`: whether the node finds the server when it starts.
+    /// Makes a handle; connects to nothing yet. `is_first`: whether the node finds the server when
+    /// it starts.
     pub(super) fn new(host: &str, port: u16, access: &Access, is_first: bool) -> Arc<Self> {
         let session = Arc::new(Mutex::new(Session::new(Steady::new(access.lease, is_first))));
         let (host, access) = (host.to_owned(), access.clone());
         let maker = Maker { host: host.clone(), port, access, session: Arc::clone(&session) };
-        #[expect(clippy::expect_used, reason = "what may fail is a pool that has time-outs and no runtime")]
+        #[expect(
+            clippy::expect_used,
+            reason = "what may fail is a pool that has time-outs and no runtime"
+        )]
         let pool = Pool::builder(maker).max_size(1).build().expect("no time-outs");
         Arc::new(Self {
             address: format!("{host}:{port}"),
@@ -177,9 +184,9 @@ impl Server {
         access.connect((host, *port), true, on_push).await
     }
 
-    /// Carries out calls in one round trip; each has its own answer, which may be an error of the server. All share one
-    /// connection, since the server takes one command at a time anyway; it is kept while it is well. `script` is loaded before
-    /// them unless it is there.
+    /// Carries out calls in one round trip; each has its own answer, which may be an error of the
+    /// server. All share one connection, since the server takes one command at a time anyway; it is
+    /// kept while it is well. `script` is loaded before them unless it is there.
     pub(super) async fn run(
         &self,
         script: Option<&Script>,
@@ -195,8 +202,7 @@ impl Server {
         let answers = match answers {
             Ok(mut answers) => {
                 let own = answers.split_off(skipped);
-                is_loaded =
-                    matches!(answers.first(), Some(loaded) if !matches!(loaded, Value::ServerError(_)));
+                is_loaded = matches!(answers.first(), Some(loaded) if !matches!(loaded, Value::ServerError(_)));
                 blame(answers.first(), own)
             }
             Err(error) => {
@@ -220,8 +226,8 @@ impl Server {
         Ok(Answers { values: answers, connection: number })
     }
 
-    /// Gives up the connection over which the server has said that it is not the right one: who is at its address now may be.
-    /// Returns whether there is, or will be, another to ask over.
+    /// Gives up the connection over which the server has said that it is not the right one: who is
+    /// at its address now may be. Returns whether there is, or will be, another to ask over.
     pub(super) fn renew(&self, connection: u64, is_replica: bool) -> bool {
         let mut session = self.session.lock();
         if session.number != connection || session.connection.is_none() {
@@ -249,13 +255,15 @@ impl Server {
         self.moved.notified().await;
     }
 
-    /// Asks whether the server is a master still. One that is a replica may take writes all the same.
+    /// Asks whether the server is a master still. One that is a replica may take writes all the
+    /// same.
     ///
     /// # Errors
     /// It is not; or nobody answers.
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
         let question = cmd("INFO").arg("replication").to_owned();
-        let answers = self.run(None, &[ServerCommand { command: &question, needs_id: false }]).await?;
+        let answers =
+            self.run(None, &[ServerCommand { command: &question, needs_id: false }]).await?;
         let result = self
             .pool
             .manager()
@@ -268,7 +276,12 @@ impl Server {
         result
     }
 
-    fn pipeline(&self, number: u64, script: Option<&Script>, commands: &[ServerCommand<'_>]) -> Pipeline {
+    fn pipeline(
+        &self,
+        number: u64,
+        script: Option<&Script>,
+        commands: &[ServerCommand<'_>],
+    ) -> Pipeline {
         let session = self.session.lock();
         let is_same = session.number == number;
         let mut pipeline = Pipeline::new();
@@ -291,7 +304,8 @@ impl Server {
         self.session.lock().scripts.clear();
     }
 
-    /// Returns the connection and its number. Of all who find it gone one makes another, and what comes of it concerns all.
+    /// Returns the connection and its number. Of all who find it gone one makes another, and what
+    /// comes of it concerns all.
     async fn connection(&self) -> Result<(Connection, u64), StoreError> {
         if let Some(present) = self.session.lock().present() {
             return Ok(present);
@@ -335,7 +349,8 @@ impl Manager for Maker {
     type Error = StoreError;
 
     async fn create(&self) -> Result<Connection, StoreError> {
-        let (ending, address) = (Arc::downgrade(&self.session), format!("{}:{}", self.host, self.port));
+        let (ending, address) =
+            (Arc::downgrade(&self.session), format!("{}:{}", self.host, self.port));
         let number = self.session.lock().number;
         let refusals = Arc::clone(&self.access.refusals);
         let on_push = move |push: PushInfo| {
@@ -349,8 +364,10 @@ impl Manager for Maker {
         };
         let mut connection = self.access.connect((&self.host, self.port), false, on_push).await?;
         if let Some(oldest) = self.access.oldest {
-            let answers =
-                connection.ask(&greeting::questions()).await.map_err(StoreError::before_it_began)?;
+            let answers = connection
+                .ask(&greeting::questions())
+                .await
+                .map_err(StoreError::before_it_began)?;
             greeting::examine(&answers, oldest)?;
         }
         Ok(connection)
@@ -366,6 +383,7 @@ impl Manager for Maker {
 fn blame(loaded: Option<&Value>, answers: Vec<Value>) -> Vec<Value> {
     let Some(Value::ServerError(reason)) = loaded else { return answers };
     let is_lacking = |answer: &Value| matches!(answer, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript));
-    let blamed = |answer| if is_lacking(&answer) { Value::ServerError(reason.clone()) } else { answer };
+    let blamed =
+        |answer| if is_lacking(&answer) { Value::ServerError(reason.clone()) } else { answer };
     answers.into_iter().map(blamed).collect()
 }

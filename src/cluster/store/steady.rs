@@ -1,12 +1,14 @@
 //! For how long a server has done at once what it was asked.
 //!
-//! Pure. What it keeps this node waiting for, it keeps all others waiting for: while it stalls nobody can renew a lease. The time
-//! begins anew with every connection, whoever is at its other end; after an answer that was slow; and when nothing was asked for
-//! long, since then this node has slept, or cannot know. A node that starts has seen no trouble.
+//! Pure. What it keeps this node waiting for, it keeps all others waiting for: while it stalls
+//! nobody can renew a lease. The time begins anew with every connection, whoever is at its other
+//! end; after an answer that was slow; and when nothing was asked for long, since then this node
+//! has slept, or cannot know. A node that starts has seen no trouble.
 
 use std::time::{Duration, Instant};
 
-/// An answer that takes longer than this part of a lease is slow. A node that lives renews its lease every third of it.
+/// An answer that takes longer than this part of a lease is slow. A node that lives renews its
+/// lease every third of it.
 const SLOW: u32 = 2;
 /// Thirds of a lease in which something has to be asked; heartbeats are.
 const SILENT_THIRDS: u32 = 2;

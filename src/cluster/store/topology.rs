@@ -1,7 +1,9 @@
-//! Which servers there are, and which of them has a key: one, the master that Sentinels name, or those of a Cluster.
+//! Which servers there are, and which of them has a key: one, the master that Sentinels name, or
+//! those of a Cluster.
 //!
-//! Who meets an error that says "not here" or "not there any more" asks for a new map by [`Topology::suspect`]; one task draws
-//! maps ([`Topology::keep`]). Names are resolved anew with every connection.
+//! Who meets an error that says "not here" or "not there any more" asks for a new map by
+//! [`Topology::suspect`]; one task draws maps ([`Topology::keep`]). Names are resolved anew with
+//! every connection.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +23,8 @@ use crate::config::{RedisSettings, RedisTopology};
 
 /// Between looks at a Cluster that gives no reason to.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// How long a view that is older than one seen before is not believed: who tells it may be cut off from the others.
+/// How long a view that is older than one seen before is not believed: who tells it may be cut off
+/// from the others.
 const OLD_VIEW_AFTER: Duration = Duration::from_secs(60);
 /// Longest time between two while Redis has not been found.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
@@ -59,7 +62,8 @@ type Said = (Arc<Server>, Result<Vec<Value>, StoreError>);
 #[derive(Debug, Default)]
 pub(crate) struct Map {
     servers: Vec<Arc<Server>>,
-    /// For each slot of a Cluster its server's index, [`NOWHERE`] for a slot that has none; empty elsewhere.
+    /// For each slot of a Cluster its server's index, [`NOWHERE`] for a slot that has none; empty
+    /// elsewhere.
     slots: Vec<u16>,
 }
 
@@ -146,7 +150,8 @@ impl Topology {
         &self.refusals
     }
 
-    /// Returns whether channels have slots, so that messages are published to one server's subscribers only.
+    /// Returns whether channels have slots, so that messages are published to one server's
+    /// subscribers only.
     pub(super) fn is_cluster(&self) -> bool {
         self.form == RedisTopology::Cluster
     }
@@ -168,7 +173,8 @@ impl Topology {
         self.suspect();
         let unserved = (!map.servers.is_empty()).then_some(StoreError::Unserved(UNSERVED));
         let missed = unserved.or_else(|| self.missed.lock().clone());
-        Err(missed.unwrap_or(StoreError::NotFound("it is not known yet which server of Redis to ask")))
+        Err(missed
+            .unwrap_or(StoreError::NotFound("it is not known yet which server of Redis to ask")))
     }
 
     /// Returns a way to wait for other maps.
@@ -186,7 +192,8 @@ impl Topology {
         self.suspected.notify_one();
     }
 
-    /// Draws maps for ever: when asked to, and every `heartbeat` where Sentinels may have named another master.
+    /// Draws maps for ever: when asked to, and every `heartbeat` where Sentinels may have named
+    /// another master.
     pub(crate) async fn keep(self: Arc<Self>, heartbeat: Duration) {
         let every = match self.form {
             RedisTopology::Single => return std::future::pending().await,
@@ -204,7 +211,8 @@ impl Topology {
                 }
                 Err(error) => {
                     if matches!(error, StoreError::Unserved(_)) {
-                        let asked: Vec<_> = self.seeds.iter().map(|seed| seed.address.as_str()).collect();
+                        let asked: Vec<_> =
+                            self.seeds.iter().map(|seed| seed.address.as_str()).collect();
                         self.refusals.on_error(&asked.join(","), &error);
                     } else if is_known {
                         tracing::warn!(%error, "where Redis is cannot be found out");
@@ -218,8 +226,8 @@ impl Topology {
         }
     }
 
-    /// Takes a view, unless it is older than one before. A server that was master once would else be followed again, and what
-    /// it alone has accepted would be delivered after what came since.
+    /// Takes a view, unless it is older than one before. A server that was master once would else
+    /// be followed again, and what it alone has accepted would be delivered after what came since.
     fn believe(&self, View { epoch, map }: View) {
         let mut newest = self.newest.lock();
         if newest.is_some_and(|(known, told)| epoch < known && told.elapsed() < OLD_VIEW_AFTER) {
@@ -261,7 +269,8 @@ impl Topology {
         let answers = self.ask_all(&self.seeds, &[question]).await;
         let views = answers.iter().filter_map(|(_, answer)| {
             let fields =
-                HashMap::<String, String>::from_redis_value_ref(answer.as_ref().ok()?.first()?).ok()?;
+                HashMap::<String, String>::from_redis_value_ref(answer.as_ref().ok()?.first()?)
+                    .ok()?;
             let epoch: u64 = fields.get("config-epoch")?.parse().ok()?;
             Some((epoch, fields.get("ip")?.clone(), fields.get("port")?.parse::<u16>().ok()?))
         });
@@ -291,7 +300,8 @@ impl Topology {
         let Some((epoch, asked, slots)) = newest else {
             let text = "no server of the Cluster says that it is well";
             let is_there = answers.iter().any(|(_, answer)| answer.is_ok());
-            let unwell = if is_there { StoreError::Unserved(text) } else { StoreError::NotFound(text) };
+            let unwell =
+                if is_there { StoreError::Unserved(text) } else { StoreError::NotFound(text) };
             return Err(refused(&answers).unwrap_or(unwell));
         };
         Ok(View { epoch, map: self.read_slots(asked, slots.clone())? })
@@ -308,8 +318,9 @@ impl Topology {
             let Ok(master) = Vec::<Value>::from_redis_value_ref(master) else { continue };
             let host = master.first().and_then(|host| String::from_redis_value_ref(host).ok());
             let Some(Ok(port)) = master.get(1).map(u16::from_redis_value_ref) else { continue };
-            let host =
-                host.filter(|host| !host.is_empty() && host != "?").unwrap_or_else(|| asked.host.clone());
+            let host = host
+                .filter(|host| !host.is_empty() && host != "?")
+                .unwrap_or_else(|| asked.host.clone());
             let server = self.server(&host, port);
             let known = map.servers.iter().position(|other| other.address == server.address);
             let index = known.unwrap_or_else(|| {

@@ -1,9 +1,9 @@
-//! The stream of bytes between a node and a server of Redis, whatever is below: it watches what the server says, and breaks off
-//! when that cannot be Redis ([`Breach`]).
+//! The stream of bytes between a node and a server of Redis, whatever is below: it watches what the
+//! server says, and breaks off when that cannot be Redis ([`Breach`]).
 //!
-//! Rule: the driver is handed nothing that this has not passed, so that what it holds has a bound: of a pipeline, which it keeps
-//! until the last reply is there, one longest message for each command and [`SPARE`] more; of a push message, one and
-//! [`SPARE`].
+//! Rule: the driver is handed nothing that this has not passed, so that what it holds has a bound:
+//! of a pipeline, which it keeps until the last reply is there, one longest message for each
+//! command and [`SPARE`] more; of a push message, one and [`SPARE`].
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,7 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::resp::{Breach, Passed, Scanner};
 
-/// Bytes that the replies to one pipeline may have besides messages: pages of records, the nodes, the slots of a Cluster.
+/// Bytes that the replies to one pipeline may have besides messages: pages of records, the nodes,
+/// the slots of a Cluster.
 const SPARE: usize = 16 << 20;
 
 /// See the head of this file.
@@ -57,7 +58,8 @@ struct Ledger {
 
 impl<S> Wire<S> {
     pub(super) fn new(stream: S, message: usize, is_pushed_to: bool) -> (Self, FirstBreach) {
-        let (ledger, fault) = (Ledger { message, is_pushed_to, ..Ledger::default() }, FirstBreach::default());
+        let (ledger, fault) =
+            (Ledger { message, is_pushed_to, ..Ledger::default() }, FirstBreach::default());
         let (commands, replies) = (Scanner::default(), Scanner::default());
         (Self { stream, commands, replies, ledger, fault: fault.clone() }, fault)
     }

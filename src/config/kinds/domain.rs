@@ -27,10 +27,13 @@ impl Setting for DomainName {
         let authority: Authority = text.parse().ok()?;
         let host = authority.host();
         let port = text.strip_prefix(host)?;
-        let is_port = port.strip_prefix(':').is_some_and(|port| port.parse().is_ok_and(|port: u16| port > 0));
+        let is_port =
+            port.strip_prefix(':').is_some_and(|port| port.parse().is_ok_and(|port: u16| port > 0));
         let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let is_address = address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
-        ((is_host(host) || is_address) && (port.is_empty() || is_port)).then(|| Self(text.to_owned()))
+        let is_address =
+            address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
+        ((is_host(host) || is_address) && (port.is_empty() || is_port))
+            .then(|| Self(text.to_owned()))
     }
 }
 
@@ -47,7 +50,9 @@ mod tests {
 
     #[test]
     fn a_domain_is_a_host_with_or_without_a_port() {
-        for good in ["localhost", "gate_1.svc:8443", "127.0.0.1:1", "[::1]", "[::1]:65535", "a-b.example"] {
+        for good in
+            ["localhost", "gate_1.svc:8443", "127.0.0.1:1", "[::1]", "[::1]:65535", "a-b.example"]
+        {
             assert_eq!(DomainName::read(good), Some(DomainName(good.to_owned())));
         }
         for bad in [

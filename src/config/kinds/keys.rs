@@ -6,7 +6,8 @@ use super::Setting;
 use crate::config::row::Kind;
 use crate::config::secret::Secret;
 
-/// Shortest secret, in bytes: what is shorter is found by trying (NIST SP 800-63B §5.1.1.1 asks for 8 as well).
+/// Shortest secret, in bytes: what is shorter is found by trying (NIST SP 800-63B §5.1.1.1 asks for
+/// 8 as well).
 const SECRET_MIN: usize = 8;
 const SECRET_MAX: usize = 1_024;
 
@@ -27,7 +28,8 @@ impl Kind for KeyId {
 impl Kind for KeySecret {
     fn schema(_bounds: Option<&(Self, Self)>) -> Value {
         // Characters are counted there: what is not ASCII has bytes enough.
-        const PATTERN: &str = r"^(?=.{8}|.*[^\u0000-\u007f])(?!\s|.*\s$)[^\u0000-\u001f\u007f-\u009f]+$";
+        const PATTERN: &str =
+            r"^(?=.{8}|.*[^\u0000-\u007f])(?!\s|.*\s$)[^\u0000-\u001f\u007f-\u009f]+$";
         json!({ "type": "string", "pattern": PATTERN, "maxLength": SECRET_MAX })
     }
 }
@@ -37,7 +39,8 @@ impl Setting for KeyId {
 
     fn read(text: &str) -> Option<Self> {
         let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'/' | b',');
-        ((1..=128).contains(&text.len()) && text.bytes().all(is_plain)).then(|| Self(text.to_owned()))
+        ((1..=128).contains(&text.len()) && text.bytes().all(is_plain))
+            .then(|| Self(text.to_owned()))
     }
 }
 
@@ -48,6 +51,7 @@ impl Setting for KeySecret {
 
     fn read(text: &str) -> Option<Self> {
         let is_clean = text.trim() == text && !text.chars().any(char::is_control);
-        ((SECRET_MIN..=SECRET_MAX).contains(&text.len()) && is_clean).then(|| Self(Secret::new(text)))
+        ((SECRET_MIN..=SECRET_MAX).contains(&text.len()) && is_clean)
+            .then(|| Self(Secret::new(text)))
     }
 }

@@ -57,7 +57,8 @@ impl Readable for Variables {
 impl Readable for Addresses {
     fn take(written: Written<'_>, problems: &mut Vec<String>) -> Option<Self> {
         let Some(texts) = written.named_texts() else {
-            let message = "expected addresses by name, such as { \"db.example.com\" = \"127.0.0.1:8000\" }";
+            let message =
+                "expected addresses by name, such as { \"db.example.com\" = \"127.0.0.1:8000\" }";
             problems.push(message.to_owned());
             return None;
         };
@@ -92,7 +93,11 @@ fn variable_problem(name: &str, value: &str) -> Option<String> {
         None => name == **reserved,
     });
     if let Some(reserved) = reserved {
-        return Some(format!("{name} is set by the node, as all of {reserved} are; choose another name"));
+        return Some(format!(
+            "{name} is set by the node, as all of {reserved} are; choose another name"
+        ));
     }
-    value.contains('\0').then(|| format!("{name} has a byte 0, which no variable can hold; remove it"))
+    value
+        .contains('\0')
+        .then(|| format!("{name} has a byte 0, which no variable can hold; remove it"))
 }

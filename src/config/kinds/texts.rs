@@ -53,7 +53,8 @@ impl Kind for Url {
 }
 
 impl Setting for Url {
-    const EXPECTED: &'static str = "a URL without user or fragment, such as \"http://127.0.0.1:9000/events\"";
+    const EXPECTED: &'static str =
+        "a URL without user or fragment, such as \"http://127.0.0.1:9000/events\"";
 
     fn read(text: &str) -> Option<Self> {
         let uri: Uri = text.parse().ok()?;

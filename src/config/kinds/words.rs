@@ -59,7 +59,8 @@ impl Kind for Pattern {
 }
 
 impl Setting for Pattern {
-    const EXPECTED: &'static str = "a group's name of 1 to 128 bytes, in which * stands for any text";
+    const EXPECTED: &'static str =
+        "a group's name of 1 to 128 bytes, in which * stands for any text";
 
     fn read(text: &str) -> Option<Self> {
         is_name(text).then(|| Self(text.into()))

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -15,7 +15,8 @@ const DAY: Duration = Duration::from_secs(24 * 3_600);
 /// Certificates are valid from so long before the start, whatever the clocks of functions say.
 const BEFORE: Duration = DAY;
 
-/// And for so long after it, which is what clients take at most (825 days from end to end). A node is started anew before.
+/// And for so long after it, which is what clients take at most (825 days from end to end). A node
+/// is started anew before.
 const AFTER: Duration = DAY.saturating_mul(820);
 
 /// See the head of this file.
@@ -35,7 +36,10 @@ impl Authority {
     }
 
     /// Signs a certificate for servers with these names and addresses.
-    pub(super) fn leaf(&self, names: impl IntoIterator<Item = String>) -> Result<Identity, rcgen::Error> {
+    pub(super) fn leaf(
+        &self,
+        names: impl IntoIterator<Item = String>,
+    ) -> Result<Identity, rcgen::Error> {
         let mut names: Vec<_> = names.into_iter().collect();
         names.sort_unstable();
         names.dedup();

@@ -1,4 +1,5 @@
-//! What functions are started with: files with certificates in a folder of their own, and variables that name them.
+//! What functions are started with: files with certificates in a folder of their own, and variables
+//! that name them.
 
 use std::fs;
 use std::io;
@@ -40,7 +41,8 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// Writes the files: whom functions trust, first beside whom they trust anyway, and then in place of these.
+    /// Writes the files: whom functions trust, first beside whom they trust anyway, and then in
+    /// place of these.
     pub(super) fn write(
         facts: Facts,
         trusted: impl IntoIterator<Item = CertificateDer<'static>>,
@@ -67,9 +69,13 @@ impl Environment {
         own.unwrap_or(&self.facts.domain)
     }
 
-    /// Returns what a function is started with, given its own `domainName` and the hosts that are elsewhere for it. The
-    /// operator's variables for it are stronger; `NODE_OPTIONS` wants both.
-    pub(crate) fn variables(&self, own: Option<&str>, hosts: &HostMap) -> Vec<(&'static str, String)> {
+    /// Returns what a function is started with, given its own `domainName` and the hosts that are
+    /// elsewhere for it. The operator's variables for it are stronger; `NODE_OPTIONS` wants both.
+    pub(crate) fn variables(
+        &self,
+        own: Option<&str>,
+        hosts: &HostMap,
+    ) -> Vec<(&'static str, String)> {
         let Facts { stage, region, key, mapped, .. } = &self.facts;
         let domain = self.domain(own);
         let scheme = if domain.contains("://") { "" } else { "https://" };
@@ -89,7 +95,8 @@ impl Environment {
             && !hosts.is_empty()
         {
             let names: Vec<_> = hosts.keys().map(|name| name.to_ascii_lowercase()).collect();
-            let path = self.preload().display().to_string().replace('\\', r"\\").replace('"', "\\\"");
+            let path =
+                self.preload().display().to_string().replace('\\', r"\\").replace('"', "\\\"");
             variables.push(("MAPPED_HOSTS", format!("{mapped} {}", names.join(" "))));
             variables.push(("NODE_OPTIONS", format!("--require \"{path}\"")));
         }
@@ -123,7 +130,8 @@ fn dynamodb<'h>(hosts: &'h HostMap, region: &str) -> Option<&'h str> {
         let is_amazon = labels.next().is_some_and(|label| label.eq_ignore_ascii_case("amazonaws"));
         (is_dynamodb && is_amazon).then_some(region)
     };
-    let tables = hosts.iter().filter_map(|(host, address)| Some((region_of(host)?, address.as_str())));
+    let tables =
+        hosts.iter().filter_map(|(host, address)| Some((region_of(host)?, address.as_str())));
     let found = tables.min_by_key(|(other, _)| !other.eq_ignore_ascii_case(region));
     found.map(|(_, address)| address)
 }
@@ -223,11 +231,15 @@ mod tests {
         assert_eq!(value(&variables, "AWS_ENDPOINT_URL_DYNAMODB"), Some("http://127.0.0.1:2"));
         let mapped = value(&variables, "MAPPED_HOSTS").expect("hosts");
         assert!(
-            mapped.starts_with("127.0.0.1:8444 ") && mapped.contains(" dynamodb.eu-west-1.amazonaws.com")
+            mapped.starts_with("127.0.0.1:8444 ")
+                && mapped.contains(" dynamodb.eu-west-1.amazonaws.com")
         );
         let options = value(&variables, "NODE_OPTIONS").expect("options");
         assert!(options.starts_with("--require \"/") && options.ends_with("/preload.cjs\""));
-        assert_eq!(dynamodb(&[("a.dynamodb.example".to_owned(), "x".to_owned())].into(), "b"), None);
+        assert_eq!(
+            dynamodb(&[("a.dynamodb.example".to_owned(), "x".to_owned())].into(), "b"),
+            None
+        );
     }
 
     #[test]
@@ -237,9 +249,12 @@ mod tests {
         {
             assert_eq!(reached_at(port.parse().expect("an address")), name);
         }
-        for (domain, host) in
-            [("Gate:1", "gate"), ("http://gate/x", "gate"), ("[::1]:1", "::1"), ("127.0.0.1", "127.0.0.1")]
-        {
+        for (domain, host) in [
+            ("Gate:1", "gate"),
+            ("http://gate/x", "gate"),
+            ("[::1]:1", "::1"),
+            ("127.0.0.1", "127.0.0.1"),
+        ] {
             assert_eq!(host_of(domain), host);
         }
     }

@@ -1,4 +1,5 @@
-//! Hosts that are mapped to local addresses: TLS is ended here, and what it carried goes on over plain TCP.
+//! Hosts that are mapped to local addresses: TLS is ended here, and what it carried goes on over
+//! plain TCP.
 
 use std::fmt;
 use std::io;
@@ -28,7 +29,8 @@ const PLACES: usize = 1_024;
 /// Longest wait for a connection to a local address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Longest time in which nothing comes from either side. Clients keep connections for the next call.
+/// Longest time in which nothing comes from either side. Clients keep connections for the next
+/// call.
 const IDLE: Duration = Duration::from_secs(300);
 
 /// Counted for a connection: a buffer each way, and the session.
@@ -64,15 +66,18 @@ impl Hosts {
     async fn accept(self: Arc<Self>, listener: Listener, places: usize) {
         let (hosts, places) = (self, Arc::new(Semaphore::new(places)));
         loop {
-            let stream =
-                match listener.accept().await.and_then(|(stream, _)| TcpStream::from_std(stream.into())) {
-                    Ok(stream) => stream,
-                    Err(error) => {
-                        tracing::warn!(%error, "accepting a connection to a mapped host");
-                        sleep(ACCEPT_PAUSE).await;
-                        continue;
-                    }
-                };
+            let stream = match listener
+                .accept()
+                .await
+                .and_then(|(stream, _)| TcpStream::from_std(stream.into()))
+            {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection to a mapped host");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
                 hosts.metrics.count_mapped(MappedOutcome::Busy);
                 continue;
@@ -105,8 +110,8 @@ impl Hosts {
         let upstream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(upstream)) => upstream,
             failed => {
-                let error =
-                    failed.map_or(Err(io::ErrorKind::TimedOut.into()), |connected| connected.map(drop));
+                let error = failed
+                    .map_or(Err(io::ErrorKind::TimedOut.into()), |connected| connected.map(drop));
                 tracing::warn!(host = name, address, ?error, "a mapped host cannot be reached");
                 return self.metrics.count_mapped(MappedOutcome::Unreachable);
             }

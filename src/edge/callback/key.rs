@@ -1,4 +1,5 @@
-//! The key that functions sign with: drawn at each start, kept in memory and in the environment of functions.
+//! The key that functions sign with: drawn at each start, kept in memory and in the environment of
+//! functions.
 
 use rand::seq::IndexedRandom as _;
 

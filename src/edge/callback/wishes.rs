@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-/// Hosts by name, in small letters, and where they are instead: `dynamodb.eu-west-1.amazonaws.com` at `127.0.0.1:8000`.
+/// Hosts by name, in small letters, and where they are instead: `dynamodb.eu-west-1.amazonaws.com`
+/// at `127.0.0.1:8000`.
 pub(crate) type HostMap = BTreeMap<String, String>;
 
 /// What one function asks of the way back.

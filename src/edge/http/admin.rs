@@ -1,9 +1,10 @@
-//! The admin port: metrics, health, what runs here; and the management API, so that back ends need not go through the
-//! load balancer.
+//! The admin port: metrics, health, what runs here; and the management API, so that back ends need
+//! not go through the load balancer.
 //!
 //! - `/metrics`: Prometheus text format.
 //! - `/live`: 200 while the process can answer and no part of it is stuck, else 503 and which.
-//! - `/ready`: 200 while the node takes new connections, else 503; with what is wrong, be it ready or not.
+//! - `/ready`: 200 while the node takes new connections, else 503; with what is wrong, be it ready
+//!   or not.
 //! - `/info`: JSON for people.
 //! - `/openapi.json`: what the management API takes and answers, for programs.
 
@@ -27,7 +28,8 @@ use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::Metrics;
 use crate::ops::vitals::Vitals;
 
-/// Pages that everybody may see who reaches the port: load balancers ask for them under names of their own.
+/// Pages that everybody may see who reaches the port: load balancers ask for them under names of
+/// their own.
 const OPEN: &[&str] = &["/live", "/ready"];
 
 /// What the admin port shows.
@@ -63,7 +65,8 @@ fn routes(
     process.or(ready).unify().or(info).unify().or(document).unify()
 }
 
-/// What the admin port answers beside the management API. Where that is for this host only, these pages are too.
+/// What the admin port answers beside the management API. Where that is for this host only, these
+/// pages are too.
 pub(crate) fn pages(admin: &Admin) -> Routes {
     let pages = service(routes(admin));
     let (metrics, snapshots) = (Arc::clone(&admin.metrics), admin.snapshots.clone());
@@ -88,7 +91,8 @@ pub(crate) fn process_routes(
 ) -> impl Filter<Extract = (Response<Vec<u8>>,), Error = warp::Rejection> + Clone {
     let page = |name: &'static str| warp::path(name).and(warp::path::end()).and(warp::method());
     let live = page("live").map(move |method| answer_page(&method, || live_page(&stuck())));
-    let metrics = page("metrics").map(move |method| answer_page(&method, || metrics_page(render())));
+    let metrics =
+        page("metrics").map(move |method| answer_page(&method, || metrics_page(render())));
     metrics.or(live).unify()
 }
 

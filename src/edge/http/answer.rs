@@ -15,7 +15,11 @@ pub(super) const CLOSE: HeaderValue = HeaderValue::from_static("close");
 pub(super) const HEAD_BYTES: usize = 320;
 
 /// Builds an answer with an error type and a message, as API Gateway's SDKs parse it.
-pub(crate) fn error_reply(status: StatusCode, error_type: &'static str, message: &str) -> Response<Vec<u8>> {
+pub(crate) fn error_reply(
+    status: StatusCode,
+    error_type: &'static str,
+    message: &str,
+) -> Response<Vec<u8>> {
     let mut reply = json_reply(status, json!({ "message": message }).to_string().into_bytes());
     let name = HeaderName::from_static("x-amzn-errortype");
     reply.headers_mut().insert(name, HeaderValue::from_static(error_type));
@@ -34,7 +38,11 @@ pub(super) fn method_not_allowed(allowed: &str) -> Response<Vec<u8>> {
 
 /// Shows a page to whoever reads; of the answer to HEAD the server leaves the body out.
 pub(super) fn page(method: &Method, show: impl FnOnce() -> Response<Vec<u8>>) -> Response<Vec<u8>> {
-    if matches!(*method, Method::GET | Method::HEAD) { show() } else { method_not_allowed("GET, HEAD") }
+    if matches!(*method, Method::GET | Method::HEAD) {
+        show()
+    } else {
+        method_not_allowed("GET, HEAD")
+    }
 }
 
 /// Says what is wrong with a request.

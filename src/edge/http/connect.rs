@@ -1,12 +1,14 @@
-//! The way in for clients: who is let in and what the others are told, with the statuses of the contract, and the hand-over of
-//! the socket.
+//! The way in for clients: who is let in and what the others are told, with the statuses of the
+//! contract, and the hand-over of the socket.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::header::{
+    CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+};
 use http::{HeaderValue, Method, Response, StatusCode, Version};
 use mio::net::TcpStream;
 use warp::Filter;
@@ -66,7 +68,8 @@ enum No {
     Refused(Refused),
 }
 
-/// The last resort of the public port: whatever is not the management API wants to connect, or is refused.
+/// The last resort of the public port: whatever is not the management API wants to connect, or is
+/// refused.
 pub(crate) fn routes(
     connect: Arc<Connect>,
 ) -> impl Filter<Extract = (Response<Vec<u8>>,), Error = warp::Rejection> + Clone {
@@ -86,7 +89,14 @@ pub(crate) fn routes(
                     Ok(turn) => {
                         let turn = Some(turn);
                         connect
-                            .answer(&mut Visitor { method, version, handshake, client, takeover, turn })
+                            .answer(&mut Visitor {
+                                method,
+                                version,
+                                handshake,
+                                client,
+                                takeover,
+                                turn,
+                            })
                             .await
                     }
                     Err(Busy) => busy(),
@@ -96,8 +106,8 @@ pub(crate) fn routes(
 }
 
 impl Connect {
-    /// Serves a handshake that the HTTP server has not seen. Returns the socket, with the answer for it, of a client that is not
-    /// let in: what the client sends next is HTTP again.
+    /// Serves a handshake that the HTTP server has not seen. Returns the socket, with the answer
+    /// for it, of a client that is not let in: what the client sends next is HTTP again.
     pub(super) async fn serve(
         &self,
         head: Head,
@@ -120,8 +130,13 @@ impl Connect {
         None
     }
 
-    /// Finds the client's address, and takes away what only a trusted proxy may say: nobody further in can believe it.
-    fn look_behind_proxies(&self, Visitor { client, handshake, .. }: &mut Visitor, snapshot: &Snapshot) {
+    /// Finds the client's address, and takes away what only a trusted proxy may say: nobody further
+    /// in can believe it.
+    fn look_behind_proxies(
+        &self,
+        Visitor { client, handshake, .. }: &mut Visitor,
+        snapshot: &Snapshot,
+    ) {
         let headers = &mut handshake.headers;
         if let Some(name) = &snapshot.auth.user_header
             && !proxies::trust(&snapshot.trusted, *client)
@@ -162,11 +177,15 @@ impl Connect {
 
     /// Checks what needs no place; returns the accept key.
     fn check(&self, visitor: &Visitor, snapshot: &Snapshot) -> Result<HeaderValue, No> {
-        let Visitor { method, version, client, handshake: Handshake { path, headers, .. }, .. } = visitor;
+        let Visitor { method, version, client, handshake: Handshake { path, headers, .. }, .. } =
+            visitor;
         self.admission.greet(*client, snapshot).map_err(No::Refused)?;
         let mut segments = path.split('/').filter(|segment| !segment.is_empty());
         if (segments.next(), segments.next()) != (Some(&*self.stage), None) {
-            return Err(No::Refused(Refused { status: StatusCode::FORBIDDEN, refusal: Refusal::Path }));
+            return Err(No::Refused(Refused {
+                status: StatusCode::FORBIDDEN,
+                refusal: Refusal::Path,
+            }));
         }
         let accept = upgrade::accept(method, *version, headers).map_err(No::Handshake)?;
         if matches!(snapshot.auth.allowed_origins, Origins::Local)
@@ -258,8 +277,12 @@ fn told(refused: &Refused) -> (&'static str, &'static str) {
         ),
         StatusCode::GATEWAY_TIMEOUT => ("GatewayTimeoutException", "Endpoint request timed out"),
         StatusCode::UNAUTHORIZED => ("UnauthorizedException", "Unauthorized"),
-        StatusCode::SERVICE_UNAVAILABLE => ("ServiceUnavailableException", unavailable(refused.refusal)),
-        status if status.is_server_error() => ("InternalServerErrorException", "Internal server error"),
+        StatusCode::SERVICE_UNAVAILABLE => {
+            ("ServiceUnavailableException", unavailable(refused.refusal))
+        }
+        status if status.is_server_error() => {
+            ("InternalServerErrorException", "Internal server error")
+        }
         _ => ("ForbiddenException", "Forbidden"),
     }
 }
@@ -268,7 +291,9 @@ fn told(refused: &Refused) -> (&'static str, &'static str) {
 fn unavailable(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::Unavailable => "Service Unavailable: this node waits for Redis",
-        Refusal::RedisRefused => "Service Unavailable: Redis refuses to write; the node's log says why",
+        Refusal::RedisRefused => {
+            "Service Unavailable: Redis refuses to write; the node's log says why"
+        }
         _ => "Service Unavailable",
     }
 }

@@ -1,6 +1,8 @@
-//! The requests of one HTTP connection, from its first to its end: hyper reads and writes them, and this file keeps the time.
+//! The requests of one HTTP connection, from its first to its end: hyper reads and writes them, and
+//! this file keeps the time.
 //!
-//! What hyper would answer by itself to what is no request is kept back and said better, in the form of all other errors.
+//! What hyper would answer by itself to what is no request is kept back and said better, in the
+//! form of all other errors.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -34,7 +36,8 @@ use crate::model::phase::Phase;
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::{CutCause, HttpState, RequestRefusal};
 
-/// After the last answer, what is still on its way is read for so long, lest it reset the connection under the answer.
+/// After the last answer, what is still on its way is read for so long, lest it reset the
+/// connection under the answer.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Most that is read then, in bytes.
@@ -63,7 +66,8 @@ impl Conversation<'_> {
     pub(super) async fn hold(self, stream: impl Stream, visit: &Visit) {
         let takeover = Takeover::default();
         let service = service_fn(|request| self.answer(request, &takeover, visit));
-        let watched = Watched { stream, visit: visit.clone(), is_heard: false, is_kept_back: false };
+        let watched =
+            Watched { stream, visit: visit.clone(), is_heard: false, is_kept_back: false };
         let mut conversation = http1::Builder::new()
             .header_read_timeout(None)
             .half_close(true)
@@ -103,7 +107,13 @@ impl Conversation<'_> {
     }
 
     /// Parts from a client, or hands its socket over.
-    async fn part<S: Stream>(self, end: End, watched: Watched<S>, unread: Bytes, takeover: Takeover) {
+    async fn part<S: Stream>(
+        self,
+        end: End,
+        watched: Watched<S>,
+        unread: Bytes,
+        takeover: Takeover,
+    ) {
         let Watched { mut stream, visit, is_heard, is_kept_back } = watched;
         match end {
             End::Http(Ok(())) if takeover.is_expected() => {
@@ -125,7 +135,8 @@ impl Conversation<'_> {
             End::Cut(state, cause) => {
                 visit.cut(state, cause);
                 if state == HttpState::Head && is_heard {
-                    // Nothing was sent behind the last answer, which was taken, so there is room for as little.
+                    // Nothing was sent behind the last answer, which was taken, so there is room
+                    // for as little.
                     let last = text_of(&late(cause)).unwrap_or_default();
                     drop(stream.write_all(&last).now_or_never());
                 }
@@ -160,7 +171,8 @@ impl Conversation<'_> {
                 Ok(answer) => answer.await?,
             };
             if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-                let is_last = is_last || visit.is_to_leave() || lifecycle.phase() == Phase::Draining;
+                let is_last =
+                    is_last || visit.is_to_leave() || lifecycle.phase() == Phase::Draining;
                 tell(answer.headers_mut(), (!is_last).then(|| visit.bounds().keep_alive));
             }
             visit.enter(Stage::Answer);
@@ -169,8 +181,14 @@ impl Conversation<'_> {
     }
 }
 
-/// Says a last thing, and then reads what is on its way, so that the client sees all answers and no reset.
-pub(super) async fn linger(lifecycle: &Lifecycle, mut stream: impl Stream, visit: &Visit, last: &[u8]) {
+/// Says a last thing, and then reads what is on its way, so that the client sees all answers and no
+/// reset.
+pub(super) async fn linger(
+    lifecycle: &Lifecycle,
+    mut stream: impl Stream,
+    visit: &Visit,
+    last: &[u8],
+) {
     visit.enter(Stage::Answer);
     let farewell = async {
         stream.write_all(last).await?;
@@ -220,7 +238,8 @@ fn malformed(error: &hyper::Error, unread: &[u8]) -> (RequestRefusal, Response<V
         let status = StatusCode::HTTP_VERSION_NOT_SUPPORTED;
         (RequestRefusal::Malformed, error_reply(status, "BadRequestException", message))
     } else if unread.starts_with(b"\x16\x03") {
-        let message = "This port speaks plain HTTP; TLS belongs to the load balancer in front of it";
+        let message =
+            "This port speaks plain HTTP; TLS belongs to the load balancer in front of it";
         (RequestRefusal::Malformed, bad(message))
     } else {
         let message = format!("This is not a request in HTTP/1.1: {error}");

@@ -1,4 +1,5 @@
-//! Both ways in for a head, over memory instead of a socket, for tests/fuzz: they have to agree on what is a handshake.
+//! Both ways in for a head, over memory instead of a socket, for tests/fuzz: they have to agree on
+//! what is a handshake.
 
 use std::convert::Infallible;
 use std::io::Cursor;
@@ -68,7 +69,9 @@ fn serve(input: &[u8]) -> Option<(Method, Version, Handshake)> {
         let routes = Arc::clone(&routes);
         Box::pin(async move {
             match refused {
-                Some(refusal) => Ok::<_, Infallible>(warp::Reply::into_response(request::refuse(refusal))),
+                Some(refusal) => {
+                    Ok::<_, Infallible>(warp::Reply::into_response(request::refuse(refusal)))
+                }
                 None => routes(Request::from_parts(head, body)).await,
             }
         })
@@ -81,7 +84,9 @@ fn serve(input: &[u8]) -> Option<(Method, Version, Handshake)> {
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD)
         .serve_connection(io, service);
-    drop(std::future::poll_fn(|context| conversation.poll_without_shutdown(context)).now_or_never());
+    drop(
+        std::future::poll_fn(|context| conversation.poll_without_shutdown(context)).now_or_never(),
+    );
     drop(conversation);
     assert!(output.is_empty() || output.starts_with(b"HTTP/1."), "an answer is one");
     first.into_inner().flatten()

@@ -1,8 +1,8 @@
-//! A handshake that has come in one piece, as clients send them, is read without the HTTP server, which would take as much
-//! time as everything else that an opening does.
+//! A handshake that has come in one piece, as clients send them, is read without the HTTP server,
+//! which would take as much time as everything else that an opening does.
 //!
-//! Rule: nothing is decided here, and nothing is taken that is not a handshake: a head is looked at where it lies, and the
-//! HTTP server finds whatever else it is untouched.
+//! Rule: nothing is decided here, and nothing is taken that is not a handshake: a head is looked at
+//! where it lies, and the HTTP server finds whatever else it is untouched.
 
 use std::io::{self, Read as _, Write as _};
 
@@ -53,7 +53,8 @@ pub(super) fn look_at(input: &[u8]) -> Option<Head> {
         let value = values.slice(from..from + field.value.len());
         headers.append(name, HeaderValue::from_maybe_shared(value).ok()?);
     }
-    let has_more = [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT].iter().any(|name| headers.contains_key(name));
+    let has_more =
+        [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT].iter().any(|name| headers.contains_key(name));
     if has_more || !headers.contains_key(UPGRADE) {
         return None;
     }
@@ -70,7 +71,11 @@ pub(super) fn look_at(input: &[u8]) -> Option<Head> {
 ///
 /// # Errors
 /// The client went away.
-pub(super) fn answer(mut stream: &TcpStream, length: usize, answer: &Response<Vec<u8>>) -> io::Result<()> {
+pub(super) fn answer(
+    mut stream: &TcpStream,
+    length: usize,
+    answer: &Response<Vec<u8>>,
+) -> io::Result<()> {
     let mut buffer = [0; LOOK_BYTES];
     stream.read_exact(buffer.get_mut(..length).unwrap_or_default())?;
     let text = text_of(answer)?;

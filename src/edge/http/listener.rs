@@ -1,4 +1,5 @@
-//! A bound port. What it accepts is in no event loop yet, since most sockets belong into that of a shard.
+//! A bound port. What it accepts is in no event loop yet, since most sockets belong into that of a
+//! shard.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,8 +14,8 @@ use tokio::io::unix::AsyncFd;
 /// Connections that the kernel may hold for us, within its own bound (`net.core.somaxconn`).
 const BACKLOG: i32 = 4_096;
 
-/// How long the kernel keeps a connection to itself on which nothing has come, in seconds: clients speak first, and are
-/// accepted when they do.
+/// How long the kernel keeps a connection to itself on which nothing has come, in seconds: clients
+/// speak first, and are accepted when they do.
 const SILENCE: usize = 1;
 
 sockopt_impl!(
@@ -22,12 +23,13 @@ sockopt_impl!(
     DeferAccept, SetOnly, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, usize
 );
 
-/// Most bytes that the kernel holds from a client that is not read from, half of them payload, and the least that is set; without
-/// it up to 6 MB (`net.ipv4.tcp_rmem`) once a client has been fast. A client gets half of it through in a round trip.
+/// Most bytes that the kernel holds from a client that is not read from, half of them payload, and
+/// the least that is set; without it up to 6 MB (`net.ipv4.tcp_rmem`) once a client has been fast.
+/// A client gets half of it through in a round trip.
 ///
-/// Half as many are the most that the kernel takes for a client and has not sent yet. What is under way may be as much as the path
-/// needs; what a client does not take waits here, where it is counted and bounded, not in up to 4 MB a socket there
-/// (`net.ipv4.tcp_wmem`).
+/// Half as many are the most that the kernel takes for a client and has not sent yet. What is under
+/// way may be as much as the path needs; what a client does not take waits here, where it is
+/// counted and bounded, not in up to 4 MB a socket there (`net.ipv4.tcp_wmem`).
 const KERNEL_BYTES: (usize, usize) = (32 << 10, 128 << 10);
 
 /// So many connections may have that in the kernel before it is as much as the memory budget.
@@ -43,7 +45,8 @@ sockopt_impl!(
 pub(crate) struct Listener(AsyncFd<TcpListener>);
 
 impl Listener {
-    /// Binds a port; one that was closed a moment ago may be bound again. To be called within the runtime.
+    /// Binds a port; one that was closed a moment ago may be bound again. To be called within the
+    /// runtime.
     ///
     /// # Errors
     /// The kernel's.
@@ -57,11 +60,15 @@ impl Listener {
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         let listener = TcpListener::from_std(socket.into());
-        #[expect(deprecated, reason = "the new one is `unsafe`; a listener has its descriptor all its life")]
+        #[expect(
+            deprecated,
+            reason = "the new one is `unsafe`; a listener has its descriptor all its life"
+        )]
         AsyncFd::with_interest(listener, Interest::READABLE).map(Self)
     }
 
-    /// Bounds what the kernel holds for each connection that is accepted from now on, given the memory budget.
+    /// Bounds what the kernel holds for each connection that is accepted from now on, given the
+    /// memory budget.
     ///
     /// # Errors
     /// The kernel's.

@@ -1,7 +1,7 @@
 //! Lists of the management API: connections, groups with members, counts, of all nodes.
 //!
-//! Nobody keeps lists: the nodes are asked. A page is answered within a deadline; a node that did not answer in time is
-//! named in it, so that a caller knows what it does not see.
+//! Nobody keeps lists: the nodes are asked. A page is answered within a deadline; a node that did
+//! not answer in time is named in it, so that a caller knows what it does not see.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,8 +28,8 @@ mod page;
 /// What the management API takes and answers.
 pub(crate) const DOCUMENT: &str = include_str!("openapi.json");
 
-/// Lists under way at a time. More wait: what they carry (up to 0.4 MB a page) must stay far from the 8 MB at which Redis
-/// gives a subscriber up.
+/// Lists under way at a time. More wait: what they carry (up to 0.4 MB a page) must stay far from
+/// the 8 MB at which Redis gives a subscriber up.
 const LISTS: usize = 8;
 
 /// Longest time for a page; what it has by then is handed out.
@@ -56,7 +56,11 @@ impl Lister {
     }
 
     /// Lists the members of a channel, node after node.
-    pub(crate) async fn connections(&self, channel: Channel, query: Option<&str>) -> Response<Vec<u8>> {
+    pub(crate) async fn connections(
+        &self,
+        channel: Channel,
+        query: Option<&str>,
+    ) -> Response<Vec<u8>> {
         let Page { limit, start } = match Page::<Place>::parse(query) {
             Ok(page) => page,
             Err(message) => return bad_request(&message),
@@ -71,9 +75,11 @@ impl Lister {
         let is_ahead = |node: &NodeTag| start.is_none_or(|place| place.node <= *node);
         let mut ahead: VecDeque<NodeTag> = nodes.into_iter().filter(is_ahead).collect();
         while let Some(node) = ahead.pop_front() {
-            let from =
-                start.filter(|place| place.node == node).map_or_else(Seat::default, |place| place.seat);
-            let query = Query::Connections { channel: channel.clone(), from, limit: limit - rows.len() };
+            let from = start
+                .filter(|place| place.node == node)
+                .map_or_else(Seat::default, |place| place.seat);
+            let query =
+                Query::Connections { channel: channel.clone(), from, limit: limit - rows.len() };
             let more = match self.ask(node, query, until).await {
                 Ok(Some(Listed::Connections(part))) => {
                     rows.extend(part.rows);
@@ -148,7 +154,11 @@ impl Lister {
     }
 
     /// Lists what was sent to a channel, as far as the broker keeps it.
-    pub(crate) async fn history(&self, channel: &Channel, query: Option<&str>) -> Response<Vec<u8>> {
+    pub(crate) async fn history(
+        &self,
+        channel: &Channel,
+        query: Option<&str>,
+    ) -> Response<Vec<u8>> {
         let Page { limit, start } = match Page::<After>::parse(query) {
             Ok(page) => page,
             Err(message) => return bad_request(&message),
@@ -167,19 +177,25 @@ impl Lister {
         let end = messages.last().map_or(last, |(offset, _)| *offset);
         let missed = end.0.saturating_sub(after).saturating_sub(messages.len() as u64);
         let next = (end < last).then_some(end.0);
-        let messages: Vec<Value> =
-            messages.iter().filter_map(|(offset, frame)| describe_message(*offset, frame)).collect();
+        let messages: Vec<Value> = messages
+            .iter()
+            .filter_map(|(offset, frame)| describe_message(*offset, frame))
+            .collect();
         answer(
             &json!({ "epoch": epoch, "last": last.0, "missed": missed, "next": next, "messages": messages }),
         )
     }
 
     /// Asks all nodes at once; returns what they said, and who did not.
-    async fn ask_all(&self, query: &Query) -> Result<(Vec<(NodeTag, Listed)>, Vec<String>), PeerError> {
+    async fn ask_all(
+        &self,
+        query: &Query,
+    ) -> Result<(Vec<(NodeTag, Listed)>, Vec<String>), PeerError> {
         let _permit = self.lists.acquire().await;
         let nodes = self.nodes().await?;
         let until = Instant::now() + PAGE_DEADLINE;
-        let answers = join_all(nodes.iter().copied().map(|node| self.ask(node, query.clone(), until))).await;
+        let answers =
+            join_all(nodes.iter().copied().map(|node| self.ask(node, query.clone(), until))).await;
         let (mut parts, mut incomplete) = (Vec::new(), Vec::new());
         for (node, answer) in nodes.into_iter().zip(answers) {
             match answer {
@@ -201,9 +217,16 @@ impl Lister {
         }
     }
 
-    async fn ask(&self, node: NodeTag, query: Query, until: Instant) -> Result<Option<Listed>, PeerError> {
+    async fn ask(
+        &self,
+        node: NodeTag,
+        query: Query,
+        until: Instant,
+    ) -> Result<Option<Listed>, PeerError> {
         match &self.peers {
-            Some(peers) => peers.list(node, query, until.saturating_duration_since(Instant::now())).await,
+            Some(peers) => {
+                peers.list(node, query, until.saturating_duration_since(Instant::now())).await
+            }
             None => Ok(Some(self.hub.list(query).await)),
         }
     }
@@ -223,8 +246,11 @@ fn describe(row: &Row) -> Value {
 fn describe_message(offset: Offset, frame: &[u8]) -> Option<Value> {
     let (opcode, payload) = payload_of(frame)?;
     let is_binary = opcode == Opcode::Binary;
-    let data =
-        if is_binary { STANDARD.encode(payload) } else { String::from_utf8_lossy(payload).into_owned() };
+    let data = if is_binary {
+        STANDARD.encode(payload)
+    } else {
+        String::from_utf8_lossy(payload).into_owned()
+    };
     Some(json!({ "offset": offset.0, "data": data, "isBase64Encoded": is_binary }))
 }
 

@@ -1,8 +1,10 @@
-//! What shows that a request comes from this host and is meant for it, where nobody has to prove who they are.
+//! What shows that a request comes from this host and is meant for it, where nobody has to prove
+//! who they are.
 //!
-//! A port on loopback is reached by more than the programs of its host: by every page that a browser here shows, also under
-//! a name that a stranger points at 127.0.0.1 (DNS rebinding), and by whoever a proxy on this host serves. A page tells its
-//! origin, a browser and a proxy tell the host that they were asked for, and most proxies tell that they are there.
+//! A port on loopback is reached by more than the programs of its host: by every page that a
+//! browser here shows, also under a name that a stranger points at 127.0.0.1 (DNS rebinding), and
+//! by whoever a proxy on this host serves. A page tells its origin, a browser and a proxy tell the
+//! host that they were asked for, and most proxies tell that they are there.
 
 use http::header::{FORWARDED, HOST, ORIGIN, VIA};
 use http::{HeaderMap, HeaderName, Version};
@@ -77,40 +79,70 @@ mod tests {
 
     #[test]
     fn programs_and_pages_of_this_host_are_served() {
-        for host in
-            ["localhost", "localhost:8080", "127.0.0.1:8080", "127.3.2.1", "[::1]:8080", "a.LOCALHOST"]
-        {
+        for host in [
+            "localhost",
+            "localhost:8080",
+            "127.0.0.1:8080",
+            "127.3.2.1",
+            "[::1]:8080",
+            "a.LOCALHOST",
+        ] {
             assert_eq!(check_all(&[("host", host.as_bytes())]), Ok(()), "{host}");
         }
-        for origin in
-            ["http://localhost:5173", "https://127.0.0.1", "http://[::1]:3000", "http://app.localhost"]
-        {
-            let lines: [(&str, &[u8]); 2] = [("host", b"localhost:8080"), ("origin", origin.as_bytes())];
+        for origin in [
+            "http://localhost:5173",
+            "https://127.0.0.1",
+            "http://[::1]:3000",
+            "http://app.localhost",
+        ] {
+            let lines: [(&str, &[u8]); 2] =
+                [("host", b"localhost:8080"), ("origin", origin.as_bytes())];
             assert_eq!(check_all(&lines), Ok(()), "{origin}");
         }
     }
 
     #[test]
     fn what_shows_to_be_foreign_is_not() {
-        for host in
-            [&b"evil.example"[..], b"0.0.0.0:8080", b"10.0.0.1", b"", b"localhost.evil.example", b"\xff"]
-        {
+        for host in [
+            &b"evil.example"[..],
+            b"0.0.0.0:8080",
+            b"10.0.0.1",
+            b"",
+            b"localhost.evil.example",
+            b"\xff",
+        ] {
             assert_eq!(check_all(&[("host", host)]), Err(Foreign::Host), "{host:?}");
         }
         assert_eq!(check_all(&[]), Err(Foreign::Host));
-        assert_eq!(check_all(&[("host", b"localhost"), ("host", b"localhost")]), Err(Foreign::Host));
-        for origin in
-            [&b"http://evil.example"[..], b"null", b"", b"http://localhost.evil.example", b"file://", b"\xe9"]
-        {
+        assert_eq!(
+            check_all(&[("host", b"localhost"), ("host", b"localhost")]),
+            Err(Foreign::Host)
+        );
+        for origin in [
+            &b"http://evil.example"[..],
+            b"null",
+            b"",
+            b"http://localhost.evil.example",
+            b"file://",
+            b"\xe9",
+        ] {
             let lines: [(&str, &[u8]); 2] = [("host", b"localhost"), ("origin", origin)];
             assert_eq!(check_all(&lines), Err(Foreign::Origin), "{origin:?}");
         }
-        let twice: [(&str, &[u8]); 3] =
-            [("host", b"localhost"), ("origin", b"http://localhost"), ("origin", b"http://localhost")];
+        let twice: [(&str, &[u8]); 3] = [
+            ("host", b"localhost"),
+            ("origin", b"http://localhost"),
+            ("origin", b"http://localhost"),
+        ];
         assert_eq!(check_all(&twice), Err(Foreign::Origin));
-        for name in
-            ["forwarded", "via", "x-real-ip", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-anything"]
-        {
+        for name in [
+            "forwarded",
+            "via",
+            "x-real-ip",
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x-forwarded-anything",
+        ] {
             let lines: [(&str, &[u8]); 2] = [("host", b"localhost"), (name, b"")];
             assert_eq!(check_all(&lines), Err(Foreign::Proxy), "{name}");
         }

@@ -1,7 +1,9 @@
-//! The management API: `POST/GET/DELETE /{stage}/@connections/{id}` as API Gateway has it, and extensions.
+//! The management API: `POST/GET/DELETE /{stage}/@connections/{id}` as API Gateway has it, and
+//! extensions.
 //!
-//! Extensions have the same authentication: sends to many, memberships, and lists (`listing.rs`); `path.rs` has the table of
-//! all. Every answer is empty or JSON, since the SDKs parse nothing else; every error has its `x-amzn-ErrorType`.
+//! Extensions have the same authentication: sends to many, memberships, and lists (`listing.rs`);
+//! `path.rs` has the table of all. Every answer is empty or JSON, since the SDKs parse nothing
+//! else; every error has its `x-amzn-ErrorType`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,7 +20,9 @@ use warp::path::FullPath;
 use self::body::BodyError;
 use self::callers::Callers;
 use self::path::{Endpoint, Found, Path};
-use super::answer::{bad_request, closing, error_reply, json_reply, method_not_allowed, unavailable};
+use super::answer::{
+    bad_request, closing, error_reply, json_reply, method_not_allowed, unavailable,
+};
 use super::caller::Caller;
 use super::listing::{self, Lister};
 use super::local::{self, Foreign};
@@ -96,7 +100,9 @@ pub(crate) fn routes(
         .and(warp::header::headers_cloned())
         .and(warp::body::stream().then(move |stream| {
             let (limits, budget) = (snapshots.latest().limits, Arc::clone(&budget));
-            async move { body::read(stream, limits.message_bytes, limits.handshake_timeout, &budget).await }
+            async move {
+                body::read(stream, limits.message_bytes, limits.handshake_timeout, &budget).await
+            }
         }))
         .map(|path, wire_path, method, query, caller, headers, body| Call {
             method,
@@ -150,7 +156,11 @@ impl Manage {
             Ok(scope) => self.dispatch(&call, scope).await,
             Err(refusal) => ("unauthenticated", refusal),
         };
-        self.telemetry.metrics.management.with_label_values(&[operation, answer.status().as_str()]).inc();
+        self.telemetry
+            .metrics
+            .management
+            .with_label_values(&[operation, answer.status().as_str()])
+            .inc();
         self.tell(&callers, &call, &answer);
         if let Some(trace) = call.trace {
             self.telemetry.tracer.answered(trace, operation, began, answer.status());
@@ -171,7 +181,8 @@ impl Manage {
         answer
     }
 
-    /// Logs a call that is refused. That something is not there is an answer, and who is not of this host is told of already.
+    /// Logs a call that is refused. That something is not there is an answer, and who is not of
+    /// this host is told of already.
     fn tell(&self, callers: &Callers, call: &Call, answer: &Response<Vec<u8>>) {
         let status = answer.status();
         let is_said = matches!(callers, Callers::Local) && status == StatusCode::FORBIDDEN;
@@ -198,7 +209,8 @@ impl Manage {
             Callers::Any => return Ok(Scope::All),
             Callers::Local => {
                 let address = Some(call.caller.peer.ip());
-                let refused = |foreign| not_local(foreign, address, &self.telemetry.metrics.refusals);
+                let refused =
+                    |foreign| not_local(foreign, address, &self.telemetry.metrics.refusals);
                 let checked = local::check(&call.headers, call.caller.version);
                 return checked.map(|()| Scope::All).map_err(refused);
             }
@@ -222,12 +234,16 @@ impl Manage {
             Found::OtherMethod => {
                 return ("none", method_not_allowed(&call.path.methods(&self.stage)));
             }
-            Found::Unreadable => return ("none", bad_request("The path must be UTF-8, percent-encoded")),
+            Found::Unreadable => {
+                return ("none", bad_request("The path must be UTF-8, percent-encoded"));
+            }
             Found::Nothing => return ("none", forbidden()),
         };
         let answer = match &call.body {
             Ok(_) if !endpoint.is_open_to(scope) => out_of_scope(),
-            Ok(_) if endpoint.takes_memory() && self.hub.budget().is_tight() => BodyError::Memory.answer(),
+            Ok(_) if endpoint.takes_memory() && self.hub.budget().is_tight() => {
+                BodyError::Memory.answer()
+            }
             Ok(body) => self.serve((endpoint, [name, group]), call, body).await,
             Err(fault) => fault.answer(),
         };
@@ -264,7 +280,9 @@ impl Manage {
             Endpoint::SendToGroup => self.publish(Channel::Group(name), call, body).await,
             Endpoint::SendToUser => self.publish(Channel::User(name), call, body).await,
             Endpoint::Connections => self.lister.connections(Channel::Broadcast, query).await,
-            Endpoint::GroupConnections => self.lister.connections(Channel::Group(name), query).await,
+            Endpoint::GroupConnections => {
+                self.lister.connections(Channel::Group(name), query).await
+            }
             Endpoint::UserConnections => self.lister.connections(Channel::User(name), query).await,
             Endpoint::Groups => self.lister.groups(query).await,
             Endpoint::History => self.lister.history(&Channel::Group(name), query).await,
@@ -284,7 +302,8 @@ impl Manage {
             Some(peers) => peers.ask(operation, id, frame).await,
             None => Ok(carry_out(&self.hub, &*self.registry, operation, (id, frame)).await),
         };
-        let limit = |message| error_reply(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", message);
+        let limit =
+            |message| error_reply(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", message);
         match answer {
             Ok(Answer::Done) if is_silent => no_content(),
             Ok(Answer::Done) => json_reply(StatusCode::OK, Vec::new()),
@@ -305,13 +324,16 @@ impl Manage {
         };
         let (caller, answer) = oneshot::channel();
         let receipt = Receipt { trace: call.trace, ..Receipt::new(Recipient::Caller(caller)) };
-        let publication = Publication { channel, frame: frame(body), key: key.map(Key::Given), receipt };
+        let publication =
+            Publication { channel, frame: frame(body), key: key.map(Key::Given), receipt };
         self.broker.publish(&mut vec![publication]);
         match answer.await {
             Ok(Ok(accepted)) => published(accepted),
-            Ok(Err(error @ PublishError::Overload)) => {
-                error_reply(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", &error.to_string())
-            }
+            Ok(Err(error @ PublishError::Overload)) => error_reply(
+                StatusCode::TOO_MANY_REQUESTS,
+                "LimitExceededException",
+                &error.to_string(),
+            ),
             Ok(Err(error @ (PublishError::Unavailable | PublishError::Refused(_)))) => {
                 unavailable(&error.to_string())
             }
@@ -322,7 +344,8 @@ impl Manage {
     }
 }
 
-/// A body that is UTF-8 goes out as text, any other as bytes: nothing a back end posts is refused or bent.
+/// A body that is UTF-8 goes out as text, any other as bytes: nothing a back end posts is refused
+/// or bent.
 fn frame(body: &[u8]) -> Bytes {
     let opcode = if str::from_utf8(body).is_ok() { Opcode::Text } else { Opcode::Binary };
     encode(opcode, body)
@@ -376,11 +399,17 @@ fn out_of_scope() -> Response<Vec<u8>> {
 }
 
 fn invalid_name() -> Response<Vec<u8>> {
-    bad_request("Invalid name of a group or user: 1 to 128 bytes without control characters are needed")
+    bad_request(
+        "Invalid name of a group or user: 1 to 128 bytes without control characters are needed",
+    )
 }
 
 /// Refuses a caller who is not of this host, and says what opens the door.
-pub(super) fn not_local(foreign: Foreign, address: Option<IpAddr>, refusals: &Refusals) -> Response<Vec<u8>> {
+pub(super) fn not_local(
+    foreign: Foreign,
+    address: Option<IpAddr>,
+    refusals: &Refusals,
+) -> Response<Vec<u8>> {
     let message = format!(
         "Without keys, only programs and pages of this host may call. Set access_key_id and secret_access_key, or \
          management.auth = \"none\" for an API that is open to all. What is foreign about this request: {}",

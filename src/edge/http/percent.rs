@@ -2,9 +2,11 @@
 
 use percent_encoding::percent_decode_str;
 
-/// Decodes a part of a URL; `None` where a sign is encoded by halves, or what comes out is no UTF-8.
+/// Decodes a part of a URL; `None` where a sign is encoded by halves, or what comes out is no
+/// UTF-8.
 pub(super) fn decode(text: &str) -> Option<String> {
-    let is_whole = |code: &str| code.len() >= 2 && code.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    let is_whole =
+        |code: &str| code.len() >= 2 && code.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
     if !text.split('%').skip(1).all(is_whole) {
         return None;
     }
@@ -17,7 +19,8 @@ mod tests {
 
     #[test]
     fn what_is_encoded_by_halves_or_is_no_text_is_not_guessed() {
-        for (text, decoded) in [("Jos%C3%A9", "José"), ("a%2Fb", "a/b"), ("%25", "%"), ("", ""), ("+", "+")]
+        for (text, decoded) in
+            [("Jos%C3%A9", "José"), ("a%2Fb", "a/b"), ("%25", "%"), ("", ""), ("+", "+")]
         {
             assert_eq!(decode(text).as_deref(), Some(decoded), "{text}");
         }

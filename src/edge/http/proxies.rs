@@ -1,8 +1,9 @@
 //! Proxies between clients and the node: whose word is taken for a client's address.
 //!
-//! A proxy appends whom it was called by to `X-Forwarded-For`, so its right end is the work of the nearest proxy, and what
-//! stands left of the first stranger may be invented. `Forwarded` (RFC 7239) is not read: a proxy that writes one of the two
-//! lets the client's own version of the other through.
+//! A proxy appends whom it was called by to `X-Forwarded-For`, so its right end is the work of the
+//! nearest proxy, and what stands left of the first stranger may be invented. `Forwarded` (RFC
+//! 7239) is not read: a proxy that writes one of the two lets the client's own version of the other
+//! through.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,14 +27,16 @@ pub(crate) struct Proxies {
 }
 
 impl Proxies {
-    /// Returns the address of the client behind a peer: of those that trusted proxies name, the last that is not one itself.
+    /// Returns the address of the client behind a peer: of those that trusted proxies name, the
+    /// last that is not one itself.
     pub(crate) fn client(&self, trusted: &[IpNet], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         if !trust(trusted, peer) {
             self.warn_of(peer, headers);
             return peer;
         }
         let lines = headers.get_all(FORWARDED_FOR).into_iter().rev();
-        let mut hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(',')).map(address);
+        let mut hops =
+            lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(',')).map(address);
         let mut client = peer;
         while trust(trusted, client)
             && let Some(Some(hop)) = hops.next()
@@ -43,9 +46,11 @@ impl Proxies {
         client
     }
 
-    /// Says once that a peer speaks for others and is not believed: it may be a load balancer that nobody told us of.
+    /// Says once that a peer speaks for others and is not believed: it may be a load balancer that
+    /// nobody told us of.
     fn warn_of(&self, peer: IpAddr, headers: &HeaderMap) {
-        let speaks = [FORWARDED_FOR, "forwarded"].into_iter().any(|name| headers.contains_key(name));
+        let speaks =
+            [FORWARDED_FOR, "forwarded"].into_iter().any(|name| headers.contains_key(name));
         if speaks && !self.has_warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 %peer,

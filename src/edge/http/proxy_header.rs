@@ -1,6 +1,8 @@
-//! The PROXY protocol: the header in which a load balancer says for whom it connects, in versions 1 and 2.
+//! The PROXY protocol: the header in which a load balancer says for whom it connects, in versions 1
+//! and 2.
 //!
-//! Exactly the header is read, since what follows is the client's. The crate reads its text; this file knows where it ends.
+//! Exactly the header is read, since what follows is the client's. The crate reads its text; this
+//! file knows where it ends.
 
 use std::net::SocketAddr;
 
@@ -20,14 +22,18 @@ const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family, length.
 const V2_HEAD: usize = 16;
 
-/// Addresses take 36 bytes; certificates' names and the like, which nobody asks for here, come after them.
+/// Addresses take 36 bytes; certificates' names and the like, which nobody asks for here, come
+/// after them.
 const V2_MAX: usize = 2 << 10;
 
-/// Reads a header; returns the client's address, or `None` where the peer speaks for itself (its health checks do).
+/// Reads a header; returns the client's address, or `None` where the peer speaks for itself (its
+/// health checks do).
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<SocketAddr>, ProxyRefusal> {
+pub(super) async fn read(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<Option<SocketAddr>, ProxyRefusal> {
     let mut header = Vec::with_capacity(V1_MAX);
     loop {
         let missing = missing(&header)?;
@@ -41,7 +47,8 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option
     }
 }
 
-/// Returns how many more bytes belong to the header for certain; 0 if it is whole. A line's end is looked for byte by byte.
+/// Returns how many more bytes belong to the header for certain; 0 if it is whole. A line's end is
+/// looked for byte by byte.
 fn missing(header: &[u8]) -> Result<usize, ProxyRefusal> {
     if header.len() < V1_MIN {
         return Ok(V1_MIN - header.len());
@@ -58,11 +65,17 @@ fn missing(header: &[u8]) -> Result<usize, ProxyRefusal> {
         return Err(ProxyRefusal::Malformed);
     }
     let length = match header {
-        [_, _, _, _, _, _, _, _, _, _, _, _, _, _, high, low, ..] => u16::from_be_bytes([*high, *low]),
+        [_, _, _, _, _, _, _, _, _, _, _, _, _, _, high, low, ..] => {
+            u16::from_be_bytes([*high, *low])
+        }
         _ => return Ok(V2_HEAD - header.len()),
     };
     let whole = V2_HEAD + usize::from(length);
-    if whole > V2_MAX { Err(ProxyRefusal::Malformed) } else { Ok(whole.saturating_sub(header.len())) }
+    if whole > V2_MAX {
+        Err(ProxyRefusal::Malformed)
+    } else {
+        Ok(whole.saturating_sub(header.len()))
+    }
 }
 
 fn source(header: &[u8]) -> Result<Option<SocketAddr>, ProxyRefusal> {
@@ -100,7 +113,8 @@ mod tests {
     }
 
     fn v4_block() -> Vec<u8> {
-        [&[203, 0, 113, 9][..], &[10, 0, 0, 1], &4711_u16.to_be_bytes(), &443_u16.to_be_bytes()].concat()
+        [&[203, 0, 113, 9][..], &[10, 0, 0, 1], &4711_u16.to_be_bytes(), &443_u16.to_be_bytes()]
+            .concat()
     }
 
     fn v6_block() -> Vec<u8> {
@@ -134,7 +148,12 @@ mod tests {
         for (header, expected) in cases {
             let expected = expected.map(|text| text.parse().expect("an address"));
             let bytes = [&header[..], b"GET /beta"].concat();
-            assert_eq!(read_all(&bytes), (Ok(expected), b"GET /beta".to_vec()), "{}", header.escape_ascii());
+            assert_eq!(
+                read_all(&bytes),
+                (Ok(expected), b"GET /beta".to_vec()),
+                "{}",
+                header.escape_ascii()
+            );
         }
     }
 
@@ -169,7 +188,11 @@ mod tests {
         for header in cases {
             let (read, left) = read_all(&[&header[..], &[b'\n'; 200]].concat());
             assert_eq!(read, Err(ProxyRefusal::Malformed), "{}", header.escape_ascii());
-            assert!(left.len() >= 90, "no more is read than a header may have: {}", header.escape_ascii());
+            assert!(
+                left.len() >= 90,
+                "no more is read than a header may have: {}",
+                header.escape_ascii()
+            );
         }
     }
 
@@ -183,7 +206,12 @@ mod tests {
         ] {
             for end in 0..whole.len() {
                 let part = whole.get(..end).expect("a part");
-                assert_eq!(read_all(part).0, Err(ProxyRefusal::Incomplete), "{}", part.escape_ascii());
+                assert_eq!(
+                    read_all(part).0,
+                    Err(ProxyRefusal::Incomplete),
+                    "{}",
+                    part.escape_ascii()
+                );
             }
         }
     }

@@ -1,6 +1,8 @@
-//! What a request has to be before anything is done for it (RFC 9112 §3, §6; RFC 9110 §7.2, §10.1.1).
+//! What a request has to be before anything is done for it (RFC 9112 §3, §6; RFC 9110 §7.2,
+//! §10.1.1).
 //!
-//! Both ways in, the HTTP server and the look at a whole handshake, take the same: nothing further in sees a target without a path.
+//! Both ways in, the HTTP server and the look at a whole handshake, take the same: nothing further
+//! in sees a target without a path.
 
 use std::ops::RangeInclusive;
 
@@ -17,10 +19,12 @@ pub(super) const MAX_HEAD: usize = 16 << 10;
 /// Most header fields of a request.
 pub(super) const MAX_HEADERS: usize = 100;
 
-/// Seconds after which a client that found no room should try again; randomised, so clients do not all retry at once.
+/// Seconds after which a client that found no room should try again; randomised, so clients do not
+/// all retry at once.
 pub(super) const RETRY_SECONDS: RangeInclusive<u64> = 1..=5;
 
-/// Checks a head. A target in absolute form becomes the path that it names, and its authority the `Host` (RFC 9112 §3.2.2).
+/// Checks a head. A target in absolute form becomes the path that it names, and its authority the
+/// `Host` (RFC 9112 §3.2.2).
 ///
 /// # Errors
 /// Why the request is refused.
@@ -41,8 +45,10 @@ pub(super) fn normalize(
                 && !authority.host().is_empty()
                 && is_host(authority.as_str().as_bytes()) =>
         {
-            let host = HeaderValue::from_str(authority.as_str()).map_err(|_| RequestRefusal::Target)?;
-            let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+            let host =
+                HeaderValue::from_str(authority.as_str()).map_err(|_| RequestRefusal::Target)?;
+            let path =
+                uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
             if !path.path().starts_with('/') {
                 return Err(RequestRefusal::Target);
             }
@@ -70,7 +76,9 @@ fn is_host(value: &[u8]) -> bool {
     // Nobody is named in front of the host, and a port is a number.
     rest.is_some_and(|rest| {
         rest.is_empty()
-            || rest.strip_prefix(':').is_some_and(|port| port.is_empty() || port.parse::<u16>().is_ok())
+            || rest
+                .strip_prefix(':')
+                .is_some_and(|port| port.is_empty() || port.parse::<u16>().is_ok())
     })
 }
 
@@ -90,9 +98,10 @@ pub(super) fn told(refusal: RequestRefusal) -> (StatusCode, &'static str) {
             StatusCode::BAD_REQUEST,
             "An HTTP/1.1 request must have exactly one Host header: host or host:port",
         ),
-        RequestRefusal::Coding => {
-            (StatusCode::NOT_IMPLEMENTED, "The only Transfer-Encoding that is understood is chunked")
-        }
+        RequestRefusal::Coding => (
+            StatusCode::NOT_IMPLEMENTED,
+            "The only Transfer-Encoding that is understood is chunked",
+        ),
         RequestRefusal::Expectation => {
             (StatusCode::EXPECTATION_FAILED, "The only Expect that is understood is 100-continue")
         }
@@ -104,9 +113,10 @@ pub(super) fn told(refusal: RequestRefusal) -> (StatusCode, &'static str) {
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "A request's head may have 16 KiB and 100 header fields; send fewer or shorter ones",
         ),
-        RequestRefusal::Busy => {
-            (StatusCode::SERVICE_UNAVAILABLE, "As many requests as allowed are under way; try again later")
-        }
+        RequestRefusal::Busy => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "As many requests as allowed are under way; try again later",
+        ),
     }
 }
 
@@ -196,7 +206,9 @@ mod tests {
             let fields: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
             check("/beta", version, &fields).map(|_| ())
         };
-        for good in ["gate", "gate:8080", "gate:", "127.0.0.1:1", "[::1]:8080", "[::1]", "a_b.example", ""] {
+        for good in
+            ["gate", "gate:8080", "gate:", "127.0.0.1:1", "[::1]:8080", "[::1]", "a_b.example", ""]
+        {
             assert_eq!(hosts(Version::HTTP_11, &[good]), Ok(()), "{good}");
         }
         for bad in [
@@ -221,8 +233,9 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_not_guessed() {
-        let with =
-            |name, value| check("/beta", Version::HTTP_11, &[("host", "gate"), (name, value)]).map(|_| ());
+        let with = |name, value| {
+            check("/beta", Version::HTTP_11, &[("host", "gate"), (name, value)]).map(|_| ())
+        };
         assert_eq!(with("transfer-encoding", "Chunked"), Ok(()));
         assert_eq!(with("transfer-encoding", "gzip, chunked"), Err(RequestRefusal::Coding));
         assert_eq!(with("expect", "100-Continue"), Ok(()));

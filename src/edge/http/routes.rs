@@ -15,7 +15,8 @@ use warp::{Filter, Rejection, Reply as _};
 use super::answer::error_reply;
 use crate::limits::budget::Gauge;
 
-/// The answer to come. In a box, since hyper and warp would else copy the state of all routes from place to place.
+/// The answer to come. In a box, since hyper and warp would else copy the state of all routes from
+/// place to place.
 type AnswerFuture = Pin<Box<dyn Future<Output = Result<warp::reply::Response, Infallible>> + Send>>;
 
 /// What a port answers.
@@ -23,14 +24,22 @@ pub(crate) type Routes = Arc<dyn Fn(Request<Incoming>) -> AnswerFuture + Send + 
 
 /// Makes a filter the routes of a port.
 pub(crate) fn routes(
-    filter: impl Filter<Extract = (Response<Vec<u8>>,), Error = Rejection> + Clone + Send + Sync + 'static,
+    filter: impl Filter<Extract = (Response<Vec<u8>>,), Error = Rejection>
+    + Clone
+    + Send
+    + Sync
+    + 'static,
 ) -> Routes {
     counted_routes(filter, Gauge::default())
 }
 
 /// As [`routes`]; the answers count as memory until they are written.
 pub(crate) fn counted_routes(
-    filter: impl Filter<Extract = (Response<Vec<u8>>,), Error = Rejection> + Clone + Send + Sync + 'static,
+    filter: impl Filter<Extract = (Response<Vec<u8>>,), Error = Rejection>
+    + Clone
+    + Send
+    + Sync
+    + 'static,
     memory: Gauge,
 ) -> Routes {
     let counted = move |answer: Response<Vec<u8>>| answer.map(|body| memory.share(body.into()));

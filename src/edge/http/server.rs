@@ -1,4 +1,5 @@
-//! The ports: connections are accepted, find their place, and are served until they end or become WebSockets.
+//! The ports: connections are accepted, find their place, and are served until they end or become
+//! WebSockets.
 //!
 //! The accept loop is ours, so that time-outs, the number of connections and TCP options are too.
 
@@ -32,7 +33,8 @@ use crate::ops::metrics::{
 use crate::ops::refusals::Refusals;
 use crate::ops::vitals::Pulse;
 
-/// Counted for a connection of the HTTP server: what it reads into, and most of what it writes from.
+/// Counted for a connection of the HTTP server: what it reads into, and most of what it writes
+/// from.
 const CONNECTION_BYTES: usize = MAX_HEAD + (8 << 10);
 
 /// How long to let the system recover when it has no descriptors left.
@@ -162,7 +164,10 @@ impl Server {
         if let Some((connect, head)) = first.handshake(&stream)
             && let Some(turn) = visit.try_serve(RequestKind::Handshake)
         {
-            let Some((back, refusal)) = connect.serve(head, visit.peer(), stream, turn).await else { return };
+            let Some((back, refusal)) = connect.serve(head, visit.peer(), stream, turn).await
+            else {
+                return;
+            };
             visit.enter(Stage::Head);
             stream = back;
             routes = beginning_with(refusal, routes);
@@ -187,8 +192,8 @@ impl Server {
         }
     }
 
-    /// Finds whom the PROXY header names, where there is to be one; returns false to close. The header's time is the first head's
-    /// too.
+    /// Finds whom the PROXY header names, where there is to be one; returns false to close. The
+    /// header's time is the first head's too.
     async fn identify(&self, stream: &mut TcpStream, visit: &Visit, first: &First) -> bool {
         let peer = visit.peer();
         let First::ProxyHeader(guard) = first else { return true };
@@ -250,7 +255,11 @@ impl Server {
     }
 
     /// Does what comes before the first head, in the time for both.
-    async fn beforehand<T>(&self, visit: &Visit, work: impl Future<Output = T>) -> Result<T, Missed> {
+    async fn beforehand<T>(
+        &self,
+        visit: &Visit,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Missed> {
         let ending = self.lifecycle.ending();
         tokio::select! {
             in_time = tokio::time::timeout(visit.bounds().head, work) => in_time.map_err(|_| Missed::Late),

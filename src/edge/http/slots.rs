@@ -1,8 +1,10 @@
-//! The places of a port's HTTP connections: what each connection does, how long it may, and who gives way when others wait.
+//! The places of a port's HTTP connections: what each connection does, how long it may, and who
+//! gives way when others wait.
 //!
-//! A connection has a place from when it is accepted, except while its request is served: then it has one among the handshakes or
-//! among the calls, so that none of the three can keep the others out. When all places are taken and somebody waits, the
-//! connection that has been idle longest is ended, or else the one that has kept the node waiting longest.
+//! A connection has a place from when it is accepted, except while its request is served: then it
+//! has one among the handshakes or among the calls, so that none of the three can keep the others
+//! out. When all places are taken and somebody waits, the connection that has been idle longest is
+//! ended, or else the one that has kept the node waiting longest.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -22,10 +24,12 @@ use crate::config::Snapshots;
 use crate::ops::metrics::{CutCause, HttpMetrics, HttpState, RequestRefusal};
 use crate::ops::refusals::{Refusals, Told};
 
-/// An answer has to be taken at this rate at least, in bytes a second, once the time for its beginning is over.
+/// An answer has to be taken at this rate at least, in bytes a second, once the time for its
+/// beginning is over.
 const ANSWER_RATE: u64 = 16 << 10;
 
-/// An idle connection is kept for so long beyond what its client was told, whose last request may be on its way.
+/// An idle connection is kept for so long beyond what its client was told, whose last request may
+/// be on its way.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
 
 /// A head is given so long to come whole, however many wait: its packets may be under way.
@@ -42,7 +46,8 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(crate) struct Bounds {
     /// Places of each of the three kinds.
     pub(crate) places: usize,
-    /// For a head, as long for a body and for the turn of a request, and for the beginning of an answer.
+    /// For a head, as long for a body and for the turn of a request, and for the beginning of an
+    /// answer.
     pub(crate) head: Duration,
     /// Between requests.
     pub(crate) keep_alive: Duration,
@@ -78,7 +83,8 @@ pub(super) enum RequestKind {
     Call,
 }
 
-/// What a connection does. *Invariant:* only `Serve` has no deadline, since what is done then has deadlines of its own.
+/// What a connection does. *Invariant:* only `Serve` has no deadline, since what is done then has
+/// deadlines of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Head,
@@ -144,7 +150,8 @@ pub(super) struct Turn {
 pub(super) struct Busy;
 
 impl Stage {
-    const ALL: [Self; 6] = [Self::Head, Self::Body, Self::Queue, Self::Serve, Self::Answer, Self::Idle];
+    const ALL: [Self; 6] =
+        [Self::Head, Self::Body, Self::Queue, Self::Serve, Self::Answer, Self::Idle];
 
     /// Returns what is counted when a connection is ended; nobody ends it while it is served.
     pub(super) fn state(self) -> Option<HttpState> {
@@ -170,7 +177,11 @@ impl Stage {
 }
 
 impl Slots {
-    pub(super) fn new(source: BoundsSource, metrics: HttpMetrics, refusals: Arc<Refusals>) -> Arc<Self> {
+    pub(super) fn new(
+        source: BoundsSource,
+        metrics: HttpMetrics,
+        refusals: Arc<Refusals>,
+    ) -> Arc<Self> {
         let most = source.bounds().places;
         let places = || Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
         Arc::new(Self {
@@ -211,7 +222,14 @@ impl Slots {
         });
         let key = self.visits.lock().insert(Arc::clone(&slot));
         let bounds = self.source.bounds();
-        Visit(Arc::new(Stay { slots: Arc::clone(self), slot, bounds, key, peer, named: OnceLock::new() }))
+        Visit(Arc::new(Stay {
+            slots: Arc::clone(self),
+            slot,
+            bounds,
+            key,
+            peer,
+            named: OnceLock::new(),
+        }))
     }
 
     /// Tells one connection to give way, if there is one that may be told.
@@ -245,7 +263,8 @@ impl Slots {
 impl Slot {
     fn stage(&self) -> (Stage, Duration) {
         let stamp = self.stage.load(Ordering::Relaxed);
-        let stage = Stage::ALL.into_iter().find(|stage| *stage as u64 == stamp & 7).unwrap_or(Stage::Serve);
+        let stage =
+            Stage::ALL.into_iter().find(|stage| *stage as u64 == stamp & 7).unwrap_or(Stage::Serve);
         (stage, Duration::from_millis(stamp >> 3))
     }
 }
@@ -281,7 +300,10 @@ impl Visit {
             Stage::Body | Stage::Queue => *head + AGE,
             Stage::Serve => return None,
             Stage::Answer => {
-                *head + Duration::from_millis(slot.written.load(Ordering::Relaxed) * 1_000 / ANSWER_RATE)
+                *head
+                    + Duration::from_millis(
+                        slot.written.load(Ordering::Relaxed) * 1_000 / ANSWER_RATE,
+                    )
             }
             Stage::Idle => *keep_alive + IDLE_GRACE,
         };
@@ -402,7 +424,8 @@ mod tests {
     use super::*;
     use crate::ops::metrics::Metrics;
 
-    const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+    const PEER: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
     const LONG: Duration = Duration::from_secs(3_600);
 
     fn slots(places: usize) -> Arc<Slots> {
@@ -455,7 +478,10 @@ mod tests {
         let turn = first.try_serve(RequestKind::Call).expect("a turn");
         let second = timeout(LONG, slots.enter(PEER)).await.expect("a place");
         assert!(second.try_serve(RequestKind::Call).is_none(), "one call at a time");
-        assert!(second.try_serve(RequestKind::Handshake).is_some(), "handshakes have places of their own");
+        assert!(
+            second.try_serve(RequestKind::Handshake).is_some(),
+            "handshakes have places of their own"
+        );
         drop(turn);
         assert!(second.try_serve(RequestKind::Call).is_some());
         assert_eq!(displaced(&slots, &[first, second]).await, [0; 0]);

@@ -9,7 +9,8 @@ use crate::model::id::ConnectionId;
 use crate::shard::hub::Hub;
 use crate::shard::socket::NewSocket;
 
-/// Who takes an HTTP connection's socket over once its answer is written, if anybody; an extension of every request.
+/// Who takes an HTTP connection's socket over once its answer is written, if anybody; an extension
+/// of every request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Takeover(Arc<Mutex<Option<HandOver>>>);
 
@@ -35,13 +36,15 @@ impl Takeover {
         self.0.lock().is_some()
     }
 
-    /// Gives the socket to its shard, with what was read behind the request, or tells it that none will come. To be called
-    /// when HTTP is done with the connection.
+    /// Gives the socket to its shard, with what was read behind the request, or tells it that none
+    /// will come. To be called when HTTP is done with the connection.
     pub(super) fn take_over(self, socket: io::Result<NewSocket>) {
         let Some(HandOver { id, hub }) = self.0.lock().take() else { return };
         match &socket {
             Ok(_) => tracing::debug!(conn.id = %id, "connected"),
-            Err(error) => tracing::debug!(conn.id = %id, %error, "the client went away during its handshake"),
+            Err(error) => {
+                tracing::debug!(conn.id = %id, %error, "the client went away during its handshake");
+            }
         }
         hub.attach(id, socket.ok());
     }

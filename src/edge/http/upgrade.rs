@@ -4,7 +4,8 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use http::header::{
-    ALLOW, CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+    ALLOW, CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use sha1::{Digest as _, Sha1};
@@ -44,7 +45,8 @@ pub(super) fn accept(
     if *method != Method::GET && *method != Method::HEAD {
         return Err(HandshakeError::Method);
     }
-    let upgrades = has_token(headers, &CONNECTION, "upgrade") && has_token(headers, &UPGRADE, "websocket");
+    let upgrades =
+        has_token(headers, &CONNECTION, "upgrade") && has_token(headers, &UPGRADE, "websocket");
     if *method == Method::HEAD || !upgrades {
         return Err(HandshakeError::NoUpgrade);
     }
@@ -52,7 +54,9 @@ pub(super) fn accept(
     if version != Version::HTTP_11 {
         return Err(HandshakeError::HttpVersion);
     }
-    if [SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION].iter().any(|name| headers.get_all(name).iter().count() > 1)
+    if [SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION]
+        .iter()
+        .any(|name| headers.get_all(name).iter().count() > 1)
     {
         return Err(HandshakeError::Twice);
     }
@@ -89,7 +93,9 @@ impl HandshakeError {
             }
             Self::Twice => "Sec-WebSocket-Key and Sec-WebSocket-Version must each be there once",
             Self::Key => "Sec-WebSocket-Key must be 16 bytes in base64",
-            Self::Body => "A WebSocket handshake has no body; leave out Content-Length and Transfer-Encoding",
+            Self::Body => {
+                "A WebSocket handshake has no body; leave out Content-Length and Transfer-Encoding"
+            }
         }
     }
 
@@ -154,12 +160,16 @@ mod tests {
     fn the_examples_of_the_rfc_are_handshakes() {
         assert_eq!(without("", &[]).expect("a handshake"), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         // RFC 6455 §4.1: 0x01 to 0x10, with bits behind the last byte.
-        assert!(without("sec-websocket-key", &[("sec-websocket-key", b"AQIDBAUGBwgJCgsMDQ4PEC==")]).is_ok());
+        assert!(
+            without("sec-websocket-key", &[("sec-websocket-key", b"AQIDBAUGBwgJCgsMDQ4PEC==")])
+                .is_ok()
+        );
     }
 
     #[test]
     fn lists_are_lists() {
-        for value in [&b"keep-alive, UPGRADE"[..], b"upgrade", b",, upgrade ,", b"x, \xff, Upgrade"] {
+        for value in [&b"keep-alive, UPGRADE"[..], b"upgrade", b",, upgrade ,", b"x, \xff, Upgrade"]
+        {
             assert!(without("connection", &[("connection", value)]).is_ok());
         }
         let lines: &[(&str, &[u8])] = &[("connection", b"keep-alive"), ("connection", b"upgrade")];
@@ -167,7 +177,10 @@ mod tests {
         let lines: &[(&str, &[u8])] = &[("upgrade", b"h2c"), ("upgrade", b"WebSocket")];
         assert!(without("upgrade", lines).is_ok());
         for value in [&b""[..], b"upgraded", b"keep-alive upgrade", b"up grade"] {
-            assert_eq!(without("connection", &[("connection", value)]), Err(HandshakeError::NoUpgrade));
+            assert_eq!(
+                without("connection", &[("connection", value)]),
+                Err(HandshakeError::NoUpgrade)
+            );
         }
     }
 
@@ -178,7 +191,11 @@ mod tests {
             ("upgrade", &[("upgrade", b"h2c")], HandshakeError::NoUpgrade),
             ("connection", &[], HandshakeError::NoUpgrade),
             ("sec-websocket-version", &[], HandshakeError::WebSocketVersion),
-            ("sec-websocket-version", &[("sec-websocket-version", b"8")], HandshakeError::WebSocketVersion),
+            (
+                "sec-websocket-version",
+                &[("sec-websocket-version", b"8")],
+                HandshakeError::WebSocketVersion,
+            ),
             (
                 "sec-websocket-version",
                 &[("sec-websocket-version", b"13, 8")],
@@ -187,9 +204,21 @@ mod tests {
             ("", &[("sec-websocket-version", b"13")], HandshakeError::Twice),
             ("", &[("sec-websocket-key", b"AQIDBAUGBwgJCgsMDQ4PEA==")], HandshakeError::Twice),
             ("sec-websocket-key", &[], HandshakeError::Key),
-            ("sec-websocket-key", &[("sec-websocket-key", b"AQIDBAUGBwgJCgsMDQ4PEA")], HandshakeError::Key),
-            ("sec-websocket-key", &[("sec-websocket-key", b"AQIDBAUGBwgJCgsMDQ4P")], HandshakeError::Key),
-            ("sec-websocket-key", &[("sec-websocket-key", b"AQIDBAUGBwgJCgsMDQ4PEBE=")], HandshakeError::Key),
+            (
+                "sec-websocket-key",
+                &[("sec-websocket-key", b"AQIDBAUGBwgJCgsMDQ4PEA")],
+                HandshakeError::Key,
+            ),
+            (
+                "sec-websocket-key",
+                &[("sec-websocket-key", b"AQIDBAUGBwgJCgsMDQ4P")],
+                HandshakeError::Key,
+            ),
+            (
+                "sec-websocket-key",
+                &[("sec-websocket-key", b"AQIDBAUGBwgJCgsMDQ4PEBE=")],
+                HandshakeError::Key,
+            ),
             ("", &[("content-length", b"1")], HandshakeError::Body),
             ("", &[("transfer-encoding", b"chunked")], HandshakeError::Body),
         ];
@@ -199,9 +228,15 @@ mod tests {
         assert!(without("", &[("content-length", b"0")]).is_ok());
         let mut headers = HeaderMap::new();
         assert_eq!(accept(&Method::POST, Version::HTTP_11, &headers), Err(HandshakeError::Method));
-        assert_eq!(accept(&Method::HEAD, Version::HTTP_11, &headers), Err(HandshakeError::NoUpgrade));
+        assert_eq!(
+            accept(&Method::HEAD, Version::HTTP_11, &headers),
+            Err(HandshakeError::NoUpgrade)
+        );
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        assert_eq!(accept(&Method::GET, Version::HTTP_10, &headers), Err(HandshakeError::HttpVersion));
+        assert_eq!(
+            accept(&Method::GET, Version::HTTP_10, &headers),
+            Err(HandshakeError::HttpVersion)
+        );
     }
 }

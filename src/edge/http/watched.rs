@@ -1,4 +1,5 @@
-//! What a conversation is watched by: its socket and its answers move the connection from stage to stage, and a timer follows.
+//! What a conversation is watched by: its socket and its answers move the connection from stage to
+//! stage, and a timer follows.
 
 use std::future::Future as _;
 use std::io::{self, IoSlice};
@@ -89,7 +90,11 @@ impl<S: Stream> AsyncRead for Watched<S> {
 }
 
 impl<S: Stream> AsyncWrite for Watched<S> {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.write(bytes.len(), |stream| stream.poll_write(context, bytes))
     }
 

@@ -54,7 +54,8 @@ impl Canonical<'_> {
     pub(super) fn bytes(&self, tokens: Tokens) -> Vec<u8> {
         let SignedRequest { method, path, query, headers, .. } = *self.request;
         let except = if headers.contains_key(AUTHORIZATION) { None } else { Some(SIGNATURE) };
-        let (path, query) = (canonical_path(path), canonical_query(query.unwrap_or(""), except, tokens));
+        let (path, query) =
+            (canonical_path(path), canonical_query(query.unwrap_or(""), except, tokens));
         let mut out = format!("{method}\n{path}\n{query}\n").into_bytes();
         for name in self.signed_headers {
             out.extend_from_slice(name.as_bytes());
@@ -81,7 +82,8 @@ pub(super) fn request<'a>(
     Canonical { request, signed_headers, body_hash }
 }
 
-/// Returns the names in `SignedHeaders`: lower case, sorted, each once, whatever order they came in.
+/// Returns the names in `SignedHeaders`: lower case, sorted, each once, whatever order they came
+/// in.
 pub(super) fn names(signed_headers: &str) -> Vec<String> {
     let present = signed_headers.split(';').filter(|name| !name.is_empty());
     let mut names: Vec<String> = present.map(str::to_ascii_lowercase).collect();
@@ -150,7 +152,8 @@ fn canonical_path(path: &str) -> String {
 }
 
 /// Decodes and encodes every name and value, so that one spelling remains, and sorts the pairs by
-/// name, then value. `except` is left out: the signature of a presigned URL does not cover itself. `+` is a plus: in a URL, unlike in a form, it does not stand for a blank.
+/// name, then value. `except` is left out: the signature of a presigned URL does not cover itself.
+/// `+` is a plus: in a URL, unlike in a form, it does not stand for a blank.
 fn canonical_query(query: &str, except: Option<&str>, tokens: Tokens) -> String {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let mut pairs: Vec<(String, String)> = pairs

@@ -47,7 +47,9 @@ impl SignatureError {
             Self::MissingAuthenticationToken => "MissingAuthenticationTokenException",
             Self::IncompleteSignature(_) => "IncompleteSignatureException",
             Self::UnrecognizedClient => "UnrecognizedClientException",
-            Self::Skewed(_) | Self::Unbound(_) | Self::InvalidSignature { .. } => "InvalidSignatureException",
+            Self::Skewed(_) | Self::Unbound(_) | Self::InvalidSignature { .. } => {
+                "InvalidSignatureException"
+            }
         }
     }
 }

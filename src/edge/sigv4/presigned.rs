@@ -1,8 +1,9 @@
-//! Presigned URLs: the signature and all that belongs to it stand in the query ("Authenticating requests: using query
-//! parameters" in the reference of Amazon S3; so do botocore's `SigV4QueryAuth` and `presign` of `@smithy/signature-v4`).
+//! Presigned URLs: the signature and all that belongs to it stand in the query ("Authenticating
+//! requests: using query parameters" in the reference of Amazon S3; so do botocore's
+//! `SigV4QueryAuth` and `presign` of `@smithy/signature-v4`).
 //!
-//! Such a URL is good for as long as it says, a week at most, and for whoever has it. Its body is the one that was signed; or
-//! any, where the signer signed `UNSIGNED-PAYLOAD` in its place.
+//! Such a URL is good for as long as it says, a week at most, and for whoever has it. Its body is
+//! the one that was signed; or any, where the signer signed `UNSIGNED-PAYLOAD` in its place.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -41,14 +42,16 @@ impl<'a> Presigned<'a> {
             (algorithm?, credential?, date?, expires?, signed_headers?)
         else {
             let names = NEEDED.join(", ");
-            let message = format!("AWS query-string parameters must include {names} and {SIGNATURE}.");
+            let message =
+                format!("AWS query-string parameters must include {names} and {SIGNATURE}.");
             return Err(SignatureError::IncompleteSignature(message.into()));
         };
         if algorithm != ALGORITHM {
             return Err(incomplete("Unsupported AWS 'algorithm' (only AWS4-HMAC-SHA256 for now)."));
         }
         let expires = expires.parse().ok().filter(|seconds| (1..=EXPIRES_MAX).contains(seconds));
-        let expires = expires.ok_or_else(|| incomplete("X-Amz-Expires must be from 1 to 604800 seconds."))?;
+        let expires =
+            expires.ok_or_else(|| incomplete("X-Amz-Expires must be from 1 to 604800 seconds."))?;
         let signed_at = parse_iso_time(&date).ok_or_else(malformed_date)?;
         let signed_headers = canonical::names(&signed_headers);
         let authorization = Authorization { credential, signed_headers, signature };
@@ -80,7 +83,8 @@ mod tests {
     use super::*;
     use crate::config::{AccessKey, Secret};
 
-    /// Method, path and query, body: signed at [`SIGNED_AT`] by botocore, the last by `@smithy/signature-v4` 5.
+    /// Method, path and query, body: signed at [`SIGNED_AT`] by botocore, the last by
+    /// `@smithy/signature-v4` 5.
     const PRESIGNED: [(&str, &str, &str); 5] = [
         (
             "GET",
@@ -117,9 +121,16 @@ mod tests {
     }
 
     /// Verifies a request, `seconds` after it was signed; returns the error's type and message.
-    fn verify(method: &str, target: &str, body: &str, seconds: i64) -> Result<(), (&'static str, String)> {
-        let key =
-            AccessKey { id: "AKIDEXAMPLE".to_owned(), secret: Secret::new("fake/secret+for0Tests9only") };
+    fn verify(
+        method: &str,
+        target: &str,
+        body: &str,
+        seconds: i64,
+    ) -> Result<(), (&'static str, String)> {
+        let key = AccessKey {
+            id: "AKIDEXAMPLE".to_owned(),
+            secret: Secret::new("fake/secret+for0Tests9only"),
+        };
         let verifier = Verifier::new(vec![key], Duration::from_secs(300));
         let (path, query) = target.split_once('?').expect("a query");
         let mut headers = HeaderMap::new();
@@ -157,9 +168,14 @@ mod tests {
                 ("SignedHeaders=host", "SignedHeaders=host%3Bhost2"),
                 ("X-Amz-Signature=", "X-Amz-Signature=0"),
             ] {
-                let refused = verify(method, &target.replacen(part, other, 1), body, 0).expect_err(other);
-                let is_too_long = other == "Expires=1" && refused.0 == "IncompleteSignatureException";
-                assert!(refused.0 == "InvalidSignatureException" || is_too_long, "{other}: {refused:?}");
+                let refused =
+                    verify(method, &target.replacen(part, other, 1), body, 0).expect_err(other);
+                let is_too_long =
+                    other == "Expires=1" && refused.0 == "IncompleteSignatureException";
+                assert!(
+                    refused.0 == "InvalidSignatureException" || is_too_long,
+                    "{other}: {refused:?}"
+                );
             }
             assert!(verify("PUT", target, body, 0).is_err());
             let is_open = body.starts_with(UNSIGNED_PAYLOAD);
@@ -169,10 +185,13 @@ mod tests {
 
     #[test]
     fn it_is_good_for_as_long_as_it_says() {
-        for ((method, target, body), life) in PRESIGNED.into_iter().zip([3_600, 604_800, 60, 300, 900]) {
+        for ((method, target, body), life) in
+            PRESIGNED.into_iter().zip([3_600, 604_800, 60, 300, 900])
+        {
             assert_eq!(verify(method, target, body, life), Ok(()));
             assert_eq!(verify(method, target, body, -300), Ok(()));
-            let (error_type, message) = verify(method, target, body, life + 1).expect_err("too late");
+            let (error_type, message) =
+                verify(method, target, body, life + 1).expect_err("too late");
             assert_eq!(error_type, "InvalidSignatureException");
             assert!(message.starts_with("Signature expired: "), "{message}");
             assert!(verify(method, target, body, -301).is_err(), "too early");
@@ -183,22 +202,32 @@ mod tests {
     fn what_is_wrong_with_the_parameters_is_said() {
         let (method, target, body) = PRESIGNED[0];
         for (part, other, message) in [
-            ("X-Amz-Date=", "X-Amz-Other=", "must include X-Amz-Algorithm, X-Amz-Credential, X-Amz-Date"),
+            (
+                "X-Amz-Date=",
+                "X-Amz-Other=",
+                "must include X-Amz-Algorithm, X-Amz-Credential, X-Amz-Date",
+            ),
             ("X-Amz-Expires=3600", "X-Amz-Expires=604801", "from 1 to 604800 seconds"),
             ("X-Amz-Expires=3600", "X-Amz-Expires=0", "from 1 to 604800 seconds"),
             ("X-Amz-Expires=3600", "X-Amz-Expires=-1", "from 1 to 604800 seconds"),
-            ("X-Amz-Expires=3600", "X-Amz-Expires=99999999999999999999", "from 1 to 604800 seconds"),
+            (
+                "X-Amz-Expires=3600",
+                "X-Amz-Expires=99999999999999999999",
+                "from 1 to 604800 seconds",
+            ),
             ("HMAC-SHA256", "ECDSA-P256-SHA256", "only AWS4-HMAC-SHA256"),
             ("20261122T200422Z", "yesterday", "ISO-8601"),
             ("=host", "=%ff", "UTF-8"),
             ("&X-Amz-Expires", "&X-Amz-Expires=1&X-Amz-Expires", "only once"),
             ("&X-Amz-Expires", "&X-Amz-Signature=1&X-Amz-Expires", "only once"),
         ] {
-            let refused = verify(method, &target.replacen(part, other, 1), body, 0).expect_err(other);
+            let refused =
+                verify(method, &target.replacen(part, other, 1), body, 0).expect_err(other);
             assert_eq!(refused.0, "IncompleteSignatureException", "{other}: {refused:?}");
             assert!(refused.1.contains(message), "{other}: {refused:?}");
         }
-        let unbound = verify(method, &target.replacen("=host", "=x", 1), body, 0).expect_err("no host");
+        let unbound =
+            verify(method, &target.replacen("=host", "=x", 1), body, 0).expect_err("no host");
         assert!(unbound.1.contains("'Host'"), "{unbound:?}");
         let unsigned = verify(method, &target.replacen("X-Amz-Signature", "Signature", 1), body, 0);
         assert_eq!(unsigned.expect_err("unsigned").0, "MissingAuthenticationTokenException");
@@ -207,8 +236,12 @@ mod tests {
     #[test]
     fn no_message_shows_a_session_token() {
         let (method, target, body) = PRESIGNED[1];
-        let (_, message) = verify(method, &target.replacen("beta", "prod", 1), body, 0).expect_err("refused");
-        assert!(message.contains("X-Amz-Security-Token=MASKED") && !message.contains("FwoGZX"), "{message}");
+        let (_, message) =
+            verify(method, &target.replacen("beta", "prod", 1), body, 0).expect_err("refused");
+        assert!(
+            message.contains("X-Amz-Security-Token=MASKED") && !message.contains("FwoGZX"),
+            "{message}"
+        );
         assert!(!message.contains("X-Amz-Signature="), "{message}");
     }
 
@@ -224,8 +257,9 @@ mod tests {
             headers: &headers,
             body: b"",
         };
-        let error =
-            Verifier::new(Vec::new(), Duration::ZERO).verify(&request, after(0)).expect_err("refused");
+        let error = Verifier::new(Vec::new(), Duration::ZERO)
+            .verify(&request, after(0))
+            .expect_err("refused");
         assert_eq!(error.error_type(), "IncompleteSignatureException");
     }
 }

@@ -1,9 +1,11 @@
-//! Requests that real clients signed, each as it came over the wire and each with one thing changed.
+//! Requests that real clients signed, each as it came over the wire and each with one thing
+//! changed.
 //!
-//! [`CAPTURED`] was recorded on loopback from boto3 1.44.5, `@aws-sdk/client-apigatewaymanagementapi`
-//! 3.1169.0, aws4 1.13.2 and awscurl 0.44, all with the key of [`key`]; headers that nobody signs
-//! (`User-Agent`, `Accept`, `Accept-Encoding`, `Connection`) are left out, line ends are `\n`.
-//! [`CRAFTED`] was signed by botocore's `SigV4Auth` from requests made odd on purpose.
+//! [`CAPTURED`] was recorded on loopback from boto3 1.44.5,
+//! `@aws-sdk/client-apigatewaymanagementapi` 3.1169.0, aws4 1.13.2 and awscurl 0.44, all with the
+//! key of [`key`]; headers that nobody signs (`User-Agent`, `Accept`, `Accept-Encoding`,
+//! `Connection`) are left out, line ends are `\n`. [`CRAFTED`] was signed by botocore's `SigV4Auth`
+//! from requests made odd on purpose.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -151,12 +153,18 @@ fn one_changed_byte_of_the_path_or_query_is_refused() {
         let path = request.path.clone();
         // What lies before a `..` is folded away, so that it may be anything.
         let signed_from = path.rfind("/..").map_or(0, |dots| dots + 3);
-        for (position, old) in path.char_indices().filter(|(position, _)| *position >= signed_from) {
+        for (position, old) in path.char_indices().filter(|(position, _)| *position >= signed_from)
+        {
             // Letters for slashes, so that nothing folds; else the neighbour of the letter.
             let new = if old == 'k' { 'j' } else { 'k' };
             let mut request = request.clone();
             request.path.replace_range(position..=position, &new.to_string());
-            assert_eq!(request.refusal().0, "InvalidSignatureException", "{name}: {}", request.path);
+            assert_eq!(
+                request.refusal().0,
+                "InvalidSignatureException",
+                "{name}: {}",
+                request.path
+            );
         }
         let mut request = request;
         request.query = Some(request.query.map_or("x".to_owned(), |query| query + "&x"));
@@ -168,7 +176,8 @@ fn one_changed_byte_of_the_path_or_query_is_refused() {
 fn one_changed_byte_of_a_signed_header_is_refused() {
     for (name, request) in all() {
         let (_, signed) = request.header(AUTHORIZATION).split_once("SignedHeaders=").unwrap();
-        let signed: Vec<String> = signed.split(',').next().unwrap().split(';').map(str::to_owned).collect();
+        let signed: Vec<String> =
+            signed.split(',').next().unwrap().split(';').map(str::to_owned).collect();
         assert!(signed.len() > 1, "{name}");
         for header in signed {
             let mut request = request.clone();
@@ -190,7 +199,11 @@ fn one_changed_byte_of_the_secret_is_refused() {
             let mut secret = SECRET.to_owned();
             secret.replace_range(position..=position, "_");
             let res = request.verify_with(&verifier(&secret), at("20261122T200424Z"));
-            assert_eq!(res.unwrap_err().error_type(), "InvalidSignatureException", "{name}, {position}");
+            assert_eq!(
+                res.unwrap_err().error_type(),
+                "InvalidSignatureException",
+                "{name}, {position}"
+            );
         }
     }
 }
@@ -229,7 +242,8 @@ fn other_method_or_region_is_refused() {
 
 #[test]
 fn unsigned_request_misses_a_token() {
-    let missing = ("MissingAuthenticationTokenException", "Missing Authentication Token".to_owned());
+    let missing =
+        ("MissingAuthenticationTokenException", "Missing Authentication Token".to_owned());
     let mut request = boto();
     request.headers.remove(AUTHORIZATION);
     assert_eq!(request.refusal(), missing);
@@ -241,18 +255,33 @@ fn unsigned_request_misses_a_token() {
 fn malformed_authorization_is_named() {
     let table = [
         ("Bearer eyJhbGciOiJIUzI1NiJ9.e30.x", "Invalid key=value pair (missing equal-sign)"),
-        ("AWS4-HMAC-SHA256 Credential= a/b, SignedHeaders=c", "Invalid key=value pair (missing equal-sign)"),
+        (
+            "AWS4-HMAC-SHA256 Credential= a/b, SignedHeaders=c",
+            "Invalid key=value pair (missing equal-sign)",
+        ),
         ("AWS4-HMAC-SHA256 SignedHeaders=host, Signature=0", "requires 'Credential' parameter."),
         ("AWS4-HMAC-SHA256 Credential=a, Signature=0", "requires 'SignedHeaders' parameter."),
         ("AWS4-HMAC-SHA256 Credential=a, SignedHeaders=host", "requires 'Signature' parameter."),
-        ("AWS4-HMAC-SHA256", "requires 'Signature' parameter. Authorization header requires 'SignedHeaders'"),
+        (
+            "AWS4-HMAC-SHA256",
+            "requires 'Signature' parameter. Authorization header requires 'SignedHeaders'",
+        ),
         ("Basic dXNlcjpwYXNzd29yZA==", "requires 'Credential' parameter."),
         ("AWS4-HMAC-SHA1 Credential=a,SignedHeaders=b,Signature=c", "Unsupported AWS 'algorithm'"),
-        ("aws4-hmac-sha256 Credential=a,SignedHeaders=b,Signature=c", "Unsupported AWS 'algorithm'"),
+        (
+            "aws4-hmac-sha256 Credential=a,SignedHeaders=b,Signature=c",
+            "Unsupported AWS 'algorithm'",
+        ),
         ("AWS4-HMAC-SHA256 Signature=a,Credential=a,SignedHeaders=b,Signature=c", "only once"),
         ("AWS4-HMAC-SHA256 Credential=a,SignedHeaders=host;x-amz-date,Signature=c", "exactly 5"),
-        ("AWS4-HMAC-SHA256 Credential=a/b/c/d,SignedHeaders=host;x-amz-date,Signature=c", "exactly 5"),
-        ("AWS4-HMAC-SHA256 Credential=a/b/c/d/e/f,SignedHeaders=host;x-amz-date,Signature=c", "exactly 5"),
+        (
+            "AWS4-HMAC-SHA256 Credential=a/b/c/d,SignedHeaders=host;x-amz-date,Signature=c",
+            "exactly 5",
+        ),
+        (
+            "AWS4-HMAC-SHA256 Credential=a/b/c/d/e/f,SignedHeaders=host;x-amz-date,Signature=c",
+            "exactly 5",
+        ),
         ("\u{e4}\u{f6}", "Invalid key=value pair"),
     ];
     for (header, expected) in table {
@@ -287,7 +316,8 @@ fn second_authorization_header_is_refused() {
 #[test]
 fn parameters_may_come_in_any_order_and_with_any_separator() {
     let original = boto();
-    let parts: Vec<_> = original.header(AUTHORIZATION).split([',', ' ']).filter(|p| !p.is_empty()).collect();
+    let parts: Vec<_> =
+        original.header(AUTHORIZATION).split([',', ' ']).filter(|p| !p.is_empty()).collect();
     let [algorithm, credential, signed, signature] = parts[..] else { panic!("{parts:?}") };
     for header in [
         format!("{algorithm} {credential},{signed},{signature}"),
@@ -380,7 +410,10 @@ fn unreadable_date_is_refused() {
         request.set("x-amz-date", date);
         let (error_type, message) = request.refusal();
         assert_eq!(error_type, "IncompleteSignatureException", "{date}");
-        assert!(message.starts_with("Date must be in ISO-8601 'basic format'."), "{date}: {message}");
+        assert!(
+            message.starts_with("Date must be in ISO-8601 'basic format'."),
+            "{date}: {message}"
+        );
     }
     let mut request = captured("dated by date header");
     request.headers.insert(DATE, "yesterday".parse().unwrap());
@@ -392,8 +425,13 @@ fn body_hash_header_must_be_the_hash_of_the_body() {
     let mut without_header = captured("boto3 post, empty body");
     for hash in ["UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER", "", "0"] {
         without_header.set("x-amz-content-sha256", hash);
-        let message = "The provided 'x-amz-content-sha256' header does not match what was computed.";
-        assert_eq!(without_header.refusal(), ("InvalidSignatureException", message.to_owned()), "{hash}");
+        let message =
+            "The provided 'x-amz-content-sha256' header does not match what was computed.";
+        assert_eq!(
+            without_header.refusal(),
+            ("InvalidSignatureException", message.to_owned()),
+            "{hash}"
+        );
     }
     let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     without_header.set("x-amz-content-sha256", empty);
@@ -410,14 +448,17 @@ fn unknown_key_is_refused_even_with_the_secret_that_stands_in() {
     // A caller who has read the source signs with the stand-in.
     let stand_in = verifier(super::UNKNOWN_KEY_SECRET);
     let now = at("20261122T200424Z");
-    let Err(SignatureError::InvalidSignature { to_sign, .. }) = boto().verify_with(&stand_in, now) else {
+    let Err(SignatureError::InvalidSignature { to_sign, .. }) = boto().verify_with(&stand_in, now)
+    else {
         panic!("accepted");
     };
     let (_, credential) = to_sign.split_once('\n').unwrap().1.split_once('\n').unwrap();
     let credential = format!("AKIDNOBODY/{}", credential.lines().next().unwrap());
-    let signature = Credential::parse(&credential).unwrap().sign(super::UNKNOWN_KEY_SECRET, &to_sign);
+    let signature =
+        Credential::parse(&credential).unwrap().sign(super::UNKNOWN_KEY_SECRET, &to_sign);
     let signed = "SignedHeaders=host;x-amz-date";
-    let header = format!("AWS4-HMAC-SHA256 Credential={credential}, {signed}, Signature={signature}");
+    let header =
+        format!("AWS4-HMAC-SHA256 Credential={credential}, {signed}, Signature={signature}");
     let mut request = boto();
     request.set("authorization", &header);
     assert_eq!(request.refusal(), ("UnrecognizedClientException", message.to_owned()));

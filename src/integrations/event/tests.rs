@@ -28,7 +28,11 @@ fn event(occasion: Occasion, user_agent: Option<&str>) -> Event {
 }
 
 fn scene() -> Scene {
-    Scene { stage: "production".into(), domain_name: "127.0.0.1:8443".into(), api_id: "aabbccdd".into() }
+    Scene {
+        stage: "production".into(),
+        domain_name: "127.0.0.1:8443".into(),
+        api_id: "aabbccdd".into(),
+    }
 }
 
 fn text(event: &Event) -> String {
@@ -55,7 +59,10 @@ fn a_binary_message_is_sent_in_base64() {
 
 #[test]
 fn an_end_is_as_api_gateway_sends_it() {
-    let event = event(Occasion::Disconnect { code: 1001, reason: "Going away".into() }, Some("Mozilla/5.0"));
+    let event = event(
+        Occasion::Disconnect { code: 1001, reason: "Going away".into() },
+        Some("Mozilla/5.0"),
+    );
     let request = event.request.to_string();
     let expected = format!(
         r#"{{"headers":{{"Host":"127.0.0.1:8443","x-api-key":"","X-Forwarded-For":"","x-restapi":""}},"multiValueHeaders":{{"Host":["127.0.0.1:8443"],"x-api-key":[""],"X-Forwarded-For":[""],"x-restapi":[""]}},"requestContext":{{"routeKey":"sendMessage","disconnectStatusCode":1001,"eventType":"DISCONNECT","extendedRequestId":"{request}","requestTime":"29/Nov/2023:08:04:03 +0000","messageDirection":"IN","disconnectReason":"Going away","stage":"production","connectedAt":1701245041796,"requestTimeEpoch":1701245043417,"identity":{{"userAgent":"Mozilla/5.0","sourceIp":"123.45.123.45"}},"requestId":"{request}","domainName":"127.0.0.1:8443","connectionId":"PJqB0fHsqRcCHlw=","apiId":"aabbccdd"}},"isBase64Encoded":false}}"#
@@ -88,7 +95,10 @@ fn a_handshake_tells_headers_and_query() {
 
 #[test]
 fn no_query_is_left_out() {
-    let handshake =
-        Arc::new(Handshake { path: "/".into(), query: Some(String::new()), ..Handshake::default() });
+    let handshake = Arc::new(Handshake {
+        path: "/".into(),
+        query: Some(String::new()),
+        ..Handshake::default()
+    });
     assert!(!text(&event(Occasion::Connect(handshake), None)).contains("queryString"));
 }

@@ -1,4 +1,5 @@
-//! Reads what a process posts: results, and errors, of which some come behind the result, in trailers.
+//! Reads what a process posts: results, and errors, of which some come behind the result, in
+//! trailers.
 
 use std::time::Duration;
 
@@ -117,8 +118,11 @@ fn error(headers: &HeaderMap, body: &[u8]) -> InvokeError {
     let described: Described = serde_json::from_slice(body).unwrap_or_default();
     let told = headers.get(ERROR_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
     // A runtime's header says less than its body: `Unhandled`.
-    let kind =
-        described.kind.filter(|kind| !kind.is_empty()).or(told).unwrap_or_else(|| "Unhandled".to_owned());
+    let kind = described
+        .kind
+        .filter(|kind| !kind.is_empty())
+        .or(told)
+        .unwrap_or_else(|| "Unhandled".to_owned());
     let message = described.message.unwrap_or_else(|| {
         let start = body.get(..MESSAGE_MAX.min(body.len())).unwrap_or_default();
         String::from_utf8_lossy(start).into_owned()

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 pub(crate) struct Common {
     /// Region that functions take themselves to be in, `us-east-1` for instance.
     pub(crate) region: String,
-    /// Folders in which programs are looked for, separated by colons; `None` for those of the system.
+    /// Folders in which programs are looked for, separated by colons; `None` for those of the
+    /// system.
     pub(crate) path: Option<String>,
     /// More variables of one function, by its name; its own settings are stronger.
     pub(crate) environment_of: BTreeMap<String, Vec<(String, String)>>,

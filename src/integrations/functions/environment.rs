@@ -16,9 +16,14 @@ const MEMORY_SIZE: &str = "1024";
 
 const NODE_OPTIONS: &str = "NODE_OPTIONS";
 
-/// Returns the variables of a process that asks `port` of this host for work. A function's own are stronger than those that all
-/// have; what says who the process is cannot be set (`config::kinds::maps`).
-pub(super) fn variables(settings: &FunctionSettings, common: &Common, port: u16) -> BTreeMap<String, String> {
+/// Returns the variables of a process that asks `port` of this host for work. A function's own are
+/// stronger than those that all have; what says who the process is cannot be set
+/// (`config::kinds::maps`).
+pub(super) fn variables(
+    settings: &FunctionSettings,
+    common: &Common,
+    port: u16,
+) -> BTreeMap<String, String> {
     let name = &settings.name;
     let date = Timestamp::now().strftime("%Y/%m/%d");
     let stream = format!("{date}/[$LATEST]{}", Uuid::new_v4().simple());
@@ -48,7 +53,8 @@ pub(super) fn variables(settings: &FunctionSettings, common: &Common, port: u16)
         variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     variables.extend(common.environment_of.get(name).into_iter().flatten().cloned());
     let options = variables.get(NODE_OPTIONS).cloned();
-    let own = settings.environment.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
+    let own =
+        settings.environment.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
     variables.extend(own);
     // What both ask for.
     if let (Some(options), Some(own)) = (options, settings.environment.get(NODE_OPTIONS)) {

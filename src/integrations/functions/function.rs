@@ -101,7 +101,8 @@ impl Invoke for Function {
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Bytes, InvokeError>> {
         Box::pin(async move {
-            let mut counted = Counted { counters: &self.counters, outcome: FunctionOutcome::Abandoned };
+            let mut counted =
+                Counted { counters: &self.counters, outcome: FunctionOutcome::Abandoned };
             let (answer, answered) = oneshot::channel();
             self.with(|pool, now| pool.take(Job { request, event, deadline, answer }, now));
             let (outcome, result) = match timeout_at(deadline, answered).await {

@@ -1,7 +1,8 @@
 //! Kills what a node that has crashed leaves behind.
 //!
-//! The kernel's own means (`PR_SET_PDEATHSIG`) need code between fork and exec, which is unsafe, and reach no grandchildren.
-//! So a shell, in a group of its own, is told of every group of processes, and kills them all once its input ends.
+//! The kernel's own means (`PR_SET_PDEATHSIG`) need code between fork and exec, which is unsafe,
+//! and reach no grandchildren. So a shell, in a group of its own, is told of every group of
+//! processes, and kills them all once its input ends.
 
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
@@ -93,7 +94,8 @@ impl Guard {
     fn tell(&self, sign: char, pid: Pid) {
         let mut input = self.input.lock();
         let Some(shell) = input.as_mut() else { return };
-        if let Err(error) = shell.write_all(format!("{sign} {}\n", pid.as_raw_nonzero()).as_bytes()) {
+        if let Err(error) = shell.write_all(format!("{sign} {}\n", pid.as_raw_nonzero()).as_bytes())
+        {
             tracing::warn!(%error, "the shell that guards the processes of functions is gone; restart this node");
             *input = None;
         }

@@ -1,6 +1,7 @@
 //! What a function's processes write, line by line into the log.
 //!
-//! *Rule:* a process never waits for the log. Its pipes are read as fast as it writes; what is too much is lost and counted.
+//! *Rule:* a process never waits for the log. Its pipes are read as fast as it writes; what is too
+//! much is lost and counted.
 
 use std::collections::VecDeque;
 use std::time::Duration;

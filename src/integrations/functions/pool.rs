@@ -1,9 +1,10 @@
-//! The processes of a function, and the invocations that wait for them. Without I/O: whoever owns a pool carries out what
-//! [`Pool::turn`] says, and tells it what has become of the processes.
+//! The processes of a function, and the invocations that wait for them. Without I/O: whoever owns a
+//! pool carries out what [`Pool::turn`] says, and tells it what has become of the processes.
 //!
 //! - *Rule:* an invocation is answered once, or its caller's deadline passes.
 //! - *Rule:* a process has at most `concurrency` runs at a time, however often it asks.
-//! - *Rule:* while no process can be started, callers are told so at once; after a pause one is tried again.
+//! - *Rule:* while no process can be started, callers are told so at once; after a pause one is
+//!   tried again.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -106,7 +107,9 @@ impl Pool {
 
     /// A process has not taken what it was handed, so that it has not begun.
     pub(super) fn take_back(&mut self, id: ProcessId, run: Uuid, now: Instant) {
-        if let Some(running) = self.processes.get_mut(&id).and_then(|process| process.running.remove(&run)) {
+        if let Some(running) =
+            self.processes.get_mut(&id).and_then(|process| process.running.remove(&run))
+        {
             self.waiting.push_front(running.job);
             self.dispatch(now);
             self.is_due = true;
@@ -114,7 +117,13 @@ impl Pool {
     }
 
     /// A process has a result. Returns whether it was asked for.
-    pub(super) fn answer(&mut self, id: ProcessId, run: Uuid, answer: Answer, now: Instant) -> bool {
+    pub(super) fn answer(
+        &mut self,
+        id: ProcessId,
+        run: Uuid,
+        answer: Answer,
+        now: Instant,
+    ) -> bool {
         let Some(process) = self.processes.get_mut(&id) else { return false };
         let Some(running) = process.running.remove(&run) else { return false };
         process.used = now;
@@ -147,7 +156,12 @@ impl Pool {
     }
 
     /// A process has ended. Returns why, unless the node is ending.
-    pub(super) fn exited(&mut self, id: ProcessId, error: InvokeError, now: Instant) -> Option<FunctionEnd> {
+    pub(super) fn exited(
+        &mut self,
+        id: ProcessId,
+        error: InvokeError,
+        now: Instant,
+    ) -> Option<FunctionEnd> {
         let process = self.processes.remove(&id)?;
         self.is_due = true;
         for running in process.running.into_values() {
@@ -237,10 +251,14 @@ impl Pool {
                 job.fail(FunctionOutcome::Timeout, InvokeError::TimedOut);
                 continue;
             }
-            // Least runs first; of equals the one that worked last, so that the others can be seen to idle.
-            let open =
-                self.processes.values_mut().filter_map(|process| process.is_open(most).then_some(process));
-            let Some(process) = open.min_by_key(|process| (process.running.len(), Reverse(process.used)))
+            // Least runs first; of equals the one that worked last, so that the others can be seen
+            // to idle.
+            let open = self
+                .processes
+                .values_mut()
+                .filter_map(|process| process.is_open(most).then_some(process));
+            let Some(process) =
+                open.min_by_key(|process| (process.running.len(), Reverse(process.used)))
             else {
                 self.waiting.push_front(job);
                 return;
@@ -254,7 +272,8 @@ impl Pool {
     }
 
     fn expire(&mut self, now: Instant) {
-        let (late, waiting): (VecDeque<_>, _) = self.waiting.drain(..).partition(|job| job.deadline <= now);
+        let (late, waiting): (VecDeque<_>, _) =
+            self.waiting.drain(..).partition(|job| job.deadline <= now);
         self.waiting = waiting;
         late.into_iter().for_each(|job| job.fail(FunctionOutcome::Timeout, InvokeError::TimedOut));
     }
@@ -315,7 +334,8 @@ impl Pool {
     fn stop_idle(&mut self, now: Instant) -> Vec<Action> {
         let over = self.alive().saturating_sub(self.rules.min);
         let idle = self.rules.idle;
-        let idle = self.processes.iter_mut().filter(|(_, process)| process.is_idle_since(now, idle));
+        let idle =
+            self.processes.iter_mut().filter(|(_, process)| process.is_idle_since(now, idle));
         let stop = |(id, process): (&ProcessId, &mut Process)| {
             process.phase = Phase::Stopping(FunctionEnd::Idle);
             process.polls.clear();
@@ -329,9 +349,11 @@ impl Pool {
             return Vec::new();
         }
         let starting = self.processes.values().filter(|process| process.is_starting()).count();
-        let asking = self.processes.values().filter(|process| process.asks_until(now).is_some()).count();
+        let asking =
+            self.processes.values().filter(|process| process.asks_until(now).is_some()).count();
         let Rules { min, max, concurrency, init, .. } = self.rules;
-        let for_waiting = self.waiting.len().div_ceil(concurrency).saturating_sub(starting + asking);
+        let for_waiting =
+            self.waiting.len().div_ceil(concurrency).saturating_sub(starting + asking);
         let for_least = if self.is_ending { 0 } else { min.saturating_sub(self.alive()) };
         let room = max.saturating_sub(self.processes.len());
         let mut count = for_waiting.max(for_least).min(room);

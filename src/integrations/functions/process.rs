@@ -116,7 +116,9 @@ async fn live(
     let (errors, texts) = (child.stderr.take(), child.stdout.take());
     if let Some(pipe) = errors {
         let (plant, function, words) = (Arc::clone(plant), Arc::clone(function), Arc::clone(words));
-        readers.spawn(async move { output::read(pipe, &function, id, (&plant.pace, Some(&words))).await });
+        readers.spawn(async move {
+            output::read(pipe, &function, id, (&plant.pace, Some(&words))).await;
+        });
     }
     if let Some(pipe) = texts {
         let (plant, function) = (Arc::clone(plant), Arc::clone(function));
@@ -140,7 +142,11 @@ async fn live(
     status
 }
 
-async fn until_exit(child: &mut Child, group: Option<&Group<'_>>, ends: &Ends) -> io::Result<ExitStatus> {
+async fn until_exit(
+    child: &mut Child,
+    group: Option<&Group<'_>>,
+    ends: &Ends,
+) -> io::Result<ExitStatus> {
     let signal = |signal| {
         if let Some(group) = group {
             group.signal(signal);
@@ -192,12 +198,14 @@ impl Plant {
 
     /// Says why a process has ended, and what to do where that is known.
     fn why(&self, ended: io::Result<ExitStatus>, words: &LastWords) -> InvokeError {
-        let function = |kind: &str, message| InvokeError::Function { kind: kind.to_owned(), message };
+        let function =
+            |kind: &str, message| InvokeError::Function { kind: kind.to_owned(), message };
         let status = match ended {
             Ok(status) => status,
             Err(error) => {
                 let code = self.settings.code.display();
-                let message = format!("cannot be started: {error}; see its command and its folder, {code}");
+                let message =
+                    format!("cannot be started: {error}; see its command and its folder, {code}");
                 return function("Runtime.InvalidEntrypoint", message);
             }
         };

@@ -1,6 +1,8 @@
-//! The Lambda Runtime API, as one process of a function sees it: on a port of its own, by which it is known.
+//! The Lambda Runtime API, as one process of a function sees it: on a port of its own, by which it
+//! is known.
 //!
-//! Whoever reaches the port is believed, as the protocol has no keys; what a page in a browser can send is refused.
+//! Whoever reaches the port is believed, as the protocol has no keys; what a page in a browser can
+//! send is refused.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -144,7 +146,8 @@ impl RuntimeApi {
         let hosts = [format!("127.0.0.1:{}", self.port), format!("localhost:{}", self.port)];
         let mut named = headers.get_all(header::HOST).iter();
         let (host, other) = (named.next().and_then(|host| host.to_str().ok()), named.next());
-        let is_host = host.is_some_and(|host| hosts.iter().any(|own| own.eq_ignore_ascii_case(host)));
+        let is_host =
+            host.is_some_and(|host| hosts.iter().any(|own| own.eq_ignore_ascii_case(host)));
         is_host && other.is_none() && !headers.contains_key(header::ORIGIN)
     }
 
@@ -179,31 +182,41 @@ impl RuntimeApi {
     }
 
     /// Takes the result of a run, or its error.
-    async fn take(&self, run: &str, request: Request<Incoming>, is_error: bool) -> Response<Full<Bytes>> {
-        let unknown =
-            || refusal(StatusCode::BAD_REQUEST, "InvalidRequestID", "no such invocation is under way");
+    async fn take(
+        &self,
+        run: &str,
+        request: Request<Incoming>,
+        is_error: bool,
+    ) -> Response<Full<Bytes>> {
+        let unknown = || {
+            refusal(StatusCode::BAD_REQUEST, "InvalidRequestID", "no such invocation is under way")
+        };
         let Ok(run) = run.parse::<Uuid>() else { return unknown() };
         let Some(until) = self.function.with(|pool, _| pool.until(self.process, run)) else {
             return unknown();
         };
-        let (answer, response) = match body::read(request, until + self.body_timeout, is_error).await {
-            Ok(Outcome::Result(result)) => (Ok(result), accepted()),
-            Ok(Outcome::Error(error)) => {
-                (Err(Failure { outcome: FunctionOutcome::Error, error }), accepted())
-            }
-            Err(Unread::TooLong(length)) => {
-                let kind = "Function.ResponseSizeTooLarge";
-                let message =
-                    format!("the result has {length} bytes or more, over the limit of {}", body::BODY_MAX);
-                let response = refusal(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &message);
-                let error = InvokeError::Function { kind: kind.to_owned(), message };
-                (Err(Failure { outcome: FunctionOutcome::TooLong, error }), response)
-            }
-            Err(Unread::Late) => return late(),
-            Err(Unread::Cut) => {
-                return refusal(StatusCode::BAD_REQUEST, "InvalidRequest", "the body was cut");
-            }
-        };
+        let (answer, response) =
+            match body::read(request, until + self.body_timeout, is_error).await {
+                Ok(Outcome::Result(result)) => (Ok(result), accepted()),
+                Ok(Outcome::Error(error)) => {
+                    (Err(Failure { outcome: FunctionOutcome::Error, error }), accepted())
+                }
+                Err(Unread::TooLong(length)) => {
+                    let kind = "Function.ResponseSizeTooLarge";
+                    let message = format!(
+                        "the result has {length} bytes or more, over the limit of {}",
+                        body::BODY_MAX
+                    );
+                    let response =
+                        refusal(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &message);
+                    let error = InvokeError::Function { kind: kind.to_owned(), message };
+                    (Err(Failure { outcome: FunctionOutcome::TooLong, error }), response)
+                }
+                Err(Unread::Late) => return late(),
+                Err(Unread::Cut) => {
+                    return refusal(StatusCode::BAD_REQUEST, "InvalidRequest", "the body was cut");
+                }
+            };
         if self.function.with(|pool, now| pool.answer(self.process, run, answer, now)) {
             response
         } else {
@@ -214,10 +227,12 @@ impl RuntimeApi {
     async fn cannot_start(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let error = match body::read(request, Instant::now() + self.body_timeout, true).await {
             Ok(Outcome::Error(error)) => error,
-            Ok(Outcome::Result(_)) | Err(Unread::TooLong(_) | Unread::Cut) => InvokeError::Function {
-                kind: "Runtime.Unknown".to_owned(),
-                message: "the process said that it cannot start, and not why".to_owned(),
-            },
+            Ok(Outcome::Result(_)) | Err(Unread::TooLong(_) | Unread::Cut) => {
+                InvokeError::Function {
+                    kind: "Runtime.Unknown".to_owned(),
+                    message: "the process said that it cannot start, and not why".to_owned(),
+                }
+            }
             Err(Unread::Late) => return late(),
         };
         let is_taken = self.function.with(|pool, now| pool.cannot_start(self.process, error, now));
@@ -235,7 +250,8 @@ impl RuntimeApi {
 /// As AWS X-Ray has them; nothing is sampled.
 fn trace_id(seconds: u64) -> String {
     let random = Uuid::new_v4().simple().to_string();
-    let (root, parent) = (random.get(..24).unwrap_or_default(), random.get(16..).unwrap_or_default());
+    let (root, parent) =
+        (random.get(..24).unwrap_or_default(), random.get(16..).unwrap_or_default());
     format!("Root=1-{seconds:08x}-{root};Parent={parent};Sampled=0")
 }
 
@@ -262,6 +278,8 @@ fn refusal(status: StatusCode, kind: &str, message: &str) -> Response<Full<Bytes
     let body = serde_json::json!({ "errorMessage": message, "errorType": kind }).to_string();
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

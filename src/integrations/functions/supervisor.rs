@@ -25,7 +25,8 @@ impl Supervisor {
         Self { plant: Arc::new(plant), function, processes: JoinSet::new(), ends: BTreeMap::new() }
     }
 
-    /// Works until `stop` is cancelled, then ends all processes; at once, if `hurry` is cancelled as well.
+    /// Works until `stop` is cancelled, then ends all processes; at once, if `hurry` is cancelled
+    /// as well.
     pub(super) async fn run(mut self, stop: CancellationToken, hurry: CancellationToken) {
         while !stop.is_cancelled() {
             let (actions, wake) = self.function.with(|pool, now| (pool.turn(now), pool.wake()));

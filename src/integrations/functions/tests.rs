@@ -38,7 +38,8 @@ impl Drop for Bed {
 
 impl Bed {
     fn new(files: &[(&str, &str)]) -> Self {
-        let folder = PathBuf::from(format!("/tmp/gatecast-functions-{}", uuid::Uuid::new_v4().simple()));
+        let folder =
+            PathBuf::from(format!("/tmp/gatecast-functions-{}", uuid::Uuid::new_v4().simple()));
         let bed = Self {
             folder,
             settings: Vec::new(),
@@ -76,9 +77,11 @@ impl Bed {
     }
 
     fn start(&self) -> Functions {
-        let common = Common { region: "eu-north-1".to_owned(), path: None, environment_of: BTreeMap::new() };
+        let common =
+            Common { region: "eu-north-1".to_owned(), path: None, environment_of: BTreeMap::new() };
         let (settings, metrics) = (self.settings.clone(), &self.metrics.functions);
-        Functions::start_with(settings, common, (&self.lifecycle, metrics), self.timings).expect("started")
+        Functions::start_with(settings, common, (&self.lifecycle, metrics), self.timings)
+            .expect("started")
     }
 
     fn page(&self) -> String {
@@ -102,8 +105,11 @@ async fn invoke_within(
     time: Duration,
 ) -> Result<Value, InvokeError> {
     let event = Bytes::from(event.to_string());
-    let result =
-        functions.get(name).expect(name).invoke(RequestId::mint(), event, Instant::now() + time).await;
+    let result = functions
+        .get(name)
+        .expect(name)
+        .invoke(RequestId::mint(), event, Instant::now() + time)
+        .await;
     result.map(|result| serde_json::from_slice(&result).expect("JSON"))
 }
 
@@ -129,7 +135,8 @@ async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 /// Whether a process is there, and is more than a name that nobody has taken note of.
 fn is_alive(pid: i64) -> bool {
     let pid = Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid");
-    let status = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    let status =
+        fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
     test_kill_process(pid).is_ok() && !status.contains(") Z ")
 }
 
@@ -231,7 +238,11 @@ async fn handlers_of_node_give_results_in_every_style() {
         ("cjs", json!("part")),
     ] {
         for _ in 0..2 {
-            assert_eq!(invoke(&functions, name, event.clone()).await, Ok(expected.clone()), "{name}");
+            assert_eq!(
+                invoke(&functions, name, event.clone()).await,
+                Ok(expected.clone()),
+                "{name}"
+            );
         }
         assert_eq!(bed.count("processes", name, ""), 1, "{name}");
         assert_eq!(bed.count("invocations_total", name, "outcome=\"ok\""), 2, "{name}");
@@ -242,9 +253,10 @@ async fn handlers_of_node_give_results_in_every_style() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_handlers_of_node_do_wrong_is_told() {
     let mut bed = handlers();
-    for name in
-        ["refused", "text", "fail", "throws", "cyclic", "rejected", "uncaught", "exits", "number", "absent"]
-    {
+    for name in [
+        "refused", "text", "fail", "throws", "cyclic", "rejected", "uncaught", "exits", "number",
+        "absent",
+    ] {
         bed.add(name, Runtime::Node, &format!("index.{name}"));
     }
     for (name, handler) in [
@@ -280,7 +292,11 @@ async fn what_handlers_of_node_do_wrong_is_told() {
     ] {
         let (found, message) = failure(invoke(&functions, name, json!({ "what": "luck" })).await);
         assert!(found == kind && message.contains(part), "{name}: {found}: {message}");
-        assert_eq!(bed.count("invocations_total", name, &format!("outcome=\"{outcome}\"")), 1, "{name}");
+        assert_eq!(
+            bed.count("invocations_total", name, &format!("outcome=\"{outcome}\"")),
+            1,
+            "{name}"
+        );
         if restart.is_empty() {
             assert_eq!(bed.count("processes", name, ""), 1, "{name} goes on");
         } else {
@@ -328,7 +344,8 @@ async fn a_run_that_takes_too_long_is_ended_with_its_process() {
     let functions = bed.start();
     let first = invoke(&functions, "slow", json!({ "ms": 0 })).await.expect("a result");
     // The caller waits less than the function may take: it goes on, and its answer is dropped.
-    let late = invoke_within(&functions, "slow", json!({ "ms": 300 }), Duration::from_millis(100)).await;
+    let late =
+        invoke_within(&functions, "slow", json!({ "ms": 300 }), Duration::from_millis(100)).await;
     assert_eq!(late, Err(InvokeError::TimedOut));
     assert_eq!(invoke(&functions, "slow", json!({ "ms": 0 })).await, Ok(first.clone()));
     let (kind, message) = failure(invoke(&functions, "slow", json!({ "ms": -1 })).await);
@@ -375,7 +392,9 @@ const call = (method, path, headers, body) => new Promise((resolve, reject) => {
     let whole = invoke(&functions, "raw", json!({ "length": most })).await.expect("a result");
     assert_eq!(whole.as_str().map(str::len), Some(most - 2));
     assert_eq!(invoke(&functions, "raw", json!({})).await, Ok(accepted.clone()));
-    for event in [json!({ "length": most + 1 }), json!({ "length": 20 << 20 }), json!({ "chunks": most })] {
+    for event in
+        [json!({ "length": most + 1 }), json!({ "length": 20 << 20 }), json!({ "chunks": most })]
+    {
         let (kind, message) = failure(invoke(&functions, "raw", event).await);
         assert_eq!(kind, "Function.ResponseSizeTooLarge", "{message}");
         let refused = invoke(&functions, "raw", json!({})).await.expect("a result");
@@ -419,7 +438,8 @@ async fn a_bootstrap_of_shell_and_curl_works_and_may_write_without_end() {
     bed.add("shell", Runtime::Command, "").min_processes = 1;
     let functions = bed.start();
     let asked = bed.folder.join("asked");
-    eventually("it asks", || fs::read_to_string(&asked).unwrap_or_default().lines().count() > 2).await;
+    eventually("it asks", || fs::read_to_string(&asked).unwrap_or_default().lines().count() > 2)
+        .await;
     bed.write("go", "");
     eventually("it goes", || bed.folder.join("went").exists()).await;
     let first = invoke(&functions, "shell", json!({ "a": 1 })).await.expect("a result");
@@ -515,30 +535,38 @@ async fn ask_raw(port: &str, request: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn strangers_and_garbage_are_refused_and_harm_nothing() {
-    let mut bed = handlers();
-    bed.add("environment", Runtime::Node, "index.environment");
-    let functions = bed.start();
-    let environment = invoke(&functions, "environment", json!({})).await.expect("a result");
-    let api = environment["AWS_LAMBDA_RUNTIME_API"].as_str().expect("an address");
-    let port = api.strip_prefix("127.0.0.1:").expect("a loopback port");
+/// Requests that no process of ours sends, and how each is answered.
+fn strange_requests(api: &str, port: &str) -> Vec<(String, &'static str)> {
     let close = "Connection: close\r\n";
     let ours = format!("Host: {api}\r\n{close}");
     let runtime = "/2018-06-01/runtime";
-    for (request, status) in [
-        (format!("GET {runtime}/invocation/next HTTP/1.1\r\nHost: evil.example\r\n{close}\r\n"), "403"),
-        (format!("GET {runtime}/invocation/next HTTP/1.1\r\nHost: 127.0.0.1\r\n{close}\r\n"), "403"),
+    vec![
+        (
+            format!("GET {runtime}/invocation/next HTTP/1.1\r\nHost: evil.example\r\n{close}\r\n"),
+            "403",
+        ),
+        (
+            format!("GET {runtime}/invocation/next HTTP/1.1\r\nHost: 127.0.0.1\r\n{close}\r\n"),
+            "403",
+        ),
         (format!("GET {runtime}/invocation/next HTTP/1.1\r\n{close}\r\n"), "403"),
         (format!("GET {runtime}/invocation/next HTTP/1.1\r\n{ours}Host: {api}\r\n\r\n"), "403"),
         (format!("GET {runtime}/invocation/next HTTP/1.1\r\n{ours}Origin: null\r\n\r\n"), "403"),
         (format!("GET /ping HTTP/1.1\r\n{ours}\r\n"), "200"),
-        (format!("GET /ping HTTP/1.1\r\nHost: LocalHost:{port}\r\nConnection: close\r\n\r\n"), "200"),
+        (
+            format!("GET /ping HTTP/1.1\r\nHost: LocalHost:{port}\r\nConnection: close\r\n\r\n"),
+            "200",
+        ),
         (format!("GET /2020-01-01/extension/register HTTP/1.1\r\n{ours}\r\n"), "404"),
-        (format!("POST {runtime}/invocation/next HTTP/1.1\r\n{ours}Content-Length: 0\r\n\r\n"), "404"),
+        (
+            format!("POST {runtime}/invocation/next HTTP/1.1\r\n{ours}Content-Length: 0\r\n\r\n"),
+            "404",
+        ),
         (format!("GET {runtime}/invocation/next/more HTTP/1.1\r\n{ours}\r\n"), "404"),
         (
-            format!("POST {runtime}/invocation/x/response HTTP/1.1\r\n{ours}Content-Length: 2\r\n\r\n{{}}"),
+            format!(
+                "POST {runtime}/invocation/x/response HTTP/1.1\r\n{ours}Content-Length: 2\r\n\r\n{{}}"
+            ),
             "400",
         ),
         (
@@ -548,15 +576,32 @@ async fn strangers_and_garbage_are_refused_and_harm_nothing() {
             ),
             "400",
         ),
-        (format!("POST {runtime}/init/error HTTP/1.1\r\n{ours}Content-Length: 2\r\n\r\n{{}}"), "403"),
+        (
+            format!("POST {runtime}/init/error HTTP/1.1\r\n{ours}Content-Length: 2\r\n\r\n{{}}"),
+            "403",
+        ),
         ("\u{1}\u{2}\u{3}\r\n\r\n".to_owned(), "400"),
         (format!("GET / HTTP/1.1\r\n{ours}X: {}\r\n\r\n", "x".repeat(16 << 20)), "431"),
-    ] {
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_and_garbage_are_refused_and_harm_nothing() {
+    let mut bed = handlers();
+    bed.add("environment", Runtime::Node, "index.environment");
+    let functions = bed.start();
+    let environment = invoke(&functions, "environment", json!({})).await.expect("a result");
+    let api = environment["AWS_LAMBDA_RUNTIME_API"].as_str().expect("an address");
+    let port = api.strip_prefix("127.0.0.1:").expect("a loopback port");
+    for (request, status) in strange_requests(api, port) {
         let answer = ask_raw(port, &request).await;
         let start = request.get(..80.min(request.len())).unwrap_or_default();
         // Of a head without end the refusal may be lost, as more comes than is read.
         let is_cut = answer.is_empty() && status == "431";
-        assert!(is_cut || answer.starts_with(&format!("HTTP/1.1 {status} ")), "{start:?}: {answer}");
+        assert!(
+            is_cut || answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{start:?}: {answer}"
+        );
         assert!(
             status == "200" || status == "431" || status == "400" || answer.contains("errorType"),
             "{answer}"
@@ -582,10 +627,14 @@ async fn processes_come_with_the_load_and_go_without() {
     let functions = bed.start();
     let all = |name: &'static str, count: usize| {
         let functions = &functions;
-        futures_util::future::join_all((0..count).map(move |_| invoke(functions, name, json!({ "ms": 400 }))))
+        futures_util::future::join_all(
+            (0..count).map(move |_| invoke(functions, name, json!({ "ms": 400 }))),
+        )
     };
-    let results: Vec<_> = all("many", 9).await.into_iter().map(|result| result.expect("a result")).collect();
-    let pids: std::collections::BTreeSet<_> = results.iter().map(|result| result[0].as_i64()).collect();
+    let results: Vec<_> =
+        all("many", 9).await.into_iter().map(|result| result.expect("a result")).collect();
+    let pids: std::collections::BTreeSet<_> =
+        results.iter().map(|result| result[0].as_i64()).collect();
     assert!((2..=3).contains(&pids.len()), "{pids:?}");
     assert!(results.iter().all(|result| result[1] == 1), "one at a time");
     eventually("the idle end", || bed.count("processes", "many", "") == 1).await;
@@ -616,8 +665,11 @@ async fn the_end_waits_for_what_is_under_way_as_long_as_it_may() {
             let refused = invoke(&functions, "slow", json!({ "ms": 0 })).await;
             assert!(matches!(refused, Err(InvokeError::Unreachable(_))), "{refused:?}");
         };
-        let (result, ()) =
-            within(futures_util::future::join(invoke(&functions, "slow", json!({ "ms": ms })), ended)).await;
+        let (result, ()) = within(futures_util::future::join(
+            invoke(&functions, "slow", json!({ "ms": ms })),
+            ended,
+        ))
+        .await;
         assert_eq!(result.map_err(drop), expected);
         fs::remove_file(begun).expect("there");
         assert_eq!(bed.count("processes", "slow", ""), 0);

@@ -1,7 +1,8 @@
 //! `CloudEvents` 1.0 over HTTP, binary mode, and the web hook's consent.
 //!
-//! Sources: `CloudEvents` 1.0.2, HTTP Protocol Binding §3.1; HTTP 1.1 Web Hooks for Event Delivery §4 (abuse protection): a server
-//! is asked by `OPTIONS` whether it wants events of us, and is sent none before it has said so.
+//! Sources: `CloudEvents` 1.0.2, HTTP Protocol Binding §3.1; HTTP 1.1 Web Hooks for Event Delivery
+//! §4 (abuse protection): a server is asked by `OPTIONS` whether it wants events of us, and is sent
+//! none before it has said so.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -35,7 +36,8 @@ impl Consent {
         *request.uri_mut() = target.settings.url.clone();
         insert(request.headers_mut(), "webhook-request-origin", origin);
         let answer = target.client.request(request).await.map_err(|error| unreached(&error))?;
-        let allowed = answer.headers().get("webhook-allowed-origin").and_then(|value| value.to_str().ok());
+        let allowed =
+            answer.headers().get("webhook-allowed-origin").and_then(|value| value.to_str().ok());
         if !answer.status().is_success()
             || !allowed.is_some_and(|allowed| allowed == "*" || allowed == origin)
         {
@@ -91,7 +93,8 @@ pub(super) fn parts(url: &Uri, event: &Event, scene: &Scene) -> Parts {
     Parts { uri: url.clone(), headers, body }
 }
 
-/// Writes a value as §3.1.3.2 has it: what is not printable ASCII, a space, a quote and a percent sign are percent-encoded.
+/// Writes a value as §3.1.3.2 has it: what is not printable ASCII, a space, a quote and a percent
+/// sign are percent-encoded.
 fn escaped(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
     for byte in value.bytes() {

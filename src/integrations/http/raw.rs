@@ -11,7 +11,8 @@ use crate::model::call::{Body, Event, Occasion};
 use crate::model::handshake::Handshake;
 use crate::routing::expression::{self, Context, ContextKey, Expression};
 
-/// Of a handshake, what concerns its own connection alone (RFC 9110 §7.6.1); `Sec-WebSocket-*` besides.
+/// Of a handshake, what concerns its own connection alone (RFC 9110 §7.6.1); `Sec-WebSocket-*`
+/// besides.
 const OWN: [HeaderName; 6] = [CONNECTION, UPGRADE, HOST, TE, TRAILER, TRANSFER_ENCODING];
 
 /// Returns what is sent: the headers and the query of a handshake, the body of a message.
@@ -63,13 +64,16 @@ pub(super) fn add_mapped(
     scene: &Scene,
 ) {
     let text = match &event.occasion {
-        Occasion::Message { body: Body::Text(text), .. } => str::from_utf8(text).unwrap_or_default(),
+        Occasion::Message { body: Body::Text(text), .. } => {
+            str::from_utf8(text).unwrap_or_default()
+        }
         _ => "",
     };
     let body = expression::Body::new(text);
     let context = EventContext { event, scene };
     for (name, value) in mapped {
-        let value = value.render(&body, &context).and_then(|value| HeaderValue::from_str(&value).ok());
+        let value =
+            value.render(&body, &context).and_then(|value| HeaderValue::from_str(&value).ok());
         if let Some(value) = value {
             headers.insert(name, value);
         }

@@ -24,7 +24,11 @@ struct Scripted {
 }
 
 impl Target for Scripted {
-    fn carry_out<'a>(&'a self, event: &'a Event, _: Instant) -> BoxFuture<'a, Result<Answer, Failure>> {
+    fn carry_out<'a>(
+        &'a self,
+        event: &'a Event,
+        _: Instant,
+    ) -> BoxFuture<'a, Result<Answer, Failure>> {
         Box::pin(async move {
             self.begun.fetch_add(1, Ordering::SeqCst);
             self.may_go.acquire().await.expect("open").forget();

@@ -1,4 +1,5 @@
-//! A node with a way back, and who comes along it: signed calls, calls that may not be, and what is no call at all.
+//! A node with a way back, and who comes along it: signed calls, calls that may not be, and what is
+//! no call at all.
 
 use std::collections::BTreeMap;
 use std::future::ready;
@@ -44,12 +45,14 @@ impl Place {
             ("SHARDS", "1"),
             ("CALLBACK_LISTEN", "127.0.0.1:0"),
         ];
-        let named = |(name, value): &(&str, &str)| (format!("GATECAST_{name}"), (*value).to_owned());
+        let named =
+            |(name, value): &(&str, &str)| (format!("GATECAST_{name}"), (*value).to_owned());
         let overrides = settings.iter().chain(more).map(named).collect();
         let config = Config::load(&Sources { overrides, ..Sources::default() }).expect("valid");
         let node = Node::start(&config).expect("started");
         let environment = node.environment.as_ref().expect("a way back");
-        let variables: Variables = environment.variables(None, &HostMap::new()).into_iter().collect();
+        let variables: Variables =
+            environment.variables(None, &HostMap::new()).into_iter().collect();
         let at = environment.domain(None).parse().expect("an address");
         Self { node, variables, at }
     }
@@ -68,7 +71,12 @@ impl Place {
     }
 
     /// Calls as a function does, with a key of its own or not.
-    async fn call(&self, key: Option<&AccessKey>, method: &str, path: &str) -> (u16, String, String) {
+    async fn call(
+        &self,
+        key: Option<&AccessKey>,
+        method: &str,
+        path: &str,
+    ) -> (u16, String, String) {
         let name = ServerName::try_from("127.0.0.1").expect("an address");
         let stream = TcpStream::connect(self.at).await.expect("a connection");
         let stream = self.connector().connect(name, stream).await.expect("a session");
@@ -76,7 +84,12 @@ impl Place {
     }
 
     /// Calls the admin port.
-    async fn call_plainly(&self, key: &AccessKey, method: &str, path: &str) -> (u16, String, String) {
+    async fn call_plainly(
+        &self,
+        key: &AccessKey,
+        method: &str,
+        path: &str,
+    ) -> (u16, String, String) {
         let stream = TcpStream::connect(self.node.admin).await.expect("a connection");
         talk(stream, &request(self.node.admin, Some(key), method, path)).await
     }
@@ -101,7 +114,8 @@ impl Place {
     async fn counts(&self, line: &str) {
         let seen = async {
             loop {
-                let text = String::from_utf8(self.node.metrics.render().expect("text")).expect("UTF-8");
+                let text =
+                    String::from_utf8(self.node.metrics.render().expect("text")).expect("UTF-8");
                 if text.lines().any(|one| one.split_once('_').is_some_and(|(_, one)| one == line)) {
                     return;
                 }
@@ -123,7 +137,8 @@ fn trusting(ca: &str) -> TlsConnector {
         drop(roots.add(certificate.expect("PEM")));
     }
     let provider = rustls::crypto::ring::default_provider();
-    let config = ClientConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions();
+    let config =
+        ClientConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions();
     let config = config.expect("versions").with_root_certificates(roots).with_no_client_auth();
     TlsConnector::from(Arc::new(config))
 }
@@ -172,10 +187,14 @@ async fn talk(
     stream.write_all(request.as_bytes()).await.expect("written");
     stream.flush().await.expect("written");
     let mut answer = String::new();
-    timeout(SOON, stream.read_to_string(&mut answer)).await.expect("in time").expect("an answer to its end");
+    timeout(SOON, stream.read_to_string(&mut answer))
+        .await
+        .expect("in time")
+        .expect("an answer to its end");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
-    let fault = head.lines().find_map(|line| line.strip_prefix("x-amzn-errortype: ")).unwrap_or_default();
+    let fault =
+        head.lines().find_map(|line| line.strip_prefix("x-amzn-errortype: ")).unwrap_or_default();
     (status, fault.to_owned(), body.to_owned())
 }
 
@@ -226,7 +245,10 @@ async fn a_signature_is_needed_where_the_other_ports_ask_for_none() {
         let place = Place::start(auth.as_slice());
         let path = "/beta/@connections/L0SM9cOFvHcCIhw=";
         assert_eq!(place.call(None, "GET", path).await.0, 403);
-        assert_eq!(place.call(Some(&operator()), "GET", path).await.1, "UnrecognizedClientException");
+        assert_eq!(
+            place.call(Some(&operator()), "GET", path).await.1,
+            "UnrecognizedClientException"
+        );
         assert_eq!(place.call(Some(&place.key()), "GET", path).await.0, 410);
         place.end().await;
     }
@@ -234,10 +256,13 @@ async fn a_signature_is_needed_where_the_other_ports_ask_for_none() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_tls_is_told_so_and_what_is_slow_holds_nobody_up() {
-    let place =
-        Place::with_keys(&[("LIMITS_HANDSHAKE_TIMEOUT", "500ms"), ("LIMITS_MAX_HTTP_CONNECTIONS", "20")]);
+    let place = Place::with_keys(&[
+        ("LIMITS_HANDSHAKE_TIMEOUT", "500ms"),
+        ("LIMITS_MAX_HTTP_CONNECTIONS", "20"),
+    ]);
     let plain = TcpStream::connect(place.at).await.expect("a connection");
-    let (status, fault, message) = talk(plain, "GET /beta/@counts HTTP/1.1\r\nHost: gate\r\n\r\n").await;
+    let (status, fault, message) =
+        talk(plain, "GET /beta/@counts HTTP/1.1\r\nHost: gate\r\n\r\n").await;
     assert_eq!((status, &*fault), (400, "BadRequestException"));
     assert!(message.contains("https://"), "{message}");
     let mut held = Vec::new();
@@ -295,7 +320,8 @@ async fn who_does_not_trust_the_ca_does_not_call() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_of_the_operators_is_shown_and_trusted() {
     let folder = tempfile::tempdir().expect("a folder");
-    let key = rcgen::generate_simple_self_signed(vec!["gate.example".to_owned()]).expect("a certificate");
+    let key =
+        rcgen::generate_simple_self_signed(vec!["gate.example".to_owned()]).expect("a certificate");
     let [cert_file, key_file] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
     std::fs::write(&cert_file, key.cert.pem()).expect("written");
     std::fs::write(&key_file, key.signing_key.serialize_pem()).expect("written");
@@ -324,12 +350,21 @@ async fn a_certificate_of_the_operators_is_shown_and_trusted() {
     assert!(shown.is_ok() && accepted.is_ok(), "{:?}", shown.err());
 }
 
-/// Runs a program as a function runs, with the variables of the way back and no others; returns what it prints.
-async fn run(place: &Place, program: &str, script: &str, id: &str, more: &[(&str, &str)]) -> String {
+/// Runs a program as a function runs, with the variables of the way back and no others; returns
+/// what it prints.
+async fn run(
+    place: &Place,
+    program: &str,
+    script: &str,
+    id: &str,
+    more: &[(&str, &str)],
+) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let modules = option_env!("CALLBACK_NODE_PATH").unwrap_or("tests/.tools/node/node_modules");
-    let modules: Vec<_> = modules.split(':').map(|path| root.join(path).display().to_string()).collect();
-    let program = if program == "node" { "node".into() } else { root.join("tests/.tools/venv/bin/python") };
+    let modules: Vec<_> =
+        modules.split(':').map(|path| root.join(path).display().to_string()).collect();
+    let program =
+        if program == "node" { "node".into() } else { root.join("tests/.tools/venv/bin/python") };
     let mut command = Command::new(program);
     command
         .arg(root.join("tests/blackbox/support/callback").join(script))
@@ -369,7 +404,8 @@ async fn unmodified_sdks_come_back() {
     }
     let other = Place::with_keys(&[]);
     for (program, script) in [("node", "v2.cjs"), ("node", "v3.cjs"), ("python", "boto.py")] {
-        let untrusted = ["NODE_EXTRA_CA_CERTS", "AWS_CA_BUNDLE"].map(|name| (name, &*other.variables[name]));
+        let untrusted =
+            ["NODE_EXTRA_CA_CERTS", "AWS_CA_BUNDLE"].map(|name| (name, &*other.variables[name]));
         let said = run(&place, program, script, &id, &untrusted).await;
         assert!(said.to_lowercase().contains("certificate"), "{script}: {said}");
     }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
 use super::gauges::as_i64;
@@ -49,7 +50,8 @@ pub(crate) enum CallOutcome {
 }
 
 impl CallOutcome {
-    const ALL: [Self; 5] = [Self::Ok, Self::Failed, Self::TimedOut, Self::Unreachable, Self::Overload];
+    const ALL: [Self; 5] =
+        [Self::Ok, Self::Failed, Self::TimedOut, Self::Unreachable, Self::Overload];
 
     fn label(self) -> &'static str {
         match self {
@@ -69,7 +71,8 @@ impl BackendMetrics {
         let seconds = HistogramOpts::new(SECONDS, help).buckets(BUCKETS.to_vec());
         let waiting = Opts::new(WAITING, "Calls that wait for their turn.");
         let in_flight = Opts::new(IN_FLIGHT, "Calls under way.");
-        let breaker = Opts::new(BREAKER, "1 while calls fail at once, because the back end did not answer.");
+        let breaker =
+            Opts::new(BREAKER, "1 while calls fail at once, because the back end did not answer.");
         let metrics = Self {
             calls: IntCounterVec::new(calls, &["target", "outcome"])?,
             seconds: HistogramVec::new(seconds, &["target"])?,
@@ -88,7 +91,8 @@ impl BackendMetrics {
     /// Returns what is counted of one back end; its counters are there from now on.
     pub(crate) fn of(&self, target: &str) -> TargetMetrics {
         TargetMetrics {
-            calls: CallOutcome::ALL.map(|outcome| self.calls.with_label_values(&[target, outcome.label()])),
+            calls: CallOutcome::ALL
+                .map(|outcome| self.calls.with_label_values(&[target, outcome.label()])),
             seconds: self.seconds.with_label_values(&[target]),
             waiting: self.waiting.with_label_values(&[target]),
             in_flight: self.in_flight.with_label_values(&[target]),

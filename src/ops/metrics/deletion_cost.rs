@@ -27,7 +27,8 @@ impl CostMetrics {
     pub(crate) fn new() -> Result<Self, prometheus::Error> {
         let rounds = Opts::new(ROUNDS, "Looks at all pods, by how they ended.");
         let faults = Opts::new(FAULTS, "What went wrong in rounds, by kind.");
-        let accepted = Opts::new("gatecast_http_connections_accepted_total", "HTTP connections accepted.");
+        let accepted =
+            Opts::new("gatecast_http_connections_accepted_total", "HTTP connections accepted.");
         let accepted = IntCounterVec::new(accepted, &["port"])?;
         let registry = Registry::new();
         let metrics = Self {
@@ -54,7 +55,9 @@ impl CostMetrics {
         metrics.registry.register(Box::new(metrics.pods.clone()))?;
         // Counters are there from the start, at 0, as a node's are.
         CostFault::ALL.iter().for_each(|fault| metrics.count_fault(*fault, 0));
-        ["ok", "failed"].iter().for_each(|result| drop(metrics.rounds.with_label_values(&[*result])));
+        ["ok", "failed"]
+            .iter()
+            .for_each(|result| drop(metrics.rounds.with_label_values(&[*result])));
         Ok(metrics)
     }
 

@@ -29,11 +29,15 @@ pub(crate) struct FunctionCounters {
 
 impl FunctionMetrics {
     pub(super) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let processes = Opts::new(PROCESSES, "Processes of a function, those included that start or end.");
-        let restarts = Opts::new(RESTARTS, "Processes of a function that ended before the node did, by why.");
+        let processes =
+            Opts::new(PROCESSES, "Processes of a function, those included that start or end.");
+        let restarts =
+            Opts::new(RESTARTS, "Processes of a function that ended before the node did, by why.");
         let invocations = Opts::new(INVOCATIONS, "Invocations of a function, by how they ended.");
-        let lines_lost =
-            Opts::new(LINES_LOST, "Lines of a function that are not in the log, since it wrote too many.");
+        let lines_lost = Opts::new(
+            LINES_LOST,
+            "Lines of a function that are not in the log, since it wrote too many.",
+        );
         let metrics = Self {
             processes: IntGaugeVec::new(processes, &["function"])?,
             restarts: IntCounterVec::new(restarts, &["function", "reason"])?,

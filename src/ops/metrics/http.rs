@@ -32,9 +32,9 @@ impl HttpMetrics {
             .iter()
             .for_each(|refusal| drop(metrics.refused.with_label_values(&[refusal.label()])));
         for state in HttpState::ALL {
-            CutCause::ALL
-                .iter()
-                .for_each(|cause| drop(metrics.cut.with_label_values(&[state.label(), cause.label()])));
+            CutCause::ALL.iter().for_each(|cause| {
+                drop(metrics.cut.with_label_values(&[state.label(), cause.label()]));
+            });
         }
         Ok(metrics)
     }

@@ -186,7 +186,8 @@ pub(crate) enum DropReason {
     Overload,
     /// Waiting for a slow consumer when it was closed.
     SlowConsumer,
-    /// The node's memory was nearly used up: refused, the sender being told, or waiting for a connection that was closed for it.
+    /// The node's memory was nearly used up: refused, the sender being told, or waiting for a
+    /// connection that was closed for it.
     Memory,
     /// Redis did not take it, or did not say so; the sender was told.
     Unavailable,

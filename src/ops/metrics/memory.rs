@@ -1,6 +1,7 @@
 //! How much memory the process may use.
 //!
-//! Containers and services are limited by control groups (version 2, or 1); without one, the host's memory is the limit.
+//! Containers and services are limited by control groups (version 2, or 1); without one, the host's
+//! memory is the limit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,12 +13,13 @@ pub(super) fn limit() -> Option<u64> {
     let host = read(Path::new("/proc/meminfo")).and_then(|text| host_memory(&text));
     let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
     let group = group_limit(&groups, read);
-    let group_v1 =
-        group_v1(&groups).and_then(|(path, root)| least(&path, &root, "memory.limit_in_bytes", read));
+    let group_v1 = group_v1(&groups)
+        .and_then(|(path, root)| least(&path, &root, "memory.limit_in_bytes", read));
     host.into_iter().chain(group).chain(group_v1).min()
 }
 
-/// Returns what the kernel holds for this process' sockets, in bytes, if its control group counts that; 0 if not.
+/// Returns what the kernel holds for this process' sockets, in bytes, if its control group counts
+/// that; 0 if not.
 pub(crate) fn sockets() -> usize {
     let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
     let bytes = sockets_of(&groups, read).unwrap_or(0);
@@ -30,7 +32,8 @@ fn read(path: &Path) -> Option<String> {
 
 fn sockets_of(groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     let statistics = group(groups).and_then(|path| read(&path.join("memory.stat")));
-    let line = |text: String| text.lines().find_map(|line| line.strip_prefix("sock ")?.parse().ok());
+    let line =
+        |text: String| text.lines().find_map(|line| line.strip_prefix("sock ")?.parse().ok());
     statistics.and_then(line).or_else(|| {
         let (path, _) = group_v1(groups)?;
         read(&path.join("memory.kmem.tcp.usage_in_bytes"))?.trim().parse().ok()
@@ -47,7 +50,8 @@ fn group(groups: &str) -> Option<PathBuf> {
     Some(Path::new(GROUPS).join(own))
 }
 
-/// Returns the group of version 1 that limits memory, and the outermost; where version 2 does, there is none.
+/// Returns the group of version 1 that limits memory, and the outermost; where version 2 does,
+/// there is none.
 fn group_v1(groups: &str) -> Option<(PathBuf, PathBuf)> {
     let root = Path::new(GROUPS).join("memory");
     let own = groups.lines().find_map(|line| {
@@ -62,7 +66,12 @@ fn group_limit(groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u
     least(&group(groups)?, Path::new(GROUPS), "memory.max", read)
 }
 
-fn least(group: &Path, root: &Path, file: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
+fn least(
+    group: &Path,
+    root: &Path,
+    file: &str,
+    read: impl Fn(&Path) -> Option<String>,
+) -> Option<u64> {
     let folders = group.ancestors().take_while(|folder| folder.starts_with(root));
     folders.filter_map(|folder| read(&folder.join(file))?.trim().parse().ok()).min()
 }
@@ -73,7 +82,10 @@ mod tests {
 
     #[test]
     fn host_memory_is_in_kibibytes() {
-        assert_eq!(host_memory("MemFree: 1 kB\nMemTotal:       24597340 kB\n"), Some(24_597_340 << 10));
+        assert_eq!(
+            host_memory("MemFree: 1 kB\nMemTotal:       24597340 kB\n"),
+            Some(24_597_340 << 10)
+        );
         assert_eq!(host_memory("MemFree: 1 kB\n"), None);
     }
 
@@ -112,8 +124,14 @@ mod tests {
             move |path: &Path| path.ends_with(name).then(|| text.to_owned())
         };
         let (v1, v2) = ("4:memory:/own\n0::/\n", "0::/own\n");
-        assert_eq!(sockets_of(v2, file("own/memory.stat", "anon 7\nsock 4096\nsocket 9\n")), Some(4_096));
-        assert_eq!(sockets_of(v1, file("memory/own/memory.kmem.tcp.usage_in_bytes", "8192\n")), Some(8_192));
+        assert_eq!(
+            sockets_of(v2, file("own/memory.stat", "anon 7\nsock 4096\nsocket 9\n")),
+            Some(4_096)
+        );
+        assert_eq!(
+            sockets_of(v1, file("memory/own/memory.kmem.tcp.usage_in_bytes", "8192\n")),
+            Some(8_192)
+        );
         assert_eq!(sockets_of(v1, file("nothing", "")), None);
     }
 

@@ -1,4 +1,5 @@
-//! What is counted for the whole process, since it happens outside any node: panics, and lines that the log has lost.
+//! What is counted for the whole process, since it happens outside any node: panics, and lines that
+//! the log has lost.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

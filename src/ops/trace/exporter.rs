@@ -1,7 +1,8 @@
 //! Takes spans to the collector, many at a time, for as long as the node lives.
 //!
-//! A collector that is away costs spans, which are counted, and nothing else. Headers and compression are what the standard's
-//! variables say, which the library reads itself: a key among them passes through nothing of ours.
+//! A collector that is away costs spans, which are counted, and nothing else. Headers and
+//! compression are what the standard's variables say, which the library reads itself: a key among
+//! them passes through nothing of ours.
 
 use std::time::Duration;
 
@@ -54,13 +55,18 @@ impl Exporter {
         let given = settings.attributes.iter();
         let given = given.map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
         // What the operator gives comes last, and counts.
-        let resource = Resource::builder_empty().with_attributes(own).with_attributes(given).build();
+        let resource =
+            Resource::builder_empty().with_attributes(own).with_attributes(given).build();
         collector.set_resource(&resource);
         Ok(Self { collector, counters, is_away: false })
     }
 
     /// Runs until the node ends, and then takes what is left.
-    pub(super) async fn run(mut self, mut spans: mpsc::Receiver<SpanData>, ending: CancellationToken) {
+    pub(super) async fn run(
+        mut self,
+        mut spans: mpsc::Receiver<SpanData>,
+        ending: CancellationToken,
+    ) {
         let mut batch = Vec::with_capacity(BATCH);
         while ending.run_until_cancelled(fill(&mut batch, &mut spans)).await == Some(true) {
             self.export(std::mem::take(&mut batch), &ending).await;
@@ -101,8 +107,8 @@ impl Exporter {
     }
 }
 
-/// Waits until a batch is full, or its first span has waited for others; returns whether there is anything. *Cancel safe:* what
-/// has come is in `batch`.
+/// Waits until a batch is full, or its first span has waited for others; returns whether there is
+/// anything. *Cancel safe:* what has come is in `batch`.
 async fn fill(batch: &mut Vec<SpanData>, spans: &mut mpsc::Receiver<SpanData>) -> bool {
     let mut came = spans.recv_many(batch, BATCH).await;
     let deadline = Instant::now() + DELAY;

@@ -14,11 +14,21 @@ use crate::ops::metrics::Metrics;
 pub(crate) struct Tracer;
 
 impl Tracer {
-    pub(crate) fn start(_: &Tracing, _: &str, _: &Metrics, _: &Lifecycle) -> Result<Self, TraceError> {
+    pub(crate) fn start(
+        _: &Tracing,
+        _: &str,
+        _: &Metrics,
+        _: &Lifecycle,
+    ) -> Result<Self, TraceError> {
         Ok(Self)
     }
 
-    pub(crate) fn message(&self, _channel: &str, _epoch: &str, _offset: u64) -> Option<TraceContext> {
+    pub(crate) fn message(
+        &self,
+        _channel: &str,
+        _epoch: &str,
+        _offset: u64,
+    ) -> Option<TraceContext> {
         None
     }
 

@@ -1,14 +1,15 @@
 //! The tracer: what is sampled, and what its spans say.
 //!
-//! Rule: who makes a span waits for nobody. It goes into a bounded queue, and is dropped and counted where that is full.
-//! No span has a payload, or the name of a group or user.
+//! Rule: who makes a span waits for nobody. It goes into a bounded queue, and is dropped and
+//! counted where that is full. No span has a payload, or the name of a group or user.
 
 use std::time::{Instant, SystemTime};
 
 use http::{HeaderMap, StatusCode};
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{
-    Link, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState,
+    Link, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId,
+    TraceState,
 };
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_http::HeaderExtractor;
@@ -72,7 +73,9 @@ impl Tracer {
             exporter.run(to_export, lifecycle.ending()),
         );
         let threshold = threshold(settings.ratio);
-        let scope = InstrumentationScope::builder("gatecast").with_version(env!("CARGO_PKG_VERSION")).build();
+        let scope = InstrumentationScope::builder("gatecast")
+            .with_version(env!("CARGO_PKG_VERSION"))
+            .build();
         Ok(Self(Some(Running { threshold, spans, overflown, scope })))
     }
 
@@ -83,20 +86,28 @@ impl Tracer {
         running.samples(context.trace).then_some(context)
     }
 
-    /// Returns where a request's spans belong, if it is sampled. A caller who may decide that does so by its `traceparent`.
+    /// Returns where a request's spans belong, if it is sampled. A caller who may decide that does
+    /// so by its `traceparent`.
     pub(crate) fn request(&self, caller: Option<&HeaderMap>) -> Option<TraceContext> {
         let running = self.0.as_ref()?;
         if let Some(headers) = caller.filter(|headers| headers.contains_key("traceparent")) {
             let parent = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
             let parent = parent.span().span_context().clone();
             if parent.is_valid() {
-                let own =
-                    || TraceContext { trace: parent.trace_id(), span: new_span(), parent: parent.span_id() };
+                let own = || TraceContext {
+                    trace: parent.trace_id(),
+                    span: new_span(),
+                    parent: parent.span_id(),
+                };
                 return parent.is_sampled().then(own);
             }
         }
         let trace = TraceId::from(rand::random::<u128>());
-        running.samples(trace).then(|| TraceContext { trace, span: new_span(), parent: SpanId::INVALID })
+        running.samples(trace).then(|| TraceContext {
+            trace,
+            span: new_span(),
+            parent: SpanId::INVALID,
+        })
     }
 
     /// A request has been answered.
@@ -107,12 +118,14 @@ impl Tracer {
         since: Instant,
         status: StatusCode,
     ) {
-        let attributes = vec![KeyValue::new("http.response.status_code", i64::from(status.as_u16()))];
+        let attributes =
+            vec![KeyValue::new("http.response.status_code", i64::from(status.as_u16()))];
         let span = Span { attributes, ..Span::new(name, SpanKind::Server, since, Instant::now()) };
         self.end(context, span, status.is_server_error());
     }
 
-    /// The broker has accepted a message. A caller whose request is sampled sees that among its own spans, with a link.
+    /// The broker has accepted a message. A caller whose request is sampled sees that among its own
+    /// spans, with a link.
     pub(crate) fn published(
         &self,
         message: Option<TraceContext>,
@@ -120,8 +133,9 @@ impl Tracer {
         kind: &'static str,
         since: Instant,
     ) {
-        let own =
-            caller.map(|caller| (TraceContext { span: new_span(), parent: caller.span, ..caller }, message));
+        let own = caller.map(|caller| {
+            (TraceContext { span: new_span(), parent: caller.span, ..caller }, message)
+        });
         for (context, link) in message.map(|message| (message, caller)).into_iter().chain(own) {
             let attributes = vec![KeyValue::new("gatecast.channel.kind", kind)];
             let span = Span::new("broker", SpanKind::Producer, since, Instant::now());
@@ -129,7 +143,8 @@ impl Tracer {
         }
     }
 
-    /// A shard has handed a message to its members: when it came here, when the shard took it, when it was written.
+    /// A shard has handed a message to its members: when it came here, when the shard took it, when
+    /// it was written.
     pub(crate) fn delivered(
         &self,
         message: TraceContext,
@@ -150,7 +165,9 @@ impl Tracer {
         let TraceContext { trace, span: id, parent } = context;
         let now = (Instant::now(), SystemTime::now());
         let mut links = SpanLinks::default();
-        links.links.extend(span.link.map(|link| Link::with_context(span_context(link.trace, link.span))));
+        links
+            .links
+            .extend(span.link.map(|link| Link::with_context(span_context(link.trace, link.span))));
         let data = SpanData {
             span_context: span_context(trace, id),
             parent_span_id: parent,
@@ -256,10 +273,12 @@ mod tests {
 
     #[test]
     fn the_ratio_is_the_share_that_is_sampled() {
-        for (ratio, range) in [(0.0, 0..=0), (0.1, 850..=1_150), (0.5, 4_750..=5_250), (1.0, 10_000..=10_000)]
+        for (ratio, range) in
+            [(0.0, 0..=0), (0.1, 850..=1_150), (0.5, 4_750..=5_250), (1.0, 10_000..=10_000)]
         {
             let tracer = tracer(ratio, 1).0;
-            let sampled = (0..10_000).filter(|offset| tracer.message("c", "e", *offset).is_some()).count();
+            let sampled =
+                (0..10_000).filter(|offset| tracer.message("c", "e", *offset).is_some()).count();
             assert!(range.contains(&sampled), "{ratio}: {sampled}");
         }
         let off = Tracer::default();
@@ -273,9 +292,11 @@ mod tests {
         let context = none.request(Some(&yes)).expect("sampled");
         assert_eq!(format!("{}-{}", context.trace, context.parent), PARENT);
         assert_eq!(all.request(Some(&no)), None);
-        for broken in
-            ["", "00-nothing-of-the-kind", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"]
-        {
+        for broken in [
+            "",
+            "00-nothing-of-the-kind",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+        ] {
             assert_eq!(none.request(Some(&headers(broken))), None, "{broken}");
             let own = all.request(Some(&headers(broken))).expect("sampled");
             assert_eq!(own.parent, SpanId::INVALID, "{broken}");
@@ -290,7 +311,8 @@ mod tests {
         tracer.published(message, caller, "group", Instant::now());
         let (of_message, of_caller) =
             (spans.try_recv().expect("the message's"), spans.try_recv().expect("the caller's"));
-        let ids = |context: Option<TraceContext>| context.map(|it| (it.trace, it.span)).expect("sampled");
+        let ids =
+            |context: Option<TraceContext>| context.map(|it| (it.trace, it.span)).expect("sampled");
         let own = |span: &SpanData| (span.span_context.trace_id(), span.span_context.span_id());
         let linked = |span: &SpanData| {
             span.links
@@ -309,7 +331,8 @@ mod tests {
         let (message, now) = (tracer.message("c", "e", 1).expect("sampled"), Instant::now());
         (0..3).for_each(|_| tracer.delivered(message, 0, [now; 3]));
         assert_eq!(overflown.get(), 3);
-        let names: Vec<_> = std::iter::from_fn(|| spans.try_recv().ok()).map(|span| span.name).collect();
+        let names: Vec<_> =
+            std::iter::from_fn(|| spans.try_recv().ok()).map(|span| span.name).collect();
         assert_eq!(names, ["queue", "socket", "queue"]);
     }
 }

@@ -2,7 +2,10 @@
 
 /// Where spans go, and how many.
 #[derive(Clone, Debug)]
-#[cfg_attr(not(any(feature = "otlp", test)), expect(dead_code, reason = "only what exports spans reads it"))]
+#[cfg_attr(
+    not(any(feature = "otlp", test)),
+    expect(dead_code, reason = "only what exports spans reads it")
+)]
 pub(crate) struct Tracing {
     /// URL of the collector to which spans are posted; `None` for no spans.
     pub(crate) endpoint: Option<String>,

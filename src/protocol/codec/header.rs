@@ -23,12 +23,15 @@ impl Header {
         if first & 0x70 != 0 {
             return Err(Violation::Protocol("reserved bit set"));
         }
-        let opcode = Opcode::from_bits(first & 0x0F).ok_or(Violation::Protocol("unknown opcode"))?;
+        let opcode =
+            Opcode::from_bits(first & 0x0F).ok_or(Violation::Protocol("unknown opcode"))?;
         let [second, rest @ ..] = rest else { return Ok(None) };
         if second & 0x80 == 0 {
             return Err(Violation::Protocol("unmasked frame"));
         }
-        let Some((payload_len, len_bytes)) = payload_len(second & 0x7F, rest)? else { return Ok(None) };
+        let Some((payload_len, len_bytes)) = payload_len(second & 0x7F, rest)? else {
+            return Ok(None);
+        };
         let Some(mask) = rest.get(len_bytes..).and_then(|rest| rest.first_chunk::<4>()) else {
             return Ok(None);
         };
@@ -36,8 +39,8 @@ impl Header {
         Ok(Some(Self { fin: first & 0x80 != 0, opcode, mask: *mask, payload_len, wire_len }))
     }
 
-    /// Reads as much of a header as is needed to get past its frame, whatever is wrong with it: opcode and payload length;
-    /// `None` if more of it has to arrive.
+    /// Reads as much of a header as is needed to get past its frame, whatever is wrong with it:
+    /// opcode and payload length; `None` if more of it has to arrive.
     pub(super) fn extent(bytes: &[u8]) -> Option<(Opcode, usize)> {
         let [first, second, rest @ ..] = bytes else { return None };
         let (payload_len, len_bytes) = match second & 0x7F {
@@ -51,12 +54,19 @@ impl Header {
         is_whole.then(|| (opcode, usize::try_from(payload_len).unwrap_or(usize::MAX)))
     }
 
-    /// Checks the header against what came before (`message_len`: bytes so far of a message under way) and the limits.
-    pub(super) fn check(&self, message_len: Option<usize>, limits: &FrameLimits) -> Result<(), Violation> {
+    /// Checks the header against what came before (`message_len`: bytes so far of a message under
+    /// way) and the limits.
+    pub(super) fn check(
+        &self,
+        message_len: Option<usize>,
+        limits: &FrameLimits,
+    ) -> Result<(), Violation> {
         if self.opcode.is_control() {
             return match (self.fin, self.payload_len) {
                 (false, _) => Err(Violation::Protocol("fragmented control frame")),
-                (true, len) if len > CONTROL_MAX => Err(Violation::Protocol("control frame too long")),
+                (true, len) if len > CONTROL_MAX => {
+                    Err(Violation::Protocol("control frame too long"))
+                }
                 (true, _) => Ok(()),
             };
         }
@@ -77,20 +87,26 @@ impl Header {
         Ok(())
     }
 
-    /// Returns whether the frame is a message of its own, given whether another message is under way.
+    /// Returns whether the frame is a message of its own, given whether another message is under
+    /// way.
     pub(super) fn is_whole_message(&self, within_message: bool) -> bool {
         self.opcode.is_control() || (self.fin && !within_message)
     }
 }
 
-/// Reads the length after its 7-bit form; returns it with the count of further bytes it took. The shortest form is a must.
+/// Reads the length after its 7-bit form; returns it with the count of further bytes it took. The
+/// shortest form is a must.
 fn payload_len(short: u8, rest: &[u8]) -> Result<Option<(usize, usize)>, Violation> {
     const NOT_MINIMAL: Violation = Violation::Protocol("length not in its shortest form");
     match short {
         126 => {
             let Some(bytes) = rest.first_chunk::<2>() else { return Ok(None) };
             let len = u16::from_be_bytes(*bytes);
-            if usize::from(len) <= CONTROL_MAX { Err(NOT_MINIMAL) } else { Ok(Some((len.into(), 2))) }
+            if usize::from(len) <= CONTROL_MAX {
+                Err(NOT_MINIMAL)
+            } else {
+                Ok(Some((len.into(), 2)))
+            }
         }
         127 => {
             let Some(bytes) = rest.first_chunk::<8>() else { return Ok(None) };

@@ -1,4 +1,5 @@
-//! What has arrived of a message that is not whole yet: header bytes, the frame under way, fragments so far.
+//! What has arrived of a message that is not whole yet: header bytes, the frame under way,
+//! fragments so far.
 
 use super::frame::{Opcode, Violation, take_at_most, unmask};
 use super::header::{HEADER_MAX, Header};
@@ -15,7 +16,8 @@ pub(super) struct Partial {
     pub(super) frame: Option<Frame>,
     /// The data message under assembly, over all its frames so far.
     message: Option<Assembly>,
-    /// Payload so far of the control frame under way; it may lie between two fragments of `message`.
+    /// Payload so far of the control frame under way; it may lie between two fragments of
+    /// `message`.
     control: Vec<u8>,
 }
 
@@ -58,7 +60,10 @@ impl Partial {
     }
 
     /// Moves bytes from `input` until the header is complete; `None` if `input` ended first.
-    pub(super) fn complete_header(&mut self, input: &mut &mut [u8]) -> Result<Option<Header>, Violation> {
+    pub(super) fn complete_header(
+        &mut self,
+        input: &mut &mut [u8],
+    ) -> Result<Option<Header>, Violation> {
         while self.header.len() < HEADER_MAX && !input.is_empty() {
             self.header.extend_from_slice(take_at_most(input, 1));
             if let Some(header) = Header::parse(&self.header)? {
@@ -78,7 +83,8 @@ impl Partial {
         self.frame = Some(Frame { opcode, fin, mask, remaining: payload_len });
     }
 
-    /// Goes on without keeping anything; returns whether a close frame ends in `input`, or has ended.
+    /// Goes on without keeping anything; returns whether a close frame ends in `input`, or has
+    /// ended.
     pub(super) fn skip(&mut self, mut input: &[u8]) -> bool {
         self.message = None;
         self.control = Vec::new();
@@ -145,7 +151,8 @@ impl Partial {
 }
 
 impl Assembly {
-    /// Appends a chunk; text that cannot become valid UTF-8 any more is refused at once (RFC 6455 §8.1).
+    /// Appends a chunk; text that cannot become valid UTF-8 any more is refused at once (RFC 6455
+    /// §8.1).
     fn append(&mut self, chunk: &[u8]) -> Result<(), Violation> {
         self.bytes.extend_from_slice(chunk);
         if self.opcode != Opcode::Text {

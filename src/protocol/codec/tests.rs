@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: FrameLimits = FrameLimits { frame_bytes: 1 << 20, message_bytes: 1 << 20, binary: true };
+const LIMITS: FrameLimits =
+    FrameLimits { frame_bytes: 1 << 20, message_bytes: 1 << 20, binary: true };
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
 /// A frame as a client sends it.
@@ -26,7 +27,11 @@ fn what_is_encoded_can_be_taken_apart() {
     for len in [0, 1, 125, 126, 127, 65_535, 65_536, 131_072] {
         let payload = vec![b'x'; len];
         for opcode in [Opcode::Text, Opcode::Binary] {
-            assert_eq!(payload_of(&encode(opcode, &payload)), Some((opcode, &payload[..])), "{len}");
+            assert_eq!(
+                payload_of(&encode(opcode, &payload)),
+                Some((opcode, &payload[..])),
+                "{len}"
+            );
         }
     }
     assert_eq!(payload_of(&[]), None);
@@ -35,7 +40,11 @@ fn what_is_encoded_can_be_taken_apart() {
 }
 
 /// Decodes `wire` handed over in pieces of the given sizes, again and again.
-fn decode(wire: &[u8], pieces: &[usize], limits: &FrameLimits) -> Result<Vec<Message<'static>>, Violation> {
+fn decode(
+    wire: &[u8],
+    pieces: &[usize],
+    limits: &FrameLimits,
+) -> Result<Vec<Message<'static>>, Violation> {
     let mut decoder = Decoder::default();
     let mut messages = Vec::new();
     let mut rest = wire;
@@ -122,10 +131,20 @@ fn violations_are_named() {
     assert_eq!(protocol(&highest_bit), "length with its highest bit set");
     assert_eq!(protocol(&client_frame(false, Opcode::Ping, b"")), "fragmented control frame");
     assert_eq!(protocol(&client_frame(true, Opcode::Ping, &[0; 126])), "control frame too long");
-    assert_eq!(protocol(&client_frame(true, Opcode::Continuation, b"")), "continuation without a message");
-    assert_eq!(protocol(&client_frame(true, Opcode::Close, b"\x03")), "close frame with half a code");
-    assert_eq!(protocol(&client_frame(true, Opcode::Close, &1005_u16.to_be_bytes())), "invalid close code");
-    let twice = [client_frame(false, Opcode::Text, b"a"), client_frame(true, Opcode::Text, b"b")].concat();
+    assert_eq!(
+        protocol(&client_frame(true, Opcode::Continuation, b"")),
+        "continuation without a message"
+    );
+    assert_eq!(
+        protocol(&client_frame(true, Opcode::Close, b"\x03")),
+        "close frame with half a code"
+    );
+    assert_eq!(
+        protocol(&client_frame(true, Opcode::Close, &1005_u16.to_be_bytes())),
+        "invalid close code"
+    );
+    let twice =
+        [client_frame(false, Opcode::Text, b"a"), client_frame(true, Opcode::Text, b"b")].concat();
     assert_eq!(protocol(&twice), "message within a message");
 }
 
@@ -158,7 +177,10 @@ fn limits_hold_before_the_payload_arrives() {
         client_frame(true, Opcode::Continuation, &[b'b'; 6]),
     ];
     assert_eq!(violation(&fragments.concat(), &limits), Violation::TooBig);
-    assert_eq!(violation(&client_frame(true, Opcode::Binary, b""), &limits), Violation::BinaryRefused);
+    assert_eq!(
+        violation(&client_frame(true, Opcode::Binary, b""), &limits),
+        Violation::BinaryRefused
+    );
 }
 
 #[test]
@@ -274,22 +296,32 @@ fn a_close_frame_is_found_behind_every_violation() {
         client_frame(true, Opcode::Text, &[0x88; 70_000]),
         client_frame(true, Opcode::Binary, &[0x88; 150]),
         client_frame(true, Opcode::Text, &[0xFF; 150]),
-        [client_frame(false, Opcode::Text, b"\xce"), client_frame(true, Opcode::Continuation, &[b'x'; 150])]
-            .concat(),
-        [client_frame(false, Opcode::Text, &[b'x'; 150]), client_frame(true, Opcode::Text, &[b'x'; 150])]
-            .concat(),
+        [
+            client_frame(false, Opcode::Text, b"\xce"),
+            client_frame(true, Opcode::Continuation, &[b'x'; 150]),
+        ]
+        .concat(),
+        [
+            client_frame(false, Opcode::Text, &[b'x'; 150]),
+            client_frame(true, Opcode::Text, &[b'x'; 150]),
+        ]
+        .concat(),
         client_frame(true, Opcode::Ping, &[0x88; 126]),
         unmasked,
         reserved,
         unknown,
     ];
     let behind =
-        [client_frame(true, Opcode::Text, &[0x88; 150]), client_frame(true, Opcode::Ping, b"")].concat();
+        [client_frame(true, Opcode::Text, &[0x88; 150]), client_frame(true, Opcode::Ping, b"")]
+            .concat();
     let close = client_frame(true, Opcode::Close, b"\x03\xe8bye");
     for (number, violation) in violations.iter().enumerate() {
         let wire = [&violation[..], &behind, &close].concat();
         for piece in [1, 2, 3, 7, 4_096, wire.len()] {
-            assert!(closes_behind_violation(&wire, piece, &limits), "{number} in pieces of {piece}");
+            assert!(
+                closes_behind_violation(&wire, piece, &limits),
+                "{number} in pieces of {piece}"
+            );
             assert!(
                 !closes_behind_violation(&wire[..wire.len() - 1], piece, &limits),
                 "{number}: not whole yet"
@@ -303,7 +335,8 @@ fn a_close_frame_that_is_the_violation_is_one() {
     for close in [&b"\x03"[..], b"\x03\xe7", b"\x03\xe8\xff"] {
         let wire = client_frame(true, Opcode::Close, close);
         assert!(
-            closes_behind_violation(&wire, wire.len(), &LIMITS) && closes_behind_violation(&wire, 1, &LIMITS)
+            closes_behind_violation(&wire, wire.len(), &LIMITS)
+                && closes_behind_violation(&wire, 1, &LIMITS)
         );
     }
 }

@@ -1,13 +1,13 @@
 //! A message's JSON (RFC 8259), taken apart once: where each value begins and ends.
 //!
-//! Rule: one pass that neither recurses nor decodes, whatever the text; so a look at a message costs time and memory in
-//! proportion to its length. Values stay the text that was typed.
+//! Rule: one pass that neither recurses nor decodes, whatever the text; so a look at a message
+//! costs time and memory in proportion to its length. Values stay the text that was typed.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// Most levels of arrays and objects, one inside the other. As `serde_json` and most parsers in back ends have it: what nests
-/// deeper could not be read there either.
+/// Most levels of arrays and objects, one inside the other. As `serde_json` and most parsers in
+/// back ends have it: what nests deeper could not be read there either.
 pub(crate) const DEPTH_MAX: usize = 128;
 
 /// Stands for "none" in an index.
@@ -69,7 +69,8 @@ impl<'a> Json<'a> {
         start.and_then(|start| self.text.as_bytes().get(start)).copied().unwrap_or_default()
     }
 
-    /// Returns the value of a member of an object; of several with one name the last, as most parsers do.
+    /// Returns the value of a member of an object; of several with one name the last, as most
+    /// parsers do.
     pub(super) fn member(&self, at: usize, name: &str) -> Option<usize> {
         if self.kind(at) != b'{' {
             return None;
@@ -114,7 +115,11 @@ impl<'a> Json<'a> {
     /// Returns whether a string value stands for a text, which is never longer than what was typed.
     fn is_text(&self, at: usize, text: &str) -> bool {
         let typed = self.inside(at);
-        if self.is_escaped(at) { typed.len() > text.len() && unescape(typed) == text } else { typed == text }
+        if self.is_escaped(at) {
+            typed.len() > text.len() && unescape(typed) == text
+        } else {
+            typed == text
+        }
     }
 
     fn is_escaped(&self, at: usize) -> bool {
@@ -139,8 +144,8 @@ impl<'a> Json<'a> {
     }
 }
 
-/// Replaces the escapes of a string by what they stand for. Half of a surrogate pair, which JSON's grammar has (RFC 8259 §8.2)
-/// and UTF-8 has not, becomes U+FFFD, as browsers send it.
+/// Replaces the escapes of a string by what they stand for. Half of a surrogate pair, which JSON's
+/// grammar has (RFC 8259 §8.2) and UTF-8 has not, becomes U+FFFD, as browsers send it.
 pub(super) fn unescape(typed: &str) -> String {
     let mut text = String::with_capacity(typed.len());
     let mut rest = typed;
@@ -246,7 +251,12 @@ impl Scanner<'_> {
         }
         self.depth += 1;
         let (index, around) = (count(self.nodes.len()), self.around);
-        self.nodes.push(JsonNode { start: count(self.at), end: around, after: NONE, is_escaped: false });
+        self.nodes.push(JsonNode {
+            start: count(self.at),
+            end: around,
+            after: NONE,
+            is_escaped: false,
+        });
         self.around = index;
         self.at += 1;
         Ok(())
@@ -291,7 +301,11 @@ impl Scanner<'_> {
     fn escape(&mut self) -> Result<(), JsonError> {
         self.at += match self.bytes.get(self.at + 1..).unwrap_or_default() {
             [b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
-            [b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|digit| digit.is_ascii_hexdigit()) => 6,
+            [b'u', a, b, c, d, ..]
+                if [a, b, c, d].iter().all(|digit| digit.is_ascii_hexdigit()) =>
+            {
+                6
+            }
             _ => return Err(JsonError::Grammar),
         };
         Ok(())
@@ -359,11 +373,13 @@ fn count(position: usize) -> u32 {
     u32::try_from(position).unwrap_or(NONE)
 }
 
-/// Counts the bytes before the first that ends a string, begins an escape, or may not stand in one; eight at a time.
+/// Counts the bytes before the first that ends a string, begins an escape, or may not stand in one;
+/// eight at a time.
 fn plain(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const TOPS: u64 = ONES << 7;
-    // The top bit of each byte that is less than a small number; above the first such byte there may be more.
+    // The top bit of each byte that is less than a small number; above the first such byte there
+    // may be more.
     let less = |word: u64, than: u8| word.wrapping_sub(ONES * u64::from(than)) & !word & TOPS;
     let is = |word: u64, byte: u8| less(word ^ (ONES * u64::from(byte)), 1);
     let (words, rest) = bytes.as_chunks();
@@ -420,7 +436,9 @@ mod tests {
             }
         }
         let other = OTHER.split_whitespace().map(|text| text.replace('|', " "));
-        for text in other.chain(["", " ", "\"\n\"", "\"1234567\u{1}\"", "\u{feff}1"].map(str::to_owned)) {
+        for text in
+            other.chain(["", " ", "\"\n\"", "\"1234567\u{1}\"", "\u{feff}1"].map(str::to_owned))
+        {
             assert!(!is_json(&text), "{text}");
             assert_eq!(Json::parse(&text).err(), Some(JsonError::Grammar), "{text}");
         }
@@ -432,7 +450,10 @@ mod tests {
             let levels = open.matches(['[', '{']).count();
             assert!(Json::parse(&nested(open, close, DEPTH_MAX / levels)).is_ok());
             for times in [DEPTH_MAX / levels + 1, 1_000_000] {
-                assert_eq!(Json::parse(&nested(open, close, times)).err(), Some(JsonError::TooDeep));
+                assert_eq!(
+                    Json::parse(&nested(open, close, times)).err(),
+                    Some(JsonError::TooDeep)
+                );
             }
         }
         assert_eq!(Json::parse(&"[".repeat(DEPTH_MAX)).err(), Some(JsonError::Grammar));
@@ -467,10 +488,12 @@ mod tests {
     /// Text that is near to JSON.
     fn almost_json() -> impl Strategy<Value = String> {
         let tokens = [
-            "{", "}", "[", "]", ",", ":", " ", "\n", "\"", "\"a\"", "\"\\", "u0041", "\\ud83d", "\"\\n\"",
-            "\"a\":", "true", "false", "null", "0", "12", "-", ".", "e", "E+", "ä", "\u{1}", "x",
+            "{", "}", "[", "]", ",", ":", " ", "\n", "\"", "\"a\"", "\"\\", "u0041", "\\ud83d",
+            "\"\\n\"", "\"a\":", "true", "false", "null", "0", "12", "-", ".", "e", "E+", "ä",
+            "\u{1}", "x",
         ];
-        prop::collection::vec(prop::sample::select(tokens.to_vec()), 0..24).prop_map(|tokens| tokens.concat())
+        prop::collection::vec(prop::sample::select(tokens.to_vec()), 0..24)
+            .prop_map(|tokens| tokens.concat())
     }
 
     fn values() -> impl Strategy<Value = serde_json::Value> {

@@ -119,7 +119,9 @@ impl<'a> Reader<'a> {
 
     /// Reads a text in quotes of either kind, if one is there.
     fn quoted(&mut self) -> Option<Option<String>> {
-        let Some(quote) = ["'", "\""].into_iter().find(|quote| self.take(quote)) else { return Some(None) };
+        let Some(quote) = ["'", "\""].into_iter().find(|quote| self.take(quote)) else {
+            return Some(None);
+        };
         let mut is_escaped = false;
         let end = self.rest.bytes().position(|byte| {
             let is_end = !is_escaped && quote.as_bytes() == [byte];
@@ -193,15 +195,16 @@ impl<'a> Reader<'a> {
         if let Some(text) = self.quoted()? {
             return Some(Operand::Text(text));
         }
-        for (word, constant) in [("true", Operand::True), ("false", Operand::False), ("null", Operand::Null)]
+        for (word, constant) in
+            [("true", Operand::True), ("false", Operand::False), ("null", Operand::Null)]
         {
             if self.take(word) {
                 return Some(constant);
             }
         }
         self.rest = self.rest.trim_ascii_start();
-        let number =
-            self.while_is(|char| matches!(char, '-' | '+' | '.' | 'e' | 'E') || char.is_ascii_digit());
+        let number = self
+            .while_is(|char| matches!(char, '-' | '+' | '.' | 'e' | 'E') || char.is_ascii_digit());
         number.parse().ok().filter(|number: &f64| number.is_finite()).map(Operand::Number)
     }
 }

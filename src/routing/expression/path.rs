@@ -1,8 +1,10 @@
-//! Paths into a message's JSON: `JSONPath` (RFC 9535), of which API Gateway lets any stand behind `request.body`.
+//! Paths into a message's JSON: `JSONPath` (RFC 9535), of which API Gateway lets any stand behind
+//! `request.body`.
 //!
-//! Rule: a look costs at most a walk through the values for each part of the path, whatever the message. So a value is found
-//! once, where the RFC has it twice; and a filter sees no more than the value it is asked about: names and positions below `@`,
-//! and constants. Functions are left out.
+//! Rule: a look costs at most a walk through the values for each part of the path, whatever the
+//! message. So a value is found once, where the RFC has it twice; and a filter sees no more than
+//! the value it is asked about: names and positions below `@`, and constants. Functions are left
+//! out.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -55,7 +57,8 @@ impl Path {
         match self {
             Self::One(steps) => follow(steps, json, 0).map(Found::One),
             Self::Many(segments) => {
-                let found = segments.iter().fold(vec![0], |from, segment| segment.select(json, &from));
+                let found =
+                    segments.iter().fold(vec![0], |from, segment| segment.select(json, &from));
                 (!found.is_empty()).then_some(Found::Many(found))
             }
         }
@@ -72,7 +75,8 @@ impl Step {
         match self {
             Self::Name(name) => json.member(at, name),
             Self::Index(index) => {
-                let index = from_end(*index, if *index < 0 { json.elements(at).count() } else { 0 });
+                let index =
+                    from_end(*index, if *index < 0 { json.elements(at).count() } else { 0 });
                 json.elements(at).nth(usize::try_from(index).ok()?)
             }
         }
@@ -135,7 +139,13 @@ fn outermost(json: &Json<'_>, from: &[usize]) -> Vec<usize> {
 }
 
 /// RFC 9535 §2.3.4.2.
-fn slice(elements: &[usize], start: Option<i64>, end: Option<i64>, step: i64, found: &mut Vec<usize>) {
+fn slice(
+    elements: &[usize],
+    start: Option<i64>,
+    end: Option<i64>,
+    step: i64,
+    found: &mut Vec<usize>,
+) {
     let count = elements.len();
     let len = i64::try_from(count).unwrap_or(i64::MAX);
     let place = |bound: Option<i64>, default: i64, (low, high): (i64, i64)| {

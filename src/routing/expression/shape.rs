@@ -48,9 +48,14 @@ impl Expression {
             match part {
                 TemplatePart::Variable(_) => is_open = true,
                 TemplatePart::Literal(literal) => {
-                    let at =
-                        if is_open { rest.find(literal) } else { rest.starts_with(literal).then_some(0) };
-                    let Some(after) = at.and_then(|at| rest.get(at + literal.len()..)) else { return false };
+                    let at = if is_open {
+                        rest.find(literal)
+                    } else {
+                        rest.starts_with(literal).then_some(0)
+                    };
+                    let Some(after) = at.and_then(|at| rest.get(at + literal.len()..)) else {
+                        return false;
+                    };
                     (rest, is_open) = (after, false);
                 }
             }
@@ -106,7 +111,11 @@ mod tests {
     #[test]
     fn it_is_known_what_an_expression_takes() {
         let of = |text| {
-            (parse(text).constant().is_some(), parse(text).takes_body(), parse(text).takes_from_body())
+            (
+                parse(text).constant().is_some(),
+                parse(text).takes_body(),
+                parse(text).takes_from_body(),
+            )
         };
         assert_eq!(of("ping"), (true, false, false));
         assert_eq!(of("$request.body"), (false, true, false));

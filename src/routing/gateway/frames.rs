@@ -1,4 +1,5 @@
-//! Frames that the gateway itself writes to a client, byte for byte as API Gateway does, odd spacing included.
+//! Frames that the gateway itself writes to a client, byte for byte as API Gateway does, odd
+//! spacing included.
 
 use bytes::Bytes;
 
@@ -34,8 +35,9 @@ pub(crate) fn limit_exceeded(connection: &ConnectionId, request: &RequestId) -> 
 }
 
 fn with_request(message: &str, connection: &ConnectionId, request: &RequestId) -> Bytes {
-    let text =
-        format!(r#"{{"message": "{message}", "connectionId":"{connection}", "requestId":"{request}"}}"#);
+    let text = format!(
+        r#"{{"message": "{message}", "connectionId":"{connection}", "requestId":"{request}"}}"#
+    );
     encode(Opcode::Text, text.as_bytes())
 }
 

@@ -41,7 +41,8 @@ fn send(gateway: &Gateway, text: &str) -> Outcome {
 #[test]
 fn built_in_table_is_a_chat_room() {
     let gateway = gateway("");
-    let said = send(&gateway, r#"{"action": "sendMessage", "data" : "Ground Control to Major Tom"}"#);
+    let said =
+        send(&gateway, r#"{"action": "sendMessage", "data" : "Ground Control to Major Tom"}"#);
     assert_eq!(published(said), (Channel::Broadcast, "Ground Control to Major Tom".to_owned()));
     let typed = send(&gateway, "Can you hear me?");
     assert_eq!(published(typed), (Channel::Broadcast, "Can you hear me?".to_owned()));
@@ -66,8 +67,10 @@ fn unknown_actions_are_forbidden() {
         let outcome = gateway.on_message(Payload::Text(text), &record);
         assert!(outcome.action.is_none(), "{text}");
         let reply = outcome.reply.expect("a reply");
-        let start = format!(r#"{{"message": "Forbidden", "connectionId":"{}", "requestId":""#, record.id);
-        let request = text_of(&reply).strip_prefix(&start).expect("the frame of the contract").to_owned();
+        let start =
+            format!(r#"{{"message": "Forbidden", "connectionId":"{}", "requestId":""#, record.id);
+        let request =
+            text_of(&reply).strip_prefix(&start).expect("the frame of the contract").to_owned();
         assert_eq!(request.len(), 16 + 2);
         requests.push(request);
     }
@@ -119,7 +122,8 @@ fn default_takes_what_nothing_else_takes() {
 
 #[test]
 fn what_nests_too_deep_goes_to_default_or_is_forbidden() {
-    let deep = format!(r#"{{"action":"sendMessage","data":{}}}"#, "[".repeat(6_000) + &"]".repeat(6_000));
+    let deep =
+        format!(r#"{{"action":"sendMessage","data":{}}}"#, "[".repeat(6_000) + &"]".repeat(6_000));
     let outcome = send(&gateway(""), &deep);
     assert!(outcome.action.is_none());
     assert!(text_of(&outcome.reply.expect("a reply")).starts_with(r#"{"message": "Forbidden", "#));
@@ -147,7 +151,8 @@ fn half_a_surrogate_pair_stops_nothing() {
 
 #[test]
 fn binary_messages_are_echoed_as_binary() {
-    let gateway = gateway("[routes.\"$default\"]\nintegration = \"reply\"\nreply = \"$request.body\"");
+    let gateway =
+        gateway("[routes.\"$default\"]\nintegration = \"reply\"\nreply = \"$request.body\"");
     let outcome = gateway.on_message(Payload::Binary(b"\x00\xff"), &Arc::new(record()));
     assert_eq!(outcome.reply.expect("a reply")[..], [0x82, 2, 0x00, 0xFF]);
 }
@@ -173,7 +178,8 @@ fn connect_and_disconnect_run_with_the_context() {
         panic!("{connecting:?}")
     };
     assert_eq!(text_of(&frame), format!("{} came to beta from 192.0.2.1", record.id));
-    let Some(Action::Publish { channel, frame, .. }) = gateway.on_disconnect(&record, &Close::Lost, false)
+    let Some(Action::Publish { channel, frame, .. }) =
+        gateway.on_disconnect(&record, &Close::Lost, false)
     else {
         panic!("nothing")
     };

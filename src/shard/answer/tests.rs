@@ -1,4 +1,5 @@
-//! Requests of one client against a broker that confirms late, never, or not at all: each is answered once, in its order.
+//! Requests of one client against a broker that confirms late, never, or not at all: each is
+//! answered once, in its order.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{Read as _, Write as _};
@@ -28,7 +29,8 @@ use crate::shard::socket::NewSocket;
 use crate::shard::{EventLoop, Parts};
 
 /// Small enough that a property test fills it.
-const CONFIG: &str = "[limits]\nmessage_bytes = 32_768\nframe_bytes = 32_768\noutbox_bytes = 65_536\n";
+const CONFIG: &str =
+    "[limits]\nmessage_bytes = 32_768\nframe_bytes = 32_768\noutbox_bytes = 65_536\n";
 
 /// Confirms when a test says so.
 #[derive(Debug, Default)]
@@ -172,7 +174,11 @@ impl Bench {
             Step::Delete(group) => {
                 members.remove(&group);
                 let (done, mut left) = oneshot::channel();
-                self.shard.inbox.push(Event::Leave { id: self.id, group: group.to_string().into(), done });
+                self.shard.inbox.push(Event::Leave {
+                    id: self.id,
+                    group: group.to_string().into(),
+                    done,
+                });
                 self.turn();
                 assert_eq!(left.try_recv(), Ok(()));
             }
@@ -224,7 +230,9 @@ impl Request {
         match self {
             Self::Join(group) => format!(r#"{{"action":"joinGroup","group":"{group}"}}"#),
             Self::Leave(group) => format!(r#"{{"action":"leaveGroup","group":"{group}"}}"#),
-            Self::Send(group) => format!(r#"{{"action":"sendToGroup","group":"{group}","data":"x"}}"#),
+            Self::Send(group) => {
+                format!(r#"{{"action":"sendToGroup","group":"{group}","data":"x"}}"#)
+            }
             Self::Nonsense => r#"{"action":"no such action"}"#.to_owned(),
             Self::Quit => r#"{"action":"disconnect"}"#.to_owned(),
         }
@@ -361,7 +369,11 @@ fn who_asks_for_more_than_can_wait_has_the_joins_refused_that_hold_it_back() {
     let nonsense = vec![Request::Nonsense.text(); 1_000];
     bench.send(&nonsense);
     let answers = bench.answers();
-    assert!(answers[..2].iter().all(|answer| answer.contains("Limit exceeded")), "{:?}", &answers[..3]);
+    assert!(
+        answers[..2].iter().all(|answer| answer.contains("Limit exceeded")),
+        "{:?}",
+        &answers[..3]
+    );
     assert_eq!(answers.len(), 1_002);
     assert!(bench.shard.joining.is_empty() && bench.shard.members.count(bench.key()) == 0);
     bench.client.write_all(b"").expect("it is open");

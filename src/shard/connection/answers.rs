@@ -1,5 +1,6 @@
-//! What one connection is still to be answered: joins whose channels' subscriptions do not stand yet, and behind them the answers
-//! to later requests, so that a client has all of its answers in the order in which it asked.
+//! What one connection is still to be answered: joins whose channels' subscriptions do not stand
+//! yet, and behind them the answers to later requests, so that a client has all of its answers in
+//! the order in which it asked.
 //!
 //! It owns no memory while no join waits.
 

@@ -1,4 +1,5 @@
-//! What the clocks of an open connection go by; `connection.rs` has the table of when each starts, restarts and pauses.
+//! What the clocks of an open connection go by; `connection.rs` has the table of when each starts,
+//! restarts and pauses.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,8 @@ pub(super) struct Clocks {
     pub(super) opened: Instant,
     /// Last message, or part of one, in either direction; control frames do not count.
     pub(super) last_message: Instant,
-    /// Last sign of life: bytes from the client, or room in a socket that was full; or the start of reading after a pause.
+    /// Last sign of life: bytes from the client, or room in a socket that was full; or the start of
+    /// reading after a pause.
     pub(super) last_life: Instant,
     pub(super) next_ping: Option<Instant>,
     /// The oldest that has not been answered.
@@ -29,7 +31,8 @@ pub(super) struct Clocks {
     pub(super) stuck_since: Option<Instant>,
     /// Bytes that the socket has taken.
     pub(super) taken: u64,
-    /// How many of them the client has read, as it says itself: those up to the last ping that it answered.
+    /// How many of them the client has read, as it says itself: those up to the last ping that it
+    /// answered.
     pub(super) confirmed: u64,
 }
 
@@ -79,8 +82,8 @@ impl Clocks {
         answered.handed.map(|handed| now.saturating_duration_since(handed))
     }
 
-    /// Notes what a write achieved. Room in a socket that was full is a sign of life: the client has taken something. That a
-    /// socket takes what there is room for is none.
+    /// Notes what a write achieved. Room in a socket that was full is a sign of life: the client
+    /// has taken something. That a socket takes what there is room for is none.
     pub(super) fn on_written(&mut self, Written { bytes, all }: Written, now: Instant) {
         self.taken += bytes as u64;
         if all && self.stuck_since.is_none() && self.ping.is_none() {
@@ -115,7 +118,10 @@ impl Clocks {
     pub(super) fn deadline(&self, limits: &Limits) -> Instant {
         let ends = (self.last_message + limits.idle_timeout).min(self.opened + limits.max_lifetime);
         let stuck = self.stuck_since.map(|since| since + limits.outbox_age);
-        [self.next_ping, self.pong_deadline(limits), stuck].into_iter().flatten().fold(ends, Instant::min)
+        [self.next_ping, self.pong_deadline(limits), stuck]
+            .into_iter()
+            .flatten()
+            .fold(ends, Instant::min)
     }
 
     /// As [`Self::deadline`], of one that is slowed: what waits for a sign of it is paused.
@@ -168,8 +174,8 @@ impl Clocks {
     }
 }
 
-/// Returns a ping's payload for its place: letters and digits, since clients for people show it. 48 bits of the place are enough
-/// for a terabyte a second for the longest life there is.
+/// Returns a ping's payload for its place: letters and digits, since clients for people show it. 48
+/// bits of the place are enough for a terabyte a second for the longest life there is.
 pub(super) fn payload_of(place: u64) -> [u8; 8] {
     let mut payload = [b'A'; 8];
     let [_, _, bytes @ ..] = place.to_be_bytes();

@@ -1,8 +1,10 @@
-//! A connection from our close frame on: what waits goes out first, and the client has time to answer.
+//! A connection from our close frame on: what waits goes out first, and the client has time to
+//! answer.
 //!
-//! Neither side of the TCP stream is shut before the client's close frame, or the end of its time: load balancers turn half a
-//! close into a whole one, and a kernel that gets bytes for a closed socket resets the stream, which takes with it what the
-//! client has not read yet. So what the client still sends is read and thrown away, within a bound.
+//! Neither side of the TCP stream is shut before the client's close frame, or the end of its time:
+//! load balancers turn half a close into a whole one, and a kernel that gets bytes for a closed
+//! socket resets the stream, which takes with it what the client has not read yet. So what the
+//! client still sends is read and thrown away, within a bound.
 
 use std::time::{Duration, Instant};
 
@@ -63,7 +65,8 @@ impl Closing {
         self.finished.is_some()
     }
 
-    /// Takes what the client sends, of which only a close frame is of interest; returns whether it is within the bound.
+    /// Takes what the client sends, of which only a close frame is of interest; returns whether it
+    /// is within the bound.
     pub(super) fn throw_away(&mut self, decoder: &mut Decoder, input: &[u8], now: Instant) -> bool {
         self.thrown_away += input.len() as u64;
         if self.client == Client::Silent && decoder.skip(input) {
@@ -83,8 +86,8 @@ impl Closing {
         self.finished = Some(now);
     }
 
-    /// To be asked when the socket has taken everything; returns, once, whether our side of the stream is to be shut, so that
-    /// the client can read our close frame before the stream ends.
+    /// To be asked when the socket has taken everything; returns, once, whether our side of the
+    /// stream is to be shut, so that the client can read our close frame before the stream ends.
     pub(super) fn is_half_close_due(&mut self, now: Instant) -> bool {
         self.handed.get_or_insert(now);
         let is_due = self.is_finished() && !self.half_closed;
@@ -99,7 +102,8 @@ impl Closing {
             return (handed.max(finished) + limits.close_timeout, self.farewell());
         }
         if let Some(handed) = self.handed {
-            // It cannot close in the middle of a frame: what it sends counts, as long as it is not a drip.
+            // It cannot close in the middle of a frame: what it sends counts, as long as it is not
+            // a drip.
             let heard = clocks.last_life.clamp(handed, handed + limits.lag(self.thrown_away));
             let lag = limits.lag(clocks.unconfirmed(clocks.taken));
             return (heard + limits.close_timeout + lag, Farewell::Timeout);
@@ -110,7 +114,8 @@ impl Closing {
         ((stuck_since + patience).min(slowest), Farewell::Stuck)
     }
 
-    /// Returns the longest time without progress: who is told to go is owed what waits, unlike one who goes, or must.
+    /// Returns the longest time without progress: who is told to go is owed what waits, unlike one
+    /// who goes, or must.
     fn patience(&self, limits: &Limits) -> Duration {
         match self.close {
             Close::Route | Close::Deleted | Close::Idle | Close::MaxLifetime | Close::Drain => {

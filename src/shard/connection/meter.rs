@@ -1,7 +1,8 @@
 //! How fast a client may send.
 //!
-//! What was read is charged afterwards, once a read, so a message that costs more than there is passes, and whoever sent it is
-//! not read from until that is paid off. Nothing is dropped and nobody is closed for it: the client finds its socket full.
+//! What was read is charged afterwards, once a read, so a message that costs more than there is
+//! passes, and whoever sent it is not read from until that is paid off. Nothing is dropped and
+//! nobody is closed for it: the client finds its socket full.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,8 @@ use crate::config::Limits;
 use crate::limits::rate::{Bucket, Pace};
 use crate::ops::metrics::SendLimit;
 
-/// A burst of new channels is what comes in so many seconds, or all groups that one connection may be in: it joins them at once
-/// when it has come back.
+/// A burst of new channels is what comes in so many seconds, or all groups that one connection may
+/// be in: it joins them at once when it has come back.
 const NEW_CHANNELS_SECONDS: usize = 10;
 
 /// What one read brought.
@@ -43,8 +44,8 @@ pub(crate) struct Meter {
 }
 
 impl Paces {
-    /// A burst is what a second brings; of bytes it is also no more than half an outbox, since those who receive it may not read
-    /// just then.
+    /// A burst is what a second brings; of bytes it is also no more than half an outbox, since
+    /// those who receive it may not read just then.
     pub(crate) fn new(limits: &Limits) -> Self {
         let bytes = limits.receive_bytes_rate;
         Self {
@@ -60,13 +61,14 @@ impl Paces {
 }
 
 impl Meter {
-    /// Takes a channel that is new to this node; returns false if that would be too many. Unlike what has been read, it is refused
-    /// before anything is done for it.
+    /// Takes a channel that is new to this node; returns false if that would be too many. Unlike
+    /// what has been read, it is refused before anything is done for it.
     pub(crate) fn take_new_channel(&mut self, paces: &Paces, now: Instant) -> bool {
         self.new_channels.take(&paces.new_channels, 1, now.into())
     }
 
-    /// Charges what was read. Returns for how long no more should be read, and because of which limit, if it was too much.
+    /// Charges what was read. Returns for how long no more should be read, and because of which
+    /// limit, if it was too much.
     pub(crate) fn charge(
         &mut self,
         paces: &Paces,
@@ -77,7 +79,10 @@ impl Meter {
         let owed = [
             (self.messages.charge(&paces.messages, used.messages, now), SendLimit::Messages),
             (self.bytes.charge(&paces.bytes, used.bytes, now), SendLimit::Bytes),
-            (self.fanout_bytes.charge(&paces.fanout_bytes, used.fanout_bytes, now), SendLimit::FanoutBytes),
+            (
+                self.fanout_bytes.charge(&paces.fanout_bytes, used.fanout_bytes, now),
+                SendLimit::FanoutBytes,
+            ),
         ];
         let (longest, limit) = owed.into_iter().max_by_key(|(owed, _)| *owed)?;
         (longest > 0).then_some((Duration::from_nanos(longest), limit))
@@ -109,7 +114,11 @@ mod tests {
             (Used { messages: 1, bytes: 100, fanout_bytes: 40_000 }, SendLimit::FanoutBytes),
             (Used { messages: 15, bytes: 2_000, fanout_bytes: 30_000 }, SendLimit::Bytes),
         ] {
-            assert_eq!(Meter::default().charge(&paces, &used, now), Some((SECOND, limit)), "{used:?}");
+            assert_eq!(
+                Meter::default().charge(&paces, &used, now),
+                Some((SECOND, limit)),
+                "{used:?}"
+            );
         }
         let within = Used { messages: 10, bytes: 1_000, fanout_bytes: 20_000 };
         assert_eq!(Meter::default().charge(&paces, &within, now), None);
@@ -122,7 +131,10 @@ mod tests {
         (limits.new_channels_rate, limits.groups_per_connection) = (5, 300);
         let (paces, now, mut meter) = (Paces::new(&limits), Instant::now(), Meter::default());
         assert_eq!((0..1_000).filter(|_| meter.take_new_channel(&paces, now)).count(), 300);
-        assert_eq!((0..1_000).filter(|_| meter.take_new_channel(&paces, now + 2 * SECOND)).count(), 10);
+        assert_eq!(
+            (0..1_000).filter(|_| meter.take_new_channel(&paces, now + 2 * SECOND)).count(),
+            10
+        );
     }
 
     #[test]
@@ -130,8 +142,9 @@ mod tests {
         let (paces, now) = (paces(usize::MAX, 16 << 20, usize::MAX), Instant::now());
         let mut meter = Meter::default();
         assert_eq!(meter.charge(&paces, &Used { bytes: 512 << 10, ..Used::default() }, now), None);
-        let (owed, limit) =
-            meter.charge(&paces, &Used { bytes: 16 << 20, ..Used::default() }, now).expect("too much");
+        let (owed, limit) = meter
+            .charge(&paces, &Used { bytes: 16 << 20, ..Used::default() }, now)
+            .expect("too much");
         assert_eq!((owed, limit), (SECOND, SendLimit::Bytes));
     }
 

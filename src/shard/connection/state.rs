@@ -14,7 +14,8 @@ pub(crate) enum Reading {
     Queued,
     /// There may be more; it is left in the kernel until the client has taken what waits for it.
     Held,
-    /// There may be more; it is left in the kernel until then, since the client has sent faster than it may.
+    /// There may be more; it is left in the kernel until then, since the client has sent faster
+    /// than it may.
     Slowed { until: Instant },
 }
 

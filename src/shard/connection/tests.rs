@@ -1,4 +1,5 @@
-//! Each clock by a clock of the test: when it starts, what restarts it, what pauses it; and clients of all kinds against all.
+//! Each clock by a clock of the test: when it starts, what restarts it, what pauses it; and clients
+//! of all kinds against all.
 
 use proptest::prelude::*;
 
@@ -94,7 +95,11 @@ fn a_pong_is_waited_for_from_when_the_ping_was_handed_over() {
     clocks.on_written(took(1, true), began + 40 * SECOND);
     let end = began + 40 * SECOND + limits().pong_timeout + limits().lag(0);
     assert_eq!(clocks.deadline(&limits()), end);
-    assert_eq!(due(&mut clocks, end), Due::Nothing, "there was room in a full socket at the same moment");
+    assert_eq!(
+        due(&mut clocks, end),
+        Due::Nothing,
+        "there was room in a full socket at the same moment"
+    );
     clocks.plan_pong(began + 60 * SECOND, &limits());
     clocks.on_written(took(PING, true), began + 60 * SECOND);
     let end = began + 60 * SECOND + limits().pong_timeout + limits().lag(PING_BYTES);
@@ -218,7 +223,11 @@ fn who_is_owed_something_has_the_outboxes_age_for_each_byte_of_it() {
     let began = Instant::now();
     let (closing, mut clocks) = closing(Close::Drain, began, 1 << 20);
     let age = limits().outbox_age;
-    assert_eq!(closing.end(&clocks, &limits()), (began + age, Farewell::Stuck), "not from when it got stuck");
+    assert_eq!(
+        closing.end(&clocks, &limits()),
+        (began + age, Farewell::Stuck),
+        "not from when it got stuck"
+    );
     clocks.on_written(took(1, false), began + 20 * SECOND);
     assert_eq!(closing.end(&clocks, &limits()), (began + 20 * SECOND + age, Farewell::Stuck));
     // A byte now and then does not do for ever.
@@ -232,9 +241,14 @@ fn who_is_owed_something_has_the_outboxes_age_for_each_byte_of_it() {
 fn who_is_owed_nothing_has_the_close_timeout() {
     let began = Instant::now();
     let slow_client = Close::Client { code: 1000, reason: "".into() };
-    for close in [Close::SlowConsumer, Close::PingTimeout, Close::Violation(Violation::TooBig), slow_client] {
+    for close in
+        [Close::SlowConsumer, Close::PingTimeout, Close::Violation(Violation::TooBig), slow_client]
+    {
         let (closing, clocks) = closing(close, began, 100);
-        assert_eq!(closing.end(&clocks, &limits()), (began + limits().close_timeout, Farewell::Stuck));
+        assert_eq!(
+            closing.end(&clocks, &limits()),
+            (began + limits().close_timeout, Farewell::Stuck)
+        );
     }
 }
 
@@ -274,9 +288,16 @@ fn once_all_is_said_only_the_close_timeout_is_left() {
     clocks.on_written(took(1_000, true), handed);
     assert!(!closing.is_half_close_due(handed));
     let mut decoder = Decoder::default();
-    assert!(closing.throw_away(&mut decoder, &encode(crate::protocol::codec::Opcode::Close, b""), answered));
+    assert!(closing.throw_away(
+        &mut decoder,
+        &encode(crate::protocol::codec::Opcode::Close, b""),
+        answered
+    ));
     clocks.last_life = answered + SECOND;
-    assert_eq!(closing.end(&clocks, &limits()), (answered + limits().close_timeout, Farewell::Answered));
+    assert_eq!(
+        closing.end(&clocks, &limits()),
+        (answered + limits().close_timeout, Farewell::Answered)
+    );
 }
 
 #[test]
@@ -332,7 +353,17 @@ impl Client {
         let now = Instant::now();
         let limits = Config::load(&Sources::default()).expect("valid").limits;
         let clocks = Clocks::new(now, &limits);
-        Self { now, clocks, closing: None, limits, waiting: 0, pipe: 0, pipe_max, read: 0, pings: Vec::new() }
+        Self {
+            now,
+            clocks,
+            closing: None,
+            limits,
+            waiting: 0,
+            pipe: 0,
+            pipe_max,
+            read: 0,
+            pings: Vec::new(),
+        }
     }
 
     fn queue(&mut self, bytes: usize) {
@@ -356,13 +387,16 @@ impl Client {
         }
     }
 
-    /// The client reads so many bytes, the node writes and looks at its clocks; returns what the client is closed or cut for.
+    /// The client reads so many bytes, the node writes and looks at its clocks; returns what the
+    /// client is closed or cut for.
     fn step(&mut self, bytes: usize) -> Due {
         self.now += STEP;
         let bytes = bytes.min(self.pipe);
         self.pipe -= bytes;
         self.read += bytes as u64;
-        if let Some(ping) = self.pings.first().copied().filter(|place| place + PING_BYTES <= self.read) {
+        if let Some(ping) =
+            self.pings.first().copied().filter(|place| place + PING_BYTES <= self.read)
+        {
             self.pings.remove(0);
             self.clocks.last_life = self.now;
             if self.closing.is_none() {

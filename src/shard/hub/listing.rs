@@ -13,9 +13,9 @@ impl Hub {
     /// Returns a page of this node; what shards that have ended held is not in it.
     pub(crate) async fn list(&self, query: Query) -> Listed {
         match query {
-            Query::Connections { channel, from, limit } => {
-                Listed::Connections(self.list_connections(&channel, from, limit.min(PAGE_MAX)).await)
-            }
+            Query::Connections { channel, from, limit } => Listed::Connections(
+                self.list_connections(&channel, from, limit.min(PAGE_MAX)).await,
+            ),
             Query::Groups { after, limit } => {
                 Listed::Groups(self.list_groups(&after, limit.min(PAGE_MAX)).await)
             }
@@ -54,7 +54,8 @@ impl Hub {
         page
     }
 
-    /// Counts; a group may have members in many shards, so the groups are counted by paging through them.
+    /// Counts; a group may have members in many shards, so the groups are counted by paging through
+    /// them.
     async fn count(&self) -> Counts {
         let mut counts = Counts::default();
         for shard in 0..self.shard_count() {

@@ -1,5 +1,5 @@
-//! Feeds the decoder whatever comes, whole and in pieces: both must give the same messages or the same violation, and no message
-//! may pass its limit.
+//! Feeds the decoder whatever comes, whole and in pieces: both must give the same messages or the
+//! same violation, and no message may pass its limit.
 
 #![no_main]
 

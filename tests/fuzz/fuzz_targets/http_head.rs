@@ -1,5 +1,5 @@
-//! Feeds both ways in for an HTTP head whatever comes: the look at a whole handshake and the HTTP server must agree on what is a
-//! handshake, and nothing may panic on the way to a route.
+//! Feeds both ways in for an HTTP head whatever comes: the look at a whole handshake and the HTTP
+//! server must agree on what is a handshake, and nothing may panic on the way to a route.
 
 #![no_main]
 

@@ -1,5 +1,6 @@
-//! Routes whatever comes, as bytes and as JSON of every shape: no message may end the node, none may become more than a few times
-//! its length, and what another parser reads as a chat's message must lead to what that message says.
+//! Routes whatever comes, as bytes and as JSON of every shape: no message may end the node, none
+//! may become more than a few times its length, and what another parser reads as a chat's message
+//! must lead to what that message says.
 
 #![no_main]
 
@@ -157,7 +158,8 @@ fn bounded(led: &Led, len: usize) {
     assert!(all <= 12 * len + 512, "{all} bytes of {len}: {led:?}");
 }
 
-/// Compares with what `serde_json` reads. It takes no half of a surrogate pair, no number over all bounds, and one level less.
+/// Compares with what `serde_json` reads. It takes no half of a surrogate pair, no number over all
+/// bounds, and one level less.
 fn agrees(led: &Led, text: &str) {
     let Ok(value) = serde_json::from_str::<serde_json::Value>(text) else { return };
     let word = |name: &str| value.get(name).and_then(serde_json::Value::as_str);

@@ -20,7 +20,8 @@ pub(crate) struct TargetArgs {
     /// Server to load: ws://127.0.0.1:PORT/PATH
     #[arg(long)]
     pub(crate) url: String,
-    /// Its process, whose CPU and memory are read from /proc; may be given more than once for a server of several, which are summed
+    /// Its process, whose CPU and memory are read from /proc; may be given more than once for a
+    /// server of several, which are summed
     #[arg(long, required = true)]
     pub(crate) pid: Vec<u32>,
     /// Allow a target that is not a loopback address

@@ -5,7 +5,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use super::common::{DialectArgs, LoadArgs, MAX_MESSAGES, TargetArgs, WorkersArgs, bytes, connections};
+use super::common::{
+    DialectArgs, LoadArgs, MAX_MESSAGES, TargetArgs, WorkersArgs, bytes, connections,
+};
 use crate::bench::dialect::Dialect;
 use crate::bench::relay::{Audience, Plan};
 use crate::shared::args::{rate, rounds};
@@ -119,7 +121,8 @@ impl GroupsArgs {
     /// Returns the dialect, with the user's own texts for groups.
     pub(crate) fn dialect(&self) -> Result<Dialect> {
         let mut dialect = self.dialect.dialect.dialect();
-        dialect.group_message = self.dialect.message_template.clone().unwrap_or(dialect.group_message);
+        dialect.group_message =
+            self.dialect.message_template.clone().unwrap_or(dialect.group_message);
         dialect.join = self.join_template.clone().unwrap_or(dialect.join);
         dialect.join_reply = self.join_reply.clone().unwrap_or(dialect.join_reply);
         dialect.check()
@@ -129,8 +132,12 @@ impl GroupsArgs {
 impl LatencyArgs {
     /// Returns the plan of one round.
     pub(crate) fn plan(&self) -> Result<Plan> {
-        let messages: u32 = format!("{:.0}", (self.rate * f64::from(self.seconds)).max(1.0)).parse()?;
-        ensure!(i64::from(messages) <= MAX_MESSAGES, "{messages} messages are more than {MAX_MESSAGES}");
+        let messages: u32 =
+            format!("{:.0}", (self.rate * f64::from(self.seconds)).max(1.0)).parse()?;
+        ensure!(
+            i64::from(messages) <= MAX_MESSAGES,
+            "{messages} messages are more than {MAX_MESSAGES}"
+        );
         Ok(Plan {
             audience: Audience::Everybody,
             groups: 1,

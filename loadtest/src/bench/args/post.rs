@@ -16,7 +16,8 @@ pub(crate) struct PostArgs {
     /// Stage to post to, if the sockets are at another node: http://127.0.0.1:PORT/STAGE
     #[arg(long)]
     pub(crate) post_url: Option<String>,
-    /// Sign the posts with this key of the management API, `AWS_ACCESS_KEY_ID` if not given; `AWS_SECRET_ACCESS_KEY` holds its secret
+    /// Sign the posts with this key of the management API, `AWS_ACCESS_KEY_ID` if not given;
+    /// `AWS_SECRET_ACCESS_KEY` holds its secret
     #[arg(long, value_name = "ID")]
     pub(crate) access_key_id: Option<String>,
     /// WebSocket connections, to which posts go in turn
@@ -36,9 +37,11 @@ pub(crate) struct PostArgs {
 }
 
 impl PostArgs {
-    /// Returns the key to sign with, if posts are to be signed; its secret comes from the environment.
+    /// Returns the key to sign with, if posts are to be signed; its secret comes from the
+    /// environment.
     pub(crate) fn key(&self) -> Result<Option<Key>> {
-        let Some(id) = self.access_key_id.clone().or_else(|| env::var("AWS_ACCESS_KEY_ID").ok()) else {
+        let Some(id) = self.access_key_id.clone().or_else(|| env::var("AWS_ACCESS_KEY_ID").ok())
+        else {
             return Ok(None);
         };
         ensure!(id.bytes().all(|byte| byte.is_ascii_graphic()), "`{id}` is no id of a key");

@@ -1,7 +1,8 @@
 //! Processes of this program that each hold a share.
 //!
-//! Rule: an order is a line of JSON on a worker's standard input, its reply a line on its standard output; a worker ends
-//! with its input, and is killed by the kernel when the program that started it ends.
+//! Rule: an order is a line of JSON on a worker's standard input, its reply a line on its standard
+//! output; a worker ends with its input, and is killed by the kernel when the program that started
+//! it ends.
 #![expect(clippy::print_stdout, reason = "a worker replies to its parent")]
 
 use std::io;

@@ -1,7 +1,7 @@
 //! Works of idle connections: how fast they open, and their memory.
 //!
-//! Rule: each is measured on a process of its own, since what others left behind would hide it, and memory against that
-//! process before the first connection.
+//! Rule: each is measured on a process of its own, since what others left behind would hide it, and
+//! memory against that process before the first connection.
 
 use std::time::Instant;
 
@@ -16,8 +16,8 @@ use crate::bench::relay::{Audience, Plan};
 use crate::bench::report::Report;
 use crate::bench::servers::Service;
 use crate::bench::works::{
-    CHURN, GATECAST, IDLE_IN_1, IDLE_IN_100, OPENED, OPENING_CPU, OPENINGS, RSS, SLAB, STORM, UWEBSOCKETS,
-    WS, Work, has_part, rss_at,
+    CHURN, GATECAST, IDLE_IN_1, IDLE_IN_100, OPENED, OPENING_CPU, OPENINGS, RSS, SLAB, STORM,
+    UWEBSOCKETS, WS, Work, has_part, rss_at,
 };
 use crate::shared::process;
 

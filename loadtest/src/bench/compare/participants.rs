@@ -48,10 +48,17 @@ impl Participants {
                 this.admit(&[(SOCKET_IO_REDIS, NODES)], report);
             }
         } else {
-            report.note("redis-server is not installed here: nothing is known of several nodes".to_owned());
+            report.note(
+                "redis-server is not installed here: nothing is known of several nodes".to_owned(),
+            );
         }
         for service in &this.services {
-            report.set(format!("{} ({} nodes): {}", service.name, service.targets.len(), service.version));
+            report.set(format!(
+                "{} ({} nodes): {}",
+                service.name,
+                service.targets.len(),
+                service.version
+            ));
         }
         Ok(this)
     }
@@ -82,7 +89,8 @@ impl Participants {
         services.find(|service| service.has_redis() && service.targets.len() == 1)
     }
 
-    /// Starts another process of a server that takes part; nothing for the floor and servers that could not be started.
+    /// Starts another process of a server that takes part; nothing for the floor and servers that
+    /// could not be started.
     pub(super) fn start_fresh(&mut self, name: &'static str) -> Result<Option<Service>> {
         if name == FLOOR || self.find(name, false).is_none() {
             return Ok(None);
@@ -93,7 +101,9 @@ impl Participants {
     fn admit_peers(&mut self, args: &CompareArgs, report: &mut Report) {
         self.admit(&[(UWEBSOCKETS, 0)], report);
         if self.find(UWEBSOCKETS, false).is_some() && !self.programs.has_native_uwebsockets() {
-            report.note("uWebSockets is uWebSockets.js: the C++ library cannot be compiled here".to_owned());
+            report.note(
+                "uWebSockets is uWebSockets.js: the C++ library cannot be compiled here".to_owned(),
+            );
         } else if args.uwebsockets_js && self.programs.has_native_uwebsockets() {
             self.admit(&[(UWEBSOCKETS_JS, 0)], report);
         }

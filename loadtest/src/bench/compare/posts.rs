@@ -56,8 +56,10 @@ pub(super) fn run(
         _ => return Ok(()),
     };
     let (_, n) = participants.scale.size(case.work);
-    let plan = Plan { posts: participants.scale.messages(POSTS), bytes: case.work.bytes, limit: LIMIT };
-    let mut posting = Posting::open((slice::from_ref(sockets), n), (entrance, CLIENTS))?.signed(key);
+    let plan =
+        Plan { posts: participants.scale.messages(POSTS), bytes: case.work.bytes, limit: LIMIT };
+    let mut posting =
+        Posting::open((slice::from_ref(sockets), n), (entrance, CLIENTS))?.signed(key);
     let outcome = post::measure(&mut posting, &plan, &service.processes)?;
     outcome.add_to(report, &participants.scale.name(case.work), name);
     posting.close()

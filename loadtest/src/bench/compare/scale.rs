@@ -1,4 +1,5 @@
-//! The size of the works: as the goals define them, or just large enough to show that everything works.
+//! The size of the works: as the goals define them, or just large enough to show that everything
+//! works.
 
 use crate::bench::works::Work;
 

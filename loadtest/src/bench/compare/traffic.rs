@@ -1,7 +1,8 @@
 //! Works of messages: the servers that take part, and the number of messages of a sample.
 //!
-//! Rule: CPU is read in nanoseconds, so a sample must only be long enough for its own noise: a quarter of a second of a
-//! fast server, or more. A slow server gets fewer messages, since figures are per delivery.
+//! Rule: CPU is read in nanoseconds, so a sample must only be long enough for its own noise: a
+//! quarter of a second of a fast server, or more. A slow server gets fewer messages, since figures
+//! are per delivery.
 
 use std::time::Duration;
 
@@ -16,9 +17,9 @@ use crate::bench::relay::{Audience, Plan};
 use crate::bench::report::Report;
 use crate::bench::servers::Service;
 use crate::bench::works::{
-    CLUSTER, CLUSTER_LATENCY, DELIVERIES, FANOUT_1K, FANOUT_5K, FANOUT_15K, FLOOD_1K, FLOOD_15K, FLOOR,
-    GATECAST, GROUPS_OF_2, GROUPS_OF_50, KIB_1, KIB_16, LATENCY, ONE_NODE_LATENCY, SOCKET_IO,
-    SOCKET_IO_REDIS, UWEBSOCKETS, WS, Work, has_part,
+    CLUSTER, CLUSTER_LATENCY, DELIVERIES, FANOUT_1K, FANOUT_5K, FANOUT_15K, FLOOD_1K, FLOOD_15K,
+    FLOOR, GATECAST, GROUPS_OF_2, GROUPS_OF_50, KIB_1, KIB_16, LATENCY, ONE_NODE_LATENCY,
+    SOCKET_IO, SOCKET_IO_REDIS, UWEBSOCKETS, WS, Work, has_part,
 };
 
 /// A work that keeps a window full.
@@ -30,7 +31,8 @@ pub(super) struct Case {
     nodes: Nodes,
 }
 
-/// A work at half of the peak of a flood in the same round: the lowest peak of the servers that are compared.
+/// A work at half of the peak of a flood in the same round: the lowest peak of the servers that are
+/// compared.
 #[derive(Debug)]
 pub(super) struct Pace {
     pub(super) work: &'static Work,
@@ -80,8 +82,18 @@ pub(super) const CASES: &[Case] = &[
 
 pub(super) const PACES: &[Pace] = &[
     Pace { work: &LATENCY, peak: &FLOOD_1K, servers: BEST, nodes: Nodes::Alone },
-    Pace { work: &CLUSTER_LATENCY, peak: &CLUSTER, servers: &[GATECAST], nodes: Nodes::ThreeOnRedis },
-    Pace { work: &ONE_NODE_LATENCY, peak: &CLUSTER, servers: &[GATECAST], nodes: Nodes::OneOnRedis },
+    Pace {
+        work: &CLUSTER_LATENCY,
+        peak: &CLUSTER,
+        servers: &[GATECAST],
+        nodes: Nodes::ThreeOnRedis,
+    },
+    Pace {
+        work: &ONE_NODE_LATENCY,
+        peak: &CLUSTER,
+        servers: &[GATECAST],
+        nodes: Nodes::OneOnRedis,
+    },
 ];
 
 const fn case(work: &'static Work, servers: &'static [&'static str], messages: u32) -> Case {
@@ -145,8 +157,10 @@ pub(super) fn keep_pace(
     let rate = lowest / 2.0 / (groups * size) as f64;
     // Below 2³², as no server delivers more than some millions a second.
     let messages: u32 = format!("{:.0}", rate * PACE_SECONDS).parse()?;
-    let plan =
-        Plan { rate: Some(rate), ..plan(participants, pace.work, participants.scale.messages(messages)) };
+    let plan = Plan {
+        rate: Some(rate),
+        ..plan(participants, pace.work, participants.scale.messages(messages))
+    };
     let mut fleet = connect(service, &plan)?;
     let outcome = fanout::measure(&mut fleet, &plan, &service.processes, &service.dialect)?;
     report.add_outcome(&participants.scale.name(pace.work), name, &outcome);

@@ -1,4 +1,5 @@
-//! One measure as bars: a panel for each work, a bar from 0 to the median for each server, whiskers to minimum and maximum.
+//! One measure as bars: a panel for each work, a bar from 0 to the median for each server, whiskers
+//! to minimum and maximum.
 
 use anyhow::Result;
 use plotters::chart::ChartBuilder;

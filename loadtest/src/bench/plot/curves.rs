@@ -1,5 +1,5 @@
-//! Latency by percentile, a panel for each work: the axis is 1 ÷ (1 − percentile), logarithmic, so that each further nine
-//! takes the same room.
+//! Latency by percentile, a panel for each work: the axis is 1 ÷ (1 − percentile), logarithmic, so
+//! that each further nine takes the same room.
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
@@ -18,7 +18,8 @@ const STEPS_A_DECADE: f64 = 40.0;
 /// Beyond that there are few samples.
 const DECADES_MAX: f64 = 5.0;
 
-/// If the longest latency is more than this many times gatecast's, the panel is shown again at gatecast's scale.
+/// If the longest latency is more than this many times gatecast's, the panel is shown again at
+/// gatecast's scale.
 const APART: f64 = 5.0;
 
 /// The latencies of each server in a work.
@@ -41,11 +42,12 @@ pub(super) fn plot(report: &Report) -> Result<Option<String>> {
     servers.sort_by_key(|server| (place(server), *server));
     servers.dedup();
     let height = HEIGHT * u32::try_from(panels.len())?;
-    let svg = page("Latency: from when a message is due until a receiver has it", height, |root| {
-        legend(root, &servers)?;
-        let areas = root.margin(HEAD, 0, 0, 0).split_evenly((panels.len(), 1));
-        panels.iter().zip(&areas).try_for_each(|(panel, area)| draw(area, panel))
-    })?;
+    let svg =
+        page("Latency: from when a message is due until a receiver has it", height, |root| {
+            legend(root, &servers)?;
+            let areas = root.margin(HEAD, 0, 0, 0).split_evenly((panels.len(), 1));
+            panels.iter().zip(&areas).try_for_each(|(panel, area)| draw(area, panel))
+        })?;
     Ok(Some(svg))
 }
 
@@ -54,7 +56,11 @@ fn panels(report: &Report) -> Vec<Panel<'_>> {
     for (work, server, nanos) in report.histograms().filter(|(.., nanos)| !nanos.is_empty()) {
         match panels.iter_mut().find(|panel| panel.title == work) {
             Some(panel) => panel.curves.push((server, nanos)),
-            None => panels.push(Panel { title: work.to_owned(), curves: vec![(server, nanos)], top: 0.0 }),
+            None => panels.push(Panel {
+                title: work.to_owned(),
+                curves: vec![(server, nanos)],
+                top: 0.0,
+            }),
         }
     }
     panels.into_iter().flat_map(whole_and_enlarged).collect()
@@ -63,10 +69,16 @@ fn panels(report: &Report) -> Vec<Panel<'_>> {
 /// A server that cannot keep up would press the curves of all others to the bottom.
 fn whole_and_enlarged(mut panel: Panel<'_>) -> Vec<Panel<'_>> {
     panel.curves.sort_by_key(|(server, _)| place(server));
-    let longest = |nanos: &Histogram<u64>| points(nanos).map(|(_, millis)| millis).fold(0.0, f64::max);
-    let whole = panel.curves.iter().map(|(_, nanos)| longest(nanos)).fold(f64::MIN_POSITIVE, f64::max);
+    let longest =
+        |nanos: &Histogram<u64>| points(nanos).map(|(_, millis)| millis).fold(0.0, f64::max);
+    let whole =
+        panel.curves.iter().map(|(_, nanos)| longest(nanos)).fold(f64::MIN_POSITIVE, f64::max);
     panel.top = whole * 1.1;
-    let ours = panel.curves.iter().find(|(server, _)| *server == GATECAST).map(|(_, nanos)| longest(nanos));
+    let ours = panel
+        .curves
+        .iter()
+        .find(|(server, _)| *server == GATECAST)
+        .map(|(_, nanos)| longest(nanos));
     match ours {
         Some(ours) if whole > ours * APART => {
             let title = format!("{}, enlarged", panel.title);

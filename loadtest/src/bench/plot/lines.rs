@@ -1,4 +1,5 @@
-//! A measure over something that grows: a line through the medians of each server, whiskers to minimum and maximum.
+//! A measure over something that grows: a line through the medians of each server, whiskers to
+//! minimum and maximum.
 
 use anyhow::Result;
 use plotters::chart::ChartBuilder;
@@ -29,7 +30,8 @@ pub(super) fn plot(
     }
     let right = points.iter().map(|(at, ..)| *at).fold(0.0, f64::max) * 1.04;
     let top =
-        series.iter().flat_map(|(_, line)| line).map(|(_, spread)| spread.high).fold(0.0, f64::max) * 1.1;
+        series.iter().flat_map(|(_, line)| line).map(|(_, spread)| spread.high).fold(0.0, f64::max)
+            * 1.1;
     let svg = page(title, HEIGHT, |root| {
         legend(root, &series.iter().map(|(server, _)| *server).collect::<Vec<_>>())?;
         let below = root.margin(HEAD, 0, 0, 0);
@@ -58,7 +60,8 @@ pub(super) fn plot(
             let medians = line.iter().map(|(at, spread)| (*at, spread.median));
             chart.draw_series(LineSeries::new(medians.clone(), colour.stroke_width(2)))?;
             chart.draw_series(medians.map(|point| Circle::new(point, 4, colour.filled())))?;
-            let whiskers = line.iter().map(|(at, spread)| vec![(*at, spread.low), (*at, spread.high)]);
+            let whiskers =
+                line.iter().map(|(at, spread)| vec![(*at, spread.low), (*at, spread.high)]);
             chart.draw_series(whiskers.map(|ends| PathElement::new(ends, colour)))?;
         }
         Ok(())

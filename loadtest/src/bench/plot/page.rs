@@ -29,7 +29,11 @@ const COLOURS: [RGBColor; SERVERS.len()] = [
 const STRANGER: RGBColor = RGBColor(86, 180, 233);
 
 /// Makes a white page with a title, on which `draw` draws.
-pub(super) fn page(title: &str, height: u32, draw: impl FnOnce(&Area<'_>) -> Result<()>) -> Result<String> {
+pub(super) fn page(
+    title: &str,
+    height: u32,
+    draw: impl FnOnce(&Area<'_>) -> Result<()>,
+) -> Result<String> {
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, (WIDTH, HEAD + height)).into_drawing_area();
@@ -45,10 +49,14 @@ pub(super) fn page(title: &str, height: u32, draw: impl FnOnce(&Area<'_>) -> Res
 pub(super) fn legend(root: &Area<'_>, servers: &[&str]) -> Result<()> {
     let mut left = 20;
     for server in servers {
-        let mark = plotters::element::Rectangle::new([(left, 46), (left + 12, 58)], colour(server).filled());
+        let mark = plotters::element::Rectangle::new(
+            [(left, 46), (left + 12, 58)],
+            colour(server).filled(),
+        );
         root.draw(&mark)?;
         root.draw_text(server, &text(13, HPos::Left, VPos::Center), (left + 18, 52))?;
-        // About the width in any sans-serif font; the real one is known only when the plot is shown.
+        // About the width in any sans-serif font; the real one is known only when the plot is
+        // shown.
         left += 40 + i32::try_from(server.chars().count())? * 7;
     }
     Ok(())

@@ -1,22 +1,29 @@
-//! What a plot must show: a title, units, every server in its colour, axes from 0, and where the figures are.
+//! What a plot must show: a title, units, every server in its colour, axes from 0, and where the
+//! figures are.
 
 use hdrhistogram::Histogram;
 use plotters::style::RGBColor;
 
 use super::page::{colour, tick};
 use super::*;
-use crate::bench::works::{FLOOD_1K, FLOOR, GATECAST, LATENCY, SOCKET_IO, SOCKET_IO_REDIS, UWEBSOCKETS, WS};
+use crate::bench::works::{
+    FLOOD_1K, FLOOR, GATECAST, LATENCY, SOCKET_IO, SOCKET_IO_REDIS, UWEBSOCKETS, WS,
+};
 
-/// Made up, with what stretches a plot: figures far apart, a long name, a server that missed a work.
+/// Made up, with what stretches a plot: figures far apart, a long name, a server that missed a
+/// work.
 fn report() -> Report {
     let mut report = Report::new("test");
-    let servers = [(GATECAST, 100), (FLOOR, 95), (UWEBSOCKETS, 110), (WS, 240), (SOCKET_IO_REDIS, 350)];
+    let servers =
+        [(GATECAST, 100), (FLOOR, 95), (UWEBSOCKETS, 110), (WS, 240), (SOCKET_IO_REDIS, 350)];
     for round in 1..=5 {
         report.begin_round(round);
         let drift = 1.0 + 0.02 * round as f64;
         for (server, percent) in servers {
             let factor = f64::from(percent) / 100.0;
-            for (work, micros) in [(FANOUT_1K, 5.5), (FANOUT_5K, 6.2), (FANOUT_15K, 7.4), (FLOOD_1K, 0.5)] {
+            for (work, micros) in
+                [(FANOUT_1K, 5.5), (FANOUT_5K, 6.2), (FANOUT_15K, 7.4), (FLOOD_1K, 0.5)]
+            {
                 if server != FLOOR || work.window == 1 {
                     report.add(work.name, server, SERVER_CPU, micros * factor * drift);
                     report.add(work.name, server, DELIVERIES, 1e6 / (micros * factor * drift));
@@ -83,7 +90,8 @@ fn a_bar_is_as_long_as_its_figure() {
     let svg = plot(&report(), "cpu");
     let width = |server| {
         let marks = svg.split("<rect").filter(|part| part.contains(&hex(colour(server))));
-        let widths = marks.filter_map(|part| part.split("width=\"").nth(1)?.split('"').next()?.parse().ok());
+        let widths =
+            marks.filter_map(|part| part.split("width=\"").nth(1)?.split('"').next()?.parse().ok());
         widths.collect::<Vec<f64>>()[0]
     };
     let ratio = width(SOCKET_IO_REDIS) / width(GATECAST);

@@ -1,7 +1,7 @@
 //! One round of posts, and the check of where each arrives.
 //!
-//! Rule: a client sends its next post when the last is answered; the round ends when all have arrived. Signatures are
-//! made before it begins, so that the figures do not contain them.
+//! Rule: a client sends its next post when the last is answered; the round ends when all have
+//! arrived. Signatures are made before it begins, so that the figures do not contain them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -87,7 +87,12 @@ impl Outcome {
         report.add(work, name, ("client CPU per post", "µs"), each(spent.client_cpu));
         report.add_histogram(work, name, answered);
         for (measure, quantile) in [("post to socket, p50", 0.5), ("post to socket, p99", 0.99)] {
-            report.add(work, name, (measure, "µs"), arrived.value_at_quantile(quantile) as f64 / 1e3);
+            report.add(
+                work,
+                name,
+                (measure, "µs"),
+                arrived.value_at_quantile(quantile) as f64 / 1e3,
+            );
         }
         for fault in faults {
             report.fault(format!("{work}, {name}: {fault}"));
@@ -96,7 +101,8 @@ impl Outcome {
 }
 
 impl Round {
-    /// Runs a plan over open connections. Posts that are refused, lost, doubled or astray are faults of the outcome.
+    /// Runs a plan over open connections. Posts that are refused, lost, doubled or astray are
+    /// faults of the outcome.
     pub(super) fn run(posting: &mut Posting, plan: &Plan, server: &Processes) -> Result<Outcome> {
         let mut round = Self::new(posting.n_sockets(), posting.clients, plan.bytes)?;
         round.signatures = posting.sign(&round.payloads, plan.posts)?;
@@ -128,7 +134,8 @@ impl Round {
         })
     }
 
-    /// Posts until all posts are answered and have arrived; returns why it was cut short, if it was.
+    /// Posts until all posts are answered and have arrived; returns why it was cut short, if it
+    /// was.
     fn drive(&mut self, posting: &mut Posting, plan: &Plan) -> Result<Option<String>> {
         let started = Instant::now();
         let mut last_progress = (0, started);
@@ -148,7 +155,10 @@ impl Round {
                 return Ok(Some(format!("nothing was answered and nothing arrived for {STALL:?}")));
             }
             if now - started > plan.limit {
-                return Ok(Some(format!("cut after {:?}: {} posts answered", plan.limit, self.n_answered)));
+                return Ok(Some(format!(
+                    "cut after {:?}: {} posts answered",
+                    plan.limit, self.n_answered
+                )));
             }
         }
         Ok(None)
@@ -225,9 +235,13 @@ impl Round {
     fn faults(&self, fleet: &Fleet, cut: Option<String>) -> Vec<String> {
         let refused: u64 = self.refused.values().sum();
         let lost = (self.sent.len() as u64).saturating_sub(refused + u64::from(self.n_arrived));
+        let counted = [
+            (lost, "lost"),
+            (self.duplicated, "duplicated"),
+            (self.astray, "astray or not readable"),
+        ];
         let counted =
-            [(lost, "lost"), (self.duplicated, "duplicated"), (self.astray, "astray or not readable")];
-        let counted = counted.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} posts {what}"));
+            counted.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} posts {what}"));
         let refused = self.refused.iter().map(|((status, error), n)| {
             format!("{n} posts answered with {status} {error}").trim_end().to_owned()
         });

@@ -1,6 +1,7 @@
 //! The sockets that posts go to, and the HTTP connections of the clients.
 //!
-//! Rule: all are in one fleet, sockets first, so that one thread sees a post's answer and its arrival by the same clock.
+//! Rule: all are in one fleet, sockets first, so that one thread sees a post's answer and its
+//! arrival by the same clock.
 
 use std::time::{Duration, SystemTime};
 
@@ -39,8 +40,10 @@ impl Posting {
     ) -> Result<Self> {
         process::reserve_files(n + clients)?;
         let mut fleet = Fleet::open(sockets, n, Opening::Handshake(Envelope::Plain))?;
-        let stage = entrance.path.split('?').next().unwrap_or_default().trim_end_matches('/').to_owned();
-        let paths = ids(&mut fleet, n)?.iter().map(|id| format!("{stage}/@connections/{id}")).collect();
+        let stage =
+            entrance.path.split('?').next().unwrap_or_default().trim_end_matches('/').to_owned();
+        let paths =
+            ids(&mut fleet, n)?.iter().map(|id| format!("{stage}/@connections/{id}")).collect();
         fleet.add(std::slice::from_ref(entrance), (clients, Opening::Http), &Pace::default())?;
         let authority = entrance.authority.clone();
         Ok(Self { fleet, paths, authority, clients, key: None, outgoing: Vec::new() })
@@ -55,19 +58,27 @@ impl Posting {
         self.paths.len()
     }
 
-    /// Returns the headers that sign the first `n` posts, which go to the sockets in turn; none if posts are not signed.
+    /// Returns the headers that sign the first `n` posts, which go to the sockets in turn; none if
+    /// posts are not signed.
     pub(super) fn sign(&self, payloads: &Payloads, n: u32) -> Result<Vec<String>> {
         let Some(key) = &self.key else { return Ok(Vec::new()) };
         let signer = Signer::new(key, SystemTime::now())?;
         let posts = (0..n).zip(self.paths.iter().cycle());
-        let sign =
-            |(number, path): (u32, &String)| signer.headers((&self.authority, path), &payloads.build(number));
+        let sign = |(number, path): (u32, &String)| {
+            signer.headers((&self.authority, path), &payloads.build(number))
+        };
         Ok(posts.map(sign).collect())
     }
 
     /// Lets a client post headers and a body to a socket; never waits.
-    pub(super) fn post(&mut self, client: usize, socket: usize, content: (&str, &str)) -> Result<()> {
-        let path = self.paths.get(socket).with_context(|| format!("there is no socket {socket}"))?;
+    pub(super) fn post(
+        &mut self,
+        client: usize,
+        socket: usize,
+        content: (&str, &str),
+    ) -> Result<()> {
+        let path =
+            self.paths.get(socket).with_context(|| format!("there is no socket {socket}"))?;
         self.outgoing.clear();
         http::encode(&mut self.outgoing, ("POST", path), &self.authority, content);
         self.fleet.send_bytes(self.paths.len() + client, &self.outgoing)
@@ -102,5 +113,6 @@ fn ids(fleet: &mut Fleet, n: usize) -> Result<Vec<String>> {
 
 /// Returns whether an id needs no encoding in a path.
 fn is_plain(id: &str) -> bool {
-    !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=.~".contains(&byte))
+    !id.is_empty()
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=.~".contains(&byte))
 }

@@ -24,8 +24,7 @@ fn echo(mut socket: TcpStream) {
         socket.read_exact(&mut byte).unwrap();
         head.push(byte[0]);
     }
-    let answer =
-        "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    let answer = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
     socket.write_all(answer.as_bytes()).unwrap();
     let mut frame = [0; FRAME];
     for nth in 0.. {
@@ -39,7 +38,8 @@ fn echo(mut socket: TcpStream) {
             }
         }
         let (mask, payload) = (&frame[2..6], &frame[6..]);
-        let plain: Vec<u8> = payload.iter().enumerate().map(|(i, byte)| byte ^ mask[i % 4]).collect();
+        let plain: Vec<u8> =
+            payload.iter().enumerate().map(|(i, byte)| byte ^ mask[i % 4]).collect();
         let mut wire = Vec::new();
         encode_server(&mut wire, Opcode::Text, &plain);
         if socket.write_all(&wire).is_err() {
@@ -69,9 +69,10 @@ fn against_a_stall(rate: Option<f64>) -> Outcome {
     let server = thread::spawn(move || echo(listener.accept().unwrap().0));
     let mut fleet = Fleet::open(&[target], 1, Opening::Handshake(Envelope::Plain)).unwrap();
     let this = Processes::new(&[std::process::id()]);
-    let outcome =
-        run(&mut fleet, &plan(rate), &this, |fleet, post| fleet.send_text(post.sender, post.payload))
-            .unwrap();
+    let outcome = run(&mut fleet, &plan(rate), &this, |fleet, post| {
+        fleet.send_text(post.sender, post.payload)
+    })
+    .unwrap();
     drop(fleet);
     server.join().unwrap();
     assert!(outcome.faults.is_empty(), "{:?}", outcome.faults);

@@ -47,11 +47,14 @@ impl Cluster {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("redis+cluster://{}", addresses(self.servers.iter().take(MASTERS).map(|server| server.port)))
+        format!(
+            "redis+cluster://{}",
+            addresses(self.servers.iter().take(MASTERS).map(|server| server.port))
+        )
     }
 
-    /// Moves every slot in which a master has keys or subscriptions to the next master, while in use; returns their number.
-    /// Nothing is moved while a server misses another.
+    /// Moves every slot in which a master has keys or subscriptions to the next master, while in
+    /// use; returns their number. Nothing is moved while a server misses another.
     pub(crate) fn move_busy_slots(&self) -> Result<usize> {
         if !self.running().all(is_whole) {
             return Ok(0);
@@ -70,7 +73,8 @@ impl Cluster {
     /// Kills the master that has most keys; returns its port.
     pub(crate) fn kill_busiest_master(&mut self) -> Result<u16> {
         let keys = |server: &Redis| server.ask::<u64>(&["DBSIZE"]).unwrap_or_default();
-        let busiest = self.servers.iter_mut().filter(|server| server.is_running() && is_master(server.port));
+        let busiest =
+            self.servers.iter_mut().filter(|server| server.is_running() && is_master(server.port));
         let busiest = busiest.max_by_key(|server| keys(server)).context("no master")?;
         busiest.kill()?;
         Ok(busiest.port)
@@ -99,7 +103,8 @@ impl Cluster {
 
     fn join(&self, buses: &[String]) -> Result<()> {
         let first = self.servers.first().context("no server")?;
-        // As `redis-cli --cluster create`, and before they meet: masters of the same epoch contend for slots that move.
+        // As `redis-cli --cluster create`, and before they meet: masters of the same epoch contend
+        // for slots that move.
         for (number, server) in self.servers.iter().take(MASTERS).enumerate() {
             server.ask::<String>(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()])?;
         }
@@ -112,7 +117,12 @@ impl Cluster {
         }
         for (number, server) in self.servers.iter().take(MASTERS).enumerate() {
             let (from, to) = (SLOTS * number / MASTERS, SLOTS * (number + 1) / MASTERS - 1);
-            server.ask::<String>(&["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &to.to_string()])?;
+            server.ask::<String>(&[
+                "CLUSTER",
+                "ADDSLOTSRANGE",
+                &from.to_string(),
+                &to.to_string(),
+            ])?;
         }
         let known = |server: &Redis| {
             let nodes = server.ask::<String>(&["CLUSTER", "NODES"]).unwrap_or_default();
@@ -128,11 +138,13 @@ impl Cluster {
         }
         self.interrupt.eventually("the Cluster is whole", FORM_LIMIT, || {
             let replicas = self.servers.iter().skip(MASTERS);
-            (self.servers.iter().all(is_whole) && replicas.into_iter().all(is_in_step)).then_some(())
+            (self.servers.iter().all(is_whole) && replicas.into_iter().all(is_in_step))
+                .then_some(())
         })
     }
 
-    /// Moves one slot as `redis-cli --cluster reshard` does: marks it, moves its keys, tells all masters.
+    /// Moves one slot as `redis-cli --cluster reshard` does: marks it, moves its keys, tells all
+    /// masters.
     fn move_slot(&self, slot: u16, from: u16, to: u16) -> Result<()> {
         let (slot, port) = (slot.to_string(), to.to_string());
         let source: String = ask(from, &["CLUSTER", "MYID"])?;
@@ -140,7 +152,8 @@ impl Cluster {
         ask::<String>(to, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source])?;
         ask::<String>(from, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target])?;
         loop {
-            let keys: Vec<String> = ask(from, &["CLUSTER", "GETKEYSINSLOT", &slot, &BATCH.to_string()])?;
+            let keys: Vec<String> =
+                ask(from, &["CLUSTER", "GETKEYSINSLOT", &slot, &BATCH.to_string()])?;
             if keys.is_empty() {
                 break;
             }
@@ -177,7 +190,9 @@ fn is_whole(server: &Redis) -> bool {
 }
 
 fn is_in_step(replica: &Redis) -> bool {
-    replica.ask::<String>(&["INFO", "replication"]).is_ok_and(|info| info.contains("master_link_status:up"))
+    replica
+        .ask::<String>(&["INFO", "replication"])
+        .is_ok_and(|info| info.contains("master_link_status:up"))
 }
 
 /// Returns whether the one at `port` has slots, according to a server.
@@ -213,7 +228,10 @@ mod tests {
         let (_kept, cluster) = start(0, 2);
         for name in ["a", "b", "c", "d", "e", "f"] {
             // One of the masters has the slot.
-            let set = cluster.servers.iter().filter(|each| each.ask::<String>(&["SET", name, "1"]).is_ok());
+            let set = cluster
+                .servers
+                .iter()
+                .filter(|each| each.ask::<String>(&["SET", name, "1"]).is_ok());
             assert_eq!(set.count(), 1);
         }
         let before = keys(&cluster);

@@ -1,4 +1,5 @@
-//! A TCP proxy between one node and Redis, which cuts connections, holds one direction, or tears or slows answers.
+//! A TCP proxy between one node and Redis, which cuts connections, holds one direction, or tears or
+//! slows answers.
 //!
 //! Bytes that are held are passed on afterwards, in order: a stall, not a loss.
 
@@ -82,7 +83,8 @@ impl Proxy {
         self.shared.mode.store(mode as u8, Ordering::Release);
     }
 
-    /// Makes the present connections half open: bytes are lost in both directions, and neither end is told.
+    /// Makes the present connections half open: bytes are lost in both directions, and neither end
+    /// is told.
     pub(crate) fn strand(&self) {
         self.shared.strandings.fetch_add(1, Ordering::AcqRel);
     }
@@ -142,7 +144,9 @@ impl Pump {
             let n = match self.from.read(&mut scratch) {
                 Ok(0) => break,
                 Ok(n) => n,
-                Err(err) if matches!(err.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
+                Err(err) if matches!(err.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    continue;
+                }
                 Err(_) => break,
             };
             while self.shared.is(self.held_in) && self.shared.stop.sleep(LOOK) {}

@@ -36,9 +36,11 @@ impl Sentinels {
         }
         let watchers = (0..SENTINELS).map(|_| watch(port, workspace)).collect::<Result<_>>()?;
         let this = Self { servers, watchers, interrupt: workspace.interrupt.clone() };
-        this.interrupt.eventually("the Sentinels know each other and the replicas", FORM_LIMIT, || {
-            this.watchers.iter().all(|(port, _)| knows_all(*port)).then_some(())
-        })?;
+        this.interrupt.eventually(
+            "the Sentinels know each other and the replicas",
+            FORM_LIMIT,
+            || this.watchers.iter().all(|(port, _)| knows_all(*port)).then_some(()),
+        )?;
         Ok(this)
     }
 
@@ -47,7 +49,8 @@ impl Sentinels {
         format!("redis+sentinel://{ports}/{NAME}")
     }
 
-    /// Asks a Sentinel to promote a replica, and waits until the old master is a replica: until then, both accept writes.
+    /// Asks a Sentinel to promote a replica, and waits until the old master is a replica: until
+    /// then, both accept writes.
     pub(crate) fn fail_over(&mut self) -> Result<()> {
         let before = self.master()?;
         let watcher = self.watcher()?;
@@ -60,12 +63,16 @@ impl Sentinels {
 
     /// Asks a Sentinel to promote a replica; returns whether it will.
     pub(crate) fn ask_to_fail_over(&self) -> bool {
-        self.watcher().and_then(|watcher| ask::<String>(watcher, &["SENTINEL", "FAILOVER", NAME])).is_ok()
+        self.watcher()
+            .and_then(|watcher| ask::<String>(watcher, &["SENTINEL", "FAILOVER", NAME]))
+            .is_ok()
     }
 
-    /// Returns whether there is exactly one master: after a failover the old one accepts writes until it is told to follow.
+    /// Returns whether there is exactly one master: after a failover the old one accepts writes
+    /// until it is told to follow.
     pub(crate) fn is_settled(&self) -> bool {
-        let masters = self.servers.iter().filter(|server| server.is_running() && is_master(server.port));
+        let masters =
+            self.servers.iter().filter(|server| server.is_running() && is_master(server.port));
         masters.count() == 1
     }
 
@@ -83,11 +90,16 @@ impl Sentinels {
     /// Kills the master, without telling the Sentinels; returns its port.
     pub(crate) fn kill_master(&mut self) -> Result<u16> {
         let master = self.master()?;
-        self.servers.iter_mut().find(|server| server.port == master).context("no master")?.kill()?;
+        self.servers
+            .iter_mut()
+            .find(|server| server.port == master)
+            .context("no master")?
+            .kill()?;
         Ok(master)
     }
 
-    /// Waits until a server other than `before` is the master, according to the Sentinels and itself.
+    /// Waits until a server other than `before` is the master, according to the Sentinels and
+    /// itself.
     pub(crate) fn wait_for_another(&self, before: u16) -> Result<()> {
         self.interrupt.eventually("another master", FORM_LIMIT, || {
             let master = self.master().ok().filter(|master| *master != before)?;
@@ -123,14 +135,20 @@ fn watch(master: u16, workspace: &mut Workspace) -> Result<(u16, Child)> {
 }
 
 fn knows_all(port: u16) -> bool {
-    let Ok(state) = ask::<HashMap<String, String>>(port, &["SENTINEL", "MASTER", NAME]) else { return false };
+    let Ok(state) = ask::<HashMap<String, String>>(port, &["SENTINEL", "MASTER", NAME]) else {
+        return false;
+    };
     let count = |name: &str| state.get(name).and_then(|count| count.parse::<usize>().ok());
     let replicas: Result<Vec<HashMap<String, String>>> = ask(port, &["SENTINEL", "REPLICAS", NAME]);
     let in_step = replicas.is_ok_and(|replicas| {
         replicas.len() == REPLICAS
-            && replicas.iter().all(|each| each.get("master-link-status").is_some_and(|link| link == "ok"))
+            && replicas
+                .iter()
+                .all(|each| each.get("master-link-status").is_some_and(|link| link == "ok"))
     });
-    in_step && count("num-other-sentinels") == Some(SENTINELS - 1) && count("num-slaves") == Some(REPLICAS)
+    in_step
+        && count("num-other-sentinels") == Some(SENTINELS - 1)
+        && count("num-slaves") == Some(REPLICAS)
 }
 
 #[cfg(test)]

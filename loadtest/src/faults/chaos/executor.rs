@@ -84,7 +84,8 @@ impl Executor {
         Ok(())
     }
 
-    /// Executes one action, unless the process that it is for has ended; notes it if it had an effect.
+    /// Executes one action, unless the process that it is for has ended; notes it if it had an
+    /// effect.
     pub(crate) fn perform(&mut self, action: &Action, testbed: &mut Testbed) -> Result<()> {
         let from = testbed.clients.clock.now();
         if self.execute(action, testbed)? {
@@ -110,7 +111,12 @@ impl Executor {
             Action::FreezeNode(number) => {
                 testbed.keep_counters(*number);
                 if testbed.node(*number)?.child.signal(Signal::STOP).is_ok() {
-                    self.isolations.push(Isolation { node: *number, from: now, to: None, frozen: true });
+                    self.isolations.push(Isolation {
+                        node: *number,
+                        from: now,
+                        to: None,
+                        frozen: true,
+                    });
                 }
             }
             Action::WakeNode(number) => {
@@ -133,7 +139,8 @@ impl Executor {
             Action::StartRedisWith(name) => return start_redis(testbed, Some(name)),
             Action::Clock(seconds) => testbed.backend.single()?.set_clock(*seconds)?,
             Action::FailOver => {
-                let fails_over = |testbed: &mut Testbed| Ok(testbed.backend.sentinels()?.ask_to_fail_over());
+                let fails_over =
+                    |testbed: &mut Testbed| Ok(testbed.backend.sentinels()?.ask_to_fail_over());
                 ensure!(self.wait(testbed, FAIL_OVER_LIMIT, fails_over)?, "no Sentinel fails over");
             }
             Action::KillMaster => return testbed.backend.kill_master(),
@@ -164,7 +171,8 @@ impl Executor {
         Ok(true)
     }
 
-    /// Waits until `look` returns true, and restarts nodes that end meanwhile; returns false after `limit`.
+    /// Waits until `look` returns true, and restarts nodes that end meanwhile; returns false after
+    /// `limit`.
     pub(crate) fn wait(
         &mut self,
         testbed: &mut Testbed,
@@ -209,18 +217,26 @@ impl Executor {
     fn strand(&mut self, testbed: &Testbed, number: usize) -> Result<()> {
         let now = testbed.clients.clock.now();
         testbed.backend.proxy(number)?.strand();
-        self.isolations.push(Isolation { node: number, from: now, to: Some(now + FOUND_OUT), frozen: false });
+        self.isolations.push(Isolation {
+            node: number,
+            from: now,
+            to: Some(now + FOUND_OUT),
+            frozen: false,
+        });
         Ok(())
     }
 
     /// Notes that a node is no longer frozen, or no longer cut off.
     fn end_isolation(&mut self, number: usize, frozen: bool, now: Duration) {
-        let open = |each: &&mut Isolation| each.node == number && each.frozen == frozen && each.to.is_none();
+        let open = |each: &&mut Isolation| {
+            each.node == number && each.frozen == frozen && each.to.is_none()
+        };
         self.isolations.iter_mut().filter(open).for_each(|each| each.to = Some(now));
     }
 }
 
-/// Starts a Redis that was killed, with a snapshot or with what it has persisted; returns whether it was killed.
+/// Starts a Redis that was killed, with a snapshot or with what it has persisted; returns whether
+/// it was killed.
 fn start_redis(testbed: &mut Testbed, snapshot: Option<&String>) -> Result<bool> {
     let redis = testbed.backend.single()?;
     if redis.is_running() {

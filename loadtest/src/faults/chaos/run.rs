@@ -73,7 +73,10 @@ pub(crate) fn run(setup: &Setup, plan: &Plan, directory: &Path) -> Result<Outcom
     executor.end_all(&mut testbed);
     if let Backend::Sentinels(_) = &testbed.backend {
         let is_settled = |testbed: &mut Testbed| Ok(testbed.backend.sentinels()?.is_settled());
-        ensure!(executor.wait(&mut testbed, FORM_LIMIT, is_settled)?, "there is not exactly one master");
+        ensure!(
+            executor.wait(&mut testbed, FORM_LIMIT, is_settled)?,
+            "there is not exactly one master"
+        );
     }
     let over = testbed.clients.clock.now();
     // A node that is alone delivers fresh messages, too.
@@ -134,7 +137,8 @@ fn judge(
     let until = testbed.clients.clock.now() + plan.lease * 2 + REAPED;
     loop {
         executor.restart_ended(testbed)?;
-        let found = violations(&testbed.clients.log(), &facts(executor, testbed), &Findings::default());
+        let found =
+            violations(&testbed.clients.log(), &facts(executor, testbed), &Findings::default());
         let is_awaited = found.iter().any(|violation| violation.kind == "$disconnect never");
         if !is_awaited || testbed.clients.clock.now() > until {
             break;
@@ -157,7 +161,8 @@ fn judge(
     Ok(Outcome { findings, metrics, violations, ..Outcome::default() })
 }
 
-/// A client whose message comes back while a node may be alone does not know whether other nodes have received it.
+/// A client whose message comes back while a node may be alone does not know whether other nodes
+/// have received it.
 fn doubt_what_came_back(log: &mut Log, alone: &[Window]) {
     let came_back = |each: &&mut Publication| {
         each.answer == Answer::Accepted(None) && alone.iter().any(|window| each.touches(*window))
@@ -191,7 +196,8 @@ fn rejoin(executor: &mut Executor, testbed: &mut Testbed) -> Result<Option<Strin
     let mut least = Vec::new();
     let look = |testbed: &mut Testbed| Ok(testbed.has_heartbeats(&mut least));
     let is_joined = executor.wait(testbed, REPAIR_LIMIT, look)?;
-    Ok((!is_joined).then(|| format!("not within {REPAIR_LIMIT:?}: messages go through Redis for all nodes")))
+    Ok((!is_joined)
+        .then(|| format!("not within {REPAIR_LIMIT:?}: messages go through Redis for all nodes")))
 }
 
 /// Waits until all subscribers receive fresh messages; returns what is wrong if they do not.

@@ -2,8 +2,13 @@
 
 use crate::faults::plan::Plan;
 
-/// Tries the plan without each of its events, the last first, and keeps what still fails; `tries` times at most.
-pub(crate) fn shrink(plan: &Plan, tries: usize, mut still_fails: impl FnMut(&Plan) -> bool) -> Plan {
+/// Tries the plan without each of its events, the last first, and keeps what still fails; `tries`
+/// times at most.
+pub(crate) fn shrink(
+    plan: &Plan,
+    tries: usize,
+    mut still_fails: impl FnMut(&Plan) -> bool,
+) -> Plan {
     let (mut shortest, mut left) = (plan.clone(), tries);
     let mut number = shortest.events.len();
     while number > 0 && left > 0 && shortest.events.len() > 1 {

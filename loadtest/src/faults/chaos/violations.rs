@@ -1,4 +1,5 @@
-//! Judges what a run shows besides messages: ends of connections and nodes, posts, answers to requests.
+//! Judges what a run shows besides messages: ends of connections and nodes, posts, answers to
+//! requests.
 //!
 //! Rule: pure. Every excuse is a promise that README and `docs/guarantees.md` do not make.
 
@@ -38,7 +39,8 @@ pub(crate) struct Violation {
     pub(crate) examples: Vec<String>,
 }
 
-/// A lease is renewed well before it expires, so a node that misses this part of it may be taken for dead.
+/// A lease is renewed well before it expires, so a node that misses this part of it may be taken
+/// for dead.
 const PART_OF_LEASE: f64 = 0.6;
 /// A client notes an event within this time.
 const NOTED: Duration = Duration::from_secs(1);
@@ -75,7 +77,11 @@ pub(crate) fn violations(log: &Log, facts: &Facts, findings: &Findings) -> Vec<V
     for connection in &log.connections {
         facts.judge_requests(connection, &mut tally);
     }
-    tally.0.into_iter().map(|(kind, (count, examples))| Violation { kind, count, examples }).collect()
+    tally
+        .0
+        .into_iter()
+        .map(|(kind, (count, examples))| Violation { kind, count, examples })
+        .collect()
 }
 
 impl Tally {
@@ -91,7 +97,8 @@ impl Tally {
 }
 
 impl Facts {
-    /// Returns whether a node may be taken for dead between two moments, since it was cut off or frozen for long enough.
+    /// Returns whether a node may be taken for dead between two moments, since it was cut off or
+    /// frozen for long enough.
     fn may_be_dead(&self, node: usize, since: Duration, now: Duration) -> bool {
         self.isolations.iter().filter(|each| each.node == node).any(|each| {
             let to = each.to.unwrap_or(now).min(now);
@@ -128,7 +135,9 @@ impl Facts {
     /// Connections end only with their node or by their client.
     fn judge_closes(&self, log: &Log, tally: &mut Tally) {
         for connection in log.connections.iter().filter(|each| !each.by_client) {
-            let (Some(node), Some((at, code))) = (connection.node, connection.ended) else { continue };
+            let (Some(node), Some((at, code))) = (connection.node, connection.ended) else {
+                continue;
+            };
             let is_right = self
                 .exits
                 .iter()
@@ -154,7 +163,8 @@ impl Facts {
                 *counts.entry(id.as_str()).or_default() += 1;
             }
             for (id, count) in counts {
-                let may_hear_both = by_id.get(id).is_some_and(|ended| self.may_be_told_alone(ended, watcher));
+                let may_hear_both =
+                    by_id.get(id).is_some_and(|ended| self.may_be_told_alone(ended, watcher));
                 let count = if may_hear_both { count.div_ceil(2) } else { count };
                 let most = most.entry(id).or_default();
                 *most = count.max(*most);
@@ -164,7 +174,9 @@ impl Facts {
             let told = most.get(connection.id.as_str()).copied().unwrap_or_default();
             let Some((at, _)) = connection.ended else {
                 let is_wrong = told > 0 && !self.may_be_spared(connection);
-                tally.add("$disconnect of an open connection", u64::from(is_wrong), || connection.id.clone());
+                tally.add("$disconnect of an open connection", u64::from(is_wrong), || {
+                    connection.id.clone()
+                });
                 continue;
             };
             if self.may_be_told_in(&self.forgetful, at) {
@@ -172,15 +184,21 @@ impl Facts {
             }
             let of = || {
                 let node = connection.node.unwrap_or_default();
-                format!("{} of node {node}, which ended at {:.2} s", connection.id, at.as_secs_f64())
+                format!(
+                    "{} of node {node}, which ended at {:.2} s",
+                    connection.id,
+                    at.as_secs_f64()
+                )
             };
             tally.add("$disconnect twice", u64::from(told > 1), of);
-            let is_missed = !self.may_be_told_in(&self.unkept, at) && self.is_watched(log, connection, at);
+            let is_missed =
+                !self.may_be_told_in(&self.unkept, at) && self.is_watched(log, connection, at);
             tally.add("$disconnect never", u64::from(told == 0 && is_missed), of);
         }
     }
 
-    /// Returns whether a watcher may be told of an end by the node of both, which was alone, and by those who took it for dead.
+    /// Returns whether a watcher may be told of an end by the node of both, which was alone, and by
+    /// those who took it for dead.
     fn may_be_told_alone(&self, ended: &Connection, watcher: &Connection) -> bool {
         let is_dead = |node| self.may_be_dead(node, ended.opened, self.end);
         self.local && ended.node == watcher.node && ended.node.is_some_and(is_dead)
@@ -191,16 +209,21 @@ impl Facts {
         windows.iter().any(|(from, to)| at <= *to && at + self.lease * 2 + REAPED >= *from)
     }
 
-    /// Returns whether its node may have been taken for dead, and Redis have forgotten that before the node noticed.
+    /// Returns whether its node may have been taken for dead, and Redis have forgotten that before
+    /// the node noticed.
     fn may_be_spared(&self, connection: &Connection) -> bool {
         let mut ends = self.forgetful.iter().map(|(_, to)| *to);
-        connection.node.is_some_and(|node| ends.any(|to| self.may_be_dead(node, connection.opened, to)))
+        connection
+            .node
+            .is_some_and(|node| ends.any(|to| self.may_be_dead(node, connection.opened, to)))
     }
 
     /// Returns whether a client must have been told of an end: one that was connected from then on.
     fn is_watched(&self, log: &Log, connection: &Connection, at: Duration) -> bool {
         let is_told = |node: Option<usize>| !self.local || node == connection.node;
-        log.connections.iter().any(|each| each.opened <= at && each.ended.is_none() && is_told(each.node))
+        log.connections
+            .iter()
+            .any(|each| each.opened <= at && each.ended.is_none() && is_told(each.node))
     }
 
     /// A post to an open connection arrives once, and is not answered with 410.
@@ -214,21 +237,28 @@ impl Facts {
                 let node = connection.node.unwrap_or_default();
                 format!("{} of node {node}, posted at {:.2} s", post.to, post.posted.as_secs_f64())
             };
-            let is_gone = post.status == Some(410) && is_open && !self.may_be_gone(connection, post);
+            let is_gone =
+                post.status == Some(410) && is_open && !self.may_be_gone(connection, post);
             tally.add("410 for an open connection", u64::from(is_gone), of);
-            tally.add("post lost", u64::from(post.status == Some(200) && is_open && received == 0), of);
+            tally.add(
+                "post lost",
+                u64::from(post.status == Some(200) && is_open && received == 0),
+                of,
+            );
             tally.add("post doubled", u64::from(received > 1), of);
         }
     }
 
-    /// Returns whether a node may be asked that takes the connection's for dead: rightly, or since it has just started with a
-    /// Redis that has forgotten whom it knew.
+    /// Returns whether a node may be asked that takes the connection's for dead: rightly, or since
+    /// it has just started with a Redis that has forgotten whom it knew.
     fn may_be_gone(&self, connection: &Connection, post: &Post) -> bool {
         let has_started = |exit: &Exit| (exit.at..=exit.at + self.lease).contains(&post.answered);
         let knows_nobody =
             |exit: &Exit| self.forgetful.iter().any(|(from, to)| (*from..=*to).contains(&exit.at));
         self.exits.iter().any(|exit| has_started(exit) && knows_nobody(exit))
-            || connection.node.is_some_and(|node| self.may_be_dead(node, connection.opened, post.answered))
+            || connection
+                .node
+                .is_some_and(|node| self.may_be_dead(node, connection.opened, post.answered))
     }
 
     /// Every request is answered once, and in order.
@@ -250,8 +280,11 @@ impl Facts {
                 let is_frozen =
                     connection.node.is_some_and(|node| self.was_frozen(node, (request.sent, end)));
                 let is_skipped = later.any(|later| later.answer.is_some());
-                tally
-                    .add("join unanswered", u64::from(is_skipped || (is_late && !is_frozen)), || of(request));
+                tally.add(
+                    "join unanswered",
+                    u64::from(is_skipped || (is_late && !is_frozen)),
+                    || of(request),
+                );
                 continue;
             };
             let is_right = *answer == request.reply || answer == REFUSED;

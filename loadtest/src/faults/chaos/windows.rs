@@ -1,4 +1,5 @@
-//! From what was done, and when: in which time Redis may have forgotten, and in which a node may have been away.
+//! From what was done, and when: in which time Redis may have forgotten, and in which a node may
+//! have been away.
 //!
 //! Rule: pure. What is not in these windows is not excused.
 
@@ -12,7 +13,8 @@ use crate::faults::plan::{Action, Backing, FULL, LARGE, ROOMY, SMALL};
 
 /// Until all nodes have noticed what happened to Redis.
 const HEARD: Duration = Duration::from_secs(2);
-/// A node that can reach Redis again has read what it missed within this time, even if each answer is slow.
+/// A node that can reach Redis again has read what it missed within this time, even if each answer
+/// is slow.
 const BACK: Duration = Duration::from_secs(4);
 
 /// What was done in a run, and when.
@@ -32,7 +34,8 @@ impl Deeds<'_> {
     /// Returns when Redis may have forgotten what it was told.
     pub(super) fn forgetful(&self) -> Vec<Window> {
         let kept = |name: &String| {
-            let snapshot = self.done.iter().find(|each| each.action == Action::Snapshot(name.clone()));
+            let snapshot =
+                self.done.iter().find(|each| each.action == Action::Snapshot(name.clone()));
             snapshot.map_or(Duration::ZERO, |each| each.from)
         };
         let windows = self.done.iter().filter_map(|Done { from, to, action }| match action {
@@ -40,32 +43,42 @@ impl Deeds<'_> {
             Action::FailOver | Action::KillMaster => Some((*from, self.healed)),
             _ => None,
         });
-        windows.chain(self.emptied()).map(|(from, to)| (from.saturating_sub(UNDER_WAY), to + HEARD)).collect()
+        windows
+            .chain(self.emptied())
+            .map(|(from, to)| (from.saturating_sub(UNDER_WAY), to + HEARD))
+            .collect()
     }
 
-    /// Returns for each node when messages were accepted that Redis let go of while the node was away.
+    /// Returns for each node when messages were accepted that Redis let go of while the node was
+    /// away.
     pub(super) fn unkept(&self) -> Vec<Vec<Window>> {
         let full = self.done.iter().filter(|each| each.action == Action::Tell(FULL));
-        let full =
-            full.map(|each| (each.from, self.until(each.from, |action| *action == Action::Tell(ROOMY))));
+        let full = full.map(|each| {
+            (each.from, self.until(each.from, |action| *action == Action::Tell(ROOMY)))
+        });
         let emptied: Vec<Window> = self.emptied().chain(full).collect();
         let of_node = |away: Vec<Window>| {
-            let pairs = away.iter().flat_map(|away| emptied.iter().map(move |emptied| (*away, *emptied)));
+            let pairs =
+                away.iter().flat_map(|away| emptied.iter().map(move |emptied| (*away, *emptied)));
             let missed = pairs.filter(|(away, emptied)| away.0 <= emptied.1 && emptied.0 <= away.1);
             missed.map(|(away, emptied)| (away.0, emptied.1 + HEARD)).collect()
         };
         self.away().into_iter().map(of_node).collect()
     }
 
-    /// Returns for each node when it may have been without Redis, or stood still, and until it has read what it missed.
+    /// Returns for each node when it may have been without Redis, or stood still, and until it has
+    /// read what it missed.
     pub(super) fn away(&self) -> Vec<Vec<Window>> {
         (0..self.nodes).map(|node| self.away_of(node)).collect()
     }
 
-    /// Returns when a node may have had to do without Redis, be it that Redis took no writes or did not answer in time.
+    /// Returns when a node may have had to do without Redis, be it that Redis took no writes or did
+    /// not answer in time.
     pub(super) fn alone(&self) -> Vec<Window> {
         let refused = self.done.iter().filter_map(|Done { from, action, .. }| match action {
-            Action::Tell(FULL) => Some((*from, self.until(*from, |action| *action == Action::Tell(ROOMY)))),
+            Action::Tell(FULL) => {
+                Some((*from, self.until(*from, |action| *action == Action::Tell(ROOMY))))
+            }
             Action::Links(Mode::Slow) => {
                 Some((*from, self.until(*from, |action| *action == Action::Links(Mode::Pass))))
             }
@@ -85,15 +98,19 @@ impl Deeds<'_> {
         let own = own.map(|each| (each.from, each.to.unwrap_or(self.over)));
         let all = self.done.iter().filter_map(|Done { from, to, action }| match action {
             Action::KillRedis => {
-                let starts =
-                    |action: &Action| matches!(action, Action::StartRedis | Action::StartRedisWith(_));
+                let starts = |action: &Action| {
+                    matches!(action, Action::StartRedis | Action::StartRedisWith(_))
+                };
                 Some((*from, self.until(*from, starts)))
             }
             Action::FreezeRedis => {
-                let goes_on = |action: &Action| matches!(action, Action::WakeRedis | Action::KillRedis);
+                let goes_on =
+                    |action: &Action| matches!(action, Action::WakeRedis | Action::KillRedis);
                 Some((*from, self.until(*from, goes_on)))
             }
-            Action::Tell(SMALL) => Some((*from, self.until(*from, |action| *action == Action::Tell(LARGE)))),
+            Action::Tell(SMALL) => {
+                Some((*from, self.until(*from, |action| *action == Action::Tell(LARGE))))
+            }
             // Memory that is short, or answers that are slow, keep nobody away.
             Action::Tell(FULL | ROOMY) => None,
             Action::Tell(_) | Action::MoveSlots => Some((*from, *to)),
@@ -114,8 +131,10 @@ impl Deeds<'_> {
     /// Returns when Redis may have lost everything.
     fn emptied(&self) -> impl Iterator<Item = Window> {
         let killed = |before: Duration| {
-            let kills =
-                self.done.iter().filter(|each| each.from <= before && each.action == Action::KillRedis);
+            let kills = self
+                .done
+                .iter()
+                .filter(|each| each.from <= before && each.action == Action::KillRedis);
             kills.map(|each| each.from).max().unwrap_or_default()
         };
         self.done.iter().filter_map(move |Done { from, to, action }| match action {
@@ -170,7 +189,8 @@ mod tests {
 
     #[test]
     fn what_redis_may_forget_is_known_from_what_was_done() {
-        let windows = |redis, actions: &[(u64, Action)]| deeds(redis, &done(actions), &[]).forgetful();
+        let windows =
+            |redis, actions: &[(u64, Action)]| deeds(redis, &done(actions), &[]).forgetful();
         let restart = [(1000, Action::KillRedis), (2000, Action::StartRedis)];
         assert_eq!(windows(Backing::Durable, &restart), []);
         assert_eq!(windows(Backing::Forgetful, &restart), [(at(500), at(4100))]);
@@ -184,7 +204,10 @@ mod tests {
         let flush = [(3000, Action::Tell(&["FLUSHALL"])), (4000, Action::WakeRedis)];
         assert_eq!(windows(Backing::Durable, &flush), [(at(2500), at(6100))]);
         let failover = [(1000, Action::FailOver), (5000, Action::KillMaster)];
-        assert_eq!(windows(Backing::Sentinel, &failover), [(at(500), at(11_000)), (at(4500), at(11_000))]);
+        assert_eq!(
+            windows(Backing::Sentinel, &failover),
+            [(at(500), at(11_000)), (at(4500), at(11_000))]
+        );
     }
 
     #[test]
@@ -217,7 +240,11 @@ mod tests {
         };
         let step = [(6000, Action::Clock(60))];
         assert_eq!(unkept(&step, &[]), [[], []], "who is there has read everything");
-        assert_eq!(unkept(&step, &[isolation(1, 500, 1000)]), [[], []], "it has been back for long");
+        assert_eq!(
+            unkept(&step, &[isolation(1, 500, 1000)]),
+            [[], []],
+            "it has been back for long"
+        );
         assert_eq!(unkept(&step, &[isolation(1, 500, 3000)]), [vec![], vec![(at(0), at(10_000))]]);
         let full = [(5000, Action::Tell(FULL)), (6000, Action::Tell(ROOMY))];
         assert_eq!(unkept(&full, &[isolation(1, 2000, 7000)])[1], [(at(1500), at(8100))]);

@@ -1,6 +1,8 @@
-//! Members come and go: each connects to a node, joins and leaves groups, stays for a while, and ends in one of three ways.
+//! Members come and go: each connects to a node, joins and leaves groups, stays for a while, and
+//! ends in one of three ways.
 //!
-//! Rule: every request is noted when it is sent, and every answer belongs to the oldest request that has none.
+//! Rule: every request is noted when it is sent, and every answer belongs to the oldest request
+//! that has none.
 
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -62,7 +64,10 @@ impl Member {
             let is_answered = self.is_answered();
             if is_answered && let Some(requests) = batches.next() {
                 self.request(&mut socket, &requests);
-            } else if now >= gives_up_at || (now >= leaves_at && is_answered) || self.is_out_of_order() {
+            } else if now >= gives_up_at
+                || (now >= leaves_at && is_answered)
+                || self.is_out_of_order()
+            {
                 return self.leave(socket);
             }
             match socket.next(READ) {
@@ -73,8 +78,8 @@ impl Member {
         }
     }
 
-    /// Returns what a connection asks for: every other one to be a member where others publish, the rest to join and leave
-    /// at once.
+    /// Returns what a connection asks for: every other one to be a member where others publish, the
+    /// rest to join and leave at once.
     fn batches(&mut self, count: usize) -> Vec<Vec<(bool, String)>> {
         let own = |part: usize| format!("own-{}-{count}-{part}", self.session.number);
         if count.is_multiple_of(2) {
@@ -130,7 +135,9 @@ impl Member {
                 return;
             };
             match answer.strip_prefix("joined ").and_then(channel_of) {
-                Some(channel) if answer == request.reply => connection.joined = Some((channel, now)),
+                Some(channel) if answer == request.reply => {
+                    connection.joined = Some((channel, now));
+                }
                 _ => connection.asked = None,
             }
             request.answer = Some((answer, now));
@@ -142,7 +149,8 @@ impl Member {
         self.session.present(all).unwrap_or(true)
     }
 
-    /// Returns whether an answer belongs to another request: the one that was skipped will never come.
+    /// Returns whether an answer belongs to another request: the one that was skipped will never
+    /// come.
     fn is_out_of_order(&self) -> bool {
         let is_wrong = |request: &Request| {
             let answer = request.answer.as_ref().map(|(answer, _)| answer);

@@ -33,7 +33,11 @@ impl Poster {
         thread::spawn(move || {
             while self.stop.sleep(PERIOD) {
                 let Some(id) = self.choose() else { continue };
-                let port = self.ports.get(self.random.below(self.ports.len())).copied().unwrap_or_default();
+                let port = self
+                    .ports
+                    .get(self.random.below(self.ports.len()))
+                    .copied()
+                    .unwrap_or_default();
                 let posted = self.clock.now();
                 let number = self.posts.add(|place| Post {
                     number: u32::try_from(place).unwrap_or(u32::MAX),
@@ -43,10 +47,12 @@ impl Poster {
                     status: None,
                 });
                 let text = post_text(u32::try_from(number).unwrap_or(u32::MAX));
-                let answer = http::post(port, &gateway::connection_path(&id), ("", &text), PATIENCE);
+                let answer =
+                    http::post(port, &gateway::connection_path(&id), ("", &text), PATIENCE);
                 let answered = self.clock.now();
                 self.posts.change(number, |post| {
-                    (post.status, post.answered) = (answer.ok().map(|answer| answer.status), answered);
+                    (post.status, post.answered) =
+                        (answer.ok().map(|answer| answer.status), answered);
                 });
             }
         })

@@ -1,4 +1,5 @@
-//! Publishers: each posts numbered messages to the management API, one at a time, and notes what it was told.
+//! Publishers: each posts numbered messages to the management API, one at a time, and notes what it
+//! was told.
 //!
 //! Rule: what is neither certainly accepted nor certainly refused is in doubt.
 
@@ -52,7 +53,8 @@ impl Publisher {
         })
     }
 
-    /// Posts until it is stopped, each message several times with the same `Idempotency-Key`, each time through another port.
+    /// Posts until it is stopped, each message several times with the same `Idempotency-Key`, each
+    /// time through another port.
     pub(crate) fn start_keyed(mut self, period: Duration, stop: Stop) -> JoinHandle<()> {
         thread::spawn(move || {
             while stop.sleep(period) {
@@ -68,7 +70,8 @@ impl Publisher {
         self.end(place, answer);
     }
 
-    /// Posts one message several times: the first 200 counts, and before that any answer that leaves it in doubt.
+    /// Posts one message several times: the first 200 counts, and before that any answer that
+    /// leaves it in doubt.
     fn post_keyed(&mut self, channel: Channel, stop: &Stop) {
         let (id, place) = self.begin(channel, true);
         let key = format!("Idempotency-Key: k{}-{}\r\n", id.publisher, id.number);
@@ -78,7 +81,9 @@ impl Publisher {
                 break;
             }
             whole = match (whole, self.send((id, place), attempt, &key, PATIENCE)) {
-                (Answer::Accepted(offset), _) | (_, Answer::Accepted(offset)) => Answer::Accepted(offset),
+                (Answer::Accepted(offset), _) | (_, Answer::Accepted(offset)) => {
+                    Answer::Accepted(offset)
+                }
                 (Answer::InDoubt, _) | (_, Answer::InDoubt) => Answer::InDoubt,
                 (Answer::Refused, Answer::Refused) => Answer::Refused,
             };
@@ -100,7 +105,13 @@ impl Publisher {
     }
 
     /// Sends a message through the port whose turn it is, and says what the answer means.
-    fn send(&self, (id, place): (Id, usize), attempt: usize, headers: &str, patience: Duration) -> Answer {
+    fn send(
+        &self,
+        (id, place): (Id, usize),
+        attempt: usize,
+        headers: &str,
+        patience: Duration,
+    ) -> Answer {
         let port = self.ports.get((id.number as usize + attempt) % self.ports.len().max(1));
         let port = port.copied().unwrap_or_default();
         let answer = http::post(port, &path(id.channel), (headers, &id.text()), patience);

@@ -1,4 +1,5 @@
-//! Subscribers: each holds a WebSocket, notes what it receives, and connects again when it is closed.
+//! Subscribers: each holds a WebSocket, notes what it receives, and connects again when it is
+//! closed.
 //!
 //! Some also send, as clients do: they learn of an error, or see their own message come back.
 
@@ -85,7 +86,8 @@ impl Subscriber {
     fn join(&self, socket: &mut Socket) {
         if let Some(group) = self.group {
             let now = self.session.clock.now();
-            self.session.note(|connection| connection.asked = connection.asked.or(Some((group, now))));
+            self.session
+                .note(|connection| connection.asked = connection.asked.or(Some((group, now))));
             socket.send(&gateway::join(&group_name(group)));
         }
     }

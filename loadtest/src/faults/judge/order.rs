@@ -1,7 +1,7 @@
 //! Finds the order of a channel with which all connections and offsets must agree.
 //!
-//! Each sequence that a connection received, and the sequence by offsets, restricts the order. If they contradict each
-//! other, one of them is overruled, which shows as a step backwards in it.
+//! Each sequence that a connection received, and the sequence by offsets, restricts the order. If
+//! they contradict each other, one of them is overruled, which shows as a step backwards in it.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -50,7 +50,8 @@ impl Order {
 
 /// Sorts topologically; in a cycle, the message that waits for the fewest others comes first.
 fn sort(mut nodes: HashMap<Id, Node>) -> HashMap<Id, usize> {
-    let mut waiting: BTreeSet<(usize, Id)> = nodes.iter().map(|(id, node)| (node.waits_for, *id)).collect();
+    let mut waiting: BTreeSet<(usize, Id)> =
+        nodes.iter().map(|(id, node)| (node.waits_for, *id)).collect();
     let mut places = HashMap::with_capacity(nodes.len());
     while let Some((_, id)) = waiting.pop_first() {
         places.insert(id, places.len());

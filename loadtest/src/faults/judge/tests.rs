@@ -32,7 +32,8 @@ fn accepted(count: u64) -> Vec<Publication> {
 
 /// A connection from the start that received these numbers.
 fn connection(numbers: &[u32]) -> Connection {
-    let received = numbers.iter().map(|number| (id(*number), at(u64::from(*number) * 1000 + 5))).collect();
+    let received =
+        numbers.iter().map(|number| (id(*number), at(u64::from(*number) * 1000 + 5))).collect();
     Connection { received, ..Connection::default() }
 }
 
@@ -85,7 +86,12 @@ fn an_order_other_than_that_of_the_offsets_is_found_even_if_all_agree() {
 #[test]
 fn what_is_in_doubt_may_come_or_not_but_once_and_in_one_order_for_all() {
     let doubtful = || {
-        published(&[Answer::Accepted(Some(1)), Answer::InDoubt, Answer::InDoubt, Answer::Accepted(Some(3))])
+        published(&[
+            Answer::Accepted(Some(1)),
+            Answer::InDoubt,
+            Answer::InDoubt,
+            Answer::Accepted(Some(3)),
+        ])
     };
     for one in [&[1, 4][..], &[1, 2, 4], &[1, 2, 4, 3]] {
         let findings = judged(doubtful(), vec![connection(one), connection(&[1, 4])]);
@@ -112,7 +118,8 @@ fn a_name_may_come_twice_only_where_redis_has_forgotten_it() {
     let judged = |keyed, forgetful, resent| {
         let mut publications = accepted(3);
         publications[1].keyed = keyed;
-        let log = Log { publications, connections: vec![connection(&[1, 2, 2, 3])], ..Log::default() };
+        let log =
+            Log { publications, connections: vec![connection(&[1, 2, 2, 3])], ..Log::default() };
         let forgetful = Option::into_iter(forgetful).collect();
         judge(&log, &Allowances { forgetful, resent, ..Allowances::default() }).duplicated
     };
@@ -129,7 +136,8 @@ fn a_name_may_come_twice_only_where_redis_has_forgotten_it() {
 fn who_joins_without_redis_is_owed_what_is_accepted_after_it() {
     let joined = |opened, node| {
         let connection = Connection { opened: at(opened), node: Some(node), ..connection(&[4]) };
-        let log = Log { publications: accepted(4), connections: vec![connection], ..Log::default() };
+        let log =
+            Log { publications: accepted(4), connections: vec![connection], ..Log::default() };
         let away = vec![vec![(at(1000), at(2500))]];
         let findings = judge(&log, &Allowances { away, local: true, ..Allowances::default() });
         (findings.owed, findings.lost)
@@ -149,7 +157,8 @@ fn what_was_refused_must_not_come() {
 #[test]
 fn only_what_was_accepted_within_a_membership_is_owed() {
     // Opened while the first was under way, closed while the third was.
-    let connection = Connection { opened: at(1005), ended: Some((at(3005), 1006)), ..connection(&[2]) };
+    let connection =
+        Connection { opened: at(1005), ended: Some((at(3005), 1006)), ..connection(&[2]) };
     let findings = judged(accepted(4), vec![connection]);
     assert_eq!(counts(&findings), (1, 0, 0, 0, 0));
     assert_eq!(findings.closed, BTreeMap::from([(1006, 1)]));
@@ -159,8 +168,10 @@ fn only_what_was_accepted_within_a_membership_is_owed() {
 fn members_of_a_group_are_owed_from_when_they_had_joined() {
     let mut publications = accepted(3);
     publications.iter_mut().for_each(|publication| publication.id.channel = 1);
-    let to = |numbers: &[u32]| numbers.iter().map(|n| (Id { channel: 1, ..id(*n) }, at(0))).collect();
-    let member = Connection { joined: Some((1, at(1500))), received: to(&[2, 3]), ..Connection::default() };
+    let to =
+        |numbers: &[u32]| numbers.iter().map(|n| (Id { channel: 1, ..id(*n) }, at(0))).collect();
+    let member =
+        Connection { joined: Some((1, at(1500))), received: to(&[2, 3]), ..Connection::default() };
     let stranger = Connection { received: to(&[3]), ..Connection::default() };
     assert_eq!(counts(&judged(publications, vec![member, stranger])), (2, 0, 0, 0, 1));
 }
@@ -172,8 +183,11 @@ fn who_has_asked_to_join_may_get_messages_before_the_answer_and_who_was_refused_
     let phantoms = |asked| {
         let received = vec![(Id { channel: 1, ..id(2) }, at(2005))];
         let ended = Some((at(2010), 1006));
-        judged(publications.clone(), vec![Connection { asked, received, ended, ..Connection::default() }])
-            .phantom
+        judged(
+            publications.clone(),
+            vec![Connection { asked, received, ended, ..Connection::default() }],
+        )
+        .phantom
     };
     assert_eq!(phantoms(Some((1, at(1500)))), 0);
     assert_eq!(phantoms(Some((1, at(2007)))), 1, "it asked later");
@@ -183,7 +197,8 @@ fn who_has_asked_to_join_may_get_messages_before_the_answer_and_who_was_refused_
 
 #[test]
 fn a_close_excuses_the_last_moment_only_and_never_a_gap() {
-    let ended = |numbers: &[u32]| Connection { ended: Some((at(4500), 1001)), ..connection(numbers) };
+    let ended =
+        |numbers: &[u32]| Connection { ended: Some((at(4500), 1001)), ..connection(numbers) };
     let cut = judged(accepted(5), vec![ended(&[1, 2, 3]), connection(&[1, 2, 3, 4, 5])]);
     assert_eq!((cut.lost, cut.cut), (0, 1), "the fourth was accepted half a second before");
     let early = judged(accepted(5), vec![ended(&[1, 2]), connection(&[1, 2, 3, 4, 5])]);
@@ -197,10 +212,12 @@ fn a_close_excuses_the_last_moment_only_and_never_a_gap() {
 
 #[test]
 fn who_is_closed_by_a_node_that_was_away_misses_what_came_since_then() {
-    let ended = |node| Connection { ended: Some((at(4500), 1001)), node: Some(node), ..connection(&[1]) };
+    let ended =
+        |node| Connection { ended: Some((at(4500), 1001)), node: Some(node), ..connection(&[1]) };
     let found = |node, window| {
         let allowances = Allowances { away: vec![vec![window], vec![]], ..Allowances::default() };
-        let log = Log { publications: accepted(5), connections: vec![ended(node)], ..Log::default() };
+        let log =
+            Log { publications: accepted(5), connections: vec![ended(node)], ..Log::default() };
         let findings = judge(&log, &allowances);
         (findings.lost, findings.cut)
     };
@@ -214,18 +231,22 @@ fn who_is_closed_by_a_node_that_was_away_misses_what_came_since_then() {
 fn what_came_to_one_node_alone_does_not_turn_a_close_into_a_gap() {
     // The answer that would have said so was lost, so its place is not known.
     let mut publications = accepted(4);
-    let doubtful = |number| Publication { id: id(number), ..published(&[Answer::InDoubt])[0].clone() };
+    let doubtful =
+        |number| Publication { id: id(number), ..published(&[Answer::InDoubt])[0].clone() };
     publications.extend([doubtful(0), doubtful(9)]);
-    let ended = |numbers: &[u32]| Connection { ended: Some((at(4500), 1001)), ..connection(numbers) };
+    let ended =
+        |numbers: &[u32]| Connection { ended: Some((at(4500), 1001)), ..connection(numbers) };
     for alone in [0, 9] {
-        let found = judged(publications.clone(), vec![ended(&[1, 2, 3, alone]), connection(&[1, 2, 3, 4])]);
+        let found =
+            judged(publications.clone(), vec![ended(&[1, 2, 3, alone]), connection(&[1, 2, 3, 4])]);
         assert_eq!((found.lost, found.cut), (0, 1));
     }
 }
 
 #[test]
 fn what_redis_lets_go_of_may_be_missed_but_not_come_twice() {
-    let allowances = Allowances { unkept: vec![vec![(at(2500), at(4500))]], ..Allowances::default() };
+    let allowances =
+        Allowances { unkept: vec![vec![(at(2500), at(4500))]], ..Allowances::default() };
     let judged = |numbers: &[u32]| {
         let connections = vec![Connection { node: Some(0), ..connection(numbers) }];
         let publications = accepted(6);
@@ -243,10 +264,14 @@ fn a_forgetful_redis_is_excused_around_the_fault_and_may_count_anew() {
         publication.answer = Answer::Accepted(Some(offset));
     }
     let window = (at(2500), at(4500));
-    let allowances = Allowances { forgetful: vec![window], recount: Some(window), ..Allowances::default() };
+    let allowances =
+        Allowances { forgetful: vec![window], recount: Some(window), ..Allowances::default() };
     let judged = |numbers: &[u32]| {
         let publications = publications.clone();
-        judge(&Log { publications, connections: vec![connection(numbers)], ..Log::default() }, &allowances)
+        judge(
+            &Log { publications, connections: vec![connection(numbers)], ..Log::default() },
+            &allowances,
+        )
     };
     let findings = judged(&[1, 2, 5, 6]);
     assert_eq!((findings.forgotten, counts(&findings)), (2, (6, 0, 0, 0, 0)));

@@ -109,7 +109,10 @@ impl Event {
     }
 
     pub(super) fn link(&self, mode: Mode) -> Vec<(Duration, Action)> {
-        vec![(self.at, Action::Link(self.node(), mode)), (self.end(), Action::Link(self.node(), Mode::Pass))]
+        vec![
+            (self.at, Action::Link(self.node(), mode)),
+            (self.end(), Action::Link(self.node(), Mode::Pass)),
+        ]
     }
 }
 
@@ -121,7 +124,9 @@ impl fmt::Display for Event {
         }
         match self.kind.value {
             Value::None => Ok(()),
-            Value::Age => write!(f, "/{}s", Duration::from_millis(self.value.unsigned_abs()).as_secs_f64()),
+            Value::Age => {
+                write!(f, "/{}s", Duration::from_millis(self.value.unsigned_abs()).as_secs_f64())
+            }
             Value::Step => write!(f, "/{}s", self.value),
             Value::Node => write!(f, "/{}", self.value),
         }

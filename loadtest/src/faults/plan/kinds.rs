@@ -9,7 +9,8 @@ use crate::faults::backend::proxy::Mode;
 
 const SINGLE: &[Backing] = &[Backing::Durable, Backing::Forgetful];
 const FORGETFUL: &[Backing] = &[Backing::Forgetful];
-const ALL: &[Backing] = &[Backing::Durable, Backing::Forgetful, Backing::Sentinel, Backing::Cluster];
+const ALL: &[Backing] =
+    &[Backing::Durable, Backing::Forgetful, Backing::Sentinel, Backing::Cluster];
 /// How long Redis is down between two histories.
 const BETWEEN: Duration = Duration::from_millis(300);
 
@@ -26,17 +27,27 @@ pub(crate) const KINDS: &[Kind] = &[
         vec![(event.at, Action::StopNode(event.node()))]
     }),
     of_node("stop_node_twice", "SIGTERM to a node, and again", ALL, (100, 1500), |event| {
-        vec![(event.at, Action::StopNode(event.node())), (event.end(), Action::StopNode(event.node()))]
+        vec![
+            (event.at, Action::StopNode(event.node())),
+            (event.end(), Action::StopNode(event.node())),
+        ]
     }),
     of_node("pause_node", "SIGSTOP to a node, then SIGCONT", ALL, (500, 5000), |event| {
-        vec![(event.at, Action::FreezeNode(event.node())), (event.end(), Action::WakeNode(event.node()))]
+        vec![
+            (event.at, Action::FreezeNode(event.node())),
+            (event.end(), Action::WakeNode(event.node())),
+        ]
     }),
     kind("kill_subscriptions", "Redis cuts all subscriptions", SINGLE, (0, 0), |event| {
         vec![(event.at, Action::Tell(&["CLIENT", "KILL", "TYPE", "pubsub"]))]
     }),
-    kind("kill_commands", "Redis cuts all connections that carry commands", SINGLE, (0, 0), |event| {
-        vec![(event.at, Action::Tell(&["CLIENT", "KILL", "TYPE", "normal"]))]
-    }),
+    kind(
+        "kill_commands",
+        "Redis cuts all connections that carry commands",
+        SINGLE,
+        (0, 0),
+        |event| vec![(event.at, Action::Tell(&["CLIENT", "KILL", "TYPE", "normal"]))],
+    ),
     kind(
         "small_buffers",
         "Redis ends subscriptions that have more than 2 kB waiting",
@@ -122,18 +133,30 @@ pub(crate) const KINDS: &[Kind] = &[
             |event| vec![(event.at, Action::Clock(event.value)), (event.end(), Action::Clock(0))],
         )
     },
-    of_node("redis_cut", "a node's connections to Redis are cut and refused", SINGLE, (200, 6000), |event| {
-        event.link(Mode::Cut)
-    }),
+    of_node(
+        "redis_cut",
+        "a node's connections to Redis are cut and refused",
+        SINGLE,
+        (200, 6000),
+        |event| event.link(Mode::Cut),
+    ),
     kind("redis_cut_all", "the same for all nodes at once", SINGLE, (200, 5000), |event| {
         vec![(event.at, Action::Links(Mode::Cut)), (event.end(), Action::Links(Mode::Pass))]
     }),
-    of_node("redis_stall_one_way", "what Redis sends to a node is held", SINGLE, (200, 5000), |event| {
-        event.link(Mode::HoldAnswers)
-    }),
-    of_node("redis_stall_other_way", "what a node sends to Redis is held", SINGLE, (200, 5000), |event| {
-        event.link(Mode::HoldCommands)
-    }),
+    of_node(
+        "redis_stall_one_way",
+        "what Redis sends to a node is held",
+        SINGLE,
+        (200, 5000),
+        |event| event.link(Mode::HoldAnswers),
+    ),
+    of_node(
+        "redis_stall_other_way",
+        "what a node sends to Redis is held",
+        SINGLE,
+        (200, 5000),
+        |event| event.link(Mode::HoldCommands),
+    ),
     of_node(
         "redis_tear",
         "a node's connections to Redis end in the middle of an answer",
@@ -171,11 +194,13 @@ pub(crate) const KINDS: &[Kind] = &[
 pub(crate) const FULL: &[&str] = &["CONFIG", "SET", "maxmemory", "1"];
 pub(crate) const ROOMY: &[&str] = &["CONFIG", "SET", "maxmemory", "0"];
 /// What waits for a subscription may be this long.
-pub(crate) const SMALL: &[&str] = &["CONFIG", "SET", "client-output-buffer-limit", "pubsub 2kb 0 0"];
-pub(crate) const LARGE: &[&str] = &["CONFIG", "SET", "client-output-buffer-limit", "pubsub 32mb 8mb 60"];
+pub(crate) const SMALL: &[&str] =
+    &["CONFIG", "SET", "client-output-buffer-limit", "pubsub 2kb 0 0"];
+pub(crate) const LARGE: &[&str] =
+    &["CONFIG", "SET", "client-output-buffer-limit", "pubsub 32mb 8mb 60"];
 
-/// Makes a kind from its name and description, the Redis that it needs, its shortest and longest duration in milliseconds,
-/// and its actions.
+/// Makes a kind from its name and description, the Redis that it needs, its shortest and longest
+/// duration in milliseconds, and its actions.
 const fn kind(
     name: &'static str,
     about: &'static str,
@@ -216,13 +241,16 @@ mod tests {
         for seed in 0..200 {
             for event in Plan::random(seed, 3).events {
                 let actions = (event.kind.actions)(&event);
-                let count =
-                    |wanted: fn(&Action) -> bool| actions.iter().filter(|(_, action)| wanted(action)).count();
+                let count = |wanted: fn(&Action) -> bool| {
+                    actions.iter().filter(|(_, action)| wanted(action)).count()
+                };
                 assert_eq!(
                     count(|action| *action == Action::FreezeRedis),
                     count(|action| *action == Action::WakeRedis)
                 );
-                let starts = count(|action| matches!(action, Action::StartRedis | Action::StartRedisWith(_)));
+                let starts = count(|action| {
+                    matches!(action, Action::StartRedis | Action::StartRedisWith(_))
+                });
                 assert_eq!(count(|action| *action == Action::KillRedis), starts);
                 assert!(actions.is_sorted_by_key(|(at, _)| *at), "{event}");
             }

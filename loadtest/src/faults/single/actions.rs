@@ -1,6 +1,7 @@
 //! The actions of the faults, one function each, named as in the table.
 //!
-//! Rule: an action calls [`Testbed::over`] when the fault is over, or at once if it has no end; the repair counts from then.
+//! Rule: an action calls [`Testbed::over`] when the fault is over, or at once if it has no end; the
+//! repair counts from then.
 
 use std::time::Duration;
 
@@ -69,7 +70,8 @@ pub(super) fn redis_restart(testbed: &mut Testbed) -> Result<()> {
     Ok(())
 }
 
-/// Redis is killed and restarted with its state of half a second before, as after a failover to a replica that lagged.
+/// Redis is killed and restarted with its state of half a second before, as after a failover to a
+/// replica that lagged.
 pub(super) fn redis_restart_stale(testbed: &mut Testbed) -> Result<()> {
     restart_from_snapshot(testbed, Duration::from_millis(500))
 }
@@ -102,7 +104,8 @@ pub(super) fn redis_cut_one_node(testbed: &mut Testbed) -> Result<()> {
     through_proxy(testbed, Mode::Cut, Duration::from_secs(3))
 }
 
-/// One node cannot reach Redis for so long that the others take it for dead: it must notice, and end.
+/// One node cannot reach Redis for so long that the others take it for dead: it must notice, and
+/// end.
 pub(super) fn redis_cut_past_lease(testbed: &mut Testbed) -> Result<()> {
     testbed.expect_closes(PROXIED)?;
     through_proxy(testbed, Mode::Cut, testbed.lease * 3)?;

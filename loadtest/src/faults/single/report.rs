@@ -60,11 +60,15 @@ impl Report {
     /// Returns the table and its details.
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::from("## loadtest faults\n\n");
-        let lines = std::iter::once(format!("machine: {}, clients included", self.machine.describe()));
+        let lines =
+            std::iter::once(format!("machine: {}, clients included", self.machine.describe()));
         for line in lines.chain(self.settings.iter().cloned()) {
             put(&mut text, &format!("- {line}"));
         }
-        put(&mut text, &format!("\n{}{}", HEAD, self.rows.iter().map(Row::markdown).collect::<String>()));
+        put(
+            &mut text,
+            &format!("\n{}{}", HEAD, self.rows.iter().map(Row::markdown).collect::<String>()),
+        );
         put(
             &mut text,
             "Times: median (longest). Lost in brackets: around the fault, where Redis may forget.\n",
@@ -79,7 +83,11 @@ impl Report {
         }
         put(
             &mut text,
-            if self.is_good() { "\nAll promises were kept." } else { "\nNot all promises were kept." },
+            if self.is_good() {
+                "\nAll promises were kept."
+            } else {
+                "\nNot all promises were kept."
+            },
         );
         text
     }
@@ -92,7 +100,8 @@ impl Row {
         for (code, count) in self.rounds.iter().flat_map(|outcome| &outcome.findings.closed) {
             *closed.entry(*code).or_default() += count;
         }
-        let closed: Vec<String> = closed.iter().map(|(code, count)| format!("{code}: {count}")).collect();
+        let closed: Vec<String> =
+            closed.iter().map(|(code, count)| format!("{code}: {count}")).collect();
         let lost = sum(|outcome| outcome.findings.lost).to_string();
         let cells = [
             format!("`{}`", self.fault),
@@ -126,10 +135,12 @@ impl Row {
 
     /// Returns what is wrong, with its round.
     fn broken(&self) -> Vec<String> {
-        let mut all: Vec<String> = self.not_run.iter().map(|reason| format!("not run: {reason}")).collect();
+        let mut all: Vec<String> =
+            self.not_run.iter().map(|reason| format!("not run: {reason}")).collect();
         for outcome in &self.rounds {
             let details = outcome.findings.examples.iter().map(String::as_str);
-            let details: Vec<&str> = outcome.broken.iter().map(String::as_str).chain(details).collect();
+            let details: Vec<&str> =
+                outcome.broken.iter().map(String::as_str).chain(details).collect();
             if !outcome.broken.is_empty() {
                 all.push(format!("round {}: {}", outcome.round, details.join("; ")));
             }

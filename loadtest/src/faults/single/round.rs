@@ -23,10 +23,11 @@ pub(crate) struct Outcome {
     pub(crate) findings: Findings,
     /// Connections that ended although their nodes were not harmed.
     pub(crate) unexpected_closes: u64,
-    /// The longest time, from the start of the fault to the repair, in which no message was accepted.
+    /// The longest time, from the start of the fault to the repair, in which no message was
+    /// accepted.
     pub(crate) silence_seconds: Option<f64>,
-    /// From the end of the fault (or its start if it has no end) to the first accepted message, and until all subscribers
-    /// receive; `None` if that did not happen.
+    /// From the end of the fault (or its start if it has no end) to the first accepted message, and
+    /// until all subscribers receive; `None` if that did not happen.
     pub(crate) first_accepted_seconds: Option<f64>,
     pub(crate) repair_seconds: Option<f64>,
     pub(crate) metrics: Metrics,
@@ -66,7 +67,8 @@ pub(crate) fn run(setup: &Setup, fault: &Fault, directory: &Path) -> Result<Outc
         Loss::BeforeIsHealed => (Some((from, healed)), Some((from, healed))),
     };
     let forgetful = forgetful.into_iter().collect();
-    let allowances = Allowances { forgetful, recount, frozen: fault.freezes, ..Allowances::default() };
+    let allowances =
+        Allowances { forgetful, recount, frozen: fault.freezes, ..Allowances::default() };
     let log = settle(&testbed, &allowances, setup.sabotage)?;
     let metrics = Metrics::of(&testbed.counters());
     let findings = judge(&log, &allowances);
@@ -93,8 +95,10 @@ pub(crate) fn run(setup: &Setup, fault: &Fault, directory: &Path) -> Result<Outc
 
 /// Returns the longest time within a window in which no publication was accepted.
 fn silence(log: &Log, from: Duration, to: Duration) -> Option<f64> {
-    let accepted = log.publications.iter().filter(|each| each.is_accepted()).map(|each| each.answered);
-    let mut times: Vec<Duration> = accepted.filter(|at| (from..to).contains(at)).chain([from, to]).collect();
+    let accepted =
+        log.publications.iter().filter(|each| each.is_accepted()).map(|each| each.answered);
+    let mut times: Vec<Duration> =
+        accepted.filter(|at| (from..to).contains(at)).chain([from, to]).collect();
     times.sort_unstable();
     let gaps = times.iter().zip(times.iter().skip(1)).map(|(one, two)| (*two - *one).as_secs_f64());
     gaps.reduce(f64::max)
@@ -117,7 +121,8 @@ fn repair(log: &Log, since: Duration, n_subscribers: usize) -> Option<f64> {
             *first = (*first).min(*at);
         }
     }
-    let heard: std::collections::HashSet<usize> = first.keys().map(|(subscriber, _)| *subscriber).collect();
+    let heard: std::collections::HashSet<usize> =
+        first.keys().map(|(subscriber, _)| *subscriber).collect();
     let last = first.values().max()?;
     (heard.len() == n_subscribers).then(|| last.saturating_sub(since).as_secs_f64())
 }
@@ -125,7 +130,8 @@ fn repair(log: &Log, since: Duration, n_subscribers: usize) -> Option<f64> {
 impl Outcome {
     /// Notes which promises were broken.
     fn judge(&mut self) {
-        let Findings { accepted, lost, forgotten, duplicated, reordered, phantom, .. } = self.findings;
+        let Findings { accepted, lost, forgotten, duplicated, reordered, phantom, .. } =
+            self.findings;
         let counts = [
             (lost, "deliveries lost"),
             (duplicated, "deliveries doubled"),
@@ -191,7 +197,8 @@ mod tests {
     #[test]
     fn repair_is_when_the_last_subscriber_got_a_message_posted_after_the_fault() {
         let mut log = log(&[900, 1500, 2000]);
-        log.connections = vec![received(0, &[(0, 1600), (1, 1700), (2, 2010)]), received(1, &[(2, 2500)])];
+        log.connections =
+            vec![received(0, &[(0, 1600), (1, 1700), (2, 2010)]), received(1, &[(2, 2500)])];
         let repaired = repair(&log, at(1000), 2).unwrap();
         assert!((repaired - 1.5).abs() < 1e-9, "{repaired}");
         assert_eq!(repair(&log, at(1000), 3), None, "the third heard nothing");

@@ -20,7 +20,8 @@ pub(crate) struct Fault {
     /// The lease of a node.
     pub(crate) lease: Duration,
     pub(crate) loss: Loss,
-    /// Whether a node is cut off or frozen, so that its clients miss everything from then until they are closed.
+    /// Whether a node is cut off or frozen, so that its clients miss everything from then until
+    /// they are closed.
     pub(crate) freezes: bool,
     pub(crate) action: fn(&mut Testbed) -> Result<()>,
 }
@@ -119,7 +120,12 @@ pub(crate) const FAULTS: &[Fault] = &[
         action: actions::redis_restart_overtaken,
         ..BASE
     },
-    Fault { name: "redis_pause", about: "Redis is frozen for 3 s", action: actions::redis_pause, ..BASE },
+    Fault {
+        name: "redis_pause",
+        about: "Redis is frozen for 3 s",
+        action: actions::redis_pause,
+        ..BASE
+    },
     Fault {
         name: "redis_full",
         about: "Redis has no memory left for 2 s, and refuses to write",

@@ -1,7 +1,8 @@
-//! What the suite runs on: nodes with a broker and inboxes each, and for Redis a server of their own.
+//! What the suite runs on: nodes with a broker and inboxes each, and for Redis a server of their
+//! own.
 //!
-//! Nothing is waited for by time: everything that is to come has a deadline, and what must not come is looked for behind a
-//! last message that has to.
+//! Nothing is waited for by time: everything that is to come has a deadline, and what must not come
+//! is looked for behind a last message that has to.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -22,8 +23,8 @@ use crate::config::{Config, Snapshot, Snapshots, Sources};
 use crate::limits::budget::Budget;
 use crate::limits::places::Places;
 use crate::model::broker::{
-    Accepted, Broker, Channel, Key, Offset, Publication, PublishError, PublishResult, Receipt, Recipient,
-    Standing, Wait,
+    Accepted, Broker, Channel, Key, Offset, Publication, PublishError, PublishResult, Receipt,
+    Recipient, Standing, Wait,
 };
 use crate::model::id::{ConnectionId, NodeTag, RequestId};
 use crate::ops::lifecycle::Lifecycle;
@@ -45,7 +46,8 @@ const GROUPS: &str = "[[groups]]\npattern = \"ticks-*\"\nreplay = \"off\"\n";
 const REDIS: &str = "[redis]\nurl = \"URL\"\nlease = \"3s\"\nheartbeat = \"200ms\"\nstream_entries = 1_000_000\n\
      stream_bytes = 1_073_741_824\nstream_age = \"1h\"\n";
 
-/// Nodes and the inboxes that their brokers fill. A *seat* is a shard of a node, counted through all nodes.
+/// Nodes and the inboxes that their brokers fill. A *seat* is a shard of a node, counted through
+/// all nodes.
 pub(super) struct Bench {
     nodes: Vec<Node>,
     heard: Mutex<Vec<Heard>>,
@@ -91,7 +93,12 @@ impl Bench {
         let config = config(GROUPS.to_owned());
         let node = Node::new(|hub, telemetry| {
             let snapshots = snapshots(&config, NodeTag::random(), telemetry);
-            Arc::new(MemoryBroker::new(Arc::clone(hub), telemetry.clone(), config.terms(), snapshots))
+            Arc::new(MemoryBroker::new(
+                Arc::clone(hub),
+                telemetry.clone(),
+                config.terms(),
+                snapshots,
+            ))
         });
         Self::new(vec![node], None, None)
     }
@@ -103,7 +110,8 @@ impl Bench {
         let runtime = Runtime::new().expect("a runtime");
         let inside = runtime.enter();
         let make = |hub: &Arc<Hub>, telemetry: &Telemetry| {
-            let (places, lifecycle, tag) = (Arc::new(Places::default()), Lifecycle::new(), NodeTag::random());
+            let (places, lifecycle, tag) =
+                (Arc::new(Places::default()), Lifecycle::new(), NodeTag::random());
             let settings = (&config, &snapshots(&config, tag, telemetry));
             let backend = Backend::start(settings, tag, (hub, &places), (&lifecycle, telemetry));
             backend.expect("a backend").broker
@@ -111,13 +119,21 @@ impl Bench {
         let nodes = (0..NODES).map(|_| Node::new(make)).collect();
         drop(inside);
         let bench = Self::new(nodes, Some(runtime), Some(server));
-        bench.until("all nodes hear broadcasts", |_| bench.nodes.iter().all(|node| node.broker.has_begun()));
+        bench.until("all nodes hear broadcasts", |_| {
+            bench.nodes.iter().all(|node| node.broker.has_begun())
+        });
         bench
     }
 
     fn new(nodes: Vec<Node>, runtime: Option<Runtime>, redis: Option<RedisServer>) -> Self {
         let heard = (0..nodes.len() * SHARDS).map(|_| Heard::default()).collect();
-        Self { nodes, heard: Mutex::new(heard), ends: AtomicUsize::new(0), _runtime: runtime, redis }
+        Self {
+            nodes,
+            heard: Mutex::new(heard),
+            ends: AtomicUsize::new(0),
+            _runtime: runtime,
+            redis,
+        }
     }
 
     pub(super) fn seats(&self) -> Vec<usize> {
@@ -130,7 +146,12 @@ impl Bench {
     }
 
     /// Publishes through one node after the other.
-    pub(super) fn publish(&self, node: usize, channel: &Channel, text: &str) -> Result<Offset, PublishError> {
+    pub(super) fn publish(
+        &self,
+        node: usize,
+        channel: &Channel,
+        text: &str,
+    ) -> Result<Offset, PublishError> {
         match self.publish_named(node, channel, text, None)? {
             Accepted::At(offset) => Ok(offset),
             other => panic!("{other:?}"),
@@ -159,9 +180,18 @@ impl Bench {
         self.publish_as(node, channel, text, Some(Key::End { id, in_doubt: false }))
     }
 
-    fn publish_as(&self, node: usize, channel: &Channel, text: &str, key: Option<Key>) -> PublishResult {
+    fn publish_as(
+        &self,
+        node: usize,
+        channel: &Channel,
+        text: &str,
+        key: Option<Key>,
+    ) -> PublishResult {
         let (caller, answer) = oneshot::channel();
-        self.send(node, Publication { key, ..publication(channel, text, Recipient::Caller(caller)) });
+        self.send(
+            node,
+            Publication { key, ..publication(channel, text, Recipient::Caller(caller)) },
+        );
         self.answer(answer)
     }
 
@@ -210,14 +240,18 @@ impl Bench {
     pub(super) fn subscribed(&self, seat: usize, wait: Wait) -> Result<(), PublishError> {
         let mut result = None;
         self.until("a subscription is answered", |heard| {
-            result =
-                heard[seat].subscribed.iter().find(|(other, _)| *other == wait).map(|(_, result)| *result);
+            result = heard[seat]
+                .subscribed
+                .iter()
+                .find(|(other, _)| *other == wait)
+                .map(|(_, result)| *result);
             result.is_some()
         });
         result.expect("it was waited for")
     }
 
-    /// Returns what was sent to a channel until now: all members were given the same, in the same order, and nobody else any.
+    /// Returns what was sent to a channel until now: all members were given the same, in the same
+    /// order, and nobody else any.
     pub(super) fn heard(&self, channel: &Channel, members: &[usize]) -> Vec<String> {
         self.end(channel, members);
         if *channel != Channel::Broadcast {
@@ -226,8 +260,9 @@ impl Bench {
         let mut heard = self.take_inboxes();
         let mut first = None;
         for (seat, heard) in heard.iter_mut().enumerate() {
-            let own =
-                heard.messages.extract_if(.., |(other, text)| other == channel && !text.starts_with("end "));
+            let own = heard
+                .messages
+                .extract_if(.., |(other, text)| other == channel && !text.starts_with("end "));
             let texts: Vec<String> = own.map(|(_, text)| text).collect();
             if !members.contains(&seat) {
                 assert_eq!(texts, [""; 0], "seat {seat} is no member of {channel:?}");

@@ -13,7 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest wait until a server answers, or has given up.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// Below those that the kernel gives out: else a client's own end may take the port while the server is away.
+/// Below those that the kernel gives out: else a client's own end may take the port while the
+/// server is away.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 /// Ports that are tried; others may be at it.
 const ATTEMPTS: usize = 20;
@@ -29,7 +30,8 @@ impl RedisServer {
     pub(super) fn start() -> Self {
         for _ in 0..ATTEMPTS {
             let port = rand::rng().random_range(PORTS);
-            let folder = PathBuf::from(format!("/tmp/gatecast-redis-{}-{port}", std::process::id()));
+            let folder =
+                PathBuf::from(format!("/tmp/gatecast-redis-{}-{port}", std::process::id()));
             fs::create_dir_all(&folder).expect("a folder");
             let mut server = Self { port, child: spawn(port, &folder), folder };
             if server.is_there() {

@@ -23,7 +23,12 @@ pub(super) struct Keys {
 
 impl Keys {
     /// Returns where the message of a key was accepted.
-    pub(super) fn find(&mut self, channel: &Channel, key: &Arc<str>, now: Instant) -> Option<Offset> {
+    pub(super) fn find(
+        &mut self,
+        channel: &Channel,
+        key: &Arc<str>,
+        now: Instant,
+    ) -> Option<Offset> {
         while self.by_age.front().is_some_and(|(until, _)| *until <= now) {
             self.forget_oldest();
         }

@@ -1,7 +1,7 @@
 //! The channels this node subscribes to, and which shards want them.
 //!
-//! One lock, held while a message is put into the shards' inboxes, so that all see one order. Lock order: this one, then an
-//! inbox. Nothing here waits for Redis.
+//! One lock, held while a message is put into the shards' inboxes, so that all see one order. Lock
+//! order: this one, then an inbox. Nothing here waits for Redis.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -49,7 +49,8 @@ pub(super) struct Channels {
 struct State {
     /// By name in Redis.
     entries: HashMap<String, Entry>,
-    /// Names of channels to read, for each errand; an entry that is not marked so is not meant any more.
+    /// Names of channels to read, for each errand; an entry that is not marked so is not meant any
+    /// more.
     unread: [VecDeque<String>; 2],
     /// Names of channels that their servers have given away.
     moved: HashSet<String>,
@@ -128,8 +129,8 @@ impl Channels {
         self.state.lock().entries.get(name).is_some_and(|entry| entry.track.has_begun())
     }
 
-    /// Ends a shard's interest; if it was the last, so that Redis has to be asked to unsubscribe, returns whether the channel has
-    /// had messages.
+    /// Ends a shard's interest; if it was the last, so that Redis has to be asked to unsubscribe,
+    /// returns whether the channel has had messages.
     pub(super) fn remove(&self, name: &str, shard: usize) -> Option<bool> {
         let mut state = self.state.lock();
         let entry = state.entries.get_mut(name)?;
@@ -139,8 +140,8 @@ impl Channels {
         is_last.then(|| state.entries.remove(name).is_some_and(|entry| entry.track.is_used()))
     }
 
-    /// Returns the names that a new connection is for; from now on nothing of them is delivered as it comes until it has
-    /// been read.
+    /// Returns the names that a new connection is for; from now on nothing of them is delivered as
+    /// it comes until it has been read.
     pub(super) fn suspect_all(&self, is_for: impl Fn(&str) -> bool) -> Vec<String> {
         let mut state = self.state.lock();
         state.is_away = false;
@@ -155,7 +156,8 @@ impl Channels {
         names
     }
 
-    /// Notes that a server does not have a channel any more; a channel that nobody wants does not matter.
+    /// Notes that a server does not have a channel any more; a channel that nobody wants does not
+    /// matter.
     pub(super) fn mark_moved(&self, name: &str) {
         let mut state = self.state.lock();
         if let Some(entry) = state.entries.get_mut(name) {
@@ -169,7 +171,8 @@ impl Channels {
     /// The same for all channels that have moved.
     pub(super) fn mark_all_moved(&self, has_moved: impl Fn(&str) -> bool) {
         let state = self.state.lock();
-        let moved: Vec<String> = state.entries.keys().filter(|name| has_moved(name)).cloned().collect();
+        let moved: Vec<String> =
+            state.entries.keys().filter(|name| has_moved(name)).cloned().collect();
         drop(state);
         moved.iter().for_each(|name| self.mark_moved(name));
     }
@@ -179,7 +182,8 @@ impl Channels {
         self.state.lock().moved.drain().collect()
     }
 
-    /// Notes that Redis has confirmed subscriptions. One that stood already has ended in between: a shard left, and came back.
+    /// Notes that Redis has confirmed subscriptions. One that stood already has ended in between: a
+    /// shard left, and came back.
     pub(super) fn confirm(&self, names: &[String]) {
         let mut state = self.state.lock();
         state.has_stood = true;
@@ -203,8 +207,11 @@ impl Channels {
         let State { entries, unread: [beginnings, repairs], .. } = state;
         let Some(entry) = entries.get_mut(name).filter(|entry| !entry.is_unread) else { return };
         entry.is_unread = true;
-        let (errand, queue) =
-            if entry.track.has_begun() { (Errand::Repair, repairs) } else { (Errand::Beginning, beginnings) };
+        let (errand, queue) = if entry.track.has_begun() {
+            (Errand::Repair, repairs)
+        } else {
+            (Errand::Beginning, beginnings)
+        };
         queue.push_back(name.to_owned());
         if queue.len() > 2 * entries.len() + QUEUE_SLACK {
             queue.retain(|name| entries.get(name).is_some_and(|entry| entry.is_unread));
@@ -225,8 +232,8 @@ impl Channels {
         self.notify(errand).notified().await;
     }
 
-    /// Notes that a connection is gone: shards that wait for a subscription are told that it will not come, or that this
-    /// node's own messages will.
+    /// Notes that a connection is gone: shards that wait for a subscription are told that it will
+    /// not come, or that this node's own messages will.
     pub(super) fn refuse_waiting(&self, is_lost: impl Fn(&str) -> bool) {
         let mut state = self.state.lock();
         state.is_away = true;
@@ -238,8 +245,8 @@ impl Channels {
         }
     }
 
-    /// Notes that a server does not let this node subscribe to a channel: shards that wait are told. Returns whether there
-    /// are members who had its messages before.
+    /// Notes that a server does not let this node subscribe to a channel: shards that wait are
+    /// told. Returns whether there are members who had its messages before.
     pub(super) fn refuse(&self, name: &str) -> bool {
         let mut state = self.state.lock();
         let Some(entry) = state.entries.get_mut(name) else { return false };
@@ -281,7 +288,8 @@ impl Channels {
         }
     }
 
-    /// Returns channels to read and after which offset, at most `count`, those first that have waited longest.
+    /// Returns channels to read and after which offset, at most `count`, those first that have
+    /// waited longest.
     pub(super) fn take_unread(&self, errand: Errand, count: usize) -> Vec<(String, Option<u64>)> {
         let mut state = self.state.lock();
         let State { entries, unread: [beginnings, repairs], .. } = &mut *state;
@@ -303,7 +311,8 @@ impl Channels {
         self.read_soon(&mut self.state.lock(), name);
     }
 
-    /// Returns whether the members of a channel have room for so many bytes more, or have been waited for long enough.
+    /// Returns whether the members of a channel have room for so many bytes more, or have been
+    /// waited for long enough.
     pub(super) async fn has_room(&self, name: &str, bytes: usize) -> bool {
         let asked = {
             let state = self.state.lock();
@@ -321,7 +330,8 @@ impl Channels {
         has_room
     }
 
-    /// Notes that Redis refuses to read a channel: who waits for it is told, and other channels go on.
+    /// Notes that Redis refuses to read a channel: who waits for it is told, and other channels go
+    /// on.
     pub(super) fn on_refused(&self, name: &str) {
         if let Some(entry) = self.state.lock().entries.get_mut(name) {
             entry.tell_waiting(&self.hub, Err(PublishError::Unavailable));
@@ -329,11 +339,16 @@ impl Channels {
     }
 
     /// Takes what was read of a channel's stream after an offset.
-    pub(super) fn on_reading(&self, (name, after): (&str, Option<u64>), reading: Reading<Bytes>) -> Next {
+    pub(super) fn on_reading(
+        &self,
+        (name, after): (&str, Option<u64>),
+        reading: Reading<Bytes>,
+    ) -> Next {
         let mut state = self.state.lock();
         let Some(entry) = state.entries.get_mut(name) else { return Next::Done };
         if entry.track.offset() != after {
-            // What has been delivered since may be more than what this knows of: it would be delivered again.
+            // What has been delivered since may be more than what this knows of: it would be
+            // delivered again.
             entry.track.suspect();
             return Next::Again;
         }
@@ -414,8 +429,9 @@ mod tests {
     /// Two shards with members of a group.
     fn bench(is_local: bool, is_kept: bool) -> Bench {
         let budget = Arc::new(Budget::new(1 << 32, 2));
-        let event_loops: Vec<_> =
-            (0..2).map(|index| EventLoop::open(&budget, index, 2).expect("an event loop")).collect();
+        let event_loops: Vec<_> = (0..2)
+            .map(|index| EventLoop::open(&budget, index, 2).expect("an event loop"))
+            .collect();
         let telemetry = Telemetry::without_spans().expect("metrics");
         let metrics = Arc::clone(&telemetry.metrics);
         let hub = Arc::new(Hub::new(
@@ -453,7 +469,10 @@ mod tests {
     fn what_is_not_kept_is_dropped_for_a_full_shard_alone_and_counted() {
         let Bench { channels, hub, metrics, _event_loops } = bench(false, false);
         channels.confirm(&[NAME.to_owned()]);
-        assert!(answers(&hub, 0) == [Ok(())] && answers(&hub, 1) == [Ok(())], "no stream has to be read");
+        assert!(
+            answers(&hub, 0) == [Ok(())] && answers(&hub, 1) == [Ok(())],
+            "no stream has to be read"
+        );
         assert!(channels.take_unread(Errand::Repair, 1).is_empty());
         let large = Bytes::from(vec![0; 8 << 20]);
         let mut count = 0;
@@ -468,7 +487,10 @@ mod tests {
         assert_eq!(metrics.dropped.with_label_values(&["inbox_full"]).get(), 1);
         channels.on_message(NAME, UNKEPT, 0, &Bytes::from_static(b"next"));
         assert_eq!((events(&hub, 0).len(), events(&hub, 1).len()), (1, 1));
-        assert!(channels.take_unread(Errand::Repair, 1).is_empty(), "there is nothing to repair it from");
+        assert!(
+            channels.take_unread(Errand::Repair, 1).is_empty(),
+            "there is nothing to repair it from"
+        );
     }
 
     #[test]
@@ -501,7 +523,10 @@ mod tests {
         };
         assert_eq!(channels.on_reading((NAME, None), position(5)), Next::Done);
         answers(&hub, 0);
-        assert_eq!(channels.deliver_here(NAME, &Bytes::from_static(b"here")), Ok(Accepted::Locally));
+        assert_eq!(
+            channels.deliver_here(NAME, &Bytes::from_static(b"here")),
+            Ok(Accepted::Locally)
+        );
         assert_eq!(channels.deliver_here("nobody's", &Bytes::new()), Ok(Accepted::Locally));
         channels.on_message(NAME, "e", 6, &Bytes::from_static(b"next"));
         assert_eq!(events(&hub, 0).len(), 2);

@@ -1,8 +1,9 @@
-//! Whether Redis takes this node's writes and messages go through it, and whether the node should be sent new clients.
+//! Whether Redis takes this node's writes and messages go through it, and whether the node should
+//! be sent new clients.
 //!
-//! Up means that the last heartbeat was written, has come back over the subscriber connection, after all subscriptions, and
-//! that the lease is renewed. Readiness is slower, both ways: a short outage changes nothing, since all nodes share it; and
-//! what comes and goes has not come back.
+//! Up means that the last heartbeat was written, has come back over the subscriber connection,
+//! after all subscriptions, and that the lease is renewed. Readiness is slower, both ways: a short
+//! outage changes nothing, since all nodes share it; and what comes and goes has not come back.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,13 +62,15 @@ impl Signs {
 
     fn is_ready(&self, now: Instant) -> bool {
         let is_over = |since, grace| now.saturating_duration_since(since) >= grace;
-        let is_away = self.unsteady_since.zip(self.grace).is_some_and(|(since, grace)| is_over(since, grace));
+        let is_away =
+            self.unsteady_since.zip(self.grace).is_some_and(|(since, grace)| is_over(since, grace));
         self.last_beat.is_some() && !is_away
     }
 }
 
 impl Health {
-    /// `grace`: how long a node that has been up counts as ready while Redis is away; `None` for ever.
+    /// `grace`: how long a node that has been up counts as ready while Redis is away; `None` for
+    /// ever.
     pub(crate) fn new(grace: Option<Duration>, heartbeat: Duration, metrics: Arc<Metrics>) -> Self {
         let steady = heartbeat * STEADY_BEATS;
         let signs = Signs {
@@ -108,8 +111,10 @@ impl Health {
 
     /// A heartbeat has come back.
     pub(crate) fn on_beat(&self, stamp: &[u8]) {
-        let sent =
-            str::from_utf8(stamp).ok().and_then(|text| text.parse::<u64>().ok()).map(Duration::from_nanos);
+        let sent = str::from_utf8(stamp)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+            .map(Duration::from_nanos);
         if let Some(round_trip) = sent.and_then(|sent| self.began.elapsed().checked_sub(sent)) {
             self.metrics.redis_round_trip.observe(round_trip.as_secs_f64());
         }

@@ -1,7 +1,8 @@
 //! Lets a channel go with its stream once its last listener has left.
 //!
-//! What a channel counts is kept for long while anybody listens. This makes it short again, so that names which clients choose
-//! leave nothing behind for longer than their messages; where it fails, the count ends by itself, later.
+//! What a channel counts is kept for long while anybody listens. This makes it short again, so that
+//! names which clients choose leave nothing behind for longer than their messages; where it fails,
+//! the count ends by itself, later.
 
 use tokio::sync::mpsc;
 

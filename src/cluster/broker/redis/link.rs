@@ -1,9 +1,9 @@
-//! A subscriber connection to one server: reads what is published, subscribes and unsubscribes, and is thrown away when it
-//! goes deaf.
+//! A subscriber connection to one server: reads what is published, subscribes and unsubscribes, and
+//! is thrown away when it goes deaf.
 //!
-//! Rule: nothing here makes the reading wait. A heartbeat is written to Redis, and then goes through it to a channel of this
-//! connection's own, all the time, busy or not; while it comes back, messages do. (A replica and a Redis that is full take
-//! messages, and write nothing.)
+//! Rule: nothing here makes the reading wait. A heartbeat is written to Redis, and then goes
+//! through it to a channel of this connection's own, all the time, busy or not; while it comes
+//! back, messages do. (A replica and a Redis that is full take messages, and write nothing.)
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -48,7 +48,8 @@ pub(super) struct Link {
     pub(super) commands: mpsc::Receiver<Subscription>,
 }
 
-/// From which servers heartbeats come back, written: messages go through Redis while they do from all.
+/// From which servers heartbeats come back, written: messages go through Redis while they do from
+/// all.
 #[derive(Debug)]
 pub(super) struct Beats {
     health: Arc<Health>,
@@ -138,7 +139,9 @@ impl Link {
                 return;
             }
             let was_up = self.beats.ended(&address, &error);
-            if matches!(error, StoreError::Closed | StoreError::Command(_)) && error.class().is_none() {
+            if matches!(error, StoreError::Closed | StoreError::Command(_))
+                && error.class().is_none()
+            {
                 // Whether it is away, or has cut connections only, is seen in a moment.
                 tracing::info!(server = address, %error, "Redis has ended a connection; connecting anew");
             } else {
@@ -223,7 +226,8 @@ impl LinkReader {
 
     fn on_message(&self, data: Vec<Value>) {
         let mut data = data.into_iter();
-        let (Some(Value::BulkString(name)), Some(Value::BulkString(payload))) = (data.next(), data.next())
+        let (Some(Value::BulkString(name)), Some(Value::BulkString(payload))) =
+            (data.next(), data.next())
         else {
             return;
         };
@@ -323,7 +327,8 @@ async fn carry_out(
                 if error.class() == Some(RedisRefusal::ClusterDown) {
                     tracing::debug!(%error, channel = command.name(), "subscribing");
                     parts.channels.mark_moved(command.name());
-                } else if reader.needs(command.name()) || error.class().is_some_and(RedisRefusal::is_moved_on)
+                } else if reader.needs(command.name())
+                    || error.class().is_some_and(RedisRefusal::is_moved_on)
                 {
                     return Err(error);
                 } else {
@@ -341,7 +346,8 @@ async fn carry_out(
     Ok(refused)
 }
 
-/// Sends heartbeats; ends when too many have not come back, or when the server is none to ask any more.
+/// Sends heartbeats; ends when too many have not come back, or when the server is none to ask any
+/// more.
 async fn beat(parts: &Shared, server: &Server, reader: &LinkReader) -> StoreError {
     let mut ticks = tokio::time::interval(parts.heartbeat);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -1,7 +1,8 @@
 //! How long a repair waits for members who have no room for more of it.
 //!
-//! Pure. Rule: whoever reads is waited for, and whoever does not holds the channel up for the others for a time that is bounded:
-//! by [`PATIENCE`] in all, and then by [`LEAST`] for each page, in which those who do read can take one.
+//! Pure. Rule: whoever reads is waited for, and whoever does not holds the channel up for the
+//! others for a time that is bounded: by [`PATIENCE`] in all, and then by [`LEAST`] for each page,
+//! in which those who do read can take one.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,8 @@ impl Default for RepairPace {
 impl RepairPace {
     /// Returns whether the next page has waited for long enough.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.held_up.is_some_and(|since| now.saturating_duration_since(since) >= self.left.max(LEAST))
+        self.held_up
+            .is_some_and(|since| now.saturating_duration_since(since) >= self.left.max(LEAST))
     }
 
     /// Notes that members have no room for the next page.

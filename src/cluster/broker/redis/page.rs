@@ -1,4 +1,5 @@
-//! A page of a channel, as Redis keeps it: asked for, read and checked here alone, since others may write to Redis too.
+//! A page of a channel, as Redis keeps it: asked for, read and checked here alone, since others may
+//! write to Redis too.
 
 use bytes::Bytes;
 use redis::{Cmd, FromRedisValue as _, Value};
@@ -48,8 +49,10 @@ impl Pages {
             let is_ours = codec::is_message(&frame, self.message_bytes);
             Some((offset, is_ours.then(|| Bytes::from(frame))))
         });
-        let now =
-            Position { offset: epoch.as_ref().and(offset).unwrap_or(0), epoch: epoch.unwrap_or_default() };
+        let now = Position {
+            offset: epoch.as_ref().and(offset).unwrap_or(0),
+            epoch: epoch.unwrap_or_default(),
+        };
         let epochs = epochs.as_deref().unwrap_or_default();
         Ok(Reading {
             now,
@@ -60,7 +63,8 @@ impl Pages {
     }
 }
 
-/// Reads `EPOCH@OFFSET@TIME`, or without a time, as it was once written; `None` for what is cut off.
+/// Reads `EPOCH@OFFSET@TIME`, or without a time, as it was once written; `None` for what is cut
+/// off.
 fn read_epoch(text: &str) -> Option<Epoch> {
     let mut parts = text.split('@');
     let name = parts.next().filter(|name| is_epoch(name))?.to_owned();

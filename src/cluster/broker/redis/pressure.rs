@@ -1,8 +1,9 @@
 //! How much of its memory Redis uses, and what of that streams may still have.
 //!
-//! Nodes do not divide the memory among themselves: all look at the same number, that of the fullest server, and let streams keep
-//! less the nearer it comes to the budget. Below half of the budget they keep what is set; from there on less and less, down to a
-//! sixtieth. What is kept already goes with the next messages of its channel, or with its age.
+//! Nodes do not divide the memory among themselves: all look at the same number, that of the
+//! fullest server, and let streams keep less the nearer it comes to the budget. Below half of the
+//! budget they keep what is set; from there on less and less, down to a sixtieth. What is kept
+//! already goes with the next messages of its channel, or with its age.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -52,7 +53,8 @@ impl Memory {
     /// Reads what `INFO memory` answers.
     fn read(answer: Value) -> Option<Self> {
         let text = String::from_redis_value(answer).ok()?;
-        let field = |name| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        let field =
+            |name| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
         Some(Self { used: field("used_memory:")?, limit: field("maxmemory:")? })
     }
 
@@ -78,7 +80,8 @@ impl Memory {
 
 impl Pressure {
     pub(super) fn new(store: Store, settings: &RedisSettings, metrics: Arc<Metrics>) -> Self {
-        let (bytes, age, budget) = (settings.stream_bytes, settings.stream_age, settings.stream_budget);
+        let (bytes, age, budget) =
+            (settings.stream_bytes, settings.stream_age, settings.stream_budget);
         let (share, is_busy) = (AtomicU32::new(WHOLE), AtomicBool::new(false));
         metrics.stream_age.set(age.as_secs_f64());
         Self { store, metrics, bytes, age, budget, share, is_busy }
@@ -104,7 +107,9 @@ impl Pressure {
             while waited < IDLE_PAUSE {
                 tokio::time::sleep(BUSY_PAUSE).await;
                 waited += BUSY_PAUSE;
-                if self.is_busy.swap(false, Ordering::Relaxed) || self.share.load(Ordering::Relaxed) < WHOLE {
+                if self.is_busy.swap(false, Ordering::Relaxed)
+                    || self.share.load(Ordering::Relaxed) < WHOLE
+                {
                     break;
                 }
             }
@@ -162,7 +167,10 @@ mod tests {
         let text = "# Memory\r\nused_memory:1024\r\nused_memory_human:1K\r\nmaxmemory:4096\r\n";
         let memory = Memory::read(Value::BulkString(text.into()));
         assert_eq!(memory, Some(Memory { used: 1_024, limit: 4_096 }));
-        assert_eq!(Memory::read(Value::BulkString("used_memory:lots\r\nmaxmemory:0\r\n".into())), None);
+        assert_eq!(
+            Memory::read(Value::BulkString("used_memory:lots\r\nmaxmemory:0\r\n".into())),
+            None
+        );
         assert_eq!(Memory::read(Value::Nil), None);
     }
 

@@ -1,8 +1,9 @@
 //! Takes publications to Redis, in order, as many at a time as have come together.
 //!
-//! A publication is never sent twice blindly. What fails is answered as failed, and its sender decides; or, with
-//! `on_outage = "buffer"`, it waits and is sent again, named so that Redis knows what it has accepted already; or, with
-//! `"local"`, it is handed to the members on this node, if it is certain that Redis has not seen it, and it has no key.
+//! A publication is never sent twice blindly. What fails is answered as failed, and its sender
+//! decides; or, with `on_outage = "buffer"`, it waits and is sent again, named so that Redis knows
+//! what it has accepted already; or, with `"local"`, it is handed to the members on this node, if
+//! it is certain that Redis has not seen it, and it has no key.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,13 +29,16 @@ use crate::shard::hub::Hub;
 
 /// Publications in one pipeline; at 256 short ones Redis is busy for some 2 ms.
 const BATCH: usize = 256;
-/// A pipeline takes publications until it has so many bytes: on its way it is there up to four times.
+/// A pipeline takes publications until it has so many bytes: on its way it is there up to four
+/// times.
 const BATCH_BYTES: usize = 1 << 20;
 /// Pause before what failed is sent again.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long Redis remembers what may be sent again: longer than it may be held up between two tries.
+/// How long Redis remembers what may be sent again: longer than it may be held up between two
+/// tries.
 const MEMORY: Duration = Duration::from_secs(60);
-/// How long it remembers the end of a connection, which another node may publish once its own is taken for dead.
+/// How long it remembers the end of a connection, which another node may publish once its own is
+/// taken for dead.
 const MEMORY_OF_END: Duration = Duration::from_secs(24 * 3_600);
 /// Times the stream's age for which a channel that somebody listens to keeps its offset.
 const OFFSET_AGES: u32 = 1_440;
@@ -99,7 +103,8 @@ impl Publisher {
         count > 0
     }
 
-    /// Waits for something, and takes in what comes meanwhile where it may wait; not for long when the node ends.
+    /// Waits for something, and takes in what comes meanwhile where it may wait; not for long when
+    /// the node ends.
     async fn meanwhile<T>(
         &self,
         event: impl Future<Output = T>,
@@ -140,8 +145,8 @@ impl Publisher {
         }
     }
 
-    /// Answers what was taken, and does with the rest what was asked for; returns whether there is none that says anything of
-    /// Redis itself.
+    /// Answers what was taken, and does with the rest what was asked for; returns whether there is
+    /// none that says anything of Redis itself.
     fn settle(&self, batch: Vec<Waiting>, fates: Option<Vec<Fate>>, queue: &mut Queue) -> bool {
         let fates = fates.unwrap_or_else(|| vec![Fate::InDoubt; batch.len()]);
         // An end waits where it comes from.
@@ -188,10 +193,12 @@ impl Publisher {
         }
     }
 
-    /// Hands a message to the members on this node alone; but not one with a key, which another node may have been given, or
-    /// will be: the members here would have it twice. Nor the end of a connection that Redis may have accepted.
+    /// Hands a message to the members on this node alone; but not one with a key, which another
+    /// node may have been given, or will be: the members here would have it twice. Nor the end of a
+    /// connection that Redis may have accepted.
     fn go_alone(&self, waiting: Waiting, fate: Fate) {
-        if matches!(waiting.publication.key, Some(Key::Given(_) | Key::End { in_doubt: true, .. })) {
+        if matches!(waiting.publication.key, Some(Key::Given(_) | Key::End { in_doubt: true, .. }))
+        {
             return self.fail(waiting, DropReason::Unavailable, fate);
         }
         let Publication { channel, frame, receipt, .. } = waiting.publication;
@@ -203,7 +210,8 @@ impl Publisher {
         self.hub.answer(receipt, result);
     }
 
-    /// Returns whether messages stay on this node: publishing failed, and no heartbeat has come back since.
+    /// Returns whether messages stay on this node: publishing failed, and no heartbeat has come
+    /// back since.
     fn is_alone_since(&self, failed_at: Option<Instant>) -> bool {
         self.settings.on_outage == OnOutage::Local
             && failed_at.is_some_and(|at| self.health.last_beat().is_some_and(|beat| beat < at))
@@ -221,7 +229,12 @@ impl Publisher {
     }
 
     /// Gives Redis a last chance to take what is left; the rest is refused.
-    async fn finish(&self, script: &Script, mut publications: mpsc::Receiver<Coming>, mut queue: Queue) {
+    async fn finish(
+        &self,
+        script: &Script,
+        mut publications: mpsc::Receiver<Coming>,
+        mut queue: Queue,
+    ) {
         publications.close();
         let mut come = Vec::new();
         while publications.recv_many(&mut come, BATCH).await > 0 {
@@ -239,8 +252,8 @@ impl Publisher {
         self.show(&queue);
     }
 
-    /// Sends publications to Redis; returns what became of each. Others may speak for this node's connections once its
-    /// tenure has lapsed: nothing is sent then.
+    /// Sends publications to Redis; returns what became of each. Others may speak for this node's
+    /// connections once its tenure has lapsed: nothing is sent then.
     async fn publish(&self, script: &Script, batch: &[Waiting]) -> Vec<Fate> {
         if let Err(lapsed) = self.tenure.held().await {
             tracing::debug!(%lapsed, "publishing");
@@ -263,7 +276,9 @@ impl Publisher {
                     failed += 1;
                     match error.class() {
                         // The script meets a key of somebody else before it writes anything.
-                        Some(class) if class.is_confined() || error.is_certain() => Fate::Refused(class),
+                        Some(class) if class.is_confined() || error.is_certain() => {
+                            Fate::Refused(class)
+                        }
                         None if error.is_certain() => Fate::Untaken,
                         _ => Fate::InDoubt,
                     }
@@ -299,7 +314,8 @@ impl Publisher {
             if !self.terms.keeps(channel) {
                 payload = unkept(frame).into();
                 if key.is_none() {
-                    let command = cmd(self.store.publish_command()).arg(&name).arg(&payload[..]).to_owned();
+                    let command =
+                        cmd(self.store.publish_command()).arg(&name).arg(&payload[..]).to_owned();
                     return Call::new(name, command);
                 }
                 keys.clear();
@@ -354,7 +370,8 @@ impl Publisher {
         }
         self.telemetry.tracer.published(trace, receipt.trace, channel.kind(), receipt.since);
         if outcome.is_ahead {
-            // The slot is moving: the subscribers are still where it comes from. What is missed here is read once it has moved.
+            // The slot is moving: the subscribers are still where it comes from. What is missed
+            // here is read once it has moved.
             let payload = match &place {
                 Some((epoch, offset)) => [format!("{epoch} {offset} ").as_bytes(), frame].concat(),
                 None => unkept(frame),

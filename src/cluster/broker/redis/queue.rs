@@ -1,7 +1,8 @@
-//! Publications on their way to Redis, in order: those that wait for it to come back, bounded in bytes and age.
+//! Publications on their way to Redis, in order: those that wait for it to come back, bounded in
+//! bytes and age.
 //!
-//! Pure. Rule: nothing overtakes. What comes goes behind what waits; what failed goes back to the front, unless something
-//! later on its channel has been accepted: then it is too late for it.
+//! Pure. Rule: nothing overtakes. What comes goes behind what waits; what failed goes back to the
+//! front, unless something later on its channel has been accepted: then it is too late for it.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -10,7 +11,8 @@ use crate::limits::budget::Held;
 use crate::model::broker::{Accepted, Publication, Receipt};
 use crate::model::trouble::RedisRefusal;
 
-/// Counted for every publication besides its frame, in bytes: so that tiny messages are bounded too.
+/// Counted for every publication besides its frame, in bytes: so that tiny messages are bounded
+/// too.
 const WEIGHT: usize = 256;
 
 /// See the head of this file.
@@ -82,12 +84,14 @@ impl Queue {
         self.bytes
     }
 
-    /// Returns whether more should be taken in: as long as Redis is there, the rest may wait where it is.
+    /// Returns whether more should be taken in: as long as Redis is there, the rest may wait where
+    /// it is.
     pub(super) fn wants_more(&self) -> bool {
         self.is_stuck || self.bytes < self.max_bytes
     }
 
-    /// Adds a publication; if Redis is away and there is no room, gives its receipt back. One always fits.
+    /// Adds a publication; if Redis is away and there is no room, gives its receipt back. One
+    /// always fits.
     pub(super) fn push(&mut self, coming: Coming, now: Instant) -> Result<(), Receipt> {
         let Coming { publication, held: _held } = coming;
         let weight = weight(&publication);
@@ -106,7 +110,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes the oldest publications out that make one batch: at most `count`, and the last begins within `bytes`.
+    /// Takes the oldest publications out that make one batch: at most `count`, and the last begins
+    /// within `bytes`.
     pub(super) fn take_batch(&mut self, count: usize, bytes: usize) -> Vec<Waiting> {
         let mut taken = 0;
         let fits = |waiting: &&Waiting| {
@@ -137,7 +142,8 @@ impl Queue {
 
     /// Takes out what has waited too long.
     pub(super) fn take_old(&mut self, now: Instant) -> Vec<Waiting> {
-        let is_old = |waiting: &&Waiting| now.saturating_duration_since(waiting.since) >= self.max_age;
+        let is_old =
+            |waiting: &&Waiting| now.saturating_duration_since(waiting.since) >= self.max_age;
         let count = self.waiting.iter().take_while(is_old).count();
         self.take(count)
     }
@@ -149,7 +155,8 @@ impl Queue {
 }
 
 impl Waiting {
-    /// Returns what to answer; the second of two tries found the first, which is no news to the sender.
+    /// Returns what to answer; the second of two tries found the first, which is no news to the
+    /// sender.
     pub(super) fn answer(&self, accepted: Accepted) -> Accepted {
         match accepted {
             Accepted::Duplicate(offset) if self.is_doubtful => Accepted::At(offset),
@@ -221,7 +228,8 @@ mod tests {
     fn publication(channel: u8, text: &str) -> Coming {
         let channel = Channel::Group(channel.to_string().into());
         let frame = Bytes::copy_from_slice(text.as_bytes());
-        let publication = Publication { channel, frame, key: None, receipt: Receipt::new(Recipient::Nobody) };
+        let publication =
+            Publication { channel, frame, key: None, receipt: Receipt::new(Recipient::Nobody) };
         Coming { publication, held: Gauge::default().hold(0) }
     }
 
@@ -230,7 +238,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever fails, of each channel what is accepted is accepted in the order in which it came, and all are settled.
+        /// Whatever fails, of each channel what is accepted is accepted in the order in which it
+        /// came, and all are settled.
         #[test]
         fn nothing_overtakes(
             channels in prop::collection::vec(0..3_u8, 1..60), fates in prop::collection::vec(0..4_u8, 1..40),
@@ -274,7 +283,10 @@ mod tests {
         let batch = queue.take(1);
         assert_eq!(queue.bytes(), 0);
         queue.put_back(batch);
-        assert!(queue.wants_more() && queue.push(publication(0, ""), now).is_err(), "others are refused");
+        assert!(
+            queue.wants_more() && queue.push(publication(0, ""), now).is_err(),
+            "others are refused"
+        );
         queue.take(1);
         assert!(queue.push(publication(0, "small"), now).is_ok());
         assert!(queue.push(publication(0, &large), now).is_err());
@@ -288,10 +300,11 @@ mod tests {
         for size in [4_000, 400, 400, 400, 4_000] {
             assert!(queue.push(publication(0, &"x".repeat(size)), now).is_ok());
         }
-        let sizes: Vec<_> =
-            std::iter::from_fn(|| Some(queue.take_batch(3, 1_000)).filter(|batch| !batch.is_empty()))
-                .map(|batch| batch.len())
-                .collect();
+        let sizes: Vec<_> = std::iter::from_fn(|| {
+            Some(queue.take_batch(3, 1_000)).filter(|batch| !batch.is_empty())
+        })
+        .map(|batch| batch.len())
+        .collect();
         assert_eq!(sizes, [1, 2, 2]);
         assert_eq!(queue.bytes(), 0);
     }

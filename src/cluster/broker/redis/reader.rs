@@ -1,10 +1,11 @@
 //! Reads channels: where a subscription begins, and what was missed.
 //!
-//! Two readers, so that a join, which asks only where the channel is, waits for no repair. A repair is read in pages, whose
-//! channels take turns: together they have a bound in bytes, and what a channel has more than its page waits behind the
-//! others. A page is delivered once all members have room for it, or have been waited for long enough: who was behind gets
-//! all of it at the pace of the socket, not in a burst that an outbox cannot hold. What cannot be read now is tried again; what
-//! Redis refuses is answered to who waits, and concerns no other channel.
+//! Two readers, so that a join, which asks only where the channel is, waits for no repair. A repair
+//! is read in pages, whose channels take turns: together they have a bound in bytes, and what a
+//! channel has more than its page waits behind the others. A page is delivered once all members
+//! have room for it, or have been waited for long enough: who was behind gets all of it at the pace
+//! of the socket, not in a burst that an outbox cannot hold. What cannot be read now is tried
+//! again; what Redis refuses is answered to who waits, and concerns no other channel.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,7 +26,8 @@ use crate::shard::outbox::ENTRY;
 const BATCH: usize = 64;
 /// Messages read of one channel at a time.
 const MESSAGES: usize = 256;
-/// Bytes read in one pipeline, but for a last message of each channel, and no more than a quarter of an outbox.
+/// Bytes read in one pipeline, but for a last message of each channel, and no more than a quarter
+/// of an outbox.
 const BYTES: usize = 1 << 20;
 /// Pause before members who had no room for more of a repair are asked again.
 const ROOM_PAUSE: Duration = Duration::from_millis(10);
@@ -79,7 +81,8 @@ impl Reader {
         }
     }
 
-    /// Puts channels back whose pause is over; nothing is read of one whose members have no room yet.
+    /// Puts channels back whose pause is over; nothing is read of one whose members have no room
+    /// yet.
     async fn put_back_due(&self, later: &mut Later) {
         let now = Instant::now();
         let mut held_up = Vec::new();
@@ -106,15 +109,17 @@ impl Reader {
         BYTES.min(self.snapshots.latest().limits.outbox_bytes / 4)
     }
 
-    /// Reads what can be read, and delivers what there is room for; the rest is for later. A client may be a member of many
-    /// channels, so room is asked for in parts, each for all of its pages together.
+    /// Reads what can be read, and delivers what there is room for; the rest is for later. A client
+    /// may be a member of many channels, so room is asked for in parts, each for all of its pages
+    /// together.
     async fn read_batch(&self, batch: Vec<(String, Option<u64>)>, later: &mut Later) {
         let readings = self.read(&batch).await;
         let mut pages = batch.into_iter().zip(readings).peekable();
         while let Some(first) = pages.next() {
             let mut bytes = bytes_of(&first);
             let mut part = vec![first];
-            while let Some(next) = pages.next_if(|next| bytes + bytes_of(next) <= self.page_bytes()) {
+            while let Some(next) = pages.next_if(|next| bytes + bytes_of(next) <= self.page_bytes())
+            {
                 bytes += bytes_of(&next);
                 part.push(next);
             }
@@ -139,7 +144,9 @@ impl Reader {
             Ok(Next::Again) => return self.channels.put_back(&name),
             Ok(Next::Later) => PAUSE,
             Err(error)
-                if error.class().is_some_and(|class| !class.is_moved_on() && class != RedisRefusal::Busy) =>
+                if error
+                    .class()
+                    .is_some_and(|class| !class.is_moved_on() && class != RedisRefusal::Busy) =>
             {
                 tracing::debug!(channel = name, %error, "reading a channel");
                 self.channels.on_refused(&name);
@@ -153,7 +160,10 @@ impl Reader {
         later.insert((Instant::now() + pause, Wait::Read, name));
     }
 
-    async fn read(&self, batch: &[(String, Option<u64>)]) -> Vec<Result<Reading<Bytes>, StoreError>> {
+    async fn read(
+        &self,
+        batch: &[(String, Option<u64>)],
+    ) -> Vec<Result<Reading<Bytes>, StoreError>> {
         let bytes = self.page_bytes() / batch.len().max(1);
         let call = |(name, after): &(String, Option<u64>)| {
             let wanted = Wanted { after: *after, messages: MESSAGES, bytes };
@@ -167,6 +177,9 @@ impl Reader {
 
 /// Returns how much an outbox needs for a page, at most.
 fn bytes_of((_, reading): &Page) -> usize {
-    let frames = reading.iter().flat_map(|reading| &reading.messages).filter_map(|(_, frame)| frame.as_ref());
+    let frames = reading
+        .iter()
+        .flat_map(|reading| &reading.messages)
+        .filter_map(|(_, frame)| frame.as_ref());
     frames.map(|frame| frame.len() + ENTRY).sum()
 }

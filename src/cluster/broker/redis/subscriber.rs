@@ -1,7 +1,8 @@
-//! Keeps a subscriber connection ([`super::link`]) to every server of Redis, and each channel subscribed to where it is.
+//! Keeps a subscriber connection ([`super::link`]) to every server of Redis, and each channel
+//! subscribed to where it is.
 //!
-//! One server, a master that Sentinels name, or all masters of a Cluster: the store's map says which. A channel that moves is
-//! read from its stream where it went, so nothing is missed.
+//! One server, a master that Sentinels name, or all masters of a Cluster: the store's map says
+//! which. A channel that moves is read from its stream where it went, so nothing is missed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,13 +33,18 @@ pub(super) struct Subscriber {
 
 /// The manager's end of a connection; dropping it ends the connection.
 struct Handle {
-    /// First, since fields are dropped in order: the link is told to end before it can see that nobody commands it.
+    /// First, since fields are dropped in order: the link is told to end before it can see that
+    /// nobody commands it.
     _ended: tokio_util::sync::DropGuard,
     commands: mpsc::Sender<Subscription>,
 }
 
 impl Subscriber {
-    pub(super) fn new(parts: Shared, lifecycle: Lifecycle, commands: mpsc::Receiver<Subscription>) -> Self {
+    pub(super) fn new(
+        parts: Shared,
+        lifecycle: Lifecycle,
+        commands: mpsc::Receiver<Subscription>,
+    ) -> Self {
         let beats = Arc::new(Beats::new(Arc::clone(&parts.health)));
         Self { parts, lifecycle, commands, links: HashMap::new(), beats }
     }
@@ -75,7 +81,8 @@ impl Subscriber {
         }
     }
 
-    /// Connects to servers that are new, leaves those that have nothing any more, and moves channels.
+    /// Connects to servers that are new, leaves those that have nothing any more, and moves
+    /// channels.
     fn follow(&mut self, old: &Map, new: &Arc<Map>) {
         let addresses: Vec<_> = new.servers().iter().map(|server| server.address.clone()).collect();
         self.links.retain(|address, _| addresses.contains(address));
@@ -99,7 +106,8 @@ impl Subscriber {
             let handle = Handle { commands, _ended: ended.drop_guard() };
             self.links.insert(server.address.clone(), handle);
         }
-        let address = |map: &Map, name: &str| map.server_of(name).map(|server| server.address.clone());
+        let address =
+            |map: &Map, name: &str| map.server_of(name).map(|server| server.address.clone());
         self.parts.channels.mark_all_moved(|name| {
             let before = address(old, name);
             before.is_some() && before != address(new, name)
@@ -114,7 +122,9 @@ impl Subscriber {
     }
 
     fn route(&mut self, map: &Map, command: Subscription) {
-        let Some(address) = map.server_of(command.name()).map(|server| &server.address) else { return };
+        let Some(address) = map.server_of(command.name()).map(|server| &server.address) else {
+            return;
+        };
         let Some(link) = self.links.get(address) else { return };
         if link.commands.try_send(command).is_err() {
             // A new connection subscribes to everything that is wanted by then.

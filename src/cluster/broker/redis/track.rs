@@ -1,8 +1,10 @@
-//! Where a node stands in one channel: what it has delivered, and whether it may deliver the next as it comes.
+//! Where a node stands in one channel: what it has delivered, and whether it may deliver the next
+//! as it comes.
 //!
-//! Pure. Rules: a message is delivered as it comes only if it is the very next; whatever else comes is read from the stream,
-//! in order, so that a gap is closed in place and nothing is delivered twice. Where Redis goes on from another history, an older
-//! copy or one that was there before, only what belongs behind everything delivered so far is delivered ([`Past`]).
+//! Pure. Rules: a message is delivered as it comes only if it is the very next; whatever else comes
+//! is read from the stream, in order, so that a gap is closed in place and nothing is delivered
+//! twice. Where Redis goes on from another history, an older copy or one that was there before,
+//! only what belongs behind everything delivered so far is delivered ([`Past`]).
 
 use std::collections::VecDeque;
 
@@ -23,7 +25,8 @@ pub(super) struct Epoch {
     pub(super) name: String,
     /// The offset after which it began.
     pub(super) after: u64,
-    /// When it began, in milliseconds, and later than the one before: epochs of histories that have parted have one order.
+    /// When it began, in milliseconds, and later than the one before: epochs of histories that have
+    /// parted have one order.
     pub(super) since: u64,
 }
 
@@ -36,12 +39,14 @@ pub(super) struct Track {
     epochs: Vec<Epoch>,
     past: Past,
     is_live: bool,
-    /// Whether the next reading may be of another history without saying so: an epoch goes on in it that was left before.
+    /// Whether the next reading may be of another history without saying so: an epoch goes on in it
+    /// that was left before.
     is_suspect: bool,
     /// The highest offset that came while not live, since the last reading was asked for.
     top: u64,
-    /// The epoch whose first message came right behind the last delivery. Redis forgets a channel that is not used for long, and
-    /// begins it anew; who has listened all the time has missed nothing.
+    /// The epoch whose first message came right behind the last delivery. Redis forgets a channel
+    /// that is not used for long, and begins it anew; who has listened all the time has missed
+    /// nothing.
     begun: Option<String>,
 }
 
@@ -72,20 +77,22 @@ pub(super) struct Reading<M> {
 pub(super) enum Step<M> {
     /// Deliver these, after so many that are lost; then `done` or read again.
     Deliver { messages: Vec<M>, lost: u64, done: bool },
-    /// It goes on from another history. Redis has forgotten so many of the messages that were delivered, and perhaps others; and
-    /// so many that it has come too late for their place. With 0 it has begun the channel anew, and nothing was missed.
+    /// It goes on from another history. Redis has forgotten so many of the messages that were
+    /// delivered, and perhaps others; and so many that it has come too late for their place. With 0
+    /// it has begun the channel anew, and nothing was missed.
     Restart { forgotten: u64, late: u64 },
 }
 
 /// What was delivered of histories that Redis has left since. It may come back to them.
 ///
-/// All nodes deliver by the age of epochs, and within one by offset; so what two of them have is in one order whatever each has
-/// missed, and nothing comes twice. What a history holds that belongs before the last delivery is late: delivering it now would
-/// contradict who had it in time.
+/// All nodes deliver by the age of epochs, and within one by offset; so what two of them have is in
+/// one order whatever each has missed, and nothing comes twice. What a history holds that belongs
+/// before the last delivery is late: delivering it now would contradict who had it in time.
 #[derive(Debug, Default)]
 struct Past {
-    /// The highest offset of each epoch up to which all is settled: delivered, or lost, or before the subscription. Bounded; of
-    /// the oldest that are forgotten, what is late counts as lost although it was perhaps delivered.
+    /// The highest offset of each epoch up to which all is settled: delivered, or lost, or before
+    /// the subscription. Bounded; of the oldest that are forgotten, what is late counts as lost
+    /// although it was perhaps delivered.
     settled: VecDeque<(String, u64)>,
     /// The youngest epoch that anything was settled of, and its offset.
     last: Option<(Epoch, u64)>,
@@ -97,13 +104,18 @@ impl Past {
         let is_listed = own.is_empty() || history.iter().any(|epoch| epoch.name == *own);
         let unlisted = (!is_listed).then(|| Epoch { name: own.clone(), after: 0, since: 0 });
         let unlisted = unlisted.iter().map(|epoch| (epoch, *offset));
-        for (epoch, end) in unlisted.chain(parts(history, *offset)).filter(|(epoch, _)| epoch.after < *offset)
+        for (epoch, end) in
+            unlisted.chain(parts(history, *offset)).filter(|(epoch, _)| epoch.after < *offset)
         {
             let known = self.settled.iter().position(|(name, _)| *name == epoch.name);
-            let before = known.and_then(|at| self.settled.remove(at)).map_or(0, |(_, offset)| offset);
+            let before =
+                known.and_then(|at| self.settled.remove(at)).map_or(0, |(_, offset)| offset);
             let settled = before.max(end);
             self.settled.push_back((epoch.name.clone(), settled));
-            if self.last.as_ref().is_none_or(|(last, _)| last.name == epoch.name || last.age() < epoch.age())
+            if self
+                .last
+                .as_ref()
+                .is_none_or(|(last, _)| last.name == epoch.name || last.age() < epoch.age())
             {
                 self.last = Some((epoch.clone(), settled));
             }
@@ -113,8 +125,8 @@ impl Past {
         }
     }
 
-    /// Returns after which offset of a history that has so many messages delivery goes on, and how many messages before it
-    /// have come too late.
+    /// Returns after which offset of a history that has so many messages delivery goes on, and how
+    /// many messages before it have come too late.
     fn resume(&self, history: &[Epoch], offset: u64) -> (u64, u64) {
         let Some((last, last_offset)) = &self.last else { return (0, 0) };
         // Before the first epoch that is known there may be anything.
@@ -139,14 +151,16 @@ impl Epoch {
     }
 }
 
-/// Returns the epochs of a history that has so many messages, each with the offset at which it ends.
+/// Returns the epochs of a history that has so many messages, each with the offset at which it
+/// ends.
 fn parts(history: &[Epoch], offset: u64) -> impl Iterator<Item = (&Epoch, u64)> {
     let ends = history.iter().skip(1).map(move |next| next.after.min(offset)).chain([offset]);
     history.iter().zip(ends)
 }
 
-/// Returns the offset up to which two histories of a channel are the same: both go on alike to the end of the last epoch
-/// that both have, in whichever it ended first. `None` if they have none in common.
+/// Returns the offset up to which two histories of a channel are the same: both go on alike to the
+/// end of the last epoch that both have, in whichever it ended first. `None` if they have none in
+/// common.
 fn common(own: &[Epoch], other: &[Epoch]) -> Option<u64> {
     let end = |epochs: &[Epoch], at: usize| epochs.get(at + 1).map_or(u64::MAX, |next| next.after);
     own.iter().enumerate().rev().find_map(|(at, epoch)| {
@@ -156,12 +170,14 @@ fn common(own: &[Epoch], other: &[Epoch]) -> Option<u64> {
 }
 
 impl Track {
-    /// Returns the offset after which to read; `None` if only the place at which the subscription begins is wanted.
+    /// Returns the offset after which to read; `None` if only the place at which the subscription
+    /// begins is wanted.
     pub(super) fn offset(&self) -> Option<u64> {
         self.position.as_ref().map(|position| position.offset)
     }
 
-    /// Returns the same for a reading that is about to be asked for: it will have whatever has come until now.
+    /// Returns the same for a reading that is about to be asked for: it will have whatever has come
+    /// until now.
     pub(super) fn begin_reading(&mut self) -> Option<u64> {
         self.top = 0;
         self.offset()
@@ -201,7 +217,12 @@ impl Track {
     }
 
     /// Takes a message as it comes; `clock` is asked for the time when an epoch begins.
-    pub(super) fn on_message(&mut self, epoch: &str, offset: u64, clock: impl FnOnce() -> u64) -> Verdict {
+    pub(super) fn on_message(
+        &mut self,
+        epoch: &str,
+        offset: u64,
+        clock: impl FnOnce() -> u64,
+    ) -> Verdict {
         if !self.is_live {
             self.top = self.top.max(offset);
             return Verdict::Ignore;
@@ -237,8 +258,10 @@ impl Track {
         let may_be_late = std::mem::take(&mut self.is_suspect) && now.offset > position.offset;
         if position.epoch != now.epoch || may_be_late && self.past.last.is_some() {
             let shared = common(&known, &self.epochs);
-            let begun =
-                self.begun.take().filter(|begun| self.epochs.iter().any(|epoch| epoch.name == *begun));
+            let begun = self
+                .begun
+                .take()
+                .filter(|begun| self.epochs.iter().any(|epoch| epoch.name == *begun));
             self.past.add(&known, position);
             let (offset, late) = self.past.resume(&self.epochs, now.offset);
             let forgotten = position.offset.saturating_sub(shared.unwrap_or(0));
@@ -250,7 +273,8 @@ impl Track {
             }
         }
         if now.offset < position.offset {
-            // A replica has taken over that lagged. The next message begins an epoch, which says since when.
+            // A replica has taken over that lagged. The next message begins an epoch, which says
+            // since when.
             self.is_live = true;
             return Step::Deliver { messages: Vec::new(), lost: 0, done: true };
         }
@@ -282,7 +306,8 @@ mod tests {
 
     use super::*;
 
-    /// A channel as Redis keeps it: everything ever accepted, of which the stream holds the last `kept`.
+    /// A channel as Redis keeps it: everything ever accepted, of which the stream holds the last
+    /// `kept`.
     #[derive(Default)]
     struct Channel {
         accepted: Vec<u32>,
@@ -291,10 +316,13 @@ mod tests {
     impl Channel {
         fn read(&self, after: u64, kept: usize, limit: usize) -> Reading<u32> {
             let offset = self.accepted.len() as u64;
-            let held =
-                (1..).zip(self.accepted.iter().copied()).skip(self.accepted.len().saturating_sub(kept));
-            let mut messages: Vec<_> =
-                held.filter(|(offset, _)| *offset > after).map(|(offset, one)| (offset, Some(one))).collect();
+            let held = (1..)
+                .zip(self.accepted.iter().copied())
+                .skip(self.accepted.len().saturating_sub(kept));
+            let mut messages: Vec<_> = held
+                .filter(|(offset, _)| *offset > after)
+                .map(|(offset, one)| (offset, Some(one)))
+                .collect();
             let is_cut = messages.len() > limit;
             messages.truncate(limit);
             let now = Position { epoch: "e".to_owned(), offset };
@@ -317,7 +345,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is lost on the way, every message comes once and in order, or is counted as lost.
+        /// Whatever is lost on the way, every message comes once and in order, or is counted as
+        /// lost.
         #[test]
         fn gaps_are_closed_in_order(
             fates in prop::collection::vec(any::<bool>(), 1..200), kept in 1_usize..50, limit in 1_usize..20,
@@ -384,7 +413,12 @@ mod tests {
             is_cut: false,
         };
         assert_eq!(track.on_reading(after), Step::Restart { forgotten: 1, late: 0 });
-        let all = Reading { now, epochs, messages: vec![(1, Some("one")), (2, Some("two"))], is_cut: false };
+        let all = Reading {
+            now,
+            epochs,
+            messages: vec![(1, Some("one")), (2, Some("two"))],
+            is_cut: false,
+        };
         assert_eq!(
             track.on_reading(all),
             Step::Deliver { messages: vec!["one", "two"], lost: 0, done: true }
@@ -432,7 +466,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever somebody has written into a channel: readings come to an end, nothing comes twice or out of order.
+        /// Whatever somebody has written into a channel: readings come to an end, nothing comes
+        /// twice or out of order.
         #[test]
         fn a_forged_channel_does_no_harm(
             now in 0..20_u64, is_cut in any::<bool>(), start in 0..20_u64,
@@ -469,8 +504,10 @@ mod tests {
             assert_eq!(track.on_message("e", offset, clock), Verdict::Deliver);
         }
         track.suspect();
-        let behind =
-            Reading::<u32> { now: Position { epoch: "e".to_owned(), offset: 3 }, ..Reading::default() };
+        let behind = Reading::<u32> {
+            now: Position { epoch: "e".to_owned(), offset: 3 },
+            ..Reading::default()
+        };
         let nothing = Step::Deliver { messages: Vec::new(), lost: 0, done: true };
         assert_eq!(track.on_reading(behind), nothing);
         assert_eq!(track.on_message("f", 4, clock), Verdict::Repair);
@@ -632,7 +669,8 @@ mod tests {
     }
 
     proptest! {
-        /// Over any failovers: nothing twice, in order, and everything that Redis still has, at the end.
+        /// Over any failovers: nothing twice, in order, and everything that Redis still has, at the
+        /// end.
         #[test]
         fn failovers_double_nothing_and_skip_nothing_that_survived(events in events(0)) {
             let mut world = World::default();
@@ -645,8 +683,9 @@ mod tests {
             }
         }
 
-        /// Whatever history Redis goes on from, an older copy or one that it had left: nothing comes twice, all nodes have one
-        /// order, the one in which it was accepted, and what does not come is counted.
+        /// Whatever history Redis goes on from, an older copy or one that it had left: nothing
+        /// comes twice, all nodes have one order, the one in which it was accepted, and what does
+        /// not come is counted.
         #[test]
         fn histories_that_return_double_nothing_and_contradict_nobody(events in events(3)) {
             let mut world = World::default();

@@ -22,7 +22,8 @@ integration = \"http\"
 target = \"app\"
 ";
 
-/// Answers each call of a connection with what is next in its script; at the end of it with nothing, until the test does.
+/// Answers each call of a connection with what is next in its script; at the end of it with
+/// nothing, until the test does.
 #[derive(Debug, Default)]
 struct Script {
     results: Vec<CallError>,

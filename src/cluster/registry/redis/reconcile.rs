@@ -1,7 +1,9 @@
-//! Finds out whether Redis holds this node's records, no more and no fewer, and what it has to be told if not.
+//! Finds out whether Redis holds this node's records, no more and no fewer, and what it has to be
+//! told if not.
 //!
-//! Every renewal brings how many there are. Writes may be under way, so one difference says nothing; the same one twice
-//! does. That one record is missing and another is too many is found by an audit, now and then.
+//! Every renewal brings how many there are. Writes may be under way, so one difference says
+//! nothing; the same one twice does. That one record is missing and another is too many is found by
+//! an audit, now and then.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,7 +17,8 @@ use crate::model::id::ConnectionId;
 use crate::model::registry::Record;
 use crate::ops::metrics::Reconciled;
 
-/// Renewals from one audit to the next: five and a half minutes by default. Reading 100,000 records takes 15 MB.
+/// Renewals from one audit to the next: five and a half minutes by default. Reading 100,000 records
+/// takes 15 MB.
 const AUDIT: u32 = 100;
 
 /// Decides when to compare all records.
@@ -50,8 +53,8 @@ impl Suspicion {
 }
 
 impl RegistryTask {
-    /// Makes Redis hold this node's records, no more and no fewer. Nobody else writes meanwhile: what comes is put into
-    /// `batch`.
+    /// Makes Redis hold this node's records, no more and no fewer. Nobody else writes meanwhile:
+    /// what comes is put into `batch`.
     pub(super) async fn reconcile(
         &self,
         writes: &mut mpsc::Receiver<Write>,
@@ -73,7 +76,8 @@ impl RegistryTask {
         let Difference { missing, foreign } = difference;
         let key = self.store.records(&self.tag);
         for chunk in missing.chunks(BATCH) {
-            let write = |record: &Arc<Record>| Cmd::hset(&key, record.id.as_str(), record.to_json());
+            let write =
+                |record: &Arc<Record>| Cmd::hset(&key, record.id.as_str(), record.to_json());
             self.store.run(&key, chunk.iter().map(write).collect()).await?;
         }
         for chunk in foreign.chunks(BATCH) {
@@ -103,13 +107,19 @@ impl RegistryTask {
 }
 
 impl Difference {
-    /// Compares what Redis keeps with this node's records. `pending`: those of which a write is still to come.
+    /// Compares what Redis keeps with this node's records. `pending`: those of which a write is
+    /// still to come.
     ///
-    /// `kept` must be read before `local`, and nothing be written from then on: what is in `kept` only is gone for good then,
-    /// since a record is local before it is written.
-    fn between(kept: HashSet<String>, local: &[Arc<Record>], pending: &HashSet<ConnectionId>) -> Self {
-        let is_missing =
-            |record: &&Arc<Record>| !kept.contains(record.id.as_str()) && !pending.contains(&record.id);
+    /// `kept` must be read before `local`, and nothing be written from then on: what is in `kept`
+    /// only is gone for good then, since a record is local before it is written.
+    fn between(
+        kept: HashSet<String>,
+        local: &[Arc<Record>],
+        pending: &HashSet<ConnectionId>,
+    ) -> Self {
+        let is_missing = |record: &&Arc<Record>| {
+            !kept.contains(record.id.as_str()) && !pending.contains(&record.id)
+        };
         let missing = local.iter().filter(is_missing).cloned().collect();
         let ours: HashSet<&str> = local.iter().map(|record| record.id.as_str()).collect();
         let is_foreign = |id: &String| {
@@ -137,7 +147,13 @@ mod tests {
     fn record() -> Arc<Record> {
         let source_ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let id = ConnectionId::mint(NodeTag::random());
-        Arc::new(Record { id, source_ip, user_agent: None, user: None, connected_at: Timestamp::UNIX_EPOCH })
+        Arc::new(Record {
+            id,
+            source_ip,
+            user_agent: None,
+            user: None,
+            connected_at: Timestamp::UNIX_EPOCH,
+        })
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Keeps this node's lease, and gives it up.
 //!
-//! A lease does not end by the clock of Redis, which keeps it for a day so that it does not stay for ever. The others see it move:
-//! it is renewed every third of its time, and at once when Redis may have forgotten it.
+//! A lease does not end by the clock of Redis, which keeps it for a day so that it does not stay
+//! for ever. The others see it move: it is renewed every third of its time, and at once when Redis
+//! may have forgotten it.
 
 use std::time::Duration;
 
@@ -56,19 +57,22 @@ impl RegistryTask {
         let mut suspicion = Suspicion::default();
         let mut ticks = tokio::time::interval(self.lease / 3);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut phases, mut maps) = (self.presence.lifecycle.phases(), self.store.topology().watch());
+        let (mut phases, mut maps) =
+            (self.presence.lifecycle.phases(), self.store.topology().watch());
         let (mut has_failed, mut is_named) = (false, false);
         for number in 1.. {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = self.tenure.wanted() => {}
-                // The others need not wait to learn that this node is there for their clients, or not any more.
+                // The others need not wait to learn that this node is there for their clients, or
+                // not any more.
                 _ = phases.changed(), if !has_failed => {}
                 // Whoever is there now may not know this node.
                 () = self.store.topology().joined(), if !has_failed => is_named = false,
                 _ = maps.changed(), if !has_failed => is_named = false,
             }
-            // Whoever looks at the others reads who they are, and says so if this node is not among them.
+            // Whoever looks at the others reads who they are, and says so if this node is not among
+            // them.
             is_named &= !self.tenure.take_unnamed();
             let sent = self.tenure.begin();
             let renewed = self.renew_once(number).await;
@@ -77,7 +81,8 @@ impl RegistryTask {
                 Ok(_) => self.tenure.renewed(sent),
                 Err(error) => self.tenure.failed(Trouble::from(error)),
             }
-            // The set of all nodes may be at another server, without which this node may speak all the same.
+            // The set of all nodes may be at another server, without which this node may speak all
+            // the same.
             let renewed = match renewed {
                 Ok(count) if !is_named => self.name_once().await.map(|()| count),
                 renewed => renewed,
@@ -99,7 +104,8 @@ impl RegistryTask {
         }
     }
 
-    /// Returns how many records of this node there are, less than none if others have taken it for dead.
+    /// Returns how many records of this node there are, less than none if others have taken it for
+    /// dead.
     async fn renew_once(&self, number: u64) -> Result<i64, StoreError> {
         let script = Script::new(include_str!("../renew.lua"));
         let lease = self.store.lease(&self.tag);

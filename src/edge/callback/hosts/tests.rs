@@ -26,14 +26,16 @@ fn trusting(authority: &Authority) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(authority.certificate.clone()).expect("a certificate");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.expect("versions").with_root_certificates(roots).with_no_client_auth();
     TlsConnector::from(Arc::new(config))
 }
 
 fn place(address: &str) -> Place {
     let authority = Authority::make().expect("a CA");
-    let (metrics, names) = (Metrics::new().expect("metrics"), [NAME.to_owned(), "other.example".to_owned()]);
+    let (metrics, names) =
+        (Metrics::new().expect("metrics"), [NAME.to_owned(), "other.example".to_owned()]);
     let counted = TlsMetrics::register(&metrics).expect("metrics");
     // The certificate has a name more than is mapped.
     let identity = authority.leaf(names.clone()).expect("a certificate");
@@ -53,7 +55,10 @@ fn place(address: &str) -> Place {
 fn listen(place: &Place, places: usize) -> std::net::SocketAddr {
     let listener = Listener::bind(([127, 0, 0, 1], 0).into()).expect("a port");
     let address = listener.local_addr().expect("an address");
-    place.hosts.lifecycle.spawn_until_end("hosts", Arc::clone(&place.hosts).accept(listener, places));
+    place
+        .hosts
+        .lifecycle
+        .spawn_until_end("hosts", Arc::clone(&place.hosts).accept(listener, places));
     address
 }
 
@@ -171,7 +176,11 @@ async fn list_tables(upstream: TcpListener) {
         let (mut stream, _) = upstream.accept().await.expect("a connection");
         let mut head = [0; 4_096];
         let length = stream.read(&mut head).await.expect("a request");
-        assert!(String::from_utf8_lossy(&head[..length]).to_lowercase().contains(&format!("host: {NAME}")));
+        assert!(
+            String::from_utf8_lossy(&head[..length])
+                .to_lowercase()
+                .contains(&format!("host: {NAME}"))
+        );
         let answer =
             b"HTTP/1.1 200 OK\r\nContent-Length: 23\r\nConnection: close\r\n\r\n{\"TableNames\":[\"chat\"]}";
         stream.write_all(answer).await.expect("written");
@@ -187,28 +196,38 @@ async fn node_finds_mapped_hosts_whichever_way_it_connects() {
     let mapped = Listener::bind(([127, 0, 0, 1], 0).into()).expect("a port");
     let at = mapped.local_addr().expect("an address");
     let wishes = super::super::Wishes { domain: None, hosts: [(NAME.to_owned(), address)].into() };
-    let settings = crate::config::Config::load(&crate::config::Sources::default()).expect("valid").callback;
-    let made = super::super::Callback::make(&settings, "beta", (at, Some(at)), std::slice::from_ref(&wishes));
+    let settings =
+        crate::config::Config::load(&crate::config::Sources::default()).expect("valid").callback;
+    let made = super::super::Callback::make(
+        &settings,
+        "beta",
+        (at, Some(at)),
+        std::slice::from_ref(&wishes),
+    );
     let made = made.expect("made");
     let (acceptor, addresses) = made.hosts.expect("hosts");
     let Hosts { handshake_timeout, lifecycle, memory, metrics, handshakes, .. } =
         Arc::into_inner(place("").hosts).expect("one");
     let handshake_timeout = handshake_timeout * 50;
     let ending = lifecycle.clone();
-    let hosts = Hosts { acceptor, addresses, handshake_timeout, lifecycle, memory, metrics, handshakes };
+    let hosts =
+        Hosts { acceptor, addresses, handshake_timeout, lifecycle, memory, metrics, handshakes };
     ending.spawn_until_end("hosts", hosts.serve(mapped));
     ending.spawn(list_tables(upstream));
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let modules = option_env!("CALLBACK_NODE_PATH").unwrap_or("tests/.tools/node/node_modules");
-    let modules: Vec<_> = modules.split(':').map(|path| root.join(path).display().to_string()).collect();
+    let modules: Vec<_> =
+        modules.split(':').map(|path| root.join(path).display().to_string()).collect();
     let mut command = std::process::Command::new("node");
     command
         .arg(root.join("tests/blackbox/support/callback/hosts.cjs"))
         .envs(made.environment.variables(None, &wishes.hosts))
         .env("NODE_PATH", modules.join(":"))
         .env("MAPPED", NAME);
-    let output =
-        tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("node runs");
+    let output = tokio::task::spawn_blocking(move || command.output())
+        .await
+        .expect("no panic")
+        .expect("node runs");
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     for way in ["v2 chat", "fetch chat", "get chat", "imported chat", "other refused"] {
         assert!(said.lines().any(|line| line == way), "{way}: {said}");

@@ -61,13 +61,16 @@ impl<S: Start> Page<S> {
             }
             let value = percent::decode(value);
             if name == "limit" {
-                let limit =
-                    value.and_then(|value| integer(&value)).filter(|limit| (1..=S::LIMIT).contains(limit));
-                page.limit = limit.ok_or_else(|| format!("limit must be from 1 to {}", S::LIMIT))?;
+                let limit = value
+                    .and_then(|value| integer(&value))
+                    .filter(|limit| (1..=S::LIMIT).contains(limit));
+                page.limit =
+                    limit.ok_or_else(|| format!("limit must be from 1 to {}", S::LIMIT))?;
             } else if name == S::PARAMETER {
                 let start = value.and_then(|value| S::parse(&value));
-                page.start =
-                    Some(start.ok_or_else(|| format!("{name} is not one that this list gives out"))?);
+                page.start = Some(
+                    start.ok_or_else(|| format!("{name} is not one that this list gives out"))?,
+                );
             } else if !name.to_ascii_lowercase().starts_with("x-amz-") {
                 // Those are left to signers, some of which put their token there.
                 return Err(format!("only limit and {} are known as parameters", S::PARAMETER));
@@ -153,8 +156,16 @@ mod tests {
 
     #[test]
     fn what_is_no_page_is_refused() {
-        for bad in ["limit=0", "limit=1001", "limit=-1", "limit=", "limit", "limit=ten", "limt=7", "after=1"]
-        {
+        for bad in [
+            "limit=0",
+            "limit=1001",
+            "limit=-1",
+            "limit=",
+            "limit",
+            "limit=ten",
+            "limt=7",
+            "after=1",
+        ] {
             assert!(Page::<Place>::parse(Some(bad)).is_err(), "{bad}");
         }
         for bad in ["cursor=", "cursor=%00", "cursor=AAAA", "cursor=Yzp4"] {

@@ -9,7 +9,8 @@ use http::{Response, StatusCode};
 use crate::edge::http::answer::{bad_request, error_reply, unavailable};
 use crate::limits::budget::{Budget, Kind};
 
-/// A body over the limit is read on to this size, so that its sender gets the answer instead of a reset.
+/// A body over the limit is read on to this size, so that its sender gets the answer instead of a
+/// reset.
 const DISCARD_MAX: usize = 8 << 20;
 
 /// A body grows by doubling, and becomes a frame.
@@ -30,9 +31,11 @@ pub(super) enum BodyError {
 impl BodyError {
     pub(super) fn answer(self) -> Response<Vec<u8>> {
         match self {
-            Self::TooLarge => {
-                error_reply(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException", "Payload Too Large")
-            }
+            Self::TooLarge => error_reply(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "PayloadTooLargeException",
+                "Payload Too Large",
+            ),
             Self::Memory => unavailable("The node's memory is nearly used up; try again later"),
             Self::Broken => bad_request(
                 "The request's body did not arrive whole, as Content-Length or the chunks have it",
@@ -46,8 +49,8 @@ impl BodyError {
     }
 }
 
-/// Reads a body of up to `limit` bytes, which counts as memory as long as it is there; more is read and dropped, up to a bound, and
-/// so is all of it while memory runs out.
+/// Reads a body of up to `limit` bytes, which counts as memory as long as it is there; more is read
+/// and dropped, up to a bound, and so is all of it while memory runs out.
 ///
 /// # Errors
 /// Why there is none.

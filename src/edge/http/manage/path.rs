@@ -1,4 +1,5 @@
-//! The paths of the management API: one table, which routes requests and is checked against the OpenAPI document.
+//! The paths of the management API: one table, which routes requests and is checked against the
+//! OpenAPI document.
 
 use percent_encoding::percent_decode_str;
 
@@ -69,7 +70,8 @@ const ENDPOINTS: &[(&str, &str, Endpoint)] = &[
     ("GET", "/@openapi", Endpoint::Document),
 ];
 
-/// A path of the management API, decoded: empty segments do not count, `%40` is `@`. `None` if it is not UTF-8 then.
+/// A path of the management API, decoded: empty segments do not count, `%40` is `@`. `None` if it
+/// is not UTF-8 then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Path(Option<Vec<String>>);
 
@@ -108,7 +110,8 @@ impl Endpoint {
 }
 
 impl Path {
-    /// Returns whether a path is the management API's: its first or, behind a stage, second segment starts with `@`.
+    /// Returns whether a path is the management API's: its first or, behind a stage, second segment
+    /// starts with `@`.
     pub(super) fn is_ours(path: &str) -> bool {
         segments(path).take(2).any(|segment| percent_decode_str(segment).next() == Some(b'@'))
     }
@@ -129,7 +132,8 @@ impl Path {
     /// Looks the path up. What can be got can be asked for with HEAD too.
     pub(super) fn find(&self, stage: &str, method: &str) -> Found<'_> {
         let Some(segments) = &self.0 else { return Found::Unreadable };
-        let Some((_, rest)) = segments.split_first().filter(|(own_stage, _)| *own_stage == stage) else {
+        let Some((_, rest)) = segments.split_first().filter(|(own_stage, _)| *own_stage == stage)
+        else {
             return Found::Nothing;
         };
         let method = if method == "HEAD" { "GET" } else { method };
@@ -202,22 +206,28 @@ mod tests {
         }
         assert_eq!(Path::parse("/prod"), None);
         assert_eq!(Path::parse("/prod/x/@connections"), None);
-        let no_stage = Path::parse("/@connections/L0SM9cOFvHcCIhw=").expect("answered with Forbidden");
+        let no_stage =
+            Path::parse("/@connections/L0SM9cOFvHcCIhw=").expect("answered with Forbidden");
         assert_eq!(no_stage.find("prod", "GET"), Found::Nothing);
     }
 
     #[test]
     fn what_a_signature_would_fold_is_no_path() {
-        for path in
-            ["/beta/@connections/L0SM9cOFvHcCIhw=/groups/..", "/beta/@groups/./moon", "/beta/@groups/."]
-        {
+        for path in [
+            "/beta/@connections/L0SM9cOFvHcCIhw=/groups/..",
+            "/beta/@groups/./moon",
+            "/beta/@groups/.",
+        ] {
             let path = Path::parse(path).expect("answered with Forbidden");
             for method in ["GET", "PUT", "POST", "DELETE"] {
                 assert_eq!(path.find("beta", method), Found::Nothing, "{path:?}");
             }
         }
         let spelled = Path::parse("/beta/@groups/%2E%2E").expect("a path");
-        assert_eq!(spelled.find("beta", "POST"), Found::Endpoint(Endpoint::SendToGroup, ["..", ""]));
+        assert_eq!(
+            spelled.find("beta", "POST"),
+            Found::Endpoint(Endpoint::SendToGroup, ["..", ""])
+        );
     }
 
     #[test]
@@ -230,7 +240,8 @@ mod tests {
 
     #[test]
     fn names_may_hold_what_separates_elsewhere() {
-        let path = Path::parse("/beta/@connections/L0SM9cOFvHcCIhw=/groups/a%2Fb%20%C3%BC").expect("a path");
+        let path = Path::parse("/beta/@connections/L0SM9cOFvHcCIhw=/groups/a%2Fb%20%C3%BC")
+            .expect("a path");
         let expected = Found::Endpoint(Endpoint::Join, ["L0SM9cOFvHcCIhw=", "a/b ü"]);
         assert_eq!(path.find("beta", "PUT"), expected);
     }
@@ -248,11 +259,14 @@ mod tests {
                 known.map(move |method| (method.to_uppercase(), path.clone()))
             })
             .collect();
-        let routed: BTreeSet<(String, String)> =
-            ENDPOINTS.iter().map(|(method, path, _)| ((*method).to_owned(), (*path).to_owned())).collect();
+        let routed: BTreeSet<(String, String)> = ENDPOINTS
+            .iter()
+            .map(|(method, path, _)| ((*method).to_owned(), (*path).to_owned()))
+            .collect();
         assert_eq!(described, routed);
         for (method, pattern, endpoint) in ENDPOINTS {
-            let path = Path::parse(&format!("/beta{pattern}")).expect("a path of the management API");
+            let path =
+                Path::parse(&format!("/beta{pattern}")).expect("a path of the management API");
             let Found::Endpoint(found, _) = path.find("beta", method) else { panic!("{pattern}") };
             assert_eq!(found, *endpoint);
         }

@@ -89,7 +89,8 @@ impl Process {
 
     /// Returns until when it may be about to ask for work.
     pub(super) fn asks_until(&self, now: Instant) -> Option<Instant> {
-        let is_between = self.phase == Phase::Ready && self.running.is_empty() && self.polls.is_empty();
+        let is_between =
+            self.phase == Phase::Ready && self.running.is_empty() && self.polls.is_empty();
         Some(self.used + ASKS_AGAIN).filter(|until| is_between && *until > now)
     }
 
@@ -97,7 +98,8 @@ impl Process {
         self.phase == Phase::Ready && self.running.is_empty() && self.used + idle <= now
     }
 
-    /// Returns when something has to be done about it; `idle` is how long it may have nothing to do, if that is bounded.
+    /// Returns when something has to be done about it; `idle` is how long it may have nothing to
+    /// do, if that is bounded.
     pub(super) fn next_wake(&self, idle: Option<Duration>) -> Option<Instant> {
         match self.phase {
             Phase::Starting { until } | Phase::Leaving { until } => Some(until),

@@ -26,7 +26,10 @@ type Asked = oneshot::Receiver<Run>;
 
 fn job(deadline: Instant) -> (Job, Answered) {
     let (answer, answered) = oneshot::channel();
-    (Job { request: RequestId::mint(), event: Bytes::from_static(b"{}"), deadline, answer }, answered)
+    (
+        Job { request: RequestId::mint(), event: Bytes::from_static(b"{}"), deadline, answer },
+        answered,
+    )
 }
 
 fn take(pool: &mut Pool, now: Instant) -> Answered {
@@ -54,7 +57,8 @@ fn what_waits_starts_processes_and_the_first_that_asks_gets_it() {
     let (mut pool, now) = (Pool::new(RULES), Instant::now());
     assert_eq!(pool.turn(now), []);
     assert_eq!(pool.wake(), None);
-    let (mut first, mut second, _third) = (take(&mut pool, now), take(&mut pool, now), take(&mut pool, now));
+    let (mut first, mut second, _third) =
+        (take(&mut pool, now), take(&mut pool, now), take(&mut pool, now));
     assert!(pool.is_due());
     assert_eq!(pool.turn(now), [Action::Start(1), Action::Start(2)], "no more than there may be");
     let run = ask(&mut pool, 2, now).try_recv().expect("a run");
@@ -280,7 +284,9 @@ impl World {
                     self.pool.answer(id, run, Ok(Bytes::new()), self.now);
                 }
             }
-            Step::Fail(at) => _ = pick(at).map(|id| self.pool.cannot_start(id, error("no"), self.now)),
+            Step::Fail(at) => {
+                _ = pick(at).map(|id| self.pool.cannot_start(id, error("no"), self.now));
+            }
             Step::Exit(at) => {
                 if let Some(id) = pick(at) {
                     self.pool.exited(id, error("gone"), self.now);

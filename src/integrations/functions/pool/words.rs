@@ -11,7 +11,8 @@ use crate::integrations::invoke::InvokeError;
 use crate::model::id::RequestId;
 use crate::ops::metrics::FunctionOutcome;
 
-/// A process that has answered asks again within this time, as a rule, so that nothing is started instead.
+/// A process that has answered asks again within this time, as a rule, so that nothing is started
+/// instead.
 pub(super) const ASKS_AGAIN: Duration = Duration::from_millis(50);
 
 /// Names a process of a function; never given again.

@@ -50,7 +50,10 @@ fn every_end_is_told_once_by_whoever_was_there() {
     let ended = || connection("a", 1, Some(4000));
     assert_eq!(found(&with(vec![ended(), watcher(0, &["a"]), watcher(1, &["a"])]), &facts()), []);
     assert_eq!(found(&with(vec![ended(), watcher(0, &[])]), &facts()), [("$disconnect never", 1)]);
-    assert_eq!(found(&with(vec![ended(), watcher(0, &["a", "a"])]), &facts()), [("$disconnect twice", 1)]);
+    assert_eq!(
+        found(&with(vec![ended(), watcher(0, &["a", "a"])]), &facts()),
+        [("$disconnect twice", 1)]
+    );
     // Nobody was there all the time.
     let late = Connection { opened: at(4500), ..watcher(0, &[]) };
     assert_eq!(found(&with(vec![ended(), late]), &facts()), []);
@@ -66,15 +69,23 @@ fn a_connection_that_is_open_is_not_told_to_have_ended() {
 fn what_redis_has_forgotten_may_be_told_twice_or_never() {
     let facts = Facts { forgetful: vec![(at(5000), at(6000))], ..facts() };
     for told in [&[][..], &["a", "a"]] {
-        assert_eq!(found(&with(vec![connection("a", 1, Some(4000)), watcher(0, told)]), &facts), []);
-        assert_eq!(found(&with(vec![connection("a", 1, Some(7000)), watcher(0, told)]), &facts).len(), 1);
+        assert_eq!(
+            found(&with(vec![connection("a", 1, Some(4000)), watcher(0, told)]), &facts),
+            []
+        );
+        assert_eq!(
+            found(&with(vec![connection("a", 1, Some(7000)), watcher(0, told)]), &facts).len(),
+            1
+        );
     }
 }
 
 #[test]
 fn what_redis_lets_go_of_may_be_told_to_nobody_but_not_twice() {
     let facts = Facts { unkept: vec![(at(5000), at(6000))], ..facts() };
-    let found = |told: &[&str]| found(&with(vec![connection("a", 1, Some(4000)), watcher(0, told)]), &facts);
+    let found = |told: &[&str]| {
+        found(&with(vec![connection("a", 1, Some(4000)), watcher(0, told)]), &facts)
+    };
     assert_eq!(found(&[]), []);
     assert_eq!(found(&["a", "a"]), [("$disconnect twice", 1)]);
 }
@@ -180,7 +191,11 @@ fn an_open_connection_is_not_gone_and_gets_its_posts_once() {
         ..facts()
     };
     assert_eq!(found(&with(post(410, 3100), &[]), &started(2000)), [], "it knows nobody yet");
-    assert_eq!(found(&with(post(410, 4100), &[]), &started(2000)).len(), 1, "it has had a lease's time");
+    assert_eq!(
+        found(&with(post(410, 4100), &[]), &started(2000)).len(),
+        1,
+        "it has had a lease's time"
+    );
     assert_eq!(found(&with(post(410, 3100), &[]), &started(1400)).len(), 1, "it knew all before");
     assert_eq!(found(&with(post(410, 3100), &[]), &started(2600)).len(), 1, "all have renewed");
 }

@@ -59,7 +59,11 @@ impl Entry {
 
     pub(super) fn tell_waiting(&mut self, hub: &Hub, result: Result<(), PublishError>) {
         for (shard, wait) in self.waiting.drain(..) {
-            hub.inbox(shard).push(Event::Subscribed { channel: self.channel.clone(), wait, result });
+            hub.inbox(shard).push(Event::Subscribed {
+                channel: self.channel.clone(),
+                wait,
+                result,
+            });
         }
     }
 
@@ -75,7 +79,8 @@ impl Entry {
         }
     }
 
-    /// Asks all shards whether the members have room for so many bytes more, behind what they were handed before.
+    /// Asks all shards whether the members have room for so many bytes more, behind what they were
+    /// handed before.
     pub(super) fn ask_for_room(&self, hub: &Hub, bytes: usize) -> Vec<oneshot::Receiver<bool>> {
         let ask = |shard: &usize| {
             let (done, answer) = oneshot::channel();
