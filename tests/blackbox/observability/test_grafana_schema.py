@@ -103,4 +103,4 @@ def test_provisioning_finds_prometheus_and_the_dashboards():
     assert source["type"] == "prometheus" and source["jsonData"]["timeInterval"] == scrape
     (provider,) = yaml.safe_load((folder / "dashboards/gatecast.yaml").read_text())["providers"]
     assert provider["type"] == "file" and not provider["allowUiUpdates"]
-    assert len({json.loads(file.read_text())["uid"] for file in FILES}) == len(FILES) == 4
+    assert len({json.loads(file.read_text())["uid"] for file in FILES}) == len(FILES) == 5

@@ -17,9 +17,10 @@ import yaml
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
+from backend import OK, BackEnd, result
 from cluster import RedisServer, publish
 from dashboard import Prometheus
-from gatecast import ROOT, Node, eventually, lasts, request
+from gatecast import EXAMPLES, ROOT, Node, eventually, lasts, request
 from ports import free_port
 from wire import TEXT, Socket, frame
 
@@ -46,7 +47,49 @@ buffer_age = "1s"
 window = "5s"
 [auth]
 user_header = "X-User"
+[targets.orders]
+url = "ORDERS"
+max_in_flight = 1
+timeout = "2s"
+[targets.away]
+url = "http://127.0.0.1:1"
+[functions.count]
+runtime = "node"
+handler = "count.handler"
+code = "FOLDER"
+max_processes = 1
+hosts = { "dynamodb.us-east-1.amazonaws.com" = "TABLE" }
+[routes.order]
+integration = "http"
+target = "orders"
+two_way = true
+[routes.pay]
+integration = "http"
+target = "away"
+[routes.count]
+integration = "function"
+function = "count"
 """
+# Asks its table, and ends now and then.
+COUNT = """
+let runs = 0;
+exports.handler = async () => {
+  if (++runs % 8 === 0) process.exit(1);
+  await fetch("https://dynamodb.us-east-1.amazonaws.com/").then((answer) => answer.text());
+  return { statusCode: 200 };
+};
+"""
+
+
+def answered(_):
+    """Orders take a while, and some fail."""
+    time.sleep(0.4)
+    return result(OK, random.choice([200, 200, 200, 500]))
+
+
+def table_answered(_):
+    """A table that keeps no connection, so that each is seen to end."""
+    return 200, {"Connection": "close"}, b"{}"
 
 
 class Watch:
@@ -159,14 +202,15 @@ class Crowd:
 
     async def _say(self, client, number):
         words = [{"action": "sendMessage", "data": "Ground Control to Major Tom " * 4}, {"action": "dance"},
+                 {"action": "order"}, {"action": "pay"}, {"action": "count"},
                  *[{"action": "sendToGroup", "group": f"crew-{number % 6}", "data": "the stars look different"}] * 6]
         while True:
             await asyncio.sleep(self.random.uniform(0.3, 1.2))
             await client.send(json.dumps(self.random.choice(words)))
 
 
-class Backend:
-    """A back end that sends through the management API, and sometimes to connections that are gone."""
+class Sender:
+    """A program that sends through the management API, and sometimes to connections that are gone."""
 
     def __init__(self, nodes):
         self.nodes = nodes
@@ -205,11 +249,17 @@ class Run:
         self.watch = Watch(directory)
         # Those that clients are sent to.
         self.nodes = {}
+        self.orders, self.table = BackEnd(answered), BackEnd(table_answered)
+        (directory / "count.js").write_text(COUNT)
+        text = CONFIG.replace("ORDERS", self.orders.url).replace("FOLDER", str(directory))
+        text = text.replace("TABLE", "{}:{}".format(*self.table.address))
+        chat = (EXAMPLES / "chat.toml").read_text()
+        self.config = text + chat[chat.index("[routes"):]
 
     def add(self, name):
         folder = self.directory / name
         folder.mkdir()
-        node = Node(folder, CONFIG, environment={"GATECAST_REDIS_URL": self.redis.url})
+        node = Node(folder, self.config, environment={"GATECAST_REDIS_URL": self.redis.url})
         self.started.append(node)
         eventually(lambda: node.page("/ready")[0] == 200)
         self.nodes[name] = self.watch.nodes[name] = node
@@ -220,19 +270,19 @@ class Run:
         for number in range(3):
             self.add(f"node-{number + 1}")
         self.watch.sees(f'count(gatecast_build_info{{job="{PLAIN}"}}) == 3')
-        with Crowd(self.nodes), Backend(self.nodes):
+        with Crowd(self.nodes), Sender(self.nodes):
             self.watch.sees(f'sum(gatecast_connections{{job="{PLAIN}"}}) == {CLIENTS}')
             self.start = time.time()
-            self.be_quiet(5)
+            self.be_quiet(3)
             self.be_slow()
             self.cut_subscribers()
-            self.be_quiet(2)
+            self.be_quiet(1)
             self.lose_redis()
-            self.be_quiet(4)
+            self.be_quiet(3)
             self.lose_node()
-            self.be_quiet(2)
+            self.be_quiet(1)
             self.replace_node()
-            self.be_quiet(4)
+            self.be_quiet(3)
         self.end = time.time()
 
     def be_quiet(self, seconds):
@@ -305,3 +355,5 @@ class Run:
         for node in self.started:
             node.kill()
         self.redis.kill()
+        self.orders.close()
+        self.table.close()
