@@ -1,17 +1,15 @@
 //! The command line: `gatecast [serve]`, `check`, `schema`, `probe` and `pod-deletion-cost`.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::Parser as _;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::Signal;
 
+use self::arguments::{Cli, Command, CostArgs, Page, SchemaFormat, Settings};
 use crate::config::{self, Config, Fault, Sources};
 use crate::kubernetes::{CostController, CostControllerError, Settings as Costs};
 use crate::node::{Losses, Node, StartError, descriptors};
@@ -19,6 +17,8 @@ use crate::ops::lifecycle::{Signals, hang_ups};
 use crate::ops::log::LogFormat;
 use crate::ops::log::{self, Log};
 use crate::ops::probe;
+
+mod arguments;
 
 /// The configuration or the command line is wrong (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
@@ -37,126 +37,6 @@ const EXIT_UNWELL: u8 = 1;
 const PRINT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest wait for what still runs when the node has ended.
 const RUNTIME_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Self-hosted WebSocket gateway and relay that speaks the contract of Amazon API Gateway.
-#[derive(Debug, Parser)]
-#[command(name = "gatecast", version, args_conflicts_with_subcommands = true)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    settings: Settings,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run a node (the default).
-    Serve(Settings),
-    /// Check the configuration, report every fault, and exit.
-    Check(Settings),
-    /// Print what a configuration file may say.
-    Schema {
-        /// A JSON schema for editors and pipelines, or a table in Markdown for people.
-        #[arg(long, value_enum, default_value_t = SchemaFormat::Json)]
-        format: SchemaFormat,
-    },
-    /// Ask the node that runs here with these settings how it is; exit with 0 if it is well, with 1
-    /// if not.
-    Probe {
-        /// The question.
-        #[arg(value_enum, default_value_t = Page::Live)]
-        page: Page,
-        #[command(flatten)]
-        settings: Settings,
-    },
-    /// In Kubernetes, beside the nodes: keep the deletion cost of each pod at its number of
-    /// connections, so that a scale-down takes the emptiest.
-    PodDeletionCost(CostArgs),
-}
-
-/// How a schema is printed.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum SchemaFormat {
-    Json,
-    Markdown,
-}
-
-/// What a node may be asked.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Page {
-    /// Whether it answers at all.
-    Live,
-    /// Whether it takes new connections.
-    Ready,
-}
-
-/// Every setting of the file can also be set by the environment: `limits.idle_timeout` by
-/// `GATECAST_LIMITS_IDLE_TIMEOUT`.
-#[derive(Args, Debug)]
-struct Settings {
-    /// Configuration file, in TOML.
-    #[arg(long, value_name = "FILE", env = "GATECAST_CONFIG")]
-    config: Option<PathBuf>,
-    /// Address for clients [default: 127.0.0.1:8080] [env: `GATECAST_LISTEN`].
-    #[arg(long, value_name = "ADDRESS")]
-    listen: Option<String>,
-    /// Address for metrics and health [default: 127.0.0.1:9090] [env: `GATECAST_ADMIN_LISTEN`].
-    #[arg(long, value_name = "ADDRESS")]
-    admin_listen: Option<String>,
-    /// Redis in which many nodes meet, `redis://HOST:PORT` [default: none, one node] [env:
-    /// `GATECAST_REDIS_URL`].
-    #[arg(long, value_name = "URL")]
-    redis_url: Option<String>,
-    /// Path prefix of the gateway [default: beta] [env: `GATECAST_STAGE`].
-    #[arg(long, value_name = "NAME")]
-    stage: Option<String>,
-    /// Name of this node in logs and /info [default: the host's] [env: `GATECAST_NODE_NAME`].
-    #[arg(long, value_name = "NAME")]
-    node_name: Option<String>,
-}
-
-#[derive(Args, Debug)]
-struct CostArgs {
-    /// Labels of the nodes' pods, `KEY=VALUE,…`.
-    #[arg(long, value_name = "LABELS", value_parser = NonEmptyStringValueParser::new())]
-    selector: String,
-    /// Time between two looks at them, from 1s to 1h.
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = interval)]
-    interval: Duration,
-    /// Their namespace [default: the service account's].
-    #[arg(long, value_name = "NAME")]
-    namespace: Option<String>,
-    /// Folder with the service account's token, ca.crt and namespace.
-    #[arg(
-        long,
-        value_name = "FOLDER",
-        default_value = "/var/run/secrets/kubernetes.io/serviceaccount"
-    )]
-    service_account: PathBuf,
-    /// Host of the API server.
-    #[arg(long, value_name = "HOST", env = "KUBERNETES_SERVICE_HOST")]
-    api_host: Option<String>,
-    /// Port of the API server.
-    #[arg(long, value_name = "PORT", env = "KUBERNETES_SERVICE_PORT", default_value_t = 443, value_parser = clap::value_parser!(u16).range(1..))]
-    api_port: u16,
-    /// Address for this process's own metrics and health.
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        env = "GATECAST_ADMIN_LISTEN",
-        default_value = "127.0.0.1:9090"
-    )]
-    admin_listen: SocketAddr,
-    /// How log lines look.
-    #[arg(long, value_enum, env = "GATECAST_LOG_FORMAT", default_value_t = LogFormat::Text)]
-    log_format: LogFormat,
-}
-
-fn interval(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    let allowed = Duration::from_secs(1)..=Duration::from_secs(3_600);
-    if allowed.contains(&time) { Ok(time) } else { Err("not from 1s to 1h".to_owned()) }
-}
 
 /// Parses the command line and does what it says.
 pub fn run() -> ExitCode {

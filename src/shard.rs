@@ -14,26 +14,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event as Readiness;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 use tokio::sync::oneshot;
 
 use self::draining::Draining;
+pub(crate) use self::event_loop::EventLoop;
+use self::event_loop::WAKER;
 use self::members::Members;
 use self::tally::Tally;
 use self::timers::Timers;
 use crate::config::{Limits, Snapshot};
-use crate::limits::budget::{Budget, Kind};
 use crate::limits::names::Names;
 use crate::limits::ticket::Ticket;
 use crate::model::broker::{Broker, Channel, Publication, Wait};
 use crate::model::call::{Backends, Call};
 use crate::model::id::ConnectionId;
-use crate::ops::metrics::{DropReason, Farewell};
 use crate::ops::telemetry::Telemetry;
-use crate::protocol::close::Close;
-use crate::protocol::codec::{self, encode_close};
-use crate::shard::connection::answers::Joined;
+use crate::protocol::codec;
 use crate::shard::connection::meter::{Paces, Used};
 use crate::shard::connection::{Connection, Reading};
 use crate::shard::hub::Hub;
@@ -45,10 +43,12 @@ mod answer;
 pub mod bench;
 mod calls;
 mod clock;
+mod close;
 pub(crate) mod connection;
 mod deliver;
 mod drain;
 mod draining;
+mod event_loop;
 pub(crate) mod hub;
 pub(crate) mod inbox;
 mod manage;
@@ -61,9 +61,6 @@ pub(crate) mod socket;
 mod tally;
 mod timers;
 mod write;
-
-/// The inbox's waker.
-const WAKER: Token = Token(usize::MAX);
 
 /// Readiness events taken from the kernel at once.
 const EVENTS: usize = 1_024;
@@ -87,13 +84,6 @@ pub(crate) struct Parts {
     pub(crate) telemetry: Telemetry,
     /// Channels that clients have named.
     pub(crate) names: Arc<Names>,
-}
-
-/// The kernel's side of a shard, made before its connections' world exists.
-#[derive(Debug)]
-pub(crate) struct EventLoop {
-    poll: Poll,
-    inbox: Arc<Inbox>,
 }
 
 /// See the head of this file.
@@ -140,23 +130,6 @@ pub(crate) struct Shard {
     /// When to look again for connections whose end would give memory back: there were none.
     relief_at: Option<Instant>,
     stopped: bool,
-}
-
-impl EventLoop {
-    /// Asks the kernel for what a shard needs, one of so many.
-    ///
-    /// # Errors
-    /// The kernel's: no descriptors left.
-    pub(crate) fn open(budget: &Budget, index: usize, shards: usize) -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let (weight, max_weight) = (budget.gauge(Kind::Inboxes, index), budget.queue_bytes(shards));
-        Ok(Self { poll, inbox: Arc::new(Inbox::new(waker, weight, max_weight)) })
-    }
-
-    pub(crate) fn inbox(&self) -> Arc<Inbox> {
-        Arc::clone(&self.inbox)
-    }
 }
 
 impl Shard {
@@ -213,16 +186,6 @@ impl Shard {
             self.turn(&events, &mut work);
         }
         self.cut_all();
-    }
-
-    /// Ends all connections, so that no loss goes uncounted. Who has taken everything gets at least
-    /// our close frame.
-    fn cut_all(&mut self) {
-        for key in 0..self.connections.capacity() {
-            self.close(key, Close::Drain);
-            self.write(key);
-            self.cut(key, Farewell::Cut);
-        }
     }
 
     fn turn(&mut self, events: &Events, work: &mut Vec<Event>) {
@@ -338,69 +301,6 @@ impl Shard {
         if !early.is_empty() {
             self.on_bytes(key, &mut Vec::from(early));
         }
-    }
-
-    /// Starts to close a connection: our close frame goes behind whatever waits for it.
-    fn close(&mut self, key: usize, close: Close) {
-        if !self.connections.get(key).is_some_and(Connection::is_open) {
-            return;
-        }
-        // What was asked before is answered before.
-        self.settle_all(key, Joined::Yes);
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let frame = match &close {
-            Close::Client { code, .. } => encode_close(*code, ""),
-            close => encode_close(close.code(), close.reason()),
-        };
-        if matches!(connection.reading, Reading::Held | Reading::Slowed { .. }) {
-            connection.reading = Reading::Queued;
-            self.unread.push(key);
-        }
-        self.enqueue_unbounded(key, frame.into());
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.on_closing(close, self.now);
-        }
-        self.schedule(key);
-    }
-
-    /// Gives up a connection whose client is owed something still, or has not said good-bye.
-    fn cut(&mut self, key: usize, farewell: Farewell) {
-        let Some(connection) = self.connections.get(key) else { return };
-        let messages = connection.outbox.messages();
-        if messages > 0 {
-            let id = connection.ticket.record().id;
-            tracing::debug!(conn.id = %id, messages, outcome = farewell.label(), "cut, and messages lost with it");
-            self.parts.telemetry.metrics.count_dropped(DropReason::Cut, messages);
-            connection.ticket.count_cut();
-        }
-        self.end(key, Some(farewell));
-    }
-
-    /// Ends a connection whose client has gone, or said good-bye.
-    fn remove(&mut self, key: usize) {
-        self.end(key, None);
-    }
-
-    fn end(&mut self, key: usize, farewell: Option<Farewell>) {
-        let Some(connection) = self.connections.try_remove(key) else { return };
-        self.by_id.remove(&connection.ticket.record().id);
-        let (index, broker, mut emptied) = (self.index, &self.parts.broker, Vec::new());
-        let left = self.members.leave_all(key, |channel| {
-            broker.unsubscribe(index, channel);
-            emptied.push(channel.clone());
-        });
-        for channel in emptied {
-            self.joining.remove(&channel);
-        }
-        self.tally.left(left);
-        self.tally.unqueued(connection.outbox.load());
-        self.tally.unqueued(connection.answers.load());
-        self.tally.partial(connection.partial_bytes, 0);
-        let (ticket, close, by_client) = connection.into_end();
-        if let Some(farewell) = farewell.or(by_client) {
-            self.parts.telemetry.metrics.count_farewell(farewell);
-        }
-        ticket.end(close);
     }
 }
 

@@ -12,13 +12,13 @@ use prometheus::{
     CounterVec, Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter,
     IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
-use tokio::runtime::RuntimeMetrics;
 
 use crate::model::trouble::RedisRefusal;
 use crate::ops::refusals::Refusals;
 use crate::protocol::close::Close;
 
 use self::backends::BackendMetrics;
+use self::begin::begin;
 pub(crate) use self::functions::{FunctionCounters, FunctionMetrics};
 pub(crate) use self::gauges::{GaugeGuard, as_i64};
 pub(crate) use self::http::HttpMetrics;
@@ -33,6 +33,7 @@ pub(crate) use self::runs::Runs;
 pub(crate) use self::spans::{SpanCounters, SpanDropReason};
 
 pub(crate) mod backends;
+mod begin;
 pub(crate) mod deletion_cost;
 pub(crate) mod functions;
 mod gauges;
@@ -42,6 +43,7 @@ pub(crate) mod memory;
 pub(crate) mod process;
 mod reloads;
 mod runs;
+mod runtime;
 #[cfg(feature = "otlp")]
 mod spans;
 pub(crate) mod tls;
@@ -257,44 +259,21 @@ impl Metrics {
         metrics
             .memory_limit
             .set(memory::limit().and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(i64::MAX));
-        // Counters are there from the start, at 0: a rate over the first event needs what was
-        // before it.
         Close::kinds().iter().for_each(|close| drop(metrics.closed_as(close)));
-        Refusal::ALL.iter().for_each(|refusal| {
-            drop(metrics.handshakes_rejected.with_label_values(&[refusal.label()]));
-        });
-        Recovery::ALL
-            .iter()
-            .for_each(|one| drop(metrics.recoveries.with_label_values(&[one.label()])));
-        Reconciled::ALL
-            .iter()
-            .for_each(|one| drop(metrics.reconciled.with_label_values(&[one.label()])));
-        RedisRefusal::ALL
-            .iter()
-            .for_each(|class| drop(metrics.redis_refusals.with_label_values(&[class.label()])));
-        Farewell::ALL
-            .iter()
-            .for_each(|one| drop(metrics.farewells.with_label_values(&[one.label()])));
-        NameLimit::ALL
-            .iter()
-            .for_each(|by| drop(metrics.new_channels_refused.with_label_values(&[by.label()])));
-        Foreign::ALL.iter().for_each(|kind| metrics.count_foreign(*kind, 0));
-        DropReason::ALL
-            .iter()
-            .for_each(|reason| drop(metrics.dropped.with_label_values(&[reason.label()])));
-        GivenUp::ALL.iter().for_each(|reason| {
-            drop(metrics.disconnects_given_up.with_label_values(&[reason.label()]));
-        });
-        ProxyRefusal::ALL.iter().for_each(|refusal| {
-            drop(metrics.proxy_headers_refused.with_label_values(&[refusal.label()]));
-        });
-        SendLimit::ALL.iter().for_each(|limit| metrics.count_slowed(*limit, 0, Duration::ZERO));
-        LagStage::ALL
-            .iter()
-            .for_each(|stage| drop(metrics.delivery_lag.with_label_values(&[stage.label()])));
-        PublishOutcome::ALL
-            .iter()
-            .for_each(|one| drop(metrics.publish_duration.with_label_values(&[one.label()])));
+        begin(&metrics.handshakes_rejected, Refusal::ALL, Refusal::label);
+        begin(&metrics.recoveries, Recovery::ALL, Recovery::label);
+        begin(&metrics.reconciled, Reconciled::ALL, Reconciled::label);
+        begin(&metrics.redis_refusals, RedisRefusal::ALL, RedisRefusal::label);
+        begin(&metrics.farewells, Farewell::ALL, Farewell::label);
+        begin(&metrics.new_channels_refused, NameLimit::ALL, NameLimit::label);
+        begin(&metrics.redis_foreign, Foreign::ALL, Foreign::label);
+        begin(&metrics.dropped, DropReason::ALL, DropReason::label);
+        begin(&metrics.disconnects_given_up, GivenUp::ALL, GivenUp::label);
+        begin(&metrics.proxy_headers_refused, ProxyRefusal::ALL, ProxyRefusal::label);
+        begin(&metrics.slowed, SendLimit::ALL, SendLimit::label);
+        begin(&metrics.slowed_time, SendLimit::ALL, SendLimit::label);
+        begin(&metrics.delivery_lag, LagStage::ALL, LagStage::label);
+        begin(&metrics.publish_duration, PublishOutcome::ALL, PublishOutcome::label);
         metrics.slow_consumers.with_label_values(&[SLOW_POLICY]);
         Ok(metrics)
     }
@@ -313,16 +292,6 @@ impl Metrics {
         }
         self.read_process();
         encode(&self.registry)
-    }
-
-    fn read_runtime(&self, runtime: &RuntimeMetrics) {
-        self.runtime_tasks.set(as_i64(runtime.num_alive_tasks()));
-        self.runtime_queue.set(as_i64(runtime.global_queue_depth()));
-        for worker in 0..runtime.num_workers() {
-            let counted = self.runtime_busy.with_label_values(&[worker.to_string()]);
-            let more = runtime.worker_total_busy_duration(worker).as_secs_f64() - counted.get();
-            counted.inc_by(more.max(0.0));
-        }
     }
 
     pub(crate) fn count_closed(&self, close: &Close) {

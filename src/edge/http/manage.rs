@@ -5,18 +5,20 @@
 //! `path.rs` has the table of all. Every answer is empty or JSON, since the SDKs parse nothing
 //! else; every error has its `x-amzn-ErrorType`.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use jiff::Timestamp;
-use serde_json::json;
 use tokio::sync::oneshot;
 use warp::Filter;
 use warp::path::FullPath;
 
+pub(super) use self::answers::not_local;
+use self::answers::{
+    forbidden, gone, invalid_name, no_content, not_authentic, out_of_scope, published,
+};
 use self::body::BodyError;
 use self::callers::Callers;
 use self::path::{Endpoint, Found, Path};
@@ -25,25 +27,26 @@ use super::answer::{
 };
 use super::caller::Caller;
 use super::listing::{self, Lister};
-use super::local::{self, Foreign};
+use super::local;
 use super::request::busy;
 use super::slots::{Busy, RequestKind};
 use crate::cluster::peers::{Answer, Operation, Peers, carry_out};
 use crate::config::{AccessKey, Snapshots};
-use crate::edge::sigv4::{Scope, SignatureError, SignedRequest};
+use crate::edge::sigv4::{Scope, SignedRequest};
 use crate::model::broker::{
-    Accepted, Broker, Channel, Key, Offset, Publication, PublishError, Receipt, Recipient, is_key,
+    Broker, Channel, Key, Publication, PublishError, Receipt, Recipient, is_key,
 };
 use crate::model::id::{ConnectionId, RequestId};
 use crate::model::registry::Registry;
 use crate::model::trace_context::TraceContext;
 use crate::ops::metrics::{CutCause, HttpState};
-use crate::ops::refusals::{Refusals, Told};
+use crate::ops::refusals::Told;
 use crate::ops::telemetry::Telemetry;
 use crate::protocol::codec::{Opcode, encode};
 use crate::routing::gateway::is_group_name;
 use crate::shard::hub::Hub;
 
+mod answers;
 mod body;
 mod callers;
 mod path;
@@ -360,68 +363,4 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<Arc<str>>, &'static str
         (Some(_), None) => Err("Idempotency-Key must have 1 to 64 printable ASCII characters"),
         (Some(_), Some(_)) => Err("There must be one Idempotency-Key"),
     }
-}
-
-/// Says how a message was accepted; who is told 200 knows that every node delivers it.
-fn published(accepted: Accepted) -> Response<Vec<u8>> {
-    let (status, body) = match accepted {
-        Accepted::At(Offset(offset)) => (StatusCode::OK, json!({ "offset": offset })),
-        Accepted::Duplicate(Offset(offset)) => {
-            (StatusCode::OK, json!({ "offset": offset, "duplicate": true }))
-        }
-        Accepted::Unkept => (StatusCode::OK, json!({ "offset": null })),
-        Accepted::Locally => (StatusCode::ACCEPTED, json!({ "offset": null, "scope": "node" })),
-    };
-    json_reply(status, body.to_string().into_bytes())
-}
-
-fn no_content() -> Response<Vec<u8>> {
-    let mut answer = Response::new(Vec::new());
-    *answer.status_mut() = StatusCode::NO_CONTENT;
-    answer
-}
-
-fn gone() -> Response<Vec<u8>> {
-    let mut answer = json_reply(StatusCode::GONE, Vec::new());
-    let name = HeaderName::from_static("x-amzn-errortype");
-    answer.headers_mut().insert(name, HeaderValue::from_static("GoneException"));
-    answer
-}
-
-fn forbidden() -> Response<Vec<u8>> {
-    error_reply(StatusCode::FORBIDDEN, "ForbiddenException", "Forbidden")
-}
-
-fn out_of_scope() -> Response<Vec<u8>> {
-    let message = "This is a function's key: it may post to a connection, look at it, and end it. All else needs a key of \
-                   the operator's: access_key_id, or one of management.keys";
-    error_reply(StatusCode::FORBIDDEN, "AccessDeniedException", message)
-}
-
-fn invalid_name() -> Response<Vec<u8>> {
-    bad_request(
-        "Invalid name of a group or user: 1 to 128 bytes without control characters are needed",
-    )
-}
-
-/// Refuses a caller who is not of this host, and says what opens the door.
-pub(super) fn not_local(
-    foreign: Foreign,
-    address: Option<IpAddr>,
-    refusals: &Refusals,
-) -> Response<Vec<u8>> {
-    let message = format!(
-        "Without keys, only programs and pages of this host may call. Set access_key_id and secret_access_key, or \
-         management.auth = \"none\" for an API that is open to all. What is foreign about this request: {}",
-        foreign.cause()
-    );
-    if let Some(address) = address {
-        let (what, cause) = ("management", "not_local");
-        refusals.tell(Told { what, cause, address, conn: None, message: &message });
-    }
-    error_reply(StatusCode::FORBIDDEN, "ForbiddenException", &message)
-}
-
-fn not_authentic(error: &SignatureError) -> Response<Vec<u8>> {
-    error_reply(StatusCode::FORBIDDEN, error.error_type(), &error.to_string())
 }

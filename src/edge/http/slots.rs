@@ -19,10 +19,12 @@ use slab::Slab;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
+pub(crate) use self::bounds::{Bounds, BoundsSource};
 use super::request;
-use crate::config::Snapshots;
 use crate::ops::metrics::{CutCause, HttpMetrics, HttpState, RequestRefusal};
 use crate::ops::refusals::{Refusals, Told};
+
+mod bounds;
 
 /// An answer has to be taken at this rate at least, in bytes a second, once the time for its
 /// beginning is over.
@@ -40,41 +42,6 @@ const AGE: Duration = Duration::from_secs(1);
 
 /// Between two looks for somebody who gives way, unless a place is freed before.
 const LOOK: Duration = Duration::from_millis(20);
-
-/// Bounds of a port's connections.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    /// Places of each of the three kinds.
-    pub(crate) places: usize,
-    /// For a head, as long for a body and for the turn of a request, and for the beginning of an
-    /// answer.
-    pub(crate) head: Duration,
-    /// Between requests.
-    pub(crate) keep_alive: Duration,
-}
-
-/// Where the bounds of a connection come from, when it is accepted.
-#[derive(Debug)]
-pub(crate) enum BoundsSource {
-    Fixed(Bounds),
-    Latest(Snapshots),
-}
-
-impl BoundsSource {
-    fn bounds(&self) -> Bounds {
-        match self {
-            Self::Fixed(bounds) => *bounds,
-            Self::Latest(snapshots) => {
-                let limits = snapshots.latest().limits;
-                Bounds {
-                    places: limits.max_http_connections,
-                    head: limits.handshake_timeout,
-                    keep_alive: limits.keep_alive_timeout,
-                }
-            }
-        }
-    }
-}
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug)]

@@ -54,10 +54,11 @@ impl Function {
     /// Does something with the pool, and sees that it has its turn if it wants one.
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut Pool, Instant) -> T) -> T {
         let (mut pool, now) = (self.pool.lock(), Instant::now());
-        let failures = pool.failures();
+        let failures = pool.backoff().failures();
         let result = act(&mut pool, now);
         let (is_due, is_over) = (pool.is_due(), pool.is_ending() && pool.is_quiet());
-        let paused = pool.paused().filter(|_| pool.failures() > failures);
+        let backoff = pool.backoff();
+        let paused = backoff.pause().filter(|_| backoff.failures() > failures).cloned();
         drop(pool);
         if let Some((error, until)) = paused {
             let again_in = until.saturating_duration_since(now);

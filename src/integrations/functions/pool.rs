@@ -8,27 +8,24 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::backoff::Backoff;
 use self::process::{Phase, Process};
 pub(super) use self::words::{Action, Answer, Failure, Job, Misplaced, ProcessId, Rules, Run};
+use self::words::{is_ending, never_asked_for_work, too_slow};
 use crate::integrations::invoke::InvokeError;
 use crate::model::id::RequestId;
-use crate::ops::jitter::jittered;
 use crate::ops::metrics::{FunctionEnd, FunctionOutcome};
 
+mod backoff;
 mod process;
 #[cfg(test)]
 mod tests;
 mod words;
-
-/// First and longest pause after a process that could not be started; each is twice the one before.
-const PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -37,21 +34,12 @@ pub(super) struct Pool {
     waiting: VecDeque<Job>,
     processes: BTreeMap<ProcessId, Process>,
     started: ProcessId,
-    /// Starts that failed since one succeeded.
-    failures: u32,
-    pause: Option<Pause>,
+    backoff: Backoff,
     is_ending: bool,
     /// When the next turn is due of itself.
     wake: Option<Instant>,
     /// Whether a turn is due now.
     is_due: bool,
-}
-
-/// No process is started until then.
-#[derive(Debug)]
-struct Pause {
-    error: InvokeError,
-    until: Instant,
 }
 
 impl Pool {
@@ -61,8 +49,7 @@ impl Pool {
             waiting: VecDeque::new(),
             processes: BTreeMap::new(),
             started: 0,
-            failures: 0,
-            pause: None,
+            backoff: Backoff::default(),
             is_ending: false,
             wake: None,
             is_due: true,
@@ -74,10 +61,11 @@ impl Pool {
         if self.is_ending {
             return job.fail(FunctionOutcome::Ending, is_ending());
         }
-        let pause = self.pause.as_ref().filter(|pause| pause.until > now);
-        if let Some(pause) = pause.filter(|_| !self.is_serving()) {
-            let error = pause.error.clone();
-            return job.fail(FunctionOutcome::Init, error);
+        if let Some((error, until)) = self.backoff.pause()
+            && *until > now
+            && !self.is_serving()
+        {
+            return job.fail(FunctionOutcome::Init, error.clone());
         }
         self.waiting.push_back(job);
         self.dispatch(now);
@@ -95,7 +83,7 @@ impl Pool {
         match process.phase {
             Phase::Starting { .. } => {
                 process.phase = Phase::Ready;
-                (self.failures, self.pause, self.is_due) = (0, None, true);
+                (self.backoff, self.is_due) = (Backoff::default(), true);
             }
             Phase::Ready => {}
             Phase::Leaving { .. } | Phase::Stopping(_) => return Err(Misplaced),
@@ -187,9 +175,7 @@ impl Pool {
     /// Says what is to be done now.
     pub(super) fn turn(&mut self, now: Instant) -> Vec<Action> {
         self.is_due = false;
-        if self.pause.as_ref().is_some_and(|pause| pause.until <= now) {
-            self.pause = None;
-        }
+        self.backoff.resume(now);
         self.expire(now);
         self.dispatch(now);
         let mut actions = self.kill_late(now);
@@ -284,21 +270,12 @@ impl Pool {
         if !self.is_serving() {
             self.waiting.drain(..).for_each(|job| job.fail(FunctionOutcome::Init, error.clone()));
         }
-        if self.pause.is_none() {
-            let pause = PAUSE.saturating_mul(1 << self.failures.min(5)).min(PAUSE_MAX);
-            self.pause = Some(Pause { error, until: now + jittered(pause) });
-            self.failures = self.failures.saturating_add(1);
-        }
+        self.backoff.fail(error, now);
     }
 
-    /// Returns until when nothing is started, and why.
-    pub(super) fn paused(&self) -> Option<(InvokeError, Instant)> {
-        self.pause.as_ref().map(|pause| (pause.error.clone(), pause.until))
-    }
-
-    /// Returns how many starts have failed since one succeeded, one in each pause.
-    pub(super) fn failures(&self) -> u32 {
-        self.failures
+    /// Returns how starts have fared.
+    pub(super) fn backoff(&self) -> &Backoff {
+        &self.backoff
     }
 
     fn kill_late(&mut self, now: Instant) -> Vec<Action> {
@@ -345,7 +322,7 @@ impl Pool {
     }
 
     fn start(&mut self, now: Instant) -> Vec<Action> {
-        if self.pause.is_some() {
+        if self.backoff.pause().is_some() {
             return Vec::new();
         }
         let starting = self.processes.values().filter(|process| process.is_starting()).count();
@@ -357,7 +334,7 @@ impl Pool {
         let for_least = if self.is_ending { 0 } else { min.saturating_sub(self.alive()) };
         let room = max.saturating_sub(self.processes.len());
         let mut count = for_waiting.max(for_least).min(room);
-        if self.failures > 0 {
+        if self.backoff.failures() > 0 {
             // One shows whether it works again.
             count = count.min(1_usize.saturating_sub(starting));
         }
@@ -376,7 +353,7 @@ impl Pool {
         let processes = self.processes.values().filter_map(|process| process.next_wake(idle));
         let asking = self.processes.values().filter_map(|process| process.asks_until(now));
         let asking = asking.take(self.waiting.len());
-        let pause = self.pause.iter().map(|pause| pause.until);
+        let pause = self.backoff.pause().map(|(_, until)| *until);
         waiting.chain(processes).chain(asking).chain(pause).min().map(|wake| wake.max(now))
     }
 
@@ -386,18 +363,4 @@ impl Pool {
             .filter(|process| process.is_starting() || process.phase == Phase::Ready)
             .count()
     }
-}
-
-fn is_ending() -> InvokeError {
-    InvokeError::Unreachable("the node is ending".to_owned())
-}
-
-fn too_slow(timeout: Duration) -> InvokeError {
-    let message = format!("Task timed out after {:.2} seconds", timeout.as_secs_f64());
-    InvokeError::Function { kind: "Sandbox.Timedout".to_owned(), message }
-}
-
-fn never_asked_for_work(init: Duration) -> InvokeError {
-    let message = format!("the process did not ask for work within {init:?} of its start");
-    InvokeError::Function { kind: "Sandbox.Timedout".to_owned(), message }
 }

@@ -2,6 +2,7 @@
 
 use prometheus::{IntCounterVec, Opts, Registry};
 
+use super::begin::begin;
 use super::labels::{CutCause, HttpState, RequestRefusal};
 
 const REFUSED: &str = "gatecast_http_requests_refused_total";
@@ -28,9 +29,7 @@ impl HttpMetrics {
         registry.register(Box::new(metrics.refused.clone()))?;
         registry.register(Box::new(metrics.cut.clone()))?;
         // Counters are there from the start, at 0.
-        RequestRefusal::ALL
-            .iter()
-            .for_each(|refusal| drop(metrics.refused.with_label_values(&[refusal.label()])));
+        begin(&metrics.refused, RequestRefusal::ALL, RequestRefusal::label);
         for state in HttpState::ALL {
             CutCause::ALL.iter().for_each(|cause| {
                 drop(metrics.cut.with_label_values(&[state.label(), cause.label()]));

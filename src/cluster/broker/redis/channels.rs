@@ -5,31 +5,25 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::future::join_all;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::timeout;
 
 use self::entry::Entry;
 use super::pace::RepairPace;
-use super::track::{Reading, Step, Track, Verdict};
+use super::track::{Track, Verdict};
 use crate::model::broker::{Accepted, Channel, PublishError, PublishResult, Standing, Wait};
-use crate::ops::metrics::{DropReason, Foreign, GaugeGuard, Recovery};
+use crate::ops::metrics::{DropReason, GaugeGuard};
 use crate::ops::telemetry::Telemetry;
 use crate::shard::hub::Hub;
 
 mod entry;
+mod reading;
 
 /// In place of an epoch: the message is neither counted nor kept, and is delivered as it comes.
 pub(super) const UNKEPT: &str = "-";
-/// Names of channels that are gone which may wait to be read.
-const QUEUE_SLACK: usize = 1_024;
-/// How long a shard has to answer. One that does not has members without room.
-const ANSWER_TIME: Duration = Duration::from_millis(50);
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -202,36 +196,6 @@ impl Channels {
         }
     }
 
-    /// Puts a channel behind those that wait to be read.
-    fn read_soon(&self, state: &mut State, name: &str) {
-        let State { entries, unread: [beginnings, repairs], .. } = state;
-        let Some(entry) = entries.get_mut(name).filter(|entry| !entry.is_unread) else { return };
-        entry.is_unread = true;
-        let (errand, queue) = if entry.track.has_begun() {
-            (Errand::Repair, repairs)
-        } else {
-            (Errand::Beginning, beginnings)
-        };
-        queue.push_back(name.to_owned());
-        if queue.len() > 2 * entries.len() + QUEUE_SLACK {
-            queue.retain(|name| entries.get(name).is_some_and(|entry| entry.is_unread));
-        }
-        self.notify(errand).notify_one();
-    }
-
-    fn notify(&self, errand: Errand) -> &Notify {
-        let [beginning, repair] = &self.to_read;
-        match errand {
-            Errand::Beginning => beginning,
-            Errand::Repair => repair,
-        }
-    }
-
-    /// Waits until there is something to read.
-    pub(super) async fn to_read(&self, errand: Errand) {
-        self.notify(errand).notified().await;
-    }
-
     /// Notes that a connection is gone: shards that wait for a subscription are told that it will
     /// not come, or that this node's own messages will.
     pub(super) fn refuse_waiting(&self, is_lost: impl Fn(&str) -> bool) {
@@ -287,121 +251,6 @@ impl Channels {
             self.read_soon(&mut state, name);
         }
     }
-
-    /// Returns channels to read and after which offset, at most `count`, those first that have
-    /// waited longest.
-    pub(super) fn take_unread(&self, errand: Errand, count: usize) -> Vec<(String, Option<u64>)> {
-        let mut state = self.state.lock();
-        let State { entries, unread: [beginnings, repairs], .. } = &mut *state;
-        let queue = if errand == Errand::Beginning { beginnings } else { repairs };
-        let mut names = Vec::new();
-        while names.len() < count
-            && let Some(name) = queue.pop_front()
-        {
-            if let Some(entry) = entries.get_mut(&name).filter(|entry| entry.is_unread) {
-                entry.is_unread = false;
-                names.push((name, entry.track.begin_reading()));
-            }
-        }
-        names
-    }
-
-    /// Puts a channel back to be read after the others.
-    pub(super) fn put_back(&self, name: &str) {
-        self.read_soon(&mut self.state.lock(), name);
-    }
-
-    /// Returns whether the members of a channel have room for so many bytes more, or have been
-    /// waited for long enough.
-    pub(super) async fn has_room(&self, name: &str, bytes: usize) -> bool {
-        let asked = {
-            let state = self.state.lock();
-            let Some(entry) = state.entries.get(name) else { return true };
-            if entry.pace.is_over(Instant::now()) {
-                return true;
-            }
-            entry.ask_for_room(&self.hub, bytes)
-        };
-        let answers = timeout(ANSWER_TIME, join_all(asked)).await;
-        let has_room = answers.is_ok_and(|answers| !answers.contains(&Ok(false)));
-        if !has_room && let Some(entry) = self.state.lock().entries.get_mut(name) {
-            entry.pace.hold_up(Instant::now());
-        }
-        has_room
-    }
-
-    /// Notes that Redis refuses to read a channel: who waits for it is told, and other channels go
-    /// on.
-    pub(super) fn on_refused(&self, name: &str) {
-        if let Some(entry) = self.state.lock().entries.get_mut(name) {
-            entry.tell_waiting(&self.hub, Err(PublishError::Unavailable));
-        }
-    }
-
-    /// Takes what was read of a channel's stream after an offset.
-    pub(super) fn on_reading(
-        &self,
-        (name, after): (&str, Option<u64>),
-        reading: Reading<Bytes>,
-    ) -> Next {
-        let mut state = self.state.lock();
-        let Some(entry) = state.entries.get_mut(name) else { return Next::Done };
-        if entry.track.offset() != after {
-            // What has been delivered since may be more than what this knows of: it would be
-            // delivered again.
-            entry.track.suspect();
-            return Next::Again;
-        }
-        let is_full = |shard: &usize| self.hub.inbox(*shard).is_full();
-        if !reading.messages.is_empty() && entry.shards.iter().any(is_full) {
-            return Next::Later;
-        }
-        let foreign = reading.messages.iter().filter(|(_, frame)| frame.is_none()).count();
-        self.telemetry.metrics.count_foreign(Foreign::Entry, foreign);
-        let had_begun = entry.track.has_begun();
-        if !had_begun && std::mem::take(&mut entry.is_promised) && !reading.now.epoch.is_empty() {
-            // Nobody knows how much was accepted since then.
-            self.telemetry.metrics.count_recovery(Recovery::Lost, 0, 0);
-            tracing::warn!(
-                channel = name,
-                "members joined without Redis, and have perhaps missed messages since"
-            );
-        }
-        match entry.track.on_reading(reading) {
-            Step::Restart { forgotten: 0, late: 0 } => Next::Again,
-            Step::Restart { forgotten, late } => {
-                self.telemetry.metrics.count_recovery(Recovery::Lost, 0, late);
-                tracing::warn!(
-                    channel = name,
-                    forgotten,
-                    late,
-                    "Redis has forgotten messages that it had accepted, or has them again too late"
-                );
-                Next::Again
-            }
-            Step::Deliver { messages, lost, done } => {
-                messages.iter().for_each(|frame| entry.push(&self.hub, frame, None));
-                if lost > 0 {
-                    tracing::warn!(
-                        channel = name,
-                        lost,
-                        "messages were lost: the stream does not hold them any more"
-                    );
-                }
-                if had_begun && (lost > 0 || !messages.is_empty()) {
-                    let recovery = if lost > 0 { Recovery::Lost } else { Recovery::Repaired };
-                    self.telemetry.metrics.count_recovery(recovery, messages.len(), lost);
-                }
-                entry.tell_waiting(&self.hub, Ok(()));
-                entry.pace.go_on(Instant::now());
-                if done {
-                    entry.pace = RepairPace::default();
-                    return Next::Done;
-                }
-                Next::Again
-            }
-        }
-    }
 }
 
 /// Milliseconds since 1970.
@@ -412,6 +261,7 @@ fn clock() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::broker::redis::track::Reading;
     use crate::limits::budget::Budget;
     use crate::ops::metrics::Metrics;
     use crate::shard::EventLoop;

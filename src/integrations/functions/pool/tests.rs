@@ -1,6 +1,7 @@
 //! What a pool does, without any process.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -128,7 +129,7 @@ fn a_run_that_takes_too_long_is_answered_and_its_process_killed() {
     assert_eq!(failure.error.to_string(), "Sandbox.Timedout: Task timed out after 3.00 seconds");
     assert_eq!(pool.exited(1, error("signal 9"), now), Some(FunctionEnd::Timeout));
     assert_eq!(pool.turn(now + 3 * SECOND), []);
-    assert_eq!(pool.paused(), None);
+    assert_eq!(pool.backoff().pause(), None);
 }
 
 #[test]
@@ -161,7 +162,7 @@ fn callers_are_told_at_once_while_nothing_can_be_started_and_pauses_grow() {
     let _waiting = take(&mut pool, now);
     assert_eq!(pool.turn(now), [Action::Start(10)]);
     assert!(ask(&mut pool, 10, now).try_recv().is_ok());
-    assert_eq!((pool.failures(), pool.paused()), (0, None));
+    assert_eq!((pool.backoff().failures(), pool.backoff().pause()), (0, None));
 }
 
 #[test]

@@ -83,3 +83,17 @@ impl Job {
         _ = self.answer.send(Err(Failure { outcome, error }));
     }
 }
+
+pub(super) fn is_ending() -> InvokeError {
+    InvokeError::Unreachable("the node is ending".to_owned())
+}
+
+pub(super) fn too_slow(timeout: Duration) -> InvokeError {
+    let message = format!("Task timed out after {:.2} seconds", timeout.as_secs_f64());
+    InvokeError::Function { kind: "Sandbox.Timedout".to_owned(), message }
+}
+
+pub(super) fn never_asked_for_work(init: Duration) -> InvokeError {
+    let message = format!("the process did not ask for work within {init:?} of its start");
+    InvokeError::Function { kind: "Sandbox.Timedout".to_owned(), message }
+}
