@@ -1,24 +1,24 @@
-"""What a handler does with boto3: posts to its caller, and then looks for one who is gone."""
+"""A handler with boto3: posts to its caller, and then looks for one who is gone."""
 
-import os
+import json
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
-
-endpoint = None if os.environ.get("NO_ENDPOINT") else f"https://{os.environ['DOMAIN_NAME']}/{os.environ['STAGE']}"
-api = boto3.client("apigatewaymanagementapi", endpoint_url=endpoint, config=Config(retries={"max_attempts": 0}))
+from botocore.exceptions import ClientError, SSLError
 
 
-def main():
-    posted = api.post_to_connection(ConnectionId=os.environ["CONNECTION_ID"], Data=b"hello")
+def handler(event, context):
+    request = event["requestContext"]
+    endpoint = json.loads(event["body"]).get("endpoint", f"https://{request['domainName']}/{request['stage']}")
+    api = boto3.client(
+        "apigatewaymanagementapi", endpoint_url=endpoint or None, config=Config(retries={"max_attempts": 0})
+    )
+    try:
+        posted = api.post_to_connection(ConnectionId=request["connectionId"], Data=b"hello")
+    except SSLError as error:
+        return {"statusCode": 200, "body": f"{error}"}
     try:
         api.get_connection(ConnectionId="L0SM9cOFvHcCIhw=")
     except ClientError as error:
-        print(posted["ResponseMetadata"]["HTTPStatusCode"], error.response["ResponseMetadata"]["HTTPStatusCode"])
-
-
-try:
-    main()
-except Exception as error:
-    print(f"{type(error).__name__}: {error}")
+        statuses = [reply["ResponseMetadata"]["HTTPStatusCode"] for reply in (posted, error.response)]
+        return {"statusCode": 200, "body": "{} {}".format(*statuses)}
