@@ -54,6 +54,8 @@ struct State {
     has_stood: bool,
     /// How often somebody has waited.
     waits: u64,
+    /// How often a channel was read.
+    readings: u64,
 }
 
 /// What a channel is read for.
@@ -63,6 +65,16 @@ pub(super) enum Errand {
     Beginning,
     /// What was missed.
     Repair,
+}
+
+/// What is to be read of a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    pub(super) name: String,
+    /// After which offset; `None` if only the channel's place is wanted.
+    pub(super) after: Option<u64>,
+    /// Of all readings on this node.
+    number: u64,
 }
 
 /// What the reader does next with a channel.
@@ -101,6 +113,7 @@ impl Channels {
             track: Track::default(),
             is_promised: false,
             is_unread: false,
+            reading: 0,
             pace: RepairPace::default(),
             _counted: (*channel != Channel::Broadcast)
                 .then(|| GaugeGuard::new(&self.telemetry.metrics.channels)),
@@ -227,6 +240,13 @@ impl Channels {
         }
     }
 
+    /// Notes that Redis has accepted a message that this node has published.
+    pub(super) fn on_accepted(&self, name: &str, epoch: &str, offset: u64) {
+        if let Some(entry) = self.state.lock().entries.get_mut(name) {
+            entry.track.on_accepted(epoch, offset);
+        }
+    }
+
     /// Takes a message as it comes.
     pub(super) fn on_message(&self, name: &str, epoch: &str, offset: u64, frame: &Bytes) {
         let mut state = self.state.lock();
@@ -261,9 +281,9 @@ fn clock() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::broker::redis::track::Reading;
+    use crate::cluster::broker::redis::track::{Position, Reading};
     use crate::limits::budget::Budget;
-    use crate::ops::metrics::Metrics;
+    use crate::ops::metrics::{Metrics, Recovery};
     use crate::shard::EventLoop;
     use crate::shard::inbox::Event;
 
@@ -364,14 +384,53 @@ mod tests {
         }
     }
 
+    fn position(offset: u64) -> Reading<Bytes> {
+        let now = Position { epoch: "e".to_owned(), offset };
+        Reading { now, ..Reading::default() }
+    }
+
+    /// Has the channel read once more.
+    fn ask(channels: &Channels) -> Request {
+        channels.put_back(NAME);
+        let [beginning, repair] =
+            [Errand::Beginning, Errand::Repair].map(|errand| channels.take_unread(errand, 1).pop());
+        beginning.or(repair).expect("a reading")
+    }
+
+    #[test]
+    fn what_redis_has_accepted_and_left_before_anybody_read_it_is_counted() {
+        let Bench { channels, metrics, .. } = bench(false, true);
+        let read = |request: &Request| channels.on_reading(request, position(5));
+        let lost = || metrics.recoveries.with_label_values(&[Recovery::Lost.label()]).get();
+        assert_eq!(read(&ask(&channels)), Next::Done);
+        channels.on_accepted(NAME, "e", 5);
+        channels.on_accepted("nobody's", "f", 1);
+        channels.suspect_all(|_| true);
+        let before = ask(&channels);
+        channels.on_accepted(NAME, "f", 6);
+        assert_eq!((read(&before), lost()), (Next::Done, 0), "it may not have it yet");
+        channels.suspect_all(|_| true);
+        let (before, after) = (ask(&channels), ask(&channels));
+        assert_eq!((read(&before), lost()), (Next::Done, 0), "there is a later one");
+        assert_eq!((read(&after), lost()), (Next::Again, 1));
+        assert_eq!((read(&ask(&channels)), lost()), (Next::Done, 1), "once");
+    }
+
+    #[test]
+    fn a_reading_for_members_who_have_left_is_none_for_others() {
+        let Bench { channels, .. } = bench(false, true);
+        let request = ask(&channels);
+        let left: Vec<_> = (0..2).map(|shard| channels.remove(NAME, shard)).collect();
+        assert_eq!(left, [None, Some(false)]);
+        channels.add(NAME, (&group(), true), 0);
+        assert_eq!(channels.on_reading(&request, position(5)), Next::Done);
+        assert!(!channels.has_begun(NAME), "nobody listens there yet");
+    }
+
     #[test]
     fn a_message_of_this_node_alone_has_no_place_in_the_channel() {
         let Bench { channels, hub, .. } = bench(true, true);
-        let position = |offset| Reading {
-            now: super::super::track::Position { epoch: "e".to_owned(), offset },
-            ..Reading::default()
-        };
-        assert_eq!(channels.on_reading((NAME, None), position(5)), Next::Done);
+        assert_eq!(channels.on_reading(&ask(&channels), position(5)), Next::Done);
         answers(&hub, 0);
         assert_eq!(
             channels.deliver_here(NAME, &Bytes::from_static(b"here")),

@@ -364,6 +364,7 @@ impl Publisher {
                 return Ok(Accepted::Duplicate(Offset(offset)));
             }
             if is_kept {
+                self.channels.on_accepted(name, &epoch, offset);
                 trace = self.telemetry.tracer.message(name, &epoch, offset);
                 place = Some((epoch, offset));
             }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::channels::{Channels, Errand, Next};
+use super::channels::{Channels, Errand, Next, Request};
 use super::page::{Pages, Wanted};
 use super::track::Reading;
 use crate::cluster::store::{Call, Store, StoreError};
@@ -46,8 +46,8 @@ pub(super) struct Reader {
     pub(super) snapshots: Snapshots,
 }
 
-/// A channel, after which offset it was read, and what was read.
-type Page = ((String, Option<u64>), Result<Reading<Bytes>, StoreError>);
+/// What was to be read of a channel, and what was read.
+type Page = (Request, Result<Reading<Bytes>, StoreError>);
 
 /// Why a channel is not read now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,7 +112,7 @@ impl Reader {
     /// Reads what can be read, and delivers what there is room for; the rest is for later. A client
     /// may be a member of many channels, so room is asked for in parts, each for all of its pages
     /// together.
-    async fn read_batch(&self, batch: Vec<(String, Option<u64>)>, later: &mut Later) {
+    async fn read_batch(&self, batch: Vec<Request>, later: &mut Later) {
         let readings = self.read(&batch).await;
         let mut pages = batch.into_iter().zip(readings).peekable();
         while let Some(first) = pages.next() {
@@ -124,7 +124,7 @@ impl Reader {
                 part.push(next);
             }
             let asked = part.iter().map(|page| async move {
-                bytes_of(page) == 0 || self.channels.has_room(&page.0.0, bytes).await
+                bytes_of(page) == 0 || self.channels.has_room(&page.0.name, bytes).await
             });
             let rooms = join_all(asked).await;
             for (page, has_room) in part.into_iter().zip(rooms) {
@@ -134,12 +134,14 @@ impl Reader {
     }
 
     /// Delivers a page, if there is room for it.
-    fn take(&self, ((name, after), reading): Page, has_room: bool, later: &mut Later) {
+    fn take(&self, (request, reading): Page, has_room: bool, later: &mut Later) {
         if !has_room {
-            later.insert((Instant::now() + ROOM_PAUSE, Wait::Room, name));
+            later.insert((Instant::now() + ROOM_PAUSE, Wait::Room, request.name));
             return;
         }
-        let pause = match reading.map(|reading| self.channels.on_reading((&name, after), reading)) {
+        let result = reading.map(|reading| self.channels.on_reading(&request, reading));
+        let name = request.name;
+        let pause = match result {
             Ok(Next::Done) => return,
             Ok(Next::Again) => return self.channels.put_back(&name),
             Ok(Next::Later) => PAUSE,
@@ -160,12 +162,9 @@ impl Reader {
         later.insert((Instant::now() + pause, Wait::Read, name));
     }
 
-    async fn read(
-        &self,
-        batch: &[(String, Option<u64>)],
-    ) -> Vec<Result<Reading<Bytes>, StoreError>> {
+    async fn read(&self, batch: &[Request]) -> Vec<Result<Reading<Bytes>, StoreError>> {
         let bytes = self.page_bytes() / batch.len().max(1);
-        let call = |(name, after): &(String, Option<u64>)| {
+        let call = |Request { name, after, .. }: &Request| {
             let wanted = Wanted { after: *after, messages: MESSAGES, bytes };
             Call::new(name.clone(), self.pages.command(name, wanted))
         };

@@ -4,7 +4,8 @@
 //! Pure. Rules: a message is delivered as it comes only if it is the very next; whatever else comes
 //! is read from the stream, in order, so that a gap is closed in place and nothing is delivered
 //! twice. Where Redis goes on from another history, an older copy or one that was there before,
-//! only what belongs behind everything delivered so far is delivered ([`Past`]).
+//! only what belongs behind everything delivered so far is delivered ([`Past`]). What Redis is known
+//! to have accepted, and has no more when it is read, is counted ([`Track::missing`]).
 
 use std::collections::VecDeque;
 
@@ -48,6 +49,11 @@ pub(super) struct Track {
     /// that is not used for long, and begins it anew; who has listened all the time has missed
     /// nothing.
     begun: Option<String>,
+    /// What Redis is known to have accepted and has not been delivered: a place of each epoch. The
+    /// history that it belongs to may be left before anybody has read it.
+    accepted: Vec<Position>,
+    /// The same as of when the last reading was asked for, which has it, or it is gone.
+    asked: Vec<Position>,
 }
 
 /// What to do with a message that came.
@@ -78,8 +84,9 @@ pub(super) enum Step<M> {
     /// Deliver these, after so many that are lost; then `done` or read again.
     Deliver { messages: Vec<M>, lost: u64, done: bool },
     /// It goes on from another history. Redis has forgotten so many of the messages that were
-    /// delivered, and perhaps others; and so many that it has come too late for their place. With 0
-    /// it has begun the channel anew, and nothing was missed.
+    /// delivered, or of the epochs in which it had accepted others, and perhaps more; and so many
+    /// that it has come too late for their place. With 0 it has begun the channel anew, and nothing
+    /// was missed.
     Restart { forgotten: u64, late: u64 },
 }
 
@@ -151,6 +158,24 @@ impl Epoch {
     }
 }
 
+impl Position {
+    /// Returns whether a history that has come so far has a message.
+    fn holds(&self, history: &[Epoch], epoch: &str, offset: u64) -> bool {
+        self.epoch == epoch && offset <= self.offset
+            || parts(history, self.offset)
+                .any(|(part, end)| part.name == epoch && part.after < offset && offset <= end)
+    }
+}
+
+/// Notes the last place of an epoch. Of more epochs than Redis lists, one is missing for sure.
+fn note(places: &mut Vec<Position>, epoch: &str, offset: u64) {
+    if let Some(place) = places.iter_mut().find(|place| place.epoch == epoch) {
+        place.offset = place.offset.max(offset);
+    } else if places.len() < EPOCHS_MAX {
+        places.push(Position { epoch: epoch.to_owned(), offset });
+    }
+}
+
 /// Returns the epochs of a history that has so many messages, each with the offset at which it
 /// ends.
 fn parts(history: &[Epoch], offset: u64) -> impl Iterator<Item = (&Epoch, u64)> {
@@ -180,7 +205,39 @@ impl Track {
     /// until now.
     pub(super) fn begin_reading(&mut self) -> Option<u64> {
         self.top = 0;
+        for Position { epoch, offset } in self.accepted.drain(..) {
+            note(&mut self.asked, &epoch, offset);
+        }
         self.offset()
+    }
+
+    /// Notes that Redis has accepted a message. It will come, or be read; if Redis has left its
+    /// history by then, nobody else may know of it.
+    pub(super) fn on_accepted(&mut self, epoch: &str, offset: u64) {
+        let is_next = |position: &Position| position.epoch == epoch && offset > position.offset;
+        if self.position.as_ref().is_some_and(is_next) || !self.is_settled(epoch, offset) {
+            note(&mut self.accepted, epoch, offset);
+        }
+    }
+
+    /// Returns whether a message was delivered, or will not be for a reason that was counted.
+    fn is_settled(&self, epoch: &str, offset: u64) -> bool {
+        self.past.settled.iter().any(|(name, end)| name == epoch && offset <= *end)
+            || self
+                .position
+                .as_ref()
+                .is_some_and(|position| position.holds(&self.epochs, epoch, offset))
+    }
+
+    /// Returns in how many epochs Redis has accepted what it does not have any more, though it was
+    /// not read; what it has is still to be read.
+    fn missing(&mut self, now: &Position, epochs: &[Epoch]) -> u64 {
+        let mut asked = std::mem::take(&mut self.asked);
+        asked.retain(|place| !self.is_settled(&place.epoch, place.offset));
+        let known = asked.len();
+        asked.retain(|place| now.holds(epochs, &place.epoch, place.offset));
+        self.asked = asked;
+        (known - self.asked.len()) as u64
     }
 
     /// Returns whether the channel has ever had a message, as far as is known.
@@ -210,6 +267,7 @@ impl Track {
     pub(super) fn undo(&mut self) {
         if let Some(position) = &mut self.position {
             self.top = position.offset;
+            note(&mut self.accepted, &position.epoch, position.offset);
             position.offset -= 1;
         }
         self.begun = None;
@@ -225,6 +283,7 @@ impl Track {
     ) -> Verdict {
         if !self.is_live {
             self.top = self.top.max(offset);
+            self.on_accepted(epoch, offset);
             return Verdict::Ignore;
         }
         let Some(position) = &mut self.position else { return Verdict::Ignore };
@@ -242,11 +301,17 @@ impl Track {
         self.begun = (position.epoch != epoch && offset == 1).then(|| epoch.to_owned());
         self.is_live = false;
         self.top = offset;
+        self.on_accepted(epoch, offset);
         Verdict::Repair
     }
 
     pub(super) fn on_reading<M>(&mut self, reading: Reading<M>) -> Step<M> {
         let Reading { now, epochs, messages, is_cut } = reading;
+        let missing = self.missing(&now, &epochs);
+        if missing > 0 {
+            // What there is instead is in the next reading.
+            return Step::Restart { forgotten: missing, late: 0 };
+        }
         let known = std::mem::replace(&mut self.epochs, epochs);
         let Some(position) = &mut self.position else {
             // The subscription begins here; what came meanwhile is read in the next step.
@@ -460,6 +525,8 @@ mod tests {
         assert_eq!(track.on_message("a", 1, clock), Verdict::Deliver);
         assert_eq!(track.on_message("a", u64::MAX, clock), Verdict::Repair);
         assert_eq!(track.begin_reading(), Some(1));
+        assert_eq!(track.on_reading(anew(1, "a")), Step::Restart { forgotten: 1, late: 0 });
+        assert_eq!(track.begin_reading(), Some(1));
         let nothing = Step::Deliver { messages: Vec::new(), lost: 0, done: true };
         assert_eq!(track.on_reading(anew(1, "a")), nothing);
         assert_eq!(track.on_message("a", 2, clock), Verdict::Deliver);
@@ -521,13 +588,15 @@ mod tests {
         epochs: Vec<Epoch>,
         /// Whether it has not begun an epoch of its own yet.
         is_new: bool,
+        /// How many messages were accepted in any history.
+        accepted: u32,
     }
 
     /// What happens to a channel, and to nodes that listen to it.
     #[derive(Clone, Copy, Debug)]
     enum Event {
-        /// A message is accepted; at which nodes it arrives.
-        Message([bool; 2]),
+        /// A message is accepted; at which nodes it arrives, and which has published it.
+        Message([bool; 2], Sender),
         /// A replica takes over that lacks the last so many; which nodes see that at once.
         Failover(usize, [bool; 2]),
         /// Redis goes on from one of the states in which it was left; which nodes see that at once.
@@ -536,9 +605,21 @@ mod tests {
         Reconnect(usize),
     }
 
+    /// Who publishes a message.
+    #[derive(Clone, Copy, Debug)]
+    struct Sender {
+        node: usize,
+        /// Whether it has Redis' answer before the message arrives anywhere.
+        is_told_first: bool,
+    }
+
+    fn senders() -> impl Strategy<Value = Sender> {
+        (0..2_usize, any::<bool>()).prop_map(|(node, is_told_first)| Sender { node, is_told_first })
+    }
+
     fn events(returns: u32) -> impl Strategy<Value = Vec<Event>> {
         let event = prop_oneof![
-            8 => any::<[bool; 2]>().prop_map(Event::Message),
+            8 => (any::<[bool; 2]>(), senders()).prop_map(|(arrives, by)| Event::Message(arrives, by)),
             1 => (0..6_usize, any::<[bool; 2]>()).prop_map(|(lag, seen)| Event::Failover(lag, seen)),
             returns => (0..20_usize, any::<[bool; 2]>()).prop_map(|(state, seen)| Event::Return(state, seen)),
             2 => (0..2_usize).prop_map(Event::Reconnect),
@@ -546,11 +627,15 @@ mod tests {
         prop::collection::vec(event, 1..120)
     }
 
+    /// A message that the first node publishes.
+    fn message(arrives: [bool; 2]) -> Event {
+        Event::Message(arrives, Sender { node: 0, is_told_first: false })
+    }
+
     #[derive(Default)]
     struct World {
         redis: Redis,
         left: Vec<Redis>,
-        accepted: u32,
         /// Epochs.
         begun: usize,
         nodes: [Listener; 2],
@@ -560,16 +645,22 @@ mod tests {
         track: Track,
         delivered: Vec<u32>,
         lost: u64,
+        /// What it has published or heard, and not delivered yet.
+        known: Vec<u32>,
+        /// The last message that had been accepted anywhere when it counted a loss.
+        counted: u32,
     }
 
     impl Default for Listener {
         fn default() -> Self {
-            Self { track: begun(), delivered: Vec::new(), lost: 0 }
+            Self { track: begun(), delivered: Vec::new(), lost: 0, known: Vec::new(), counted: 0 }
         }
     }
 
     impl Redis {
-        fn accept(&mut self, number: u32) -> (String, u64) {
+        fn accept(&mut self) -> (String, u64) {
+            self.accepted += 1;
+            let number = self.accepted;
             if self.epochs.is_empty() || std::mem::take(&mut self.is_new) {
                 // Names say nothing of age.
                 let name = format!("{:08x}", number.wrapping_mul(0x9E37_79B1));
@@ -591,7 +682,13 @@ mod tests {
     }
 
     impl Listener {
+        fn be_told(&mut self, (epoch, offset, number): (&str, u64, u32)) {
+            self.known.push(number);
+            self.track.on_accepted(epoch, offset);
+        }
+
         fn hear(&mut self, redis: &Redis, (epoch, offset, number): (&str, u64, u32)) {
+            self.known.push(number);
             match self.track.on_message(epoch, offset, || number.into()) {
                 Verdict::Deliver => self.delivered.push(number),
                 Verdict::Ignore => {}
@@ -605,33 +702,58 @@ mod tests {
         }
 
         fn read(&mut self, redis: &Redis) {
-            for _ in 0..3 {
+            for _ in 0..4 {
                 let after = self.track.begin_reading().expect("it has begun");
                 match self.track.on_reading(redis.read(after)) {
                     Step::Deliver { messages, done, lost } => {
                         self.delivered.extend(messages);
-                        self.lost += lost;
+                        self.count(redis, lost, lost);
                         if done {
-                            return;
+                            return self.look(redis);
                         }
                     }
-                    Step::Restart { late, .. } => self.lost += late,
+                    Step::Restart { forgotten, late } => self.count(redis, late, forgotten + late),
                 }
             }
             panic!("it comes to an end");
+        }
+
+        fn count(&mut self, redis: &Redis, lost: u64, any: u64) {
+            self.lost += lost;
+            if any > 0 {
+                self.counted = redis.accepted;
+            }
+        }
+
+        /// What it knows of and has not delivered is there to be read, or has been counted.
+        fn look(&mut self, redis: &Redis) {
+            let known = std::mem::take(&mut self.known);
+            for number in known.into_iter().filter(|number| !self.delivered.contains(number)) {
+                if redis.held.contains(&number) && self.counted < number {
+                    self.known.push(number);
+                } else {
+                    assert!(self.counted >= number, "{number} is lost, and not counted");
+                }
+            }
         }
     }
 
     impl World {
         fn take(&mut self, event: Event) {
-            let Self { redis, left, accepted, begun, nodes } = self;
+            let Self { redis, left, begun, nodes } = self;
             match event {
-                Event::Message(arrives) => {
-                    *accepted += 1;
+                Event::Message(arrives, by) => {
                     *begun += usize::from(redis.is_new || redis.epochs.is_empty());
-                    let (epoch, offset) = redis.accept(*accepted);
+                    let (epoch, offset) = redis.accept();
+                    let message = (epoch.as_str(), offset, redis.accepted);
+                    if by.is_told_first {
+                        nodes[by.node].be_told(message);
+                    }
                     for (node, _) in nodes.iter_mut().zip(arrives).filter(|(_, arrives)| *arrives) {
-                        node.hear(redis, (&epoch, offset, *accepted));
+                        node.hear(redis, message);
+                    }
+                    if !by.is_told_first {
+                        nodes[by.node].be_told(message);
                     }
                 }
                 Event::Failover(lag, seen) => {
@@ -643,7 +765,8 @@ mod tests {
                 }
                 Event::Return(state, seen) => {
                     left.push(redis.clone());
-                    *redis = left[state % left.len()].clone();
+                    let accepted = redis.accepted;
+                    *redis = Redis { accepted, ..left[state % left.len()].clone() };
                     self.go_on(seen);
                 }
                 Event::Reconnect(node) => nodes[node].reconnect(redis),
@@ -662,7 +785,7 @@ mod tests {
         }
 
         fn end(&mut self) {
-            for event in [Event::Message([true; 2]), Event::Reconnect(0), Event::Reconnect(1)] {
+            for event in [message([true; 2]), Event::Reconnect(0), Event::Reconnect(1)] {
                 self.take(event);
             }
         }
@@ -691,14 +814,17 @@ mod tests {
             let mut world = World::default();
             events.into_iter().for_each(|event| world.take(event));
             world.end();
-            let World { redis, accepted, .. } = &world;
+            let World { redis, nodes, .. } = &world;
+            let last = nodes.iter().map(|node| node.counted).max().unwrap_or_default();
             let life = redis.epochs.last().expect("an epoch").after;
-            for Listener { delivered, lost, .. } in &world.nodes {
+            for Listener { delivered, lost, .. } in nodes {
                 prop_assert!(delivered.is_sorted_by(|a, b| a < b), "in order, none twice: {:?}", delivered);
                 let has_missed = |number: &&u32| !delivered.contains(number);
                 let held = redis.held.iter().filter(has_missed).count() as u64;
                 prop_assert!(*lost >= held, "{lost} were counted of {held} that Redis has again");
-                let most = u64::from(*accepted) - delivered.len() as u64;
+                let most = u64::from(redis.accepted) - delivered.len() as u64;
+                let missing = (1..=redis.accepted).rev().find(|number| has_missed(&number));
+                prop_assert!(missing.is_none_or(|missing| missing <= last), "{missing:?} is counted by nobody");
                 prop_assert!(*lost <= most || world.begun > EPOCHS_MAX, "{lost} were counted of {most}");
                 let mut new = redis.held.iter().skip(usize::try_from(life).expect("small"));
                 prop_assert!(!new.any(|number| has_missed(&number)), "what this life accepted has come");
@@ -711,14 +837,14 @@ mod tests {
             let mut world = World::default();
             for event in events {
                 world.take(match event {
-                    Event::Message(_) => Event::Message([true; 2]),
+                    Event::Message(_, by) => Event::Message([true; 2], by),
                     Event::Failover(lag, _) => Event::Failover(lag, [true; 2]),
                     Event::Return(state, _) => Event::Return(state, [true; 2]),
                     Event::Reconnect(node) => Event::Reconnect(node),
                 });
             }
             for Listener { delivered, lost, .. } in world.nodes {
-                prop_assert_eq!(delivered, (1..=world.accepted).collect::<Vec<_>>());
+                prop_assert_eq!(delivered, (1..=world.redis.accepted).collect::<Vec<_>>());
                 prop_assert!(lost == 0 || world.begun > EPOCHS_MAX);
             }
         }
@@ -728,7 +854,7 @@ mod tests {
     fn beyond_what_is_remembered_nothing_comes_twice_either() {
         let mut world = World::default();
         for number in 0..3 * EPOCHS_MAX {
-            world.take(Event::Message([true; 2]));
+            world.take(message([true; 2]));
             world.take(Event::Return(number / 2, [true; 2]));
         }
         world.end();

@@ -27,6 +27,8 @@ pub(super) struct Entry {
     pub(super) is_promised: bool,
     /// Whether it waits to be read.
     pub(super) is_unread: bool,
+    /// The number of the last reading that was asked for.
+    pub(super) reading: u64,
     /// Of its repair.
     pub(super) pace: RepairPace,
     /// Broadcasts are nothing to be a member of.

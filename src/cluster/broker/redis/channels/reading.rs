@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::{Channels, Errand, Next, State};
+use super::{Channels, Errand, Next, Request, State};
 use crate::cluster::broker::redis::pace::RepairPace;
 use crate::cluster::broker::redis::track::{Reading, Step};
 use crate::model::broker::PublishError;
@@ -49,26 +49,24 @@ impl Channels {
         self.notify(errand).notified().await;
     }
 
-    /// Returns channels to read and after which offset, at most `count`, those first that have
-    /// waited longest.
-    pub(in super::super) fn take_unread(
-        &self,
-        errand: Errand,
-        count: usize,
-    ) -> Vec<(String, Option<u64>)> {
+    /// Returns what to read of at most `count` channels, those first that have waited longest.
+    pub(in super::super) fn take_unread(&self, errand: Errand, count: usize) -> Vec<Request> {
         let mut state = self.state.lock();
-        let State { entries, unread: [beginnings, repairs], .. } = &mut *state;
+        let State { entries, unread: [beginnings, repairs], readings, .. } = &mut *state;
         let queue = if errand == Errand::Beginning { beginnings } else { repairs };
-        let mut names = Vec::new();
-        while names.len() < count
+        let mut requests = Vec::new();
+        while requests.len() < count
             && let Some(name) = queue.pop_front()
         {
             if let Some(entry) = entries.get_mut(&name).filter(|entry| entry.is_unread) {
                 entry.is_unread = false;
-                names.push((name, entry.track.begin_reading()));
+                *readings += 1;
+                let (after, number) = (entry.track.begin_reading(), *readings);
+                entry.reading = number;
+                requests.push(Request { name, after, number });
             }
         }
-        names
+        requests
     }
 
     /// Puts a channel back to be read after the others.
@@ -103,15 +101,16 @@ impl Channels {
         }
     }
 
-    /// Takes what was read of a channel's stream after an offset.
-    pub(in super::super) fn on_reading(
-        &self,
-        (name, after): (&str, Option<u64>),
-        reading: Reading<Bytes>,
-    ) -> Next {
+    /// Takes what was read of a channel's stream.
+    pub(in super::super) fn on_reading(&self, request: &Request, reading: Reading<Bytes>) -> Next {
+        let Request { name, after, number } = request;
         let mut state = self.state.lock();
-        let Some(entry) = state.entries.get_mut(name) else { return Next::Done };
-        if entry.track.offset() != after {
+        let Some(entry) = state.entries.get_mut(name).filter(|entry| entry.reading == *number)
+        else {
+            // It was asked for before what the other reader reads, or for members who have left.
+            return Next::Done;
+        };
+        if entry.track.offset() != *after {
             // What has been delivered since may be more than what this knows of: it would be
             // delivered again.
             entry.track.suspect();
