@@ -41,9 +41,9 @@ pub(crate) struct Allowances {
     /// For so long nodes send again what is in doubt, which a Redis that has forgotten the first
     /// time accepts twice.
     pub(crate) resent: Option<Duration>,
-    /// Clients that join while their node is away may be told before Redis is, and miss what other
-    /// nodes accept meanwhile.
-    pub(crate) local: bool,
+    /// For each node: clients that join then may be told before Redis is, and miss what other nodes
+    /// accept meanwhile.
+    pub(crate) alone: Vec<Vec<Window>>,
 }
 
 impl Allowances {
@@ -226,9 +226,8 @@ impl<'a> ChannelJudge<'a> {
     /// Returns whether a connection joined so late that it may have missed a publication.
     fn is_unheard(&self, connection: &Connection, publication: &Publication) -> bool {
         let Some(joined) = connection.member_since(self.channel) else { return false };
-        let mut away = windows_of(&self.allowances.away, connection).iter();
-        self.allowances.local
-            && away.any(|(from, to)| (*from..=*to).contains(&joined) && publication.posted <= *to)
+        let mut alone = windows_of(&self.allowances.alone, connection).iter();
+        alone.any(|(from, to)| (*from..=*to).contains(&joined) && publication.posted <= *to)
     }
 
     /// Judges what a connection did not receive.

@@ -38,6 +38,8 @@ pub(crate) struct Publication {
     pub(crate) keyed: bool,
     /// Perhaps only members at one node have received it: it has no place in the order of all.
     pub(crate) local: bool,
+    /// The node of the client that sent it, if it was sent by a client and that is known.
+    pub(crate) node: Option<usize>,
 }
 
 /// One attempt to send to a connection by its id.
@@ -130,7 +132,7 @@ impl Publication {
     /// Notes a publication that begins, in doubt until it is answered.
     pub(crate) fn begin(id: Id, posted: Duration) -> Self {
         let (answered, answer) = (Duration::MAX, Answer::InDoubt);
-        Self { id, posted, answered, answer, keyed: false, local: false }
+        Self { id, posted, answered, answer, keyed: false, local: false, node: None }
     }
 
     pub(crate) fn end(&mut self, answer: Answer, now: Duration) {

@@ -1,6 +1,7 @@
 //! Executes the actions of a plan, and restarts nodes that end meanwhile.
 
 use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -35,8 +36,8 @@ pub(crate) struct Isolation {
 pub(crate) struct Exit {
     pub(crate) node: usize,
     pub(crate) at: Duration,
-    /// None if a signal ended it.
-    pub(crate) code: Option<i32>,
+    /// As shells give it: 128 and the signal, if one ended it.
+    pub(crate) code: i32,
     /// How often it was asked to end.
     pub(crate) asked: u32,
     /// It was killed on purpose.
@@ -77,7 +78,9 @@ impl Executor {
             let Some(status) = node.child.status()? else { continue };
             let asked = self.asked.get_mut(number).map(std::mem::take).unwrap_or_default();
             let killed = self.killed.get_mut(number).map(std::mem::take).unwrap_or_default();
-            self.exits.push(Exit { node: number, at: now, code: status.code(), asked, killed });
+            let signal = || 128 + status.signal().unwrap_or_default();
+            let code = status.code().unwrap_or_else(signal);
+            self.exits.push(Exit { node: number, at: now, code, asked, killed });
             self.end_isolation(number, true, now);
             node.restart()?;
         }

@@ -117,11 +117,12 @@ fn judge(
     let unkept_anywhere: Vec<Window> = unkept.iter().flatten().copied().collect();
     let is_local = plan.outage == Outage::Local;
     let allowances = Allowances {
-        recount: hull(forgetful.clone()).map(|(from, to)| (from, to.max(healed))),
+        recount: hull(forgetful.iter().copied().chain(deeds.short()))
+            .map(|(from, to)| (from, to.max(healed))),
         forgetful: forgetful.clone(),
         unkept,
         away: deeds.away(),
-        local: is_local,
+        alone: if is_local { deeds.away_or_slow() } else { Vec::new() },
         resent: (plan.outage == Outage::Buffer).then_some(BUFFER_AGE),
         ..Allowances::default()
     };
@@ -161,11 +162,13 @@ fn judge(
     Ok(Outcome { findings, metrics, violations, ..Outcome::default() })
 }
 
-/// A client whose message comes back while a node may be alone does not know whether other nodes
+/// A client whose message comes back while its node may be alone does not know whether other nodes
 /// have received it.
-fn doubt_what_came_back(log: &mut Log, alone: &[Window]) {
+fn doubt_what_came_back(log: &mut Log, alone: &[Vec<Window>]) {
     let came_back = |each: &&mut Publication| {
-        each.answer == Answer::Accepted(None) && alone.iter().any(|window| each.touches(*window))
+        let own = each.node.map_or(alone, |node| alone.get(node..=node).unwrap_or_default());
+        each.answer == Answer::Accepted(None)
+            && own.iter().flatten().any(|window| each.touches(*window))
     };
     for each in log.publications.iter_mut().filter(came_back) {
         (each.answer, each.local) = (Answer::InDoubt, true);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::executor::{Exit, Isolation};
+use super::windows::merged;
 use crate::faults::clients::member::ANSWERED;
 use crate::faults::clients::session::REFUSED;
 use crate::faults::judge::{Findings, Window};
@@ -42,6 +43,8 @@ pub(crate) struct Violation {
 /// A lease is renewed well before it expires, so a node that misses this part of it may be taken
 /// for dead.
 const PART_OF_LEASE: f64 = 0.6;
+/// A node that is back for no longer has not renewed its lease.
+const BLINK: Duration = Duration::from_millis(100);
 /// A client notes an event within this time.
 const NOTED: Duration = Duration::from_secs(1);
 /// A node ends within this time of its first closes.
@@ -50,6 +53,9 @@ const ENDING: Duration = Duration::from_secs(10);
 pub(crate) const REAPED: Duration = Duration::from_secs(4);
 const EXIT_FENCED: i32 = 75;
 const EXIT_CUT: i32 = 1;
+const EXIT_TERMINATED: i32 = 128 + 15;
+/// A process that is told to end so soon after its start need not listen to signals yet.
+const STARTING: Duration = Duration::from_secs(1);
 
 /// Counts of violations by kind, with examples.
 #[derive(Default)]
@@ -100,10 +106,14 @@ impl Facts {
     /// Returns whether a node may be taken for dead between two moments, since it was cut off or
     /// frozen for long enough.
     fn may_be_dead(&self, node: usize, since: Duration, now: Duration) -> bool {
-        self.isolations.iter().filter(|each| each.node == node).any(|each| {
-            let to = each.to.unwrap_or(now).min(now);
-            to >= since && to.saturating_sub(each.from) >= self.lease.mul_f64(PART_OF_LEASE)
-        })
+        let is_long = |(from, to): &Window| *to - *from >= self.lease.mul_f64(PART_OF_LEASE);
+        self.out_of_the_world(node, now).iter().any(|window| window.1 >= since && is_long(window))
+    }
+
+    /// Returns when a node could not do anything until then.
+    fn out_of_the_world(&self, node: usize, now: Duration) -> Vec<Window> {
+        let own = self.isolations.iter().filter(|each| each.node == node && each.from <= now);
+        merged(own.map(|each| (each.from, each.to.unwrap_or(now).min(now))).collect(), BLINK)
     }
 
     /// Returns whether a node was frozen for some time in a window.
@@ -119,15 +129,16 @@ impl Facts {
             let born = born.map(|each| each.at).max().unwrap_or_default();
             let is_right = exit.killed
                 || match exit.code {
-                    Some(0) => exit.asked > 0,
-                    Some(EXIT_CUT) => exit.asked > 1,
-                    Some(EXIT_FENCED) => self.may_be_dead(exit.node, born, exit.at),
+                    0 => exit.asked > 0,
+                    EXIT_CUT => exit.asked > 1,
+                    EXIT_FENCED => self.may_be_dead(exit.node, born, exit.at),
+                    EXIT_TERMINATED => exit.asked > 0 && exit.at <= born + STARTING,
                     _ => false,
                 };
-            let kind = if exit.code == Some(EXIT_FENCED) { "exit 75" } else { "exit" };
+            let kind = if exit.code == EXIT_FENCED { "exit 75" } else { "exit" };
             tally.add(kind, u64::from(!is_right), || {
                 let seconds = exit.at.as_secs_f64();
-                format!("node {} ended with {:?} at {seconds:.2} s", exit.node, exit.code)
+                format!("node {} ended with {} at {seconds:.2} s", exit.node, exit.code)
             });
         }
     }

@@ -52,11 +52,7 @@ impl Deeds<'_> {
     /// Returns for each node when messages were accepted that Redis let go of while the node was
     /// away.
     pub(super) fn unkept(&self) -> Vec<Vec<Window>> {
-        let full = self.done.iter().filter(|each| each.action == Action::Tell(FULL));
-        let full = full.map(|each| {
-            (each.from, self.until(each.from, |action| *action == Action::Tell(ROOMY)))
-        });
-        let emptied: Vec<Window> = self.emptied().chain(full).collect();
+        let emptied: Vec<Window> = self.emptied().chain(self.short()).collect();
         let of_node = |away: Vec<Window>| {
             let pairs =
                 away.iter().flat_map(|away| emptied.iter().map(move |emptied| (*away, *emptied)));
@@ -66,26 +62,42 @@ impl Deeds<'_> {
         self.away().into_iter().map(of_node).collect()
     }
 
+    /// Returns when Redis was short of memory: a channel that nobody hears begins anew after a
+    /// second.
+    pub(super) fn short(&self) -> impl Iterator<Item = Window> {
+        let full = self.done.iter().filter(|each| each.action == Action::Tell(FULL));
+        full.map(|each| (each.from, self.until(each.from, |action| *action == Action::Tell(ROOMY))))
+    }
+
     /// Returns for each node when it may have been without Redis, or stood still, and until it has
     /// read what it missed.
     pub(super) fn away(&self) -> Vec<Vec<Window>> {
         (0..self.nodes).map(|node| self.away_of(node)).collect()
     }
 
-    /// Returns when a node may have had to do without Redis, be it that Redis took no writes or did
-    /// not answer in time.
-    pub(super) fn alone(&self) -> Vec<Window> {
-        let refused = self.done.iter().filter_map(|Done { from, action, .. }| match action {
-            Action::Tell(FULL) => {
-                Some((*from, self.until(*from, |action| *action == Action::Tell(ROOMY))))
-            }
-            Action::Links(Mode::Slow) => {
-                Some((*from, self.until(*from, |action| *action == Action::Links(Mode::Pass))))
-            }
-            _ => None,
+    /// Returns for each node when it may have had to do without Redis, be it that Redis took no
+    /// writes or did not answer in time.
+    pub(super) fn alone(&self) -> Vec<Vec<Window>> {
+        self.away_or(|action| matches!(action, Action::Tell(FULL) | Action::Links(Mode::Slow)))
+    }
+
+    /// The same of nodes whose connections may have been given up, so that clients join without
+    /// Redis.
+    pub(super) fn away_or_slow(&self) -> Vec<Vec<Window>> {
+        self.away_or(|action| *action == Action::Links(Mode::Slow))
+    }
+
+    /// Returns for each node when it was away, or such an action was in force.
+    fn away_or(&self, is_such: impl Fn(&Action) -> bool) -> Vec<Vec<Window>> {
+        let such = self.done.iter().filter(|each| is_such(&each.action)).map(|each| {
+            let is_over = |action: &Action| match each.action {
+                Action::Tell(_) => *action == Action::Tell(ROOMY),
+                _ => *action == Action::Links(Mode::Pass),
+            };
+            self.widen((each.from, self.until(each.from, is_over)))
         });
-        let refused = refused.map(|window| self.widen(window));
-        self.away().into_iter().flatten().chain(refused).collect()
+        let such: Vec<Window> = such.collect();
+        self.away().into_iter().map(|away| [away, such.clone()].concat()).collect()
     }
 
     /// Returns the window from when a message was under way until a node is back.
@@ -117,15 +129,7 @@ impl Deeds<'_> {
             Action::FailOver | Action::KillMaster => Some((*from, self.healed)),
             _ => None,
         });
-        let mut windows: Vec<Window> = own.chain(all).map(|window| self.widen(window)).collect();
-        windows.sort_unstable();
-        windows.into_iter().fold(Vec::new(), |mut merged: Vec<Window>, (from, to)| {
-            match merged.last_mut() {
-                Some((_, last)) if from <= *last => *last = to.max(*last),
-                _ => merged.push((from, to)),
-            }
-            merged
-        })
+        merged(own.chain(all).map(|window| self.widen(window)).collect(), Duration::ZERO)
     }
 
     /// Returns when Redis may have lost everything.
@@ -154,6 +158,18 @@ impl Deeds<'_> {
         let end = self.done.iter().find(|each| each.from >= from && is_end(&each.action));
         end.map_or(self.over, |each| each.to)
     }
+}
+
+/// Makes one of windows that are no further apart than `gap`.
+pub(super) fn merged(mut windows: Vec<Window>, gap: Duration) -> Vec<Window> {
+    windows.sort_unstable();
+    windows.into_iter().fold(Vec::new(), |mut merged: Vec<Window>, (from, to)| {
+        match merged.last_mut() {
+            Some((_, last)) if from <= *last + gap => *last = to.max(*last),
+            _ => merged.push((from, to)),
+        }
+        merged
+    })
 }
 
 /// Returns the window from the first of these to the last.
@@ -230,7 +246,14 @@ mod tests {
         let isolations = [isolation(1, 7000, 8000)];
         let deeds = deeds(Backing::Durable, &full, &isolations);
         assert_eq!(deeds.away(), [vec![], vec![(at(6500), at(9000))]]);
-        assert_eq!(deeds.alone(), [(at(6500), at(9000)), (at(500), at(6100))]);
+        let refused = (at(500), at(6100));
+        assert_eq!(deeds.alone(), [vec![refused], vec![(at(6500), at(9000)), refused]]);
+        assert_eq!(deeds.away_or_slow(), deeds.away(), "who joins is told by Redis");
+        let slow = [(1000, Action::Links(Mode::Slow)), (2000, Action::Links(Mode::Pass))];
+        let slow = done(&slow);
+        let slow = Deeds { done: &slow, isolations: &[], ..deeds };
+        assert_eq!(slow.away(), [[], []]);
+        assert_eq!(slow.away_or_slow(), [[refused], [refused]]);
     }
 
     #[test]
@@ -248,5 +271,8 @@ mod tests {
         assert_eq!(unkept(&step, &[isolation(1, 500, 3000)]), [vec![], vec![(at(0), at(10_000))]]);
         let full = [(5000, Action::Tell(FULL)), (6000, Action::Tell(ROOMY))];
         assert_eq!(unkept(&full, &[isolation(1, 2000, 7000)])[1], [(at(1500), at(8100))]);
+        let full = done(&full);
+        let short: Vec<Window> = deeds(Backing::Durable, &full, &[]).short().collect();
+        assert_eq!(short, [(at(5000), at(6100))]);
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Subscriber {
 #[derive(Debug, Default)]
 struct Sending {
     sent: u32,
+    /// Where it is connected, if that is known.
+    node: Option<usize>,
     next_at: Duration,
     /// The last message until it is settled: its id, its place in the notes, when it was sent.
     under_way: Option<(Id, usize, Duration)>,
@@ -68,7 +70,8 @@ impl Subscriber {
     /// Holds one connection until it ends.
     fn hold(&self, mut socket: Socket, node: usize, sending: &mut Sending) {
         // Behind a balancer the node is not known.
-        self.session.begin(&mut socket, (self.targets.len() > 1).then_some(node));
+        sending.node = (self.targets.len() > 1).then_some(node);
+        self.session.begin(&mut socket, sending.node);
         self.join(&mut socket);
         while !self.stop.is_set() {
             self.send(&mut socket, sending);
@@ -128,7 +131,8 @@ impl Subscriber {
             return;
         }
         let id = Id { channel: 0, publisher, number: sending.sent };
-        let place = self.publications.add(|_| Publication::begin(id, now));
+        let node = sending.node;
+        let place = self.publications.add(|_| Publication { node, ..Publication::begin(id, now) });
         (sending.sent, sending.next_at) = (sending.sent + 1, now + period);
         sending.under_way = Some((id, place, now));
         socket.send(&gateway::send_to_all(&id.text()));

@@ -21,6 +21,7 @@ fn published(answers: &[Answer]) -> Vec<Publication> {
             answer: *answer,
             keyed: false,
             local: false,
+            node: None,
         })
         .collect()
 }
@@ -138,8 +139,8 @@ fn who_joins_without_redis_is_owed_what_is_accepted_after_it() {
         let connection = Connection { opened: at(opened), node: Some(node), ..connection(&[4]) };
         let log =
             Log { publications: accepted(4), connections: vec![connection], ..Log::default() };
-        let away = vec![vec![(at(1000), at(2500))]];
-        let findings = judge(&log, &Allowances { away, local: true, ..Allowances::default() });
+        let alone = vec![vec![(at(1000), at(2500))]];
+        let findings = judge(&log, &Allowances { alone, ..Allowances::default() });
         (findings.owed, findings.lost)
     };
     assert_eq!(joined(1500, 0), (2, 1), "the third");

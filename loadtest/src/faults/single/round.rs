@@ -175,6 +175,7 @@ mod tests {
             answer: Answer::Accepted(None),
             keyed: false,
             local: false,
+            node: None,
         });
         Log { publications: publications.collect(), ..Log::default() }
     }

@@ -42,7 +42,7 @@ fn isolations(node: usize, from: u64, to: u64, frozen: bool) -> Isolation {
 }
 
 fn exit(node: usize, millis: u64, code: i32) -> Exit {
-    Exit { node, at: at(millis), code: Some(code), asked: 0, killed: false }
+    Exit { node, at: at(millis), code, asked: 0, killed: false }
 }
 
 #[test]
@@ -128,6 +128,9 @@ fn only_who_was_out_of_the_world_beyond_a_lease_ends_with_75() {
     assert_eq!(found(&log, &isolated_by(vec![isolations(0, 5000, 5900, true)])), [("exit 75", 1)]);
     assert_eq!(found(&log, &isolated_by(vec![isolations(1, 5000, 8000, true)])), [("exit 75", 1)]);
     assert_eq!(found(&log, &isolated_by(vec![isolations(0, 5000, 8000, false)])), []);
+    let twice = |from| vec![isolations(0, 5000, 5900, false), isolations(0, from, 7000, true)];
+    assert_eq!(found(&log, &isolated_by(twice(6500))), [("exit 75", 1)]);
+    assert_eq!(found(&log, &isolated_by(twice(5950))), [], "it was not back in between");
     // That was before the process began.
     let facts = Facts {
         exits: vec![Exit { killed: true, ..exit(0, 8500, 0) }, exit(0, 9000, 75)],
@@ -145,8 +148,11 @@ fn who_is_told_to_end_ends_well_and_nobody_else_does() {
         (Exit { asked: 1, ..exit(0, 9000, 0) }, true),
         (Exit { asked: 1, ..exit(0, 9000, 1) }, false),
         (Exit { asked: 2, ..exit(0, 9000, 1) }, true),
-        (Exit { code: None, ..exit(0, 9000, 0) }, false),
-        (Exit { code: None, killed: true, ..exit(0, 9000, 0) }, true),
+        (exit(0, 9000, 137), false),
+        (Exit { killed: true, ..exit(0, 9000, 137) }, true),
+        (exit(0, 900, 143), false),
+        (Exit { asked: 1, ..exit(0, 900, 143) }, true),
+        (Exit { asked: 1, ..exit(0, 9000, 143) }, false),
     ] {
         let facts = Facts { exits: vec![exit], ..facts() };
         assert_eq!(found(&Log::default(), &facts).is_empty(), is_right, "{exit:?}");
