@@ -202,8 +202,9 @@ impl Facts {
                 )
             };
             tally.add("$disconnect twice", u64::from(told > 1), of);
-            let is_missed =
-                !self.may_be_told_in(&self.unkept, at) && self.is_watched(log, connection, at);
+            let is_missed = !self.may_be_told_in(&self.unkept, at)
+                && !self.may_be_unknown(connection, at)
+                && self.is_watched(log, connection, at);
             tally.add("$disconnect never", u64::from(told == 0 && is_missed), of);
         }
     }
@@ -218,6 +219,15 @@ impl Facts {
     /// Returns whether an end at that time may have been told in one of these windows.
     fn may_be_told_in(&self, windows: &[Window], at: Duration) -> bool {
         windows.iter().any(|(from, to)| at <= *to && at + self.lease * 2 + REAPED >= *from)
+    }
+
+    /// Returns whether Redis may have forgotten a connection, and its node not have said so again
+    /// since: it was out of the world when Redis forgot, until the connection ended.
+    fn may_be_unknown(&self, connection: &Connection, at: Duration) -> bool {
+        let out = connection.node.map(|node| self.out_of_the_world(node, at)).unwrap_or_default();
+        out.iter()
+            .filter(|(_, to)| at <= *to + ENDING)
+            .any(|(from, _)| self.may_be_told_in(&self.forgetful, *from))
     }
 
     /// Returns whether its node may have been taken for dead, and Redis have forgotten that before

@@ -100,6 +100,19 @@ fn a_node_lives_on_whose_mark_redis_has_forgotten_before_the_node_saw_it() {
 }
 
 #[test]
+fn an_end_is_told_to_nobody_if_redis_has_forgotten_a_connection_whose_node_is_away() {
+    let log = with(vec![connection("a", 1, Some(20_000)), watcher(0, &[])]);
+    let away = |from| Facts {
+        end: at(40_000),
+        forgetful: vec![(at(1000), at(2000))],
+        isolations: vec![isolations(1, from, 19_000, true)],
+        ..facts()
+    };
+    assert_eq!(found(&log, &away(1500)), []);
+    assert_eq!(found(&log, &away(2500)), [("$disconnect never", 1)], "it has said so again");
+}
+
+#[test]
 fn without_redis_a_node_may_tell_what_others_tell_too_once_they_have_taken_it_for_dead() {
     let local = Facts { local: true, ..facts() };
     let facts = Facts { isolations: vec![isolations(1, 2000, 5000, false)], ..local.clone() };
