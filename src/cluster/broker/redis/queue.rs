@@ -20,6 +20,8 @@ const WEIGHT: usize = 256;
 pub(super) struct Queue {
     waiting: VecDeque<Waiting>,
     bytes: usize,
+    /// Of the batch that was taken out last, until it is settled: all of it may come back.
+    under_way: usize,
     max_bytes: usize,
     max_age: Duration,
     /// Whether the last try failed, so that what does not fit is refused rather than held back.
@@ -69,7 +71,15 @@ impl Fate {
 
 impl Queue {
     pub(super) fn new(max_bytes: usize, max_age: Duration) -> Self {
-        Self { waiting: VecDeque::new(), bytes: 0, max_bytes, max_age, is_stuck: false, next: 0 }
+        Self {
+            waiting: VecDeque::new(),
+            bytes: 0,
+            under_way: 0,
+            max_bytes,
+            max_age,
+            is_stuck: false,
+            next: 0,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -95,7 +105,8 @@ impl Queue {
     pub(super) fn push(&mut self, coming: Coming, now: Instant) -> Result<(), Receipt> {
         let Coming { publication, held: _held } = coming;
         let weight = weight(&publication);
-        if self.is_stuck && self.bytes + weight > self.max_bytes && !self.is_empty() {
+        let held = self.bytes + self.under_way;
+        if self.is_stuck && held > 0 && held + weight > self.max_bytes {
             return Err(publication.receipt);
         }
         self.bytes += weight;
@@ -120,7 +131,10 @@ impl Queue {
             begins < bytes
         };
         let count = self.waiting.iter().take(count).take_while(fits).count();
-        self.take(count)
+        let before = self.bytes;
+        let batch = self.take(count);
+        self.under_way = before - self.bytes;
+        batch
     }
 
     /// Takes the oldest publications out, at most `count`.
@@ -131,9 +145,10 @@ impl Queue {
         batch
     }
 
-    /// Puts what failed back to the front, in its order; nothing if all went well.
+    /// Settles a batch: puts what failed back to the front, in its order; nothing if all went well.
     pub(super) fn put_back(&mut self, batch: Vec<Waiting>) {
         self.is_stuck = !batch.is_empty();
+        self.under_way = 0;
         for waiting in batch.into_iter().rev() {
             self.bytes += weight(&waiting.publication);
             self.waiting.push_front(waiting);
@@ -287,6 +302,9 @@ mod tests {
             queue.wants_more() && queue.push(publication(0, ""), now).is_err(),
             "others are refused"
         );
+        let batch = queue.take_batch(1, 1);
+        assert!(queue.push(publication(0, ""), now).is_err(), "a batch under way may come back");
+        queue.put_back(batch);
         queue.take(1);
         assert!(queue.push(publication(0, "small"), now).is_ok());
         assert!(queue.push(publication(0, &large), now).is_err());
