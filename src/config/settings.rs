@@ -81,6 +81,8 @@ pub(crate) struct HttpSettings {
     pub(crate) format: Format,
     /// Headers that are sent besides, and what is in them.
     pub(crate) headers: Vec<(HeaderName, Expression)>,
+    /// Parameters that are added to the query of the address.
+    pub(crate) parameters: Vec<(String, Expression)>,
     /// From when a call is taken to its answer.
     pub(crate) timeout: Duration,
     /// Most calls under way.
@@ -104,6 +106,8 @@ pub(crate) enum Format {
     LambdaProxy,
     /// An event of `CloudEvents`, its attributes in headers; the answer is the reply.
     CloudEvents,
+    /// The same in one JSON object.
+    CloudEventsStructured,
     /// The message as it came; the answer is the reply.
     Raw,
 }

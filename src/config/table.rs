@@ -217,13 +217,15 @@ rows! {
     target: "targets.*" {
         url: Option<Url> = none().required(), Restart, "where it is called: `http://…` or `https://…`";
         format: Format = fixed(Format::LambdaProxy), Restart,
-            "what is sent: `lambda-proxy` (the event of a Lambda proxy integration), `cloudevents` (1.0, binary mode) or `raw` (the message)";
+            "what is sent: `lambda-proxy` (the event of a Lambda proxy integration), `cloudevents` (1.0, binary mode), `cloudevents-structured` (one JSON object) or `raw` (the message)";
         timeout: Duration = within(s(29), ms(50), s(29)), Restart, "from when a call is taken to its answer, waiting included";
         max_in_flight: usize = within(256, 1, 65_536), Restart, "calls under way";
         max_waiting: usize = within(8_192, 0, 1_000_000), Restart,
             "calls that wait for their turn; over it the answer is `Internal server error`";
         headers: Texts<Expression> = none(), Restart,
             "headers that are sent besides: `{ \"X-Connection\" = \"$context.connectionId\" }`";
+        parameters: Texts<Expression> = none(), Restart,
+            "parameters that are added to the query: `{ connection = \"$context.connectionId\" }`";
     }
     stream: "streams.*" {
         max_entries: usize = within(100_000, 1, 1_000_000_000), Restart,

@@ -108,6 +108,16 @@ fn one<'d>(
             }
         }
     }
+    let parameters = reader.take_from(&mut section, &target::parameters).0;
     reader.finish(section);
-    Some(HttpSettings { name, url: url?.0, format, headers, timeout, max_in_flight, max_waiting })
+    Some(HttpSettings {
+        name,
+        url: url?.0,
+        format,
+        headers,
+        parameters: parameters.into_iter().collect(),
+        timeout,
+        max_in_flight,
+        max_waiting,
+    })
 }

@@ -98,10 +98,13 @@ impl HttpTarget {
                 let headers = HeaderMap::from_iter([(CONTENT_TYPE, raw::json())]);
                 Parts { uri: self.settings.url.clone(), headers, body }
             }
-            Format::CloudEvents => cloudevents::parts(&self.settings.url, event, &self.scene),
+            Format::CloudEvents => cloudevents::binary(&self.settings.url, event, &self.scene),
+            Format::CloudEventsStructured => {
+                cloudevents::structured(&self.settings.url, event, &self.scene)
+            }
             Format::Raw => raw::parts(&self.settings.url, event, &self.scene),
         };
-        raw::add_mapped(&mut parts.headers, &self.settings.headers, event, &self.scene);
+        raw::add_mapped(&mut parts, &self.settings, event, &self.scene);
         parts
     }
 
@@ -181,7 +184,7 @@ impl Target for HttpTarget {
         _deadline: Instant,
     ) -> BoxFuture<'a, Result<Answer, Failure>> {
         Box::pin(async move {
-            if self.settings.format == Format::CloudEvents {
+            if matches!(self.settings.format, Format::CloudEvents | Format::CloudEventsStructured) {
                 self.consent.ask(self).await?;
             }
             let response = self.send(self.parts(event)).await?;

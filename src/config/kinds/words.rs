@@ -44,8 +44,9 @@ macro_rules! choices {
 choices! {
     LogFormat, "\"text\" or \"json\"": "text" => Text, "json" => Json;
     ManagementAuth, "\"sigv4\" or \"none\"": "sigv4" => SigV4, "none" => None;
-    Format, "\"lambda-proxy\", \"cloudevents\" or \"raw\"":
-        "lambda-proxy" => LambdaProxy, "cloudevents" => CloudEvents, "raw" => Raw;
+    Format, "\"lambda-proxy\", \"cloudevents\", \"cloudevents-structured\" or \"raw\"":
+        "lambda-proxy" => LambdaProxy, "cloudevents" => CloudEvents,
+        "cloudevents-structured" => CloudEventsStructured, "raw" => Raw;
     Ordering, "\"none\" or \"connection\"": "none" => None, "connection" => Connection;
     OnOutage, "\"reject\", \"local\" or \"buffer\"": "reject" => Reject, "local" => Local, "buffer" => Buffer;
     Runtime, "\"node\", \"python\" or \"command\"": "node" => Node, "python" => Python, "command" => Command;

@@ -6,10 +6,11 @@ use http::header::{CONNECTION, CONTENT_TYPE, HOST, TE, TRAILER, TRANSFER_ENCODIN
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::Parts;
+use crate::config::HttpSettings;
 use crate::integrations::event::Scene;
 use crate::model::call::{Body, Event, Occasion};
 use crate::model::handshake::Handshake;
-use crate::routing::expression::{self, Context, ContextKey, Expression};
+use crate::routing::expression::{self, Context, ContextKey};
 
 /// Of a handshake, what concerns its own connection alone (RFC 9110 §7.6.1); `Sec-WebSocket-*`
 /// besides.
@@ -56,10 +57,10 @@ pub(super) fn parts(url: &Uri, event: &Event, scene: &Scene) -> Parts {
     Parts { uri, headers, body }
 }
 
-/// Adds the headers that the operator has mapped.
+/// Adds the headers and parameters that the operator has mapped.
 pub(super) fn add_mapped(
-    headers: &mut HeaderMap,
-    mapped: &[(HeaderName, Expression)],
+    parts: &mut Parts,
+    settings: &HttpSettings,
     event: &Event,
     scene: &Scene,
 ) {
@@ -71,13 +72,20 @@ pub(super) fn add_mapped(
     };
     let body = expression::Body::new(text);
     let context = EventContext { event, scene };
-    for (name, value) in mapped {
+    for (name, value) in &settings.headers {
         let value =
             value.render(&body, &context).and_then(|value| HeaderValue::from_str(&value).ok());
         if let Some(value) = value {
-            headers.insert(name, value);
+            parts.headers.insert(name, value);
         }
     }
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in &settings.parameters {
+        if let Some(value) = value.render(&body, &context) {
+            query.append_pair(name, &value);
+        }
+    }
+    parts.uri = with_query(&parts.uri, Some(&query.finish()));
 }
 
 pub(super) fn json() -> HeaderValue {

@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -438,6 +439,35 @@ def test_cloudevents_are_sent_where_they_are_wanted(start, back_end):
     for name in ("specversion", "type", "id", "source", "time", "subject", "connectionid", "routekey"):
         assert message.headers[f"ce-{name}"], name
     assert message.headers["ce-specversion"] == "1.0"
+
+
+def test_cloudevents_in_structured_mode_are_one_json_object(start, back_end):
+    back_end.answer = lambda request: (200, {"WebHook-Allowed-Origin": "*"}, b"")
+    node = start("limits.allow_binary = true\n" + config(back_end, 'format = "cloudevents-structured"'))
+    with node.connect() as client:
+        client.send('say "hello" \u20ac')
+        client.send(b"\x00\xff")
+        eventually(lambda: len(back_end.requests) == 4)
+    asked, connect, text, binary = back_end.requests[:4]
+    assert asked.method == "OPTIONS"
+    assert {one.headers["Content-Type"] for one in (connect, text, binary)} == {"application/cloudevents+json; charset=utf-8"}
+    connect, text, binary = (json.loads(one.body) for one in (connect, text, binary))
+    assert connect.keys() >= {"specversion", "type", "id", "source", "time", "subject", "sourceip"} and "data" not in connect
+    assert (text["type"], text["connectionid"]) == ("io.gatecast.message", connect["subject"])
+    assert (text["datacontenttype"], text["data"]) == ("text/plain; charset=utf-8", 'say "hello" \u20ac')
+    assert (binary["datacontenttype"], binary["data_base64"]) == ("application/octet-stream", "AP8=")
+
+
+def test_mapped_parameters_are_added_to_the_query_and_cannot_break_out_of_it(start, back_end):
+    node = start(config(back_end, 'format = "raw"\nparameters = { id = "$context.connectionId", "a b" = "$request.body.name" }'))
+    with node.connect() as client:
+        client.send(json.dumps({"name": "x&y=z #\u20ac"}))
+        client.send("no JSON")
+        eventually(lambda: len(back_end.requests) == 3)
+    connection = back_end.requests[0].headers["X-Gatecast-Connection-Id"]
+    queries = [parse_qsl(urlsplit(one.path).query, strict_parsing=True) for one in back_end.requests]
+    configured, id = ("a", "b"), ("id", connection)
+    assert queries == [[configured, id], [configured, ("a b", "x&y=z #\u20ac"), id], [configured, id]]
 
 
 def test_a_stranger_path_is_not_asked_about(start, back_end):
