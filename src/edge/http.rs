@@ -16,6 +16,7 @@ mod conversation;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
 pub mod doors;
+mod elsewhere;
 mod handshake;
 mod listener;
 pub(crate) mod listing;

@@ -16,6 +16,7 @@ use warp::path::FullPath;
 
 use super::answer::error_reply;
 use super::caller::Caller;
+use super::elsewhere::Elsewhere;
 use super::handshake::{self, Head};
 use super::local::{self, Foreign};
 use super::proxies::{self, Proxies};
@@ -57,6 +58,8 @@ struct Visitor {
     takeover: Takeover,
     /// Until it waits for a back end, which has bounds of its own.
     turn: Option<Turn>,
+    /// How it is told that another node may take it.
+    elsewhere: Elsewhere,
 }
 
 /// Why a client is not let in.
@@ -83,11 +86,11 @@ pub(crate) fn routes(
             let connect = Arc::clone(&connect);
             async move {
                 let Caller { peer, version, takeover, visit } = caller;
-                let handshake = Handshake { path: path.as_str().to_owned(), query, headers };
+                let mut handshake = Handshake { path: path.as_str().to_owned(), query, headers };
                 let client = peer.ip().to_canonical();
                 match visit.serve(RequestKind::Handshake).await {
                     Ok(turn) => {
-                        let turn = Some(turn);
+                        let (turn, elsewhere) = (Some(turn), Elsewhere::default());
                         connect
                             .answer(&mut Visitor {
                                 method,
@@ -96,10 +99,11 @@ pub(crate) fn routes(
                                 client,
                                 takeover,
                                 turn,
+                                elsewhere,
                             })
                             .await
                     }
-                    Err(Busy) => busy(),
+                    Err(Busy) => Elsewhere::take(&mut handshake.headers).refer(busy()),
                 }
             }
         })
@@ -117,7 +121,8 @@ impl Connect {
     ) -> Option<(TcpStream, Response<Vec<u8>>)> {
         let (method, version, takeover) = (Method::GET, Version::HTTP_11, Takeover::default());
         let (handshake, client, turn) = (head.handshake, peer.ip().to_canonical(), Some(turn));
-        let mut visitor = Visitor { method, version, handshake, client, takeover, turn };
+        let elsewhere = Elsewhere::default();
+        let mut visitor = Visitor { method, version, handshake, client, takeover, turn, elsewhere };
         let answer = self.answer(&mut visitor).await;
         // After either answer there is no more HTTP.
         let is_last = answer.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -130,14 +135,14 @@ impl Connect {
         None
     }
 
-    /// Finds the client's address, and takes away what only a trusted proxy may say: nobody further
-    /// in can believe it.
+    /// Finds the client's address, and takes away what is for nobody further in.
     fn look_behind_proxies(
         &self,
-        Visitor { client, handshake, .. }: &mut Visitor,
+        Visitor { client, handshake, elsewhere, .. }: &mut Visitor,
         snapshot: &Snapshot,
     ) {
         let headers = &mut handshake.headers;
+        *elsewhere = Elsewhere::take(headers);
         if let Some(name) = &snapshot.auth.user_header
             && !proxies::trust(&snapshot.trusted, *client)
         {
@@ -216,7 +221,13 @@ impl Connect {
         if refused.is_for_address() || refused.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, rand::random_range(RETRY_SECONDS).into());
         }
-        answer
+        // Once its turn is over, a back end is asked.
+        let is_untouched = visitor.turn.is_some() && refused.refusal != Refusal::Connect;
+        if is_untouched && refused.status == StatusCode::SERVICE_UNAVAILABLE {
+            visitor.elsewhere.refer(answer)
+        } else {
+            visitor.elsewhere.refuse(answer)
+        }
     }
 
     /// Lets the client in; the socket follows once the answer is written.

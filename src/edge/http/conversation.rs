@@ -4,7 +4,6 @@
 //! What hyper would answer by itself to what is no request is kept back and said better, in the
 //! form of all other errors.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -24,6 +23,7 @@ use warp::Reply as _;
 
 use super::answer::{CLOSE, closing, error_reply, text_of};
 use super::caller::Caller;
+use super::elsewhere::Unsent;
 use super::manage;
 use super::request::{self, MAX_HEAD, MAX_HEADERS, busy};
 use super::routes::Routes;
@@ -59,7 +59,7 @@ enum End {
     Cut(HttpState, CutCause),
 }
 
-type Reply = Pin<Box<dyn Future<Output = Result<Response<Followed>, Infallible>> + Send>>;
+type Reply = Pin<Box<dyn Future<Output = Result<Response<Followed>, Unsent>> + Send>>;
 
 impl Conversation<'_> {
     /// Answers requests until the connection ends or becomes a WebSocket.
@@ -168,8 +168,11 @@ impl Conversation<'_> {
         Box::pin(async move {
             let mut answer = match answer {
                 Err(answer) => answer,
-                Ok(answer) => answer.await?,
+                Ok(answer) => answer.await.unwrap_or_else(|never| match never {}),
             };
+            if let Some(unsent) = answer.extensions().get::<Unsent>() {
+                return Err(*unsent);
+            }
             if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                 let is_last =
                     is_last || visit.is_to_leave() || lifecycle.phase() == Phase::Draining;
