@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::reader::{Place, Reader, Section};
+use super::kinds::domain::Domain;
+use super::reader::{Reader, Section};
 use super::row::Kind;
 use super::settings::{FunctionSettings, Runtime};
 use super::table::{function, node};
@@ -27,8 +28,8 @@ impl Kind for Vec<FunctionSettings> {
 /// Takes `[functions]`.
 pub(super) fn read(reader: &mut Reader<'_>) -> Vec<FunctionSettings> {
     let mut functions = Vec::new();
-    for (name, place, section) in named(reader, &node::functions, FUNCTIONS_MAX) {
-        functions.extend(function(reader, name, &place, section));
+    for (name, section) in named(reader, &node::functions, FUNCTIONS_MAX) {
+        functions.extend(function(reader, name, section));
     }
     reader.settle(&node::functions, functions)
 }
@@ -36,14 +37,9 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Vec<FunctionSettings> {
 fn function<'d>(
     reader: &mut Reader<'d>,
     name: String,
-    place: &Place,
     mut section: Section<'d>,
 ) -> Option<FunctionSettings> {
     let before = reader.fault_count();
-    let place_of =
-        |reader: &Reader<'d>, section: &Section<'d>, name| reader.place_in(section, name);
-    let code_place = place_of(reader, &section, function::code.name);
-    let max_place = place_of(reader, &section, function::max_processes.name);
     let runtime = reader.take_from(&mut section, &function::runtime);
     let code = reader.take_from(&mut section, &function::code);
     let handler =
@@ -55,25 +51,24 @@ fn function<'d>(
     let concurrency = reader.take_from(&mut section, &function::concurrency);
     let environment = reader.take_from(&mut section, &function::environment).0;
     let hosts = reader.take_from(&mut section, &function::hosts).0;
-    let callback_domain = reader.take_from(&mut section, &function::callback_domain);
+    let callback_domain =
+        reader.take_from(&mut section, &function::callback_domain).map(|Domain(name)| name);
     let is_faulty = reader.fault_count() > before;
-    let mut fault = |place: &Place, key: &str, message: String| {
-        reader.fault(place.clone(), &section.dotted(key), message);
-    };
+    let mut fault = |key: &str, message: String| reader.fault_in(&section, key, message);
     if runtime.is_none() && !is_faulty {
         let message = "missing; set it to \"node\", \"python\" or \"command\"".to_owned();
-        fault(place, "runtime", message);
+        fault("runtime", message);
     }
     if handler.is_none() && matches!(runtime, Some(Runtime::Node | Runtime::Python)) {
-        fault(place, "handler", "missing; for instance handler = \"index.handler\"".to_owned());
+        fault("handler", "missing; for instance handler = \"index.handler\"".to_owned());
     }
     if min_processes > max_processes {
         let message = format!("less than min_processes, {min_processes}; raise it, or lower that");
-        fault(&max_place, "max_processes", message);
+        fault("max_processes", message);
     }
     let Some(code) = code else {
         if !is_faulty {
-            fault(place, "code", "missing; set it to the folder of the code".to_owned());
+            fault("code", "missing; set it to the folder of the code".to_owned());
         }
         reader.finish(section);
         return None;
@@ -81,7 +76,7 @@ fn function<'d>(
     let code = reader.beside(&code);
     if !code.is_dir() {
         let message = format!("{} is no folder; name the one that the code is in", code.display());
-        reader.fault(code_place, &section.dotted(function::code.name), message);
+        reader.fault_in(&section, function::code.name, message);
     }
     reader.finish(section);
     Some(FunctionSettings {

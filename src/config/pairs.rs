@@ -132,10 +132,10 @@ fn redis(reader: &mut Reader<'_>, redis: &RedisSettings, limits: &Limits) {
 }
 
 fn alone(reader: &mut Reader<'_>, config: &Config) {
-    if !config.streams.is_empty() {
+    if let Some(stream) = config.streams.first() {
         let message =
             "a stream is kept in Redis, and redis.url is not set; set it, or remove the streams";
-        reader.contradiction(&["streams"], message);
+        reader.contradiction(&[&format!("streams.{}", stream.name)], message);
     }
     if let Some(key) = reader.given_below("redis.").filter(|key| key != "redis.url") {
         reader.warn(format!("{key} has no effect without redis.url"));

@@ -237,6 +237,18 @@ impl<'d> Reader<'d> {
         self.faults.push((place, key.to_owned(), message.into()));
     }
 
+    /// Records a fault of a setting of a table with a name of its own, whether it is there or not.
+    pub(super) fn fault_in(
+        &mut self,
+        section: &Section<'_>,
+        name: &str,
+        message: impl Into<String>,
+    ) {
+        let key = section.dotted(name);
+        let place = self.given.get(&key).cloned().unwrap_or_else(|| self.line(section.at));
+        self.fault(place, &key, message);
+    }
+
     /// Records a fault of a setting that was taken.
     pub(super) fn fault_of<K: Kind>(&mut self, row: &'static Row<K>, message: impl Into<String>) {
         let key = row.key();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::kinds::words::is_name;
-use super::reader::{Place, Reader, Section};
+use super::reader::{Reader, Section};
 use super::row::{Kind, Row};
 use super::settings::{Format, FunctionSettings, HttpSettings, StreamSettings};
 use super::table::{node, route};
@@ -96,13 +96,13 @@ fn table(reader: &mut Reader<'_>, known: Known<'_>) -> RouteTable {
     let mut routes = Vec::new();
     for (key, place, section) in reader.named_sections(&node::routes) {
         if let Some(problem) = key_problem(&key) {
-            reader.fault(place.clone(), &format!("routes.{key}"), problem);
+            reader.fault(place, &format!("routes.{key}"), problem);
         } else if !key.starts_with('$') && !selection.may_be(&key) {
             reader.warn(format!(
                 "routes.{key} is for no message: route_selection_expression never gives this"
             ));
         }
-        routes.extend(route(reader, known, (&key, &place), section));
+        routes.extend(route(reader, known, &key, section));
     }
     RouteTable::new(selection, reader.settle(&node::routes, routes))
 }
@@ -118,15 +118,14 @@ fn key_problem(key: &str) -> Option<String> {
 fn route<'d>(
     reader: &mut Reader<'d>,
     known: Known<'_>,
-    (key, place): (&str, &Place),
+    key: &str,
     mut section: Section<'d>,
 ) -> Option<Route> {
     let name = reader.take_from(&mut section, &route::integration);
     let reply = reader.take_from(&mut section, &route::reply);
     let status =
         if key == "$connect" { reader.take_from(&mut section, &route::status) } else { 200 };
-    let mut fault =
-        |name: &str, message: String| reader.fault(place.clone(), &section.dotted(name), message);
+    let mut fault = |name: &str, message: String| reader.fault_in(&section, name, message);
     let Some(name) = name else {
         fault("integration", format!("missing; set it to {INTEGRATIONS}"));
         return None;
@@ -147,11 +146,12 @@ fn route<'d>(
         fault("reply", "missing; set it to what is answered, such as \"$request.body\"".to_owned());
     }
     let integration = match name.as_str() {
-        "http" | "function" | "stream" => call(reader, known, (&name, place), &mut section),
-        _ => integration(reader, &name, place, &mut section),
+        "http" | "function" | "stream" => call(reader, known, &name, &mut section),
+        _ => integration(reader, &name, &mut section),
     };
     if let Some(Integration::Call { two_way, .. }) = integration {
-        unanswered(reader, place, &section, (two_way && without_sender, reply.is_some()));
+        let has_reply = reply.is_some() && !without_sender;
+        unanswered(reader, &section, (two_way && without_sender, has_reply));
     }
     let idempotency_key = match integration {
         Some(Integration::Broadcast { .. } | Integration::SendGroup { .. }) => {
@@ -163,7 +163,7 @@ fn route<'d>(
         let fix = format!(
             "{name:?} is not done, since status refuses every client; take mock, or remove status"
         );
-        reader.fault(place.clone(), &section.dotted("integration"), fix);
+        reader.fault_in(&section, "integration", fix);
     }
     let mut route = integration.map(|integration| Route {
         key: key.into(),
@@ -174,7 +174,7 @@ fn route<'d>(
         number: 0,
     });
     for (name, fix) in route.iter().flat_map(in_vain) {
-        reader.fault(place.clone(), &section.dotted(name), fix);
+        reader.fault_in(&section, name, fix);
     }
     if let Some(route) = route.as_mut().filter(|_| key == "$disconnect") {
         drop_key_of_disconnect(reader, &section, route);
@@ -193,19 +193,14 @@ fn drop_key_of_disconnect(reader: &mut Reader<'_>, section: &Section<'_>, route:
 }
 
 /// Says what a call cannot have: somebody to answer where there is nobody, and two answers.
-fn unanswered(
-    reader: &mut Reader<'_>,
-    place: &Place,
-    section: &Section<'_>,
-    (two_way, reply): (bool, bool),
-) {
+fn unanswered(reader: &mut Reader<'_>, section: &Section<'_>, (two_way, reply): (bool, bool)) {
     if two_way {
         let fix = "nobody can be answered on $connect and $disconnect; remove it";
-        reader.fault(place.clone(), &section.dotted("two_way"), fix);
+        reader.fault_in(section, "two_way", fix);
     }
     if reply {
         let fix = "the back end answers; write two_way = true for the sender to be sent that, and remove reply";
-        reader.fault(place.clone(), &section.dotted("reply"), fix);
+        reader.fault_in(section, "reply", fix);
     }
 }
 
@@ -265,7 +260,7 @@ fn constant_problem(name: &str, text: &str) -> Option<String> {
 fn call<'d>(
     reader: &mut Reader<'d>,
     known: Known<'_>,
-    (name, place): (&str, &Place),
+    name: &str,
     section: &mut Section<'d>,
 ) -> Option<Integration> {
     let (row, table, names): (_, _, Vec<&str>) = match name {
@@ -289,7 +284,6 @@ fn call<'d>(
             reader.take_from(section, &route::ordering),
         ),
     };
-    let at = reader.place_in(section, row.name);
     let called = reader.take_from(section, row);
     let fix = match &called {
         Some(called) if names.contains(&called.as_str()) => None,
@@ -300,8 +294,7 @@ fn call<'d>(
         None => Some(format!("missing; it names one of [{table}]")),
     };
     if let Some(fix) = fix {
-        let at = if called.is_some() { at } else { place.clone() };
-        reader.fault(at, &section.dotted(row.name), fix);
+        reader.fault_in(section, row.name, fix);
         return None;
     }
     let called = called?;
@@ -317,7 +310,6 @@ fn call<'d>(
 fn integration<'d>(
     reader: &mut Reader<'d>,
     name: &str,
-    place: &Place,
     section: &mut Section<'d>,
 ) -> Option<Integration> {
     let mut required = |row: &'static Row<Option<Expression>>| {
@@ -325,7 +317,7 @@ fn integration<'d>(
         let found = reader.take_from(section, row);
         if found.is_none() && reader.fault_count() == before {
             let message = format!("missing; for instance {0} = \"$request.body.{0}\"", row.name);
-            reader.fault(place.clone(), &section.dotted(row.name), message);
+            reader.fault_in(section, row.name, message);
         }
         found
     };
@@ -341,7 +333,7 @@ fn integration<'d>(
         }
         other => {
             let message = format!("unknown integration {other:?}; it is one of {INTEGRATIONS}");
-            reader.fault(place.clone(), &section.dotted("integration"), message);
+            reader.fault_in(section, "integration", message);
             return None;
         }
     })

@@ -13,7 +13,7 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use super::kinds::Attribute;
-use super::kinds::domain::DomainName;
+use super::kinds::domain::{Domain, DomainName};
 use super::kinds::keys::{KeyId, KeySecret};
 use super::kinds::maps::{Addresses, Variables};
 use super::kinds::off::{Bound, Switchable};
@@ -250,7 +250,7 @@ rows! {
             "variables for the processes, besides those that Lambda sets; they get none of the node's own. As a variable itself: a JSON object";
         hosts: Addresses = none(), Restart,
             "hosts that the code is to reach elsewhere, such as `\"dynamodb.us-east-1.amazonaws.com\" = \"127.0.0.1:8000\"`. All of them for `node`; for other runtimes DynamoDB's, through its SDK's variable";
-        callback_domain: Option<String> = none().shown("the node's"), Restart,
+        callback_domain: Option<Domain> = none().shown("the node's"), Restart,
             "`domainName` in events, by which the code calls back";
     }
     group: "groups.*" {

@@ -4,7 +4,7 @@ use http::HeaderName;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use serde_json::{Value, json};
 
-use super::reader::{Place, Reader, Section};
+use super::reader::{Reader, Section};
 use super::row::{Kind, Row};
 use super::settings::{HttpSettings, StreamSettings};
 use super::table::{node, stream, target};
@@ -41,8 +41,7 @@ fn tables() -> Value {
 /// Takes `[targets]`.
 pub(super) fn targets(reader: &mut Reader<'_>) -> Vec<HttpSettings> {
     let tables = named(reader, &node::targets, TARGETS_MAX);
-    let targets =
-        tables.into_iter().filter_map(|(name, place, section)| one(reader, name, &place, section));
+    let targets = tables.into_iter().filter_map(|(name, section)| one(reader, name, section));
     let targets = targets.collect();
     reader.settle(&node::targets, targets)
 }
@@ -50,7 +49,7 @@ pub(super) fn targets(reader: &mut Reader<'_>) -> Vec<HttpSettings> {
 /// Takes `[streams]`.
 pub(super) fn streams(reader: &mut Reader<'_>) -> Vec<StreamSettings> {
     let mut streams = Vec::new();
-    for (name, _, mut section) in named(reader, &node::streams, TARGETS_MAX) {
+    for (name, mut section) in named(reader, &node::streams, TARGETS_MAX) {
         let max_entries = reader.take_from(&mut section, &stream::max_entries);
         reader.finish(section);
         streams.push(StreamSettings { name, max_entries });
@@ -63,7 +62,7 @@ pub(super) fn named<'d, K: Kind>(
     reader: &mut Reader<'d>,
     row: &'static Row<K>,
     most: usize,
-) -> Vec<(String, Place, Section<'d>)> {
+) -> Vec<(String, Section<'d>)> {
     let sections = reader.named_sections(row);
     for (name, place, _) in sections.iter().filter(|(name, ..)| !is_target_name(name)) {
         let message = "a back end's name has 1 to 64 letters, digits, - and _";
@@ -72,7 +71,7 @@ pub(super) fn named<'d, K: Kind>(
     if sections.len() > most {
         reader.fault_of(row, format!("more than {most} back ends; have other nodes serve some"));
     }
-    sections
+    sections.into_iter().map(|(name, _, section)| (name, section)).collect()
 }
 
 /// As [`NAME`].
@@ -84,27 +83,25 @@ fn is_target_name(name: &str) -> bool {
 fn one<'d>(
     reader: &mut Reader<'d>,
     name: String,
-    place: &Place,
     mut section: Section<'d>,
 ) -> Option<HttpSettings> {
     let before = reader.fault_count();
     let url = reader.take_from(&mut section, &target::url);
     if url.is_none() && reader.fault_count() == before {
         let message = "missing; for instance url = \"http://127.0.0.1:9000/events\"";
-        reader.fault(place.clone(), &section.dotted("url"), message);
+        reader.fault_in(&section, "url", message);
     }
     let format = reader.take_from(&mut section, &target::format);
     let timeout = reader.take_from(&mut section, &target::timeout);
     let max_in_flight = reader.take_from(&mut section, &target::max_in_flight);
     let max_waiting = reader.take_from(&mut section, &target::max_waiting);
-    let in_headers = reader.place_in(&section, target::headers.name);
     let mut headers = Vec::new();
     for (header, value) in reader.take_from(&mut section, &target::headers).0 {
         match header.parse::<HeaderName>() {
             Ok(header) if !OURS.contains(&header) => headers.push((header, value)),
             _ => {
                 let message = format!("{header:?} is no header that can be set; remove it");
-                reader.fault(in_headers.clone(), &section.dotted("headers"), message);
+                reader.fault_in(&section, "headers", message);
             }
         }
     }

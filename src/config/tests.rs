@@ -103,10 +103,10 @@ group = "${request.body.x"
         ("gatecast.toml:4: limits.idle_timeout: ", "\"soon\" is not a duration, such as"),
         ("gatecast.toml:5: limits.max_connections: ", "0 is not within 1 to"),
         ("gatecast.toml:6: limits.frame_bytes: ", "expected a whole number"),
-        ("gatecast.toml:7: routes.hello.integration: ", "unknown integration \"shout\""),
+        ("gatecast.toml:8: routes.hello.integration: ", "unknown integration \"shout\""),
         ("gatecast.toml:9: routes.lost.data: ", "missing; for instance data ="),
         ("gatecast.toml:11: routes.$nope: ", "may not start with $"),
-        ("gatecast.toml:13: routes.$connect.integration: ", "needs an open connection"),
+        ("gatecast.toml:14: routes.$connect.integration: ", "needs an open connection"),
         ("gatecast.toml:15: routes.$connect.group: ", "\"${\" without its \"}\""),
         ("GATECAST_DRAIN_WINDOW: drain.window: ", "is not a duration"),
     ];
@@ -632,12 +632,12 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
     (
         "[routes.\"$connect\"]\nintegration = \"broadcast\"\ndata = \"$request.body.a\"",
-        "1: routes.$connect.data",
+        "3: routes.$connect.data",
         "there is no message here",
     ),
     (
         "[routes.\"$connect\"]\nintegration = \"broadcast\"\ndata = \"hello\"\nstatus = 403",
-        "1: routes.$connect.integration",
+        "2: routes.$connect.integration",
         "status refuses every client",
     ),
     (
@@ -647,12 +647,12 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
     (
         "[routes.\"$text\"]\nintegration = \"broadcast\"\ndata = \"${request.body.a}\"",
-        "1: routes.$text.data",
+        "3: routes.$text.data",
         "a message here is not JSON",
     ),
     (
         "[routes.a]\nintegration = \"join\"\ngroup = \"\"",
-        "1: routes.a.group",
+        "3: routes.a.group",
         "\"\" is not a group's name",
     ),
     (
@@ -662,7 +662,7 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
     (
         "[routes.a]\nintegration = \"broadcast\"\ndata = \"x\"\nidempotency_key = \"k\"",
-        "1: routes.a.idempotency_key",
+        "4: routes.a.idempotency_key",
         "such as \"$request.body.id\"",
     ),
     ("[functions.a]\nruntime = \"command\"", "1: functions.a.code", "the folder of the code"),

@@ -37,6 +37,26 @@ impl Setting for DomainName {
     }
 }
 
+/// The same, or an address of plain HTTP or TLS: `http://host:port`.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::config) struct Domain(pub(in crate::config) String);
+
+impl Kind for Domain {
+    fn schema(_bounds: Option<&(Self, Self)>) -> Value {
+        let host = r"([A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?";
+        json!({ "type": "string", "pattern": format!("^(https?://)?{host}$") })
+    }
+}
+
+impl Setting for Domain {
+    const EXPECTED: &'static str = "a host or host:port, such as \"gatecast.internal:8443\", or that behind \"http://\", without a path";
+
+    fn read(text: &str) -> Option<Self> {
+        let name = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+        DomainName::read(name.unwrap_or(text)).map(|_| Self(text.to_owned()))
+    }
+}
+
 /// Returns whether a text is the name of a host, or an address of IPv4.
 pub(super) fn is_host(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');

@@ -93,9 +93,9 @@ fn variable_problem(name: &str, value: &str) -> Option<String> {
         None => name == **reserved,
     });
     if let Some(reserved) = reserved {
-        return Some(format!(
-            "{name} is set by the node, as all of {reserved} are; choose another name"
-        ));
+        let all = reserved.strip_suffix('*').map(|start| format!(", as all {start}… are"));
+        let all = all.unwrap_or_default();
+        return Some(format!("{name} is set by the node{all}; choose another name"));
     }
     value
         .contains('\0')

@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -348,67 +346,4 @@ async fn a_certificate_of_the_operators_is_shown_and_trusted() {
     let (shown, accepted) =
         tokio::join!(connector.connect(name, client), opened.callback.acceptor.accept(server));
     assert!(shown.is_ok() && accepted.is_ok(), "{:?}", shown.err());
-}
-
-/// Runs a program as a function runs, with the variables of the way back and no others; returns
-/// what it prints.
-async fn run(
-    place: &Place,
-    program: &str,
-    script: &str,
-    id: &str,
-    more: &[(&str, &str)],
-) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let modules = option_env!("CALLBACK_NODE_PATH").unwrap_or("tests/.tools/node/node_modules");
-    let modules: Vec<_> =
-        modules.split(':').map(|path| root.join(path).display().to_string()).collect();
-    let program =
-        if program == "node" { "node".into() } else { root.join("tests/.tools/venv/bin/python") };
-    let mut command = Command::new(program);
-    command
-        .arg(root.join("tests/blackbox/support/callback").join(script))
-        .envs(&place.variables)
-        .env("NODE_PATH", modules.join(":"))
-        .env("DOMAIN_NAME", place.at.to_string())
-        .env("STAGE", "beta")
-        .env("CONNECTION_ID", id)
-        .envs(more.iter().copied())
-        .stdin(Stdio::null());
-    let output = tokio::task::spawn_blocking(move || command.output());
-    let output = output.await.expect("no panic").expect("the program runs");
-    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
-}
-
-/// Until functions are started by a node, and the black-box tests do this.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs the SDKs of tests/run"]
-async fn unmodified_sdks_come_back() {
-    let place = Place::with_keys(&[]);
-    let (mut client, id) = place.client(&operator()).await;
-    let mut expected = 0;
-    for (program, script, more) in [
-        ("node", "v2.cjs", &[][..]),
-        ("node", "v3.cjs", &[]),
-        ("node", "v3.cjs", &[("SLASH", "/")]),
-        ("node", "v3.cjs", &[("NO_ENDPOINT", "1")]),
-        ("python", "boto.py", &[]),
-        ("python", "boto.py", &[("NO_ENDPOINT", "1")]),
-    ] {
-        let said = run(&place, program, script, &id, more).await;
-        assert!(said.starts_with("200 410\n"), "{script} {more:?}: {said}");
-        expected += 1;
-        let mut frame = [0; 7];
-        timeout(SOON, client.read_exact(&mut frame)).await.expect("in time").expect("a message");
-        assert_eq!(&frame, b"\x81\x05hello", "{script}, {expected}");
-    }
-    let other = Place::with_keys(&[]);
-    for (program, script) in [("node", "v2.cjs"), ("node", "v3.cjs"), ("python", "boto.py")] {
-        let untrusted =
-            ["NODE_EXTRA_CA_CERTS", "AWS_CA_BUNDLE"].map(|name| (name, &*other.variables[name]));
-        let said = run(&place, program, script, &id, &untrusted).await;
-        assert!(said.to_lowercase().contains("certificate"), "{script}: {said}");
-    }
-    place.end().await;
-    other.end().await;
 }
