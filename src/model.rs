@@ -10,4 +10,5 @@ pub(crate) mod origin;
 pub(crate) mod phase;
 pub(crate) mod registry;
 pub(crate) mod trace_context;
+pub(crate) mod trail;
 pub(crate) mod trouble;

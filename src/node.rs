@@ -118,7 +118,7 @@ impl Node {
         let environment = callback.as_ref().map(Opened::environment);
         let store = backend.shared.as_ref().map(|shared| &shared.store);
         let around = (public, environment.as_deref());
-        let back_ends = back_ends::start(config, around, store, (&lifecycle, &metrics))?;
+        let back_ends = back_ends::start(config, around, store, (&lifecycle, &telemetry))?;
         let backends: Arc<dyn Backends> = back_ends.dispatcher.clone();
         let ends = Self::ends(&backend, &backends, &snapshots, &metrics);
         lifecycle.spawn_until_end("ends of connections", Arc::clone(&ends).run());
@@ -194,6 +194,7 @@ impl Node {
         tag: NodeTag,
         [public, admin]: [Listener; 2],
     ) -> Arc<Manage> {
+        self.hub.show(self.back_ends.shown());
         let Backend { registry, shared, .. } = &self.backend;
         let stage: Arc<str> = config.stage.as_str().into();
         let peers = shared.as_ref().map(|shared| Arc::clone(&shared.peers));

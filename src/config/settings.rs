@@ -311,6 +311,17 @@ pub(crate) enum Runtime {
     Command,
 }
 
+impl Runtime {
+    /// Returns its name in settings.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Python => "python",
+            Self::Command => "command",
+        }
+    }
+}
+
 impl Config {
     /// Returns what brokers need to know.
     pub(crate) fn terms(&self) -> Terms {

@@ -22,6 +22,7 @@ use crate::model::call::{Answer, Backends, Call, CallError, CallReceipt, Event, 
 use crate::model::handshake::Handshake;
 use crate::model::id::{ConnectionId, NodeTag};
 use crate::model::registry::{Record, Registry, Unavailable};
+use crate::model::trace_context::TraceContext;
 use crate::model::trouble::Trouble;
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::{Metrics, Refusal, RouteOutcome};
@@ -51,6 +52,14 @@ pub(crate) struct Admission {
     pub(crate) ends: Arc<Ends>,
     pub(crate) backends: Arc<dyn Backends>,
     pub(crate) lifecycle: Lifecycle,
+}
+
+/// Whose handshake it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Visit {
+    pub(crate) source_ip: IpAddr,
+    /// Spans of the handshake, if it is sampled.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// A client that was let in.
@@ -108,7 +117,7 @@ impl Admission {
     /// What to answer instead.
     pub(crate) async fn admit(
         self: &Arc<Self>,
-        source_ip: IpAddr,
+        Visit { source_ip, trace }: Visit,
         handshake: &Handshake,
         snapshot: &Arc<Snapshot>,
         give_way: impl FnOnce(),
@@ -148,7 +157,8 @@ impl Admission {
                     subprotocol: subprotocol.map(Into::into),
                 })
             }
-            Connecting::Call(call) => {
+            Connecting::Call(mut call) => {
+                call.1.trace = trace;
                 give_way();
                 let asked = Arc::clone(self).ask(record, place, call, Arc::clone(snapshot));
                 // Goes on when the client goes away: a back end that has let it in is told of its

@@ -11,7 +11,7 @@ use crate::integrations::queue::Bounds;
 use crate::integrations::target::Target;
 use crate::model::call::{Backends, Call, TargetName};
 use crate::ops::lifecycle::Lifecycle;
-use crate::ops::metrics::Metrics;
+use crate::ops::telemetry::Telemetry;
 
 /// A back end, and how much it takes.
 #[derive(Debug)]
@@ -31,14 +31,23 @@ pub(crate) struct Dispatcher {
 
 impl Dispatcher {
     /// Takes over back ends. To be called in a runtime.
-    pub(crate) fn start(back_ends: Vec<BackEnd>, lifecycle: &Lifecycle, metrics: &Metrics) -> Self {
+    pub(crate) fn start(
+        back_ends: Vec<BackEnd>,
+        lifecycle: &Lifecycle,
+        Telemetry { metrics, tracer }: &Telemetry,
+    ) -> Self {
         let lane = |BackEnd { name, target, bounds, timeout }: BackEnd| {
             let counted = metrics.backends.of(&name.0);
-            let lane = Arc::new(Lane::new(&name.0, target, (bounds, timeout), counted));
+            let lane = Arc::new(Lane::new(&name.0, target, (bounds, timeout), (counted, tracer)));
             lifecycle.spawn_until_end("deadlines of back ends", Arc::clone(&lane).expire());
             (name, lane)
         };
         Self { lanes: back_ends.into_iter().map(lane).collect() }
+    }
+
+    /// Returns how many calls wait for their turn at a back end.
+    pub(crate) fn waiting(&self, name: &TargetName) -> usize {
+        self.lanes.get(name).map_or(0, |lane| lane.waiting())
     }
 
     /// Waits until no call is left. *Cancel safe.*

@@ -91,7 +91,7 @@ pub(crate) fn render(event: &Event, scene: &Scene) -> Bytes {
     match &event.occasion {
         Occasion::Connect(handshake) => {
             context.event_type = "CONNECT";
-            headers = Some(of_handshake(handshake, event.record.source_ip));
+            headers = Some(of_handshake(handshake, event));
             query = handshake.query.as_deref().filter(|query| !query.is_empty()).map(parameters);
         }
         Occasion::Message { id, body: sent } => {
@@ -156,7 +156,7 @@ fn clf(at: Timestamp) -> String {
 
 /// The headers of a handshake without those of the upgrade itself, and with those that a load
 /// balancer adds; by name.
-fn of_handshake(handshake: &Handshake, source_ip: IpAddr) -> Fields<Vec<Cow<'_, str>>> {
+fn of_handshake<'h>(handshake: &'h Handshake, event: &Event) -> Fields<Vec<Cow<'h, str>>> {
     let mut headers: Fields<Vec<Cow<'_, str>>> = Fields::new();
     for name in
         handshake.headers.keys().filter(|name| !matches!(name.as_str(), "connection" | "upgrade"))
@@ -166,7 +166,7 @@ fn of_handshake(handshake: &Handshake, source_ip: IpAddr) -> Fields<Vec<Cow<'_, 
         headers.insert(cased(name.as_str()), values.collect());
     }
     let hops = headers.entry("X-Forwarded-For".to_owned()).or_default();
-    let source_ip = source_ip.to_string();
+    let source_ip = event.record.source_ip.to_string();
     if !hops.iter().any(|hop| hop.split(',').any(|one| one.trim() == source_ip)) {
         hops.push(source_ip.into());
     }
@@ -178,6 +178,7 @@ fn of_handshake(handshake: &Handshake, source_ip: IpAddr) -> Fields<Vec<Cow<'_, 
     {
         headers.entry(name.to_owned()).or_insert_with(|| vec![value]);
     }
+    headers.insert("X-Amzn-Trace-Id".to_owned(), vec![event.trail.root().into()]);
     headers.sort_by_cached_key(|name, _| name.to_ascii_lowercase());
     headers
 }

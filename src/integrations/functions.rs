@@ -17,11 +17,12 @@ use tokio_util::task::TaskTracker;
 use self::function::Function;
 use self::guard::Guard;
 use self::output::Pace;
-use self::pool::Rules;
+use self::pool::{Rules, State};
 use self::process::Plant;
 use self::supervisor::Supervisor;
 use super::invoke::Invoke;
 use crate::config::FunctionSettings;
+use crate::model::listing;
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::FunctionMetrics;
 
@@ -112,8 +113,12 @@ impl Functions {
             };
             settings.code = settings.code.canonicalize().map_err(named)?;
             let (name, counters) = (settings.name.clone(), metrics.of(&settings.name));
-            let function =
-                Arc::new(Function::new(&name, &common.region, rules(&settings, timings), counters));
+            let function = Arc::new(Function::new(
+                &settings,
+                &common.region,
+                rules(&settings, timings),
+                counters,
+            ));
             let plant = Plant { settings, common: Arc::clone(&common), guard, pace: Pace::new() };
             let supervisor = Supervisor::new(plant, Arc::clone(&function));
             let work = supervisor.run(all.stop.clone(), lifecycle.ending());
@@ -127,6 +132,19 @@ impl Functions {
     /// Returns a function.
     pub(crate) fn get(&self, name: &str) -> Option<Arc<dyn Invoke>> {
         self.functions.get(name).map(|function| Arc::clone(function) as Arc<dyn Invoke>)
+    }
+
+    /// Returns what is known of each function, in the order of their names; `waiting` says how many
+    /// calls wait before they get here.
+    pub(crate) fn list(&self, waiting: impl Fn(&str) -> usize) -> Vec<listing::Function> {
+        let row = |function: &Arc<Function>| {
+            let State { processes, in_flight, waiting: here, init_error } =
+                function.with(|pool, _| pool.state());
+            let (name, runtime) = (function.name.to_string(), function.runtime.name().to_owned());
+            let waiting = here + waiting(&name);
+            listing::Function { name, runtime, processes, in_flight, waiting, init_error }
+        };
+        self.functions.values().map(row).collect()
     }
 
     /// Takes no more invocations, waits for those under way for `grace` at most, then ends all

@@ -27,6 +27,7 @@ use crate::integrations::event::{self, Scene};
 use crate::integrations::result;
 use crate::integrations::target::{Failure, Target, failed, need};
 use crate::model::call::{Answer, AnswerBody, CallError, Event, Occasion};
+use crate::model::trail::{AMAZON, TRACEPARENT, Trail};
 
 mod cloudevents;
 mod raw;
@@ -104,6 +105,10 @@ impl HttpTarget {
             }
             Format::Raw => raw::parts(&self.settings.url, event, &self.scene),
         };
+        parts.headers.insert(TRACEPARENT, Trail::header(&event.trail.traceparent()));
+        if self.settings.format == Format::LambdaProxy {
+            parts.headers.insert(AMAZON, Trail::header(&event.trail.amazon()));
+        }
         raw::add_mapped(&mut parts, &self.settings, event, &self.scene);
         parts
     }
@@ -178,6 +183,16 @@ fn deepest<'e>(
 }
 
 impl Target for HttpTarget {
+    fn attributes(&self) -> Vec<(&'static str, String)> {
+        let url = &self.settings.url;
+        let port = if url.scheme_str() == Some("https") { 443 } else { 80 };
+        vec![
+            ("http.request.method", "POST".to_owned()),
+            ("server.address", url.host().unwrap_or_default().to_owned()),
+            ("server.port", url.port_u16().unwrap_or(port).to_string()),
+        ]
+    }
+
     fn carry_out<'a>(
         &'a self,
         event: &'a Event,

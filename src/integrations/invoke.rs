@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::model::id::RequestId;
+use crate::model::trail::Trail;
 
 /// Why a function has given no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,13 +23,20 @@ pub(crate) enum InvokeError {
     Unreachable(String),
 }
 
+/// What a function is run for.
+#[derive(Clone, Debug)]
+pub(crate) struct Invocation {
+    pub(crate) request: RequestId,
+    /// In JSON.
+    pub(crate) event: Bytes,
+    /// The result is awaited until then.
+    pub(crate) deadline: Instant,
+    /// What the run is a part of.
+    pub(crate) trail: Trail,
+}
+
 /// Runs a function. Dropping the future gives the result up, and not the run.
 pub(crate) trait Invoke: fmt::Debug + Send + Sync {
-    /// Hands an event, in JSON, to the function, and returns its result, in JSON as a rule.
-    fn invoke(
-        &self,
-        request: RequestId,
-        event: Bytes,
-        deadline: Instant,
-    ) -> BoxFuture<'_, Result<Bytes, InvokeError>>;
+    /// Hands an event to the function, and returns its result, in JSON as a rule.
+    fn invoke(&self, invocation: Invocation) -> BoxFuture<'_, Result<Bytes, InvokeError>>;
 }

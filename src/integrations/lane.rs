@@ -17,6 +17,7 @@ use crate::integrations::target::{Failure, Target};
 use crate::model::call::{Call, CallError, CallResult, Event};
 use crate::model::id::ConnectionId;
 use crate::ops::metrics::backends::{CallOutcome, TargetMetrics};
+use crate::ops::trace::{Called, Tracer};
 
 /// Longest time between two looks for calls whose time is up.
 const LOOK: Duration = Duration::from_millis(500);
@@ -32,6 +33,9 @@ pub(super) struct Lane {
     timeout: Duration,
     state: Mutex<State>,
     metrics: TargetMetrics,
+    tracer: Arc<Tracer>,
+    /// What spans say of the back end.
+    attributes: Vec<(&'static str, String)>,
     told: Mutex<ToldFailures>,
     /// Tells of calls that wait.
     waits: Notify,
@@ -71,10 +75,12 @@ impl Lane {
         name: &str,
         target: Arc<dyn Target>,
         (bounds, timeout): (Bounds, Duration),
-        metrics: TargetMetrics,
+        (metrics, tracer): (TargetMetrics, &Arc<Tracer>),
     ) -> Self {
         Self {
             name: name.to_owned(),
+            attributes: target.attributes(),
+            tracer: Arc::clone(tracer),
             target,
             timeout,
             state: Mutex::new(State { queue: Queue::new(bounds), breaker: Breaker::default() }),
@@ -126,7 +132,11 @@ impl Lane {
         Some(Next::Refuse(waiting))
     }
 
-    async fn carry_out(self: Arc<Self>, waiting: Waiting) {
+    async fn carry_out(self: Arc<Self>, mut waiting: Waiting) {
+        let (span, begun) = (self.tracer.call(&waiting.call.event), Instant::now());
+        if let Some(span) = span {
+            waiting.call.event.trail = span.trail();
+        }
         let mut under_way =
             UnderWay { lane: Arc::clone(&self), ordered_by: waiting.lane(), got_through: false };
         let event = &waiting.call.event;
@@ -143,6 +153,12 @@ impl Lane {
         });
         under_way.got_through =
             !matches!(result, Err(CallError::Unreachable | CallError::TimedOut));
+        if let Some(span) = span {
+            let error = result.as_ref().err().map(|_| outcome(&result).label());
+            let called = Called { name: &self.name, attributes: &self.attributes, error };
+            let times = [waiting.since.into_std(), begun.into_std()];
+            self.tracer.called(span, &waiting.call.event, times, called);
+        }
         self.answer(waiting, result);
     }
 
@@ -163,6 +179,11 @@ impl Lane {
                 self.go_on();
             }
         }
+    }
+
+    /// Returns how many calls wait for their turn.
+    pub(super) fn waiting(&self) -> usize {
+        self.state.lock().queue.len().0
     }
 
     /// Waits until there is nothing left to carry out. *Cancel safe.*
@@ -194,15 +215,18 @@ impl Lane {
     }
 
     fn answer(&self, waiting: Waiting, result: CallResult) {
-        let outcome = match &result {
-            Ok(_) => CallOutcome::Ok,
-            Err(CallError::Failed) => CallOutcome::Failed,
-            Err(CallError::TimedOut) => CallOutcome::TimedOut,
-            Err(CallError::Unreachable) => CallOutcome::Unreachable,
-            Err(CallError::Overload) => CallOutcome::Overload,
-        };
-        self.metrics.called(outcome, waiting.since.elapsed());
+        self.metrics.called(outcome(&result), waiting.since.elapsed());
         waiting.call.receipt.answer(result);
+    }
+}
+
+fn outcome(result: &CallResult) -> CallOutcome {
+    match result {
+        Ok(_) => CallOutcome::Ok,
+        Err(CallError::Failed) => CallOutcome::Failed,
+        Err(CallError::TimedOut) => CallOutcome::TimedOut,
+        Err(CallError::Unreachable) => CallOutcome::Unreachable,
+        Err(CallError::Overload) => CallOutcome::Overload,
     }
 }
 

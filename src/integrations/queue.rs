@@ -163,6 +163,7 @@ mod tests {
     use crate::model::call::{Body, CallReceipt, Event, Occasion, TargetName};
     use crate::model::id::{NodeTag, RequestId};
     use crate::model::registry::Record;
+    use crate::model::trail::Trail;
 
     fn records(count: usize) -> Vec<Arc<Record>> {
         let tag = NodeTag::random();
@@ -188,6 +189,8 @@ mod tests {
             record: Arc::clone(record),
             at: Timestamp::now(),
             occasion: Occasion::Message { id: RequestId::mint(), body: Body::Text("hello".into()) },
+            trail: Trail::begin(Timestamp::now()),
+            trace: None,
             wants_reply: false,
             is_ordered,
         };

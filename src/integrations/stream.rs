@@ -23,6 +23,14 @@ pub(crate) struct StreamTarget {
 }
 
 impl Target for StreamTarget {
+    fn attributes(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("db.system.name", "redis".to_owned()),
+            ("db.operation.name", "XADD".to_owned()),
+            ("db.collection.name", self.key.clone()),
+        ]
+    }
+
     fn carry_out<'a>(
         &'a self,
         event: &'a Event,

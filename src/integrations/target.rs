@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::integrations::event::{self, Scene};
-use crate::integrations::invoke::{Invoke, InvokeError};
+use crate::integrations::invoke::{Invocation, Invoke, InvokeError};
 use crate::integrations::result::{self, Need};
 use crate::model::call::{Answer, CallError, Event, Occasion};
 
@@ -20,6 +20,10 @@ pub(crate) struct Failure {
 
 /// Carries calls out, one at a time or many.
 pub(crate) trait Target: fmt::Debug + Send + Sync {
+    /// Returns what the spans of its calls say of it, in the words of OpenTelemetry's semantic
+    /// conventions.
+    fn attributes(&self) -> Vec<(&'static str, String)>;
+
     /// Carries a call out. Dropping the future gives it up.
     fn carry_out<'a>(
         &'a self,
@@ -36,6 +40,7 @@ pub(super) fn failed(message: impl fmt::Display) -> Failure {
 /// A Lambda function, wherever it runs.
 #[derive(Debug)]
 pub(crate) struct Function {
+    pub(crate) name: String,
     pub(crate) invoke: Arc<dyn Invoke>,
     pub(crate) scene: Scene,
     /// Longest body of a result, in bytes.
@@ -43,6 +48,13 @@ pub(crate) struct Function {
 }
 
 impl Target for Function {
+    fn attributes(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("faas.invoked_name", self.name.clone()),
+            ("faas.invoked_provider", "gatecast".to_owned()),
+        ]
+    }
+
     fn carry_out<'a>(
         &'a self,
         event: &'a Event,
@@ -50,11 +62,13 @@ impl Target for Function {
     ) -> BoxFuture<'a, Result<Answer, Failure>> {
         Box::pin(async move {
             let rendered = event::render(event, &self.scene);
-            let result = self
-                .invoke
-                .invoke(event.request, rendered, deadline)
-                .await
-                .map_err(|error| refused(&error))?;
+            let invocation = Invocation {
+                request: event.request,
+                event: rendered,
+                deadline,
+                trail: event.trail,
+            };
+            let result = self.invoke.invoke(invocation).await.map_err(|error| refused(&error))?;
             result::parse(&result, need(event), self.message_bytes).map_err(failed)
         })
     }

@@ -14,6 +14,8 @@ use jiff::Timestamp;
 use crate::model::handshake::Handshake;
 use crate::model::id::RequestId;
 use crate::model::registry::Record;
+use crate::model::trace_context::TraceContext;
+use crate::model::trail::Trail;
 
 /// Counted for a call besides its body, in bytes.
 pub(crate) const CALL_WEIGHT: usize = 512;
@@ -41,6 +43,10 @@ pub(crate) struct Event {
     pub(crate) occasion: Occasion,
     /// Whether the sender is sent what is answered.
     pub(crate) wants_reply: bool,
+    /// What the call is a part of, for the back end.
+    pub(crate) trail: Trail,
+    /// The span of the handshake that it is a part of, if that is sampled.
+    pub(crate) trace: Option<TraceContext>,
     /// Whether the calls of one connection go one after the other, in their order.
     pub(crate) is_ordered: bool,
 }

@@ -1,10 +1,11 @@
-//! Lists of what a node holds: connections, and groups that have members.
+//! Lists of what a node holds: connections, groups that have members, and functions.
 //!
 //! Rule: a list is handed out in pages, in an order in which what stays keeps its place, so that
 //! whoever pages through sees everything that was there all the time exactly once. Connections keep
 //! their seat in their shard; groups are in the order of their names.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub(crate) enum Query {
     Groups { after: Arc<str>, limit: usize },
     /// How much there is.
     Counts,
+    /// All functions, in the order of their names.
+    Functions,
 }
 
 /// A page of a node, or of one of its shards.
@@ -35,6 +38,37 @@ pub(crate) enum Listed {
     Connections(Connections),
     Groups(Groups),
     Counts(Counts),
+    Functions(Vec<Function>),
+}
+
+/// Lists the functions of this node.
+pub(crate) trait Functions: fmt::Debug + Send + Sync {
+    fn list(&self) -> Vec<Function>;
+}
+
+/// What a list tells of a function that a node runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Function {
+    pub(crate) name: String,
+    pub(crate) runtime: String,
+    pub(crate) processes: Processes,
+    /// Calls that a process works on.
+    pub(crate) in_flight: usize,
+    /// Calls that wait for one.
+    pub(crate) waiting: usize,
+    /// Why the last process that was started never asked for work.
+    pub(crate) init_error: Option<String>,
+}
+
+/// Processes of a function by what they do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Processes {
+    /// Started, and not asked for work yet.
+    pub(crate) starting: usize,
+    pub(crate) idle: usize,
+    pub(crate) busy: usize,
+    /// Being ended.
+    pub(crate) ending: usize,
 }
 
 /// Where a connection stands in its node as long as it is open.

@@ -19,8 +19,9 @@ use crate::integrations::queue::Bounds;
 use crate::integrations::stream::StreamTarget;
 use crate::integrations::target::Function;
 use crate::model::call::TargetName;
+use crate::model::listing;
 use crate::ops::lifecycle::Lifecycle;
-use crate::ops::metrics::Metrics;
+use crate::ops::telemetry::Telemetry;
 
 /// What back ends are told as the API's id.
 const API_ID: &str = "gatecast";
@@ -47,7 +48,21 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(29);
 #[derive(Debug)]
 pub(super) struct BackEnds {
     pub(super) dispatcher: Arc<Dispatcher>,
-    functions: Functions,
+    functions: Arc<Functions>,
+}
+
+/// The functions of a node with what waits for them.
+#[derive(Debug)]
+struct Shown {
+    dispatcher: Arc<Dispatcher>,
+    functions: Arc<Functions>,
+}
+
+impl listing::Functions for Shown {
+    fn list(&self) -> Vec<listing::Function> {
+        let named = |name: &str| TargetName(format!("functions.{name}").into());
+        self.functions.list(|name| self.dispatcher.waiting(&named(name)))
+    }
 }
 
 /// What every back end is told or needs, whatever it is.
@@ -66,14 +81,14 @@ pub(super) fn start(
     config: &Config,
     (public, environment): (SocketAddr, Option<&Environment>),
     store: Option<&Store>,
-    (lifecycle, metrics): (&Lifecycle, &Metrics),
+    (lifecycle, telemetry): (&Lifecycle, &Telemetry),
 ) -> io::Result<BackEnds> {
     let common = Common { config, environment, public };
     let functions = Functions::start(
         config.functions.clone(),
         common.of_functions(),
         lifecycle,
-        &metrics.functions,
+        &telemetry.metrics.functions,
     )?;
     let needs_roots = config.targets.iter().any(|target| target.url.scheme_str() == Some("https"));
     let roots = Arc::new(if needs_roots { system_roots() } else { RootCertStore::empty() });
@@ -82,8 +97,8 @@ pub(super) fn start(
     let streams =
         store.into_iter().flat_map(|store| config.streams.iter().map(move |it| (store, it)));
     back_ends.extend(streams.map(|(store, it)| common.stream(it, store)));
-    let dispatcher = Arc::new(Dispatcher::start(back_ends, lifecycle, metrics));
-    Ok(BackEnds { dispatcher, functions })
+    let dispatcher = Arc::new(Dispatcher::start(back_ends, lifecycle, telemetry));
+    Ok(BackEnds { dispatcher, functions: Arc::new(functions) })
 }
 
 /// Returns what functions ask of the way back.
@@ -97,6 +112,12 @@ fn wish(settings: &FunctionSettings) -> Wishes {
 }
 
 impl BackEnds {
+    /// Returns what lists the functions.
+    pub(super) fn shown(&self) -> Arc<dyn listing::Functions> {
+        let (dispatcher, functions) = (Arc::clone(&self.dispatcher), Arc::clone(&self.functions));
+        Arc::new(Shown { dispatcher, functions })
+    }
+
     /// Waits for calls under way until then, and ends the functions' processes.
     pub(super) async fn shut_down(&self, deadline: Instant) {
         if tokio::time::timeout_at(deadline, self.dispatcher.settled()).await.is_err() {
@@ -151,6 +172,7 @@ impl Common<'_> {
 
     fn function(&self, settings: &FunctionSettings, functions: &Functions) -> Option<BackEnd> {
         let target = Function {
+            name: settings.name.clone(),
             invoke: functions.get(&settings.name)?,
             scene: self.scene(settings.callback_domain.as_deref()),
             message_bytes: self.config.limits.message_bytes,

@@ -7,6 +7,7 @@
 //! not sampled; without the feature a `TraceContext` cannot exist, so that an `Option` of it takes
 //! no room and what is done with it no code.
 
+mod called;
 #[cfg(feature = "otlp")]
 mod exporter;
 #[cfg(not(feature = "otlp"))]
@@ -15,6 +16,7 @@ mod off;
 mod otlp;
 mod settings;
 
+pub(crate) use self::called::Called;
 #[cfg(not(feature = "otlp"))]
 pub(crate) use self::off::Tracer;
 #[cfg(feature = "otlp")]

@@ -15,6 +15,7 @@ use crate::model::call::{self, Event, Occasion, TargetName};
 use crate::model::handshake::Handshake;
 use crate::model::id::{NodeTag, RequestId};
 use crate::model::registry::Record;
+use crate::model::trail::Trail;
 use crate::ops::metrics::{Metrics, RouteOutcome, Runs};
 use crate::protocol::close::Close;
 use crate::protocol::codec::{Opcode, encode};
@@ -205,11 +206,18 @@ fn event(
     occasion: Occasion,
 ) -> Option<Box<(TargetName, Event)>> {
     let Integration::Call { target, two_way, is_ordered } = &route.integration else { return None };
+    let at = Timestamp::now();
+    let trail = match &occasion {
+        Occasion::Connect(handshake) => Trail::of(&handshake.headers),
+        Occasion::Message { .. } | Occasion::Disconnect { .. } => None,
+    };
     let event = Event {
         route: Arc::clone(&route.key),
         request,
         record: Arc::clone(record),
-        at: Timestamp::now(),
+        at,
+        trail: trail.unwrap_or_else(|| Trail::begin(at)),
+        trace: None,
         occasion,
         wants_reply: *two_way,
         is_ordered: *is_ordered,

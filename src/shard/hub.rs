@@ -1,7 +1,7 @@
 //! This node's connections, as seen from outside the shards: a handle that knows which shard has
 //! which connection.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use crate::model::broker::{
     Accepted, Publication, PublishError, PublishResult, Receipt, Recipient,
 };
 use crate::model::id::ConnectionId;
+use crate::model::listing::Functions;
 use crate::ops::metrics::{DropReason, Metrics, PublishOutcome};
 use crate::protocol::close::Close;
 use crate::shard::inbox::{Event, Inbox, JoinOutcome, PostOutcome, answer};
@@ -27,6 +28,8 @@ pub(crate) struct Hub {
     inboxes: Vec<Arc<Inbox>>,
     metrics: Arc<Metrics>,
     budget: Arc<Budget>,
+    /// Of this node, once they run.
+    functions: OnceLock<Arc<dyn Functions>>,
 }
 
 impl Hub {
@@ -35,7 +38,13 @@ impl Hub {
         metrics: Arc<Metrics>,
         budget: Arc<Budget>,
     ) -> Self {
-        Self { inboxes, metrics, budget }
+        Self { inboxes, metrics, budget, functions: OnceLock::new() }
+    }
+
+    /// Lists these functions from now on.
+    pub(crate) fn show(&self, functions: Arc<dyn Functions>) {
+        // There are none before: a node starts its functions once.
+        _ = self.functions.set(functions);
     }
 
     /// Returns what all that this node holds is counted in.

@@ -97,6 +97,8 @@ impl Shard {
             Query::Counts => {
                 Listed::Counts(Counts { connections: self.connections.len(), groups: 0 })
             }
+            // Shards have none.
+            Query::Functions => Listed::Functions(Vec::new()),
         }
     }
 

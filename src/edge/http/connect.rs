@@ -25,8 +25,9 @@ use super::slots::{Busy, RequestKind, Turn};
 use super::takeover::Takeover;
 use super::upgrade::{self, HandshakeError};
 use crate::config::{Origins, Snapshot};
-use crate::edge::admission::{Admission, Admitted, Refused};
+use crate::edge::admission::{Admission, Admitted, Refused, Visit};
 use crate::model::handshake::Handshake;
+use crate::model::trace_context::TraceContext;
 use crate::ops::metrics::Refusal;
 use crate::ops::refusals::Told;
 use crate::ops::trace::Tracer;
@@ -56,6 +57,8 @@ struct Visitor {
     handshake: Handshake,
     client: IpAddr,
     takeover: Takeover,
+    /// Spans of the handshake, if it is sampled.
+    trace: Option<TraceContext>,
     /// Until it waits for a back end, which has bounds of its own.
     turn: Option<Turn>,
     /// How it is told that another node may take it.
@@ -98,6 +101,7 @@ pub(crate) fn routes(
                                 handshake,
                                 client,
                                 takeover,
+                                trace: None,
                                 turn,
                                 elsewhere,
                             })
@@ -121,8 +125,9 @@ impl Connect {
     ) -> Option<(TcpStream, Response<Vec<u8>>)> {
         let (method, version, takeover) = (Method::GET, Version::HTTP_11, Takeover::default());
         let (handshake, client, turn) = (head.handshake, peer.ip().to_canonical(), Some(turn));
-        let elsewhere = Elsewhere::default();
-        let mut visitor = Visitor { method, version, handshake, client, takeover, turn, elsewhere };
+        let (trace, elsewhere) = (None, Elsewhere::default());
+        let mut visitor =
+            Visitor { method, version, handshake, client, takeover, trace, turn, elsewhere };
         let answer = self.answer(&mut visitor).await;
         // After either answer there is no more HTTP.
         let is_last = answer.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -155,8 +160,8 @@ impl Connect {
         let (began, snapshot) = (Instant::now(), self.admission.snapshots.latest());
         self.look_behind_proxies(visitor, &snapshot);
         let metrics = &self.admission.metrics;
-        // A client is nobody who may decide that it is sampled.
-        let trace = self.tracer.request(None);
+        let trace = self.tracer.handshake(&visitor.handshake.headers);
+        visitor.trace = trace;
         let answer = match self.check(visitor, &snapshot) {
             Ok(accept) => match self.admit(visitor, &snapshot, accept).await {
                 Ok(answer) => answer,
@@ -237,9 +242,10 @@ impl Connect {
         snapshot: &Arc<Snapshot>,
         accept: HeaderValue,
     ) -> Result<Response<Vec<u8>>, Refused> {
-        let Visitor { client, handshake, turn, .. } = visitor;
+        let Visitor { client, handshake, turn, trace, .. } = visitor;
         let give_way = || drop(turn.take());
-        let admitted = self.admission.admit(*client, handshake, snapshot, give_way).await?;
+        let visit = Visit { source_ip: *client, trace: *trace };
+        let admitted = self.admission.admit(visit, handshake, snapshot, give_way).await?;
         let Admitted { ticket, subprotocol } = admitted;
         let id = ticket.record().id;
         let joined = self.hub.expect(ticket);

@@ -19,7 +19,7 @@ use super::answer::{bad_request, error_reply, json_reply, unavailable};
 use crate::cluster::peers::{DEADLINE, PeerError, Peers};
 use crate::model::broker::{Broker, Channel, History, Offset};
 use crate::model::id::NodeTag;
-use crate::model::listing::{Groups, Listed, Query, Row, Seat};
+use crate::model::listing::{Function, Groups, Listed, Query, Row, Seat};
 use crate::protocol::codec::{Opcode, payload_of};
 use crate::shard::hub::Hub;
 
@@ -153,6 +153,21 @@ impl Lister {
         answer(&json!({ "connections": total, "nodes": nodes, "incomplete": incomplete }))
     }
 
+    /// Lists the functions of all nodes.
+    pub(crate) async fn functions(&self) -> Response<Vec<u8>> {
+        let (parts, incomplete) = match self.ask_all(&Query::Functions).await {
+            Ok(answers) => answers,
+            Err(error) => return unavailable(&error.to_string()),
+        };
+        let mut rows = Vec::new();
+        for (node, part) in parts {
+            if let Listed::Functions(part) = part {
+                rows.extend(part.iter().map(|function| describe_function(node, function)));
+            }
+        }
+        answer(&json!({ "functions": rows, "incomplete": incomplete }))
+    }
+
     /// Lists what was sent to a channel, as far as the broker keeps it.
     pub(crate) async fn history(
         &self,
@@ -240,6 +255,19 @@ fn describe(row: &Row) -> Value {
         "user": user,
         "sourceIp": source_ip,
         "connectedAt": format!("{connected_at:.3}"),
+    })
+}
+
+fn describe_function(node: NodeTag, function: &Function) -> Value {
+    let Function { name, runtime, processes, in_flight, waiting, init_error } = function;
+    json!({
+        "node": node.to_string(),
+        "name": name,
+        "runtime": runtime,
+        "processes": processes,
+        "inFlight": in_flight,
+        "waiting": waiting,
+        "initError": init_error,
     })
 }
 

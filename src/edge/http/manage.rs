@@ -290,6 +290,7 @@ impl Manage {
             Endpoint::Groups => self.lister.groups(query).await,
             Endpoint::History => self.lister.history(&Channel::Group(name), query).await,
             Endpoint::Counts => self.lister.counts().await,
+            Endpoint::Functions => self.lister.functions().await,
             Endpoint::Document => json_reply(StatusCode::OK, listing::DOCUMENT.into()),
         }
     }

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue};
 use super::*;
 use crate::model::id::{ConnectionId, RequestId};
 use crate::model::registry::Record;
+use crate::model::trail::Trail;
 
 fn event(occasion: Occasion, user_agent: Option<&str>) -> Event {
     let record = Record {
@@ -22,6 +23,8 @@ fn event(occasion: Occasion, user_agent: Option<&str>) -> Event {
         record: Arc::new(record),
         at: "2023-11-29T08:04:03.417Z".parse().expect("a time"),
         occasion,
+        trail: Trail { trace: 0x6566_f1a3 << 96 | 7, span: 8, is_sampled: false },
+        trace: None,
         wants_reply: false,
         is_ordered: false,
     }
@@ -88,7 +91,7 @@ fn a_handshake_tells_headers_and_query() {
     let query = Some("token=a%20b&x=1&x=2&flag".to_owned());
     let handshake = Arc::new(Handshake { path: "/production".into(), query, headers });
     let rendered = text(&event(Occasion::Connect(handshake), None));
-    let expected = r#"{"headers":{"Host":"gate:8080","Sec-WebSocket-Key":"AQIDBAUGBwgJCgsMDQ4PEA==","x-api-key":"secret","X-Forwarded-For":"192.0.2.1, 123.45.123.45","X-Forwarded-Port":"8080","X-Forwarded-Proto":"http","X-Tag":"b"},"multiValueHeaders":{"Host":["gate:8080"],"Sec-WebSocket-Key":["AQIDBAUGBwgJCgsMDQ4PEA=="],"x-api-key":["secret"],"X-Forwarded-For":["192.0.2.1, 123.45.123.45"],"X-Forwarded-Port":["8080"],"X-Forwarded-Proto":["http"],"X-Tag":["a","b"]},"queryStringParameters":{"token":"a b","x":"2","flag":""},"multiValueQueryStringParameters":{"token":["a b"],"x":["1","2"],"flag":[""]},"requestContext":{"routeKey":"sendMessage","eventType":"CONNECT","#;
+    let expected = r#"{"headers":{"Host":"gate:8080","Sec-WebSocket-Key":"AQIDBAUGBwgJCgsMDQ4PEA==","X-Amzn-Trace-Id":"Root=1-6566f1a3-000000000000000000000007","x-api-key":"secret","X-Forwarded-For":"192.0.2.1, 123.45.123.45","X-Forwarded-Port":"8080","X-Forwarded-Proto":"http","X-Tag":"b"},"multiValueHeaders":{"Host":["gate:8080"],"Sec-WebSocket-Key":["AQIDBAUGBwgJCgsMDQ4PEA=="],"X-Amzn-Trace-Id":["Root=1-6566f1a3-000000000000000000000007"],"x-api-key":["secret"],"X-Forwarded-For":["192.0.2.1, 123.45.123.45"],"X-Forwarded-Port":["8080"],"X-Forwarded-Proto":["http"],"X-Tag":["a","b"]},"queryStringParameters":{"token":"a b","x":"2","flag":""},"multiValueQueryStringParameters":{"token":["a b"],"x":["1","2"],"flag":[""]},"requestContext":{"routeKey":"sendMessage","eventType":"CONNECT","#;
     assert!(rendered.starts_with(expected), "{rendered}");
     assert!(rendered.ends_with(r#""apiId":"aabbccdd"},"isBase64Encoded":false}"#), "{rendered}");
 }

@@ -10,14 +10,15 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::pool::{Failure, Job, Pool, Rules};
-use crate::integrations::invoke::{Invoke, InvokeError};
-use crate::model::id::RequestId;
+use crate::config::{FunctionSettings, Runtime};
+use crate::integrations::invoke::{Invocation, Invoke, InvokeError};
 use crate::ops::metrics::{FunctionCounters, FunctionOutcome};
 
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Function {
     pub(super) name: Arc<str>,
+    pub(super) runtime: Runtime,
     pub(super) arn: String,
     pub(super) counters: FunctionCounters,
     pool: Mutex<Pool>,
@@ -40,9 +41,15 @@ impl Drop for Counted<'_> {
 }
 
 impl Function {
-    pub(super) fn new(name: &str, region: &str, rules: Rules, counters: FunctionCounters) -> Self {
+    pub(super) fn new(
+        FunctionSettings { name, runtime, .. }: &FunctionSettings,
+        region: &str,
+        rules: Rules,
+        counters: FunctionCounters,
+    ) -> Self {
         Self {
-            name: name.into(),
+            name: name.as_str().into(),
+            runtime: *runtime,
             arn: format!("arn:aws:lambda:{region}:000000000000:function:{name}"),
             counters,
             pool: Mutex::new(Pool::new(rules)),
@@ -95,17 +102,13 @@ impl Function {
 }
 
 impl Invoke for Function {
-    fn invoke(
-        &self,
-        request: RequestId,
-        event: Bytes,
-        deadline: Instant,
-    ) -> BoxFuture<'_, Result<Bytes, InvokeError>> {
+    fn invoke(&self, invocation: Invocation) -> BoxFuture<'_, Result<Bytes, InvokeError>> {
+        let Invocation { request, event, deadline, trail } = invocation;
         Box::pin(async move {
             let mut counted =
                 Counted { counters: &self.counters, outcome: FunctionOutcome::Abandoned };
             let (answer, answered) = oneshot::channel();
-            self.with(|pool, now| pool.take(Job { request, event, deadline, answer }, now));
+            self.with(|pool, now| pool.take(Job { request, event, deadline, trail, answer }, now));
             let (outcome, result) = match timeout_at(deadline, answered).await {
                 Ok(Ok(Ok(result))) => (FunctionOutcome::Ok, Ok(result)),
                 Ok(Ok(Err(Failure { outcome, error }))) => (outcome, Err(error)),

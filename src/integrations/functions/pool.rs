@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use self::backoff::Backoff;
 use self::process::{Phase, Process};
+pub(super) use self::state::State;
 pub(super) use self::words::{Action, Answer, Failure, Job, Misplaced, ProcessId, Rules, Run};
 use self::words::{is_ending, never_asked_for_work, too_slow};
 use crate::integrations::invoke::InvokeError;
@@ -23,6 +24,7 @@ use crate::ops::metrics::{FunctionEnd, FunctionOutcome};
 
 mod backoff;
 mod process;
+mod state;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -172,6 +174,11 @@ impl Pool {
         }
     }
 
+    /// Returns what a list tells of the pool.
+    pub(super) fn state(&self) -> State {
+        State::new(self.processes.values(), self.waiting.len(), self.backoff.error())
+    }
+
     /// Says what is to be done now.
     pub(super) fn turn(&mut self, now: Instant) -> Vec<Action> {
         self.is_due = false;
@@ -249,7 +256,8 @@ impl Pool {
                 self.waiting.push_front(job);
                 return;
             };
-            let run = Run { id: Uuid::new_v4(), event: job.event.clone(), until: now + timeout };
+            let (event, trail) = (job.event.clone(), job.trail);
+            let run = Run { id: Uuid::new_v4(), event, trail, until: now + timeout };
             self.is_due |= self.wake.is_none_or(|wake| run.until < wake);
             if let Err(job) = process.hand(run, job, now) {
                 self.waiting.push_front(job);

@@ -172,7 +172,7 @@ impl RuntimeApi {
             ("lambda-runtime-aws-request-id", run.id.to_string()),
             ("lambda-runtime-deadline-ms", deadline.as_millis().to_string()),
             ("lambda-runtime-invoked-function-arn", self.function.arn.clone()),
-            ("lambda-runtime-trace-id", trace_id(deadline.as_secs())),
+            ("lambda-runtime-trace-id", run.trail.amazon()),
         ] {
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(name, value);
@@ -245,14 +245,6 @@ impl RuntimeApi {
         }
         accepted()
     }
-}
-
-/// As AWS X-Ray has them; nothing is sampled.
-fn trace_id(seconds: u64) -> String {
-    let random = Uuid::new_v4().simple().to_string();
-    let (root, parent) =
-        (random.get(..24).unwrap_or_default(), random.get(16..).unwrap_or_default());
-    format!("Root=1-{seconds:08x}-{root};Parent={parent};Sampled=0")
 }
 
 /// An empty body: Lambda's runtime for Rust makes a new connection after any other.

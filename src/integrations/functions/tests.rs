@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use rustix::process::{Pid, test_kill_process};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,8 +15,9 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::config::Runtime;
-use crate::integrations::invoke::InvokeError;
+use crate::integrations::invoke::{Invocation, InvokeError};
 use crate::model::id::RequestId;
+use crate::model::trail::Trail;
 use crate::ops::metrics::Metrics;
 
 /// Longer than anything takes on a busy machine.
@@ -104,12 +106,13 @@ async fn invoke_within(
     event: Value,
     time: Duration,
 ) -> Result<Value, InvokeError> {
-    let event = Bytes::from(event.to_string());
-    let result = functions
-        .get(name)
-        .expect(name)
-        .invoke(RequestId::mint(), event, Instant::now() + time)
-        .await;
+    let invocation = Invocation {
+        request: RequestId::mint(),
+        event: Bytes::from(event.to_string()),
+        deadline: Instant::now() + time,
+        trail: Trail::begin(Timestamp::now()),
+    };
+    let result = functions.get(name).expect(name).invoke(invocation).await;
     result.map(|result| serde_json::from_slice(&result).expect("JSON"))
 }
 

@@ -121,6 +121,8 @@ fn attributes(event: &Event, scene: &Scene) -> Vec<(&'static str, String)> {
         ("routekey", event.route.to_string()),
         ("requestid", request),
         ("sourceip", event.record.source_ip.to_string()),
+        // The extension for distributed tracing, which stays as the event goes on.
+        ("traceparent", event.trail.traceparent().to_string()),
     ];
     if let Occasion::Disconnect { code, reason } = &event.occasion {
         attributes.push(("code", code.to_string()));

@@ -11,6 +11,7 @@ use super::*;
 use crate::model::call::{Answer, Body, CallReceipt, Occasion, TargetName};
 use crate::model::id::{NodeTag, RequestId};
 use crate::model::registry::Record;
+use crate::model::trail::Trail;
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::Metrics;
 
@@ -24,6 +25,10 @@ struct Scripted {
 }
 
 impl Target for Scripted {
+    fn attributes(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
     fn carry_out<'a>(
         &'a self,
         event: &'a Event,
@@ -47,7 +52,8 @@ fn lane(in_flight: usize, calls: usize, timeout: Duration) -> (Arc<Lane>, Arc<Sc
     let target = Arc::new(Scripted { may_go: Semaphore::new(0), begun: AtomicUsize::new(0) });
     let bounds = Bounds { in_flight, calls, bytes: 1 << 20 };
     let metrics = Metrics::new().expect("metrics").backends.of("test");
-    let lane = Arc::new(Lane::new("test", target.clone(), (bounds, timeout), metrics));
+    let lane =
+        Arc::new(Lane::new("test", target.clone(), (bounds, timeout), (metrics, &Arc::default())));
     Lifecycle::new().spawn(Arc::clone(&lane).expire());
     (lane, target)
 }
@@ -66,6 +72,8 @@ fn call(lane: &Arc<Lane>, route: &str) -> oneshot::Receiver<CallResult> {
         record: Arc::new(record),
         at: Timestamp::now(),
         occasion: Occasion::Message { id: RequestId::mint(), body: Body::Text("hello".into()) },
+        trail: Trail::begin(Timestamp::now()),
+        trace: None,
         wants_reply: false,
         is_ordered: false,
     };

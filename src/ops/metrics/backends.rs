@@ -53,7 +53,7 @@ impl CallOutcome {
     const ALL: [Self; 5] =
         [Self::Ok, Self::Failed, Self::TimedOut, Self::Unreachable, Self::Overload];
 
-    fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Failed => "failed",

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
 
+use super::called::Called;
 use super::settings::{TraceError, Tracing};
+use crate::model::call::Event;
 use crate::model::trace_context::TraceContext;
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::Metrics;
@@ -36,12 +38,30 @@ impl Tracer {
         None
     }
 
+    pub(crate) fn handshake(&self, _: &HeaderMap) -> Option<TraceContext> {
+        None
+    }
+
     pub(crate) fn answered(
         &self,
         context: TraceContext,
         _name: &'static str,
         _since: Instant,
         _status: StatusCode,
+    ) {
+        match context {}
+    }
+
+    pub(crate) fn call(&self, _event: &Event) -> Option<TraceContext> {
+        None
+    }
+
+    pub(crate) fn called(
+        &self,
+        context: TraceContext,
+        _event: &Event,
+        _times: [Instant; 2],
+        _what: Called<'_>,
     ) {
         match context {}
     }

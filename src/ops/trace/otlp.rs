@@ -3,6 +3,7 @@
 //! Rule: who makes a span waits for nobody. It goes into a bounded queue, and is dropped and
 //! counted where that is full. No span has a payload, or the name of a group or user.
 
+use std::borrow::Cow;
 use std::time::{Instant, SystemTime};
 
 use http::{HeaderMap, StatusCode};
@@ -19,9 +20,12 @@ use prometheus::IntCounter;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
+use super::called::Called;
 use super::exporter::Exporter;
 use super::settings::{TraceError, Tracing};
+use crate::model::call::{Event, Occasion};
 use crate::model::trace_context::TraceContext;
+use crate::model::trail::Trail;
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::{Metrics, SpanDropReason};
 
@@ -43,7 +47,7 @@ struct Running {
 
 /// What a span is besides its place in its trace.
 struct Span {
-    name: &'static str,
+    name: Cow<'static, str>,
     kind: SpanKind,
     from: Instant,
     to: Instant,
@@ -110,6 +114,52 @@ impl Tracer {
         })
     }
 
+    /// Returns where a handshake's spans belong, if it is sampled: in the trace that its client
+    /// names. Whether it is sampled is not the client's to say.
+    pub(crate) fn handshake(&self, headers: &HeaderMap) -> Option<TraceContext> {
+        let own = self.request(None)?;
+        let Some(Trail { trace, span, .. }) = Trail::of(headers) else { return Some(own) };
+        Some(TraceContext { trace: TraceId::from(trace), parent: SpanId::from(span), ..own })
+    }
+
+    /// Returns where the span of a call belongs, if it is sampled: under its handshake's, or under
+    /// one of the message or end that it is made for.
+    pub(crate) fn call(&self, event: &Event) -> Option<TraceContext> {
+        let above = match event.occasion {
+            Occasion::Connect(_) => event.trace,
+            Occasion::Message { .. } | Occasion::Disconnect { .. } => self.request(None),
+        };
+        above.map(|above| TraceContext { span: new_span(), parent: above.span, ..above })
+    }
+
+    /// A call has ended: when it was taken, and when its turn came.
+    pub(crate) fn called(
+        &self,
+        context: TraceContext,
+        event: &Event,
+        [taken, begun]: [Instant; 2],
+        what: Called<'_>,
+    ) {
+        let now = Instant::now();
+        let above = match event.occasion {
+            // It has a span that is longer.
+            Occasion::Connect(_) => None,
+            Occasion::Message { .. } => Some("message"),
+            Occasion::Disconnect { .. } => Some("$disconnect"),
+        };
+        if let Some(name) = above {
+            let root = TraceContext { span: context.parent, parent: SpanId::INVALID, ..context };
+            let attributes = vec![KeyValue::new("gatecast.route", event.route.to_string())];
+            let span = Span { attributes, ..Span::new(name, SpanKind::Server, taken, now) };
+            self.end(root, span, what.error.is_some());
+        }
+        let said = what.attributes.iter().map(|(key, value)| KeyValue::new(*key, value.clone()));
+        let error = what.error.map(|error| KeyValue::new("error.type", error));
+        let span = Span::new(what.name.to_owned(), SpanKind::Client, begun, now);
+        let attributes = said.chain(error).collect();
+        self.end(context, Span { attributes, ..span }, what.error.is_some());
+    }
+
     /// A request has been answered.
     pub(crate) fn answered(
         &self,
@@ -174,7 +224,7 @@ impl Tracer {
             // Another node's span, or a caller's, as far as anybody here can tell.
             parent_span_is_remote: parent != SpanId::INVALID,
             span_kind: span.kind,
-            name: span.name.into(),
+            name: span.name,
             start_time: time_of(span.from, now),
             end_time: time_of(span.to, now),
             attributes: span.attributes,
@@ -198,8 +248,8 @@ impl Running {
 }
 
 impl Span {
-    fn new(name: &'static str, kind: SpanKind, from: Instant, to: Instant) -> Self {
-        Self { name, kind, from, to, attributes: Vec::new(), link: None }
+    fn new(name: impl Into<Cow<'static, str>>, kind: SpanKind, from: Instant, to: Instant) -> Self {
+        Self { name: name.into(), kind, from, to, attributes: Vec::new(), link: None }
     }
 }
 
@@ -301,6 +351,18 @@ mod tests {
             let own = all.request(Some(&headers(broken))).expect("sampled");
             assert_eq!(own.parent, SpanId::INVALID, "{broken}");
         }
+    }
+
+    #[test]
+    fn a_handshake_is_in_its_clients_trace_and_whether_it_is_sampled_is_not_the_clients_to_say() {
+        let (all, none) = (tracer(1.0, 1).0, tracer(0.0, 1).0);
+        let (yes, no) = (headers(&format!("00-{PARENT}-01")), headers(&format!("00-{PARENT}-00")));
+        let context = all.handshake(&no).expect("sampled");
+        assert_eq!(format!("{}-{}", context.trace, context.parent), PARENT);
+        assert!(context.trail().traceparent().ends_with("-01"));
+        assert_eq!(none.handshake(&yes), None);
+        let own = all.handshake(&headers("broken")).expect("sampled");
+        assert_eq!(own.parent, SpanId::INVALID);
     }
 
     #[test]

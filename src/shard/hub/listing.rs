@@ -1,4 +1,4 @@
-//! Pages of what all shards of this node hold.
+//! Pages of what this node holds.
 
 use std::sync::Arc;
 
@@ -20,6 +20,10 @@ impl Hub {
                 Listed::Groups(self.list_groups(&after, limit.min(PAGE_MAX)).await)
             }
             Query::Counts => Listed::Counts(self.count().await),
+            Query::Functions => {
+                let functions = self.functions.get().map(|functions| functions.list());
+                Listed::Functions(functions.unwrap_or_default())
+            }
         }
     }
 

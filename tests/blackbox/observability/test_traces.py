@@ -12,6 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 import gatecast
+from backend import OK, BackEnd, result
 from cluster import JOIN_MOON, clients_of, metric, publish
 from gatecast import TARGET, ask, eventually, request
 from listing import call
@@ -188,6 +189,68 @@ def test_strangers_do_not_decide_what_is_sampled(collector, start):
     node.is_ended_by_test = True
     node.signal(15)
     assert node.wait() == 0 and collector.spans == []
+
+
+CALLS = """
+[targets.app]
+url = "{url}"
+timeout = "2s"
+
+[routes."$connect"]
+integration = "http"
+target = "app"
+
+[routes."$disconnect"]
+integration = "http"
+target = "app"
+
+[routes.order]
+integration = "http"
+target = "app"
+"""
+
+
+def attributes(span):
+    return {each.key: each.value.string_value for each in span.attributes}
+
+
+def test_calls_of_back_ends_are_spans_under_what_they_are_made_for(collector, start):
+    back_end = BackEnd(lambda request: result(OK, 500 if request.kind == "MESSAGE" else 200))
+    node = start(CALLS.format(url=back_end.url), **standard(collector.url))
+    with node.connect(additional_headers=TRACEPARENT) as client:
+        assert "Internal server error" in ask(client, '{"action":"order","secret":"Tom"}')
+    eventually(lambda: len(collector.named("targets.app")) == 3 and collector.named("$connect", "message", "$disconnect"))
+    eventually(lambda: len(collector.named("$connect", "message", "$disconnect")) == 3)
+    back_end.close()
+    above = {span.name: span for _, span in collector.named("$connect", "message", "$disconnect")}
+    # The client's trace, and ours where it names none.
+    assert (above["$connect"].trace_id.hex(), above["$connect"].parent_span_id.hex()) == CALLER
+    assert len({span.trace_id for span in above.values()}) == 3
+    host, port = back_end.address
+    for request, name in zip(back_end.requests, ("$connect", "message", "$disconnect"), strict=True):
+        [call] = [span for _, span in collector.named("targets.app") if span.trace_id == above[name].trace_id]
+        assert (call.kind, call.parent_span_id) == (Span.SPAN_KIND_CLIENT, above[name].span_id)
+        assert above[name].start_time_unix_nano <= call.end_time_unix_nano
+        said = attributes(call)
+        assert said.pop("error.type", None) == ("failed" if name == "message" else None)
+        assert said == {"http.request.method": "POST", "server.address": host, "server.port": str(port)}
+        # The back end goes on from there.
+        assert request.headers["traceparent"] == f"00-{call.trace_id.hex()}-{call.span_id.hex()}-01"
+        assert request.headers["X-Amzn-Trace-Id"].endswith(f"Parent={call.span_id.hex()};Sampled=1")
+    assert above["message"].attributes[0].value.string_value == "order"
+    assert b"Tom" not in b"".join(span.SerializeToString() for _, span in collector.spans)
+
+
+def test_a_client_does_not_decide_that_its_calls_are_sampled(collector, start):
+    back_end = BackEnd()
+    node = start(CALLS.format(url=back_end.url), **standard(collector.url, "always_off"))
+    with node.connect(additional_headers=TRACEPARENT):
+        pass
+    eventually(lambda: len(back_end.requests) == 2)
+    node.is_ended_by_test = True
+    node.signal(15)
+    assert node.wait() == 0 and collector.spans == []
+    back_end.close()
 
 
 def test_a_collector_that_is_away_costs_spans_and_nothing_else(start):

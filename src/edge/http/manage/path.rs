@@ -24,6 +24,7 @@ pub(crate) enum Endpoint {
     UserConnections,
     History,
     Counts,
+    Functions,
     Document,
 }
 
@@ -67,6 +68,7 @@ const ENDPOINTS: &[(&str, &str, Endpoint)] = &[
     ("POST", "/@users/{user}", Endpoint::SendToUser),
     ("GET", "/@users/{user}/connections", Endpoint::UserConnections),
     ("GET", "/@counts", Endpoint::Counts),
+    ("GET", "/@functions", Endpoint::Functions),
     ("GET", "/@openapi", Endpoint::Document),
 ];
 
@@ -101,7 +103,8 @@ impl Endpoint {
             | Self::GroupsOf
             | Self::Groups
             | Self::GroupConnections
-            | Self::UserConnections => "list",
+            | Self::UserConnections
+            | Self::Functions => "list",
             Self::History => "history",
             Self::Counts => "count",
             Self::Document => "openapi",

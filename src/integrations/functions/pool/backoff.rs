@@ -16,6 +16,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 pub(in super::super) struct Backoff {
     failures: u32,
     pause: Option<(InvokeError, Instant)>,
+    /// Why the last start failed.
+    error: Option<InvokeError>,
 }
 
 impl Backoff {
@@ -28,8 +30,14 @@ impl Backoff {
         self.pause.as_ref()
     }
 
+    /// Returns why the last start failed, if none has succeeded since.
+    pub(super) fn error(&self) -> Option<&InvokeError> {
+        self.error.as_ref()
+    }
+
     /// Begins a pause, unless one is under way.
     pub(super) fn fail(&mut self, error: InvokeError, now: Instant) {
+        self.error = Some(error.clone());
         if self.pause.is_none() {
             let pause = PAUSE.saturating_mul(1 << self.failures.min(5)).min(PAUSE_MAX);
             self.pause = Some((error, now + jittered(pause)));

@@ -6,9 +6,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use super::words::ASKS_AGAIN;
 use super::*;
+use crate::model::trail::Trail;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -28,7 +30,13 @@ type Asked = oneshot::Receiver<Run>;
 fn job(deadline: Instant) -> (Job, Answered) {
     let (answer, answered) = oneshot::channel();
     (
-        Job { request: RequestId::mint(), event: Bytes::from_static(b"{}"), deadline, answer },
+        Job {
+            request: RequestId::mint(),
+            event: Bytes::from_static(b"{}"),
+            deadline,
+            trail: Trail::begin(Timestamp::now()),
+            answer,
+        },
         answered,
     )
 }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::integrations::invoke::InvokeError;
 use crate::model::id::RequestId;
+use crate::model::trail::Trail;
 use crate::ops::metrics::FunctionOutcome;
 
 /// A process that has answered asks again within this time, as a rule, so that nothing is started
@@ -35,6 +36,7 @@ pub(in super::super) struct Job {
     pub(in super::super) event: Bytes,
     /// The caller waits until then.
     pub(in super::super) deadline: Instant,
+    pub(in super::super) trail: Trail,
     pub(in super::super) answer: oneshot::Sender<Answer>,
 }
 
@@ -43,6 +45,7 @@ pub(in super::super) struct Job {
 pub(in super::super) struct Run {
     pub(in super::super) id: Uuid,
     pub(in super::super) event: Bytes,
+    pub(in super::super) trail: Trail,
     /// The process is killed then.
     pub(in super::super) until: Instant,
 }
