@@ -40,9 +40,9 @@ pub(crate) use self::reference::reference;
 pub(crate) use self::schema::schema;
 pub(crate) use self::secret::Secret;
 pub(crate) use self::settings::{
-    AccessKey, Auth, CallbackSettings, CertificateFiles, Config, Drain, Format, FunctionSettings,
-    HttpSettings, Limits, Management, ManagementAuth, OnOutage, Origins, RedisSettings, RedisTls,
-    Runtime, StreamSettings,
+    AccessKey, AccessLogSettings, Auth, CallbackSettings, CertificateFiles, Config, Drain, Format,
+    FunctionSettings, HttpSettings, Limits, Management, ManagementAuth, OnOutage, Origins,
+    RedisSettings, RedisTls, Runtime, StreamSettings,
 };
 pub(crate) use self::snapshot::{Snapshot, Snapshots};
 pub(crate) use self::sources::Sources;

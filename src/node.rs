@@ -29,6 +29,7 @@ use crate::limits::rate::Rate;
 use crate::model::call::Backends;
 use crate::model::id::NodeTag;
 use crate::model::phase::Phase;
+use crate::ops::access::AccessLog;
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::{Metrics, as_i64};
 use crate::ops::telemetry::Telemetry;
@@ -74,6 +75,7 @@ pub(crate) struct Node {
     hub: Arc<Hub>,
     backend: Backend,
     metrics: Arc<Metrics>,
+    access: Arc<AccessLog>,
     vitals: Arc<Vitals>,
     shards: Vec<JoinHandle<()>>,
 }
@@ -101,10 +103,11 @@ impl Node {
         let admin_listener = bind(config.admin_listen)?;
         let callback = Opened::new(config, &back_ends::wishes(config))?;
         let (public, admin) = (public_listener.local_addr()?, admin_listener.local_addr()?);
-        let (tag, lifecycle, name) = (NodeTag::random(), Lifecycle::new(), &config.node_name);
-        let telemetry = Telemetry::start(Metrics::new()?, &config.tracing, name, &lifecycle)?;
+        let (tag, lifecycle) = (NodeTag::random(), Lifecycle::new());
+        let environment = callback.as_ref().map(Opened::environment);
+        let around = (public, environment.as_deref());
+        let telemetry = Self::telemetry(config, around, &lifecycle)?;
         let metrics = Arc::clone(&telemetry.metrics);
-        metrics.connections_limit.set(as_i64(config.limits.max_connections));
         let shards = config.shard_count();
         let budget =
             Arc::new(Budget::new(pressure::limit(config.limits.memory_budget, &metrics), shards));
@@ -115,12 +118,10 @@ impl Node {
         let (publish, snapshots) = Snapshots::begin(Snapshot::new(config, tag, &metrics));
         let backend =
             Backend::start((config, &snapshots), tag, (&hub, &places), (&lifecycle, &telemetry))?;
-        let environment = callback.as_ref().map(Opened::environment);
         let store = backend.shared.as_ref().map(|shared| &shared.store);
-        let around = (public, environment.as_deref());
         let back_ends = back_ends::start(config, around, store, (&lifecycle, &telemetry))?;
         let backends: Arc<dyn Backends> = back_ends.dispatcher.clone();
-        let ends = Self::ends(&backend, &backends, &snapshots, &metrics);
+        let ends = Self::ends(&backend, &backends, &snapshots, &telemetry);
         lifecycle.spawn_until_end("ends of connections", Arc::clone(&ends).run());
         let parts = Parts {
             hub: Arc::clone(&hub),
@@ -145,6 +146,7 @@ impl Node {
             ends,
             hub,
             metrics,
+            access: Arc::clone(&parts.telemetry.access),
             vitals,
             shards,
         };
@@ -156,6 +158,18 @@ impl Node {
         node.lifecycle.spawn_until_end("watch over memory", watch);
         node.lifecycle.enter(Phase::Ready);
         Ok(node)
+    }
+
+    fn telemetry(
+        config: &Config,
+        around: (SocketAddr, Option<&Environment>),
+        lifecycle: &Lifecycle,
+    ) -> Result<Telemetry, StartError> {
+        let (settings, name) = (&config.tracing, &config.node_name);
+        let mut telemetry = Telemetry::start(Metrics::new()?, settings, name, lifecycle)?;
+        telemetry.access = back_ends::access_log(config, around)?;
+        telemetry.metrics.connections_limit.set(as_i64(config.limits.max_connections));
+        Ok(telemetry)
     }
 
     fn open_callback(
@@ -174,16 +188,11 @@ impl Node {
         backend: &Backend,
         backends: &Arc<dyn Backends>,
         snapshots: &Snapshots,
-        metrics: &Arc<Metrics>,
+        telemetry: &Telemetry,
     ) -> Arc<Ends> {
         let (broker, registry) = (Arc::clone(&backend.broker), Arc::clone(&backend.registry));
         let carriers = (broker, registry, Arc::clone(backends));
-        Arc::new(Ends::new(
-            snapshots.clone(),
-            carriers,
-            Arc::clone(metrics),
-            backend.fenced.clone(),
-        ))
+        Arc::new(Ends::new(snapshots.clone(), carriers, telemetry, backend.fenced.clone()))
     }
 
     /// Starts to answer on both ports.
@@ -218,7 +227,7 @@ impl Node {
         let connect = Arc::new(Connect {
             stage: Arc::clone(&stage),
             admission: self.admission(parts, tag),
-            tracer: Arc::clone(&parts.telemetry.tracer),
+            telemetry: parts.telemetry.clone(),
             hub: Arc::clone(&parts.hub),
             proxies: Proxies::default(),
         });

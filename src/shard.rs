@@ -38,6 +38,7 @@ use crate::shard::hub::Hub;
 use crate::shard::inbox::{Event, Inbox, JoinOutcome};
 use crate::shard::socket::NewSocket;
 
+mod access;
 mod answer;
 #[cfg(feature = "bench")]
 pub mod bench;

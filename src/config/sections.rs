@@ -2,10 +2,13 @@
 
 use super::kinds::Attribute;
 use super::kinds::off::Bound;
+use super::kinds::texts::AccessFormat;
 use super::reader::Reader;
 use super::routes::Known;
-use super::settings::{Config, Drain, Limits, PerAddress, ProxySettings, RedisSettings, RedisTls};
-use super::table::{drain, limits, node, redis, tracing};
+use super::settings::{
+    AccessLogSettings, Config, Drain, Limits, PerAddress, ProxySettings, RedisSettings, RedisTls,
+};
+use super::table::{access_log, drain, limits, node, redis, tracing};
 use super::values::Values;
 use super::{access, callback, functions, groups, otel, routes, targets, tls};
 use crate::ops::trace::Tracing;
@@ -40,6 +43,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         auth: access::auth(reader, &proxies, listen),
         redis: redis(reader),
         tracing: tracing(reader),
+        access_log: access_log(reader),
         management: access::management(reader, [listen, admin_listen]),
         callback: callback::read(reader),
         proxies,
@@ -156,6 +160,17 @@ fn tls(reader: &mut Reader<'_>) -> RedisTls {
     let (cert_file, key_file) = tls::pair(reader, [&redis::tls_cert_file, &redis::tls_key_file])
         .map_or((None, None), |[cert, key]| (Some(cert), Some(key)));
     RedisTls { ca_file, cert_file, key_file }
+}
+
+fn access_log(reader: &mut Reader<'_>) -> Option<AccessLogSettings> {
+    let format = reader.take(&access_log::format);
+    let file = reader.take(&access_log::file).filter(|file| !file.is_empty());
+    if format.is_none() && file.is_some() {
+        let message = "there is no access log; set access_log.format, or remove this";
+        reader.fault_of(&access_log::file, message);
+    }
+    let AccessFormat(format) = format?;
+    Some(AccessLogSettings { format, file: file.map(Into::into) })
 }
 
 fn tracing(reader: &mut Reader<'_>) -> Tracing {

@@ -16,6 +16,7 @@ use super::values::Values;
 use crate::model::broker::Terms;
 use crate::model::groups::Groups;
 use crate::model::origin::OriginPattern;
+use crate::ops::access::format::Format as AccessFormat;
 use crate::ops::log::LogFormat;
 use crate::ops::trace::Tracing;
 use crate::routing::expression::Expression;
@@ -54,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) redis: Option<RedisSettings>,
     /// What becomes of spans.
     pub(crate) tracing: Tracing,
+    /// Lines about what clients do; `None` for none.
+    pub(crate) access_log: Option<AccessLogSettings>,
     /// What differs between groups.
     pub(crate) groups: Groups,
     /// What messages do.
@@ -71,6 +74,14 @@ pub(crate) struct Config {
     /// What is understood and yet hardly meant, such as variables of the environment that are no
     /// settings.
     pub(crate) warnings: Vec<String>,
+}
+
+/// Lines about what clients do.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct AccessLogSettings {
+    pub(crate) format: AccessFormat,
+    /// They are added to; standard output without.
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// A back end that is called over HTTP.

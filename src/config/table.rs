@@ -17,7 +17,7 @@ use super::kinds::domain::{Domain, DomainName};
 use super::kinds::keys::{KeyId, KeySecret};
 use super::kinds::maps::{Addresses, Variables};
 use super::kinds::off::{Bound, Switchable};
-use super::kinds::texts::{Texts, Url};
+use super::kinds::texts::{AccessFormat, Texts, Url};
 use super::redis_url::RedisUrl;
 use super::row::Reload::{Next, Open, Restart};
 use super::row::{Described, Row, Shape, bytes, fixed, like, made, none, within};
@@ -126,6 +126,11 @@ rows! {
         service_name: String = like(|| "gatecast".to_owned(), &NAME), Restart, "name of the service in spans";
         attributes: Vec<Attribute> = none(), Restart,
             "what else spans say of the service: `[\"deployment.environment.name=production\"]`";
+    }
+    access_log: "access_log" {
+        format: Option<AccessFormat> = none().shown("no log"), Restart,
+            "a line for each event of a client, with Amazon's `$context` variables; see [Access logs](#access-logs)";
+        file: Option<String> = none().shown("standard output"), Restart, "file that the lines are added to";
     }
     auth: "auth" {
         allowed_origins: Vec<OriginPattern> = none().shown("all; see [Only this host](#only-this-host)"), Next,

@@ -618,6 +618,12 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "3: redis.tls_ca_file",
         "no certificate in PEM",
     ),
+    (
+        "[access_log]\nformat = \"$context.requestID\"",
+        "2: access_log.format",
+        "$context. and one of apiId",
+    ),
+    ("[access_log]\nfile = \"a\"", "2: access_log.file", "set access_log.format"),
     ("[tracing]\nservice_name = \"\"", "2: tracing.service_name", "1 to 128 bytes"),
     ("[tracing]\nattributes = [\"a\"]", "2: tracing.attributes", "expected texts such as"),
     (
@@ -971,6 +977,8 @@ const OTHERS: &[(&str, &str)] = &[
     ("callback.cert_file", "'a'"),
     ("callback.key_file", "'a'"),
     ("callback.region", "'eu-west-1'"),
+    ("access_log.format", "'$context.requestId'"),
+    ("access_log.file", "'a'"),
     ("tracing.endpoint", "'http://a/v1/traces'"),
     ("tracing.ratio", "0.5"),
     ("tracing.service_name", "'a'"),

@@ -8,7 +8,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::header::{ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -18,9 +18,11 @@ use tokio::sync::oneshot;
 use crate::config::{Auth, Origins, Snapshot, Snapshots};
 use crate::limits::budget::Budget;
 use crate::model::broker::{Broker, Key, Publication, Receipt, Recipient};
-use crate::model::call::{Answer, Backends, Call, CallError, CallReceipt, Event, TargetName};
+use crate::model::call::{
+    Answer, Backends, Call, CallError, CallReceipt, CallResult, Event, TargetName,
+};
 use crate::model::handshake::Handshake;
-use crate::model::id::{ConnectionId, NodeTag};
+use crate::model::id::{ConnectionId, NodeTag, RequestId};
 use crate::model::registry::{Record, Registry, Unavailable};
 use crate::model::trace_context::TraceContext;
 use crate::model::trouble::Trouble;
@@ -29,7 +31,7 @@ use crate::ops::metrics::{Metrics, Refusal, RouteOutcome};
 use crate::protocol::close::Close;
 use crate::routing::gateway::{Action, Connecting, is_group_name};
 
-mod agent;
+pub(super) mod agent;
 
 use crate::cluster::registry::ends::Ends;
 use crate::limits::addresses::{Addresses, Who};
@@ -55,11 +57,27 @@ pub(crate) struct Admission {
 }
 
 /// Whose handshake it is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Visit {
+#[derive(Debug)]
+pub(crate) struct Visit<'v> {
     pub(crate) source_ip: IpAddr,
     /// Spans of the handshake, if it is sampled.
     pub(crate) trace: Option<TraceContext>,
+    /// What becomes known of it, whether it is let in or not.
+    pub(crate) seen: &'v mut Option<Seen>,
+}
+
+/// What is known of a handshake that has reached `$connect`.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) record: Arc<Record>,
+    /// The call of a back end, and how long that took.
+    pub(crate) call: Option<(RequestId, Duration)>,
+}
+
+/// What came of asking a back end.
+struct Asked {
+    admitted: Result<Admitted, Refused>,
+    latency: Duration,
 }
 
 /// A client that was let in.
@@ -117,7 +135,7 @@ impl Admission {
     /// What to answer instead.
     pub(crate) async fn admit(
         self: &Arc<Self>,
-        Visit { source_ip, trace }: Visit,
+        Visit { source_ip, trace, seen }: Visit<'_>,
         handshake: &Handshake,
         snapshot: &Arc<Snapshot>,
         give_way: impl FnOnce(),
@@ -140,6 +158,7 @@ impl Admission {
         let id = ConnectionId::mint(self.tag);
         let record =
             Arc::new(Record { id, source_ip, user_agent, user, connected_at: Timestamp::now() });
+        let seen = seen.insert(Seen { record: Arc::clone(&record), call: None });
         match snapshot.gateway.on_connect(&record, handshake) {
             Connecting::Answer(status, action) => {
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -159,6 +178,7 @@ impl Admission {
             }
             Connecting::Call(mut call) => {
                 call.1.trace = trace;
+                let request = call.1.request;
                 give_way();
                 let asked = Arc::clone(self).ask(record, place, call, Arc::clone(snapshot));
                 // Goes on when the client goes away: a back end that has let it in is told of its
@@ -167,8 +187,12 @@ impl Admission {
                 self.lifecycle.spawn(async move {
                     let _gone = told.send(asked.await).is_err();
                 });
-                let mut admitted =
-                    admitted.await.unwrap_or_else(|_| Err(Refused::unavailable()))?;
+                let Asked { admitted, latency } = admitted.await.unwrap_or_else(|_| Asked {
+                    admitted: Err(Refused::unavailable()),
+                    latency: Duration::ZERO,
+                });
+                seen.call = Some((request, latency));
+                let mut admitted = admitted?;
                 // A protocol that was not offered would make the client give up (RFC 6455 §4.1).
                 admitted.subprotocol.take_if(|one| !subprotocols(headers).contains(&&**one));
                 Ok(admitted)
@@ -183,16 +207,27 @@ impl Admission {
         place: Place,
         call: Box<(TargetName, Event)>,
         snapshot: Arc<Snapshot>,
-    ) -> Result<Admitted, Refused> {
+    ) -> Asked {
         let (told, answer) = oneshot::channel();
         let receipt = CallReceipt::new(move |result| {
             let _gone = told.send(result).is_err();
         });
         let (target, event) = *call;
-        let route = Arc::clone(&event.route);
+        let (route, since) = (Arc::clone(&event.route), Instant::now());
         self.backends.call(Call { target, event, receipt });
         let answer = answer.await.unwrap_or(Err(CallError::Failed));
+        let latency = since.elapsed();
         snapshot.gateway.on_called(&route, RouteOutcome::of(&answer));
+        Asked { admitted: self.decide(record, place, answer).await, latency }
+    }
+
+    /// Does what a back end has answered.
+    async fn decide(
+        self: Arc<Self>,
+        record: Arc<Record>,
+        place: Place,
+        answer: CallResult,
+    ) -> Result<Admitted, Refused> {
         let refused = |status| Refused { status, refusal: Refusal::Connect };
         let Answer { status, subprotocol, .. } = answer.map_err(|error| {
             refused(match error {

@@ -34,7 +34,7 @@ impl Dispatcher {
     pub(crate) fn start(
         back_ends: Vec<BackEnd>,
         lifecycle: &Lifecycle,
-        Telemetry { metrics, tracer }: &Telemetry,
+        Telemetry { metrics, tracer, .. }: &Telemetry,
     ) -> Self {
         let lane = |BackEnd { name, target, bounds, timeout }: BackEnd| {
             let counted = metrics.backends.of(&name.0);

@@ -13,21 +13,12 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::HeaderMap;
 use indexmap::IndexMap;
-use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
-use crate::model::call::{Body, Event, Occasion};
+use crate::model::call::{Body, Event, Occasion, Scene};
 use crate::model::handshake::Handshake;
-
-/// What is the same in all events of a gateway.
-#[derive(Clone, Debug)]
-pub(crate) struct Scene {
-    pub(crate) stage: String,
-    /// Host, with its port where that is not 443, at which the back end reaches the management API.
-    pub(crate) domain_name: String,
-    pub(crate) api_id: String,
-}
+use crate::ops::access::format::clf;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -147,11 +138,6 @@ fn context<'a>(event: &'a Event, scene: &'a Scene, request: &'a str) -> RequestC
         connection_id: record.id.as_str(),
         api_id: &scene.api_id,
     }
-}
-
-/// A moment in the common log format, such as `19/Feb/2024:07:11:42 +0000`.
-fn clf(at: Timestamp) -> String {
-    at.strftime("%d/%b/%Y:%H:%M:%S %z").to_string()
 }
 
 /// The headers of a handshake without those of the upgrade itself, and with those that a load

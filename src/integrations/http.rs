@@ -23,10 +23,10 @@ use rustls::RootCertStore;
 use tokio::time::Instant;
 
 use crate::config::{Format, HttpSettings};
-use crate::integrations::event::{self, Scene};
+use crate::integrations::event;
 use crate::integrations::result;
 use crate::integrations::target::{Failure, Target, failed, need};
-use crate::model::call::{Answer, AnswerBody, CallError, Event, Occasion};
+use crate::model::call::{Answer, AnswerBody, CallError, Event, Occasion, Scene};
 use crate::model::trail::{AMAZON, TRACEPARENT, Trail};
 
 mod cloudevents;

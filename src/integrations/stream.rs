@@ -9,9 +9,9 @@ use redis::cmd;
 use tokio::time::Instant;
 
 use crate::cluster::store::Store;
-use crate::integrations::event::{self, Scene};
+use crate::integrations::event;
 use crate::integrations::target::{Failure, Target};
-use crate::model::call::{Answer, CallError, Event};
+use crate::model::call::{Answer, CallError, Event, Scene};
 
 /// See the head of this file.
 #[derive(Debug)]

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::integrations::event::{self, Scene};
+use crate::integrations::event;
 use crate::integrations::invoke::{Invocation, Invoke, InvokeError};
 use crate::integrations::result::{self, Need};
-use crate::model::call::{Answer, CallError, Event, Occasion};
+use crate::model::call::{Answer, CallError, Event, Occasion, Scene};
 
 /// Why a back end has not answered, and what the log says of it.
 #[derive(Debug)]

@@ -51,6 +51,15 @@ pub(crate) struct Event {
     pub(crate) is_ordered: bool,
 }
 
+/// What is the same in all events of a gateway.
+#[derive(Clone, Debug)]
+pub(crate) struct Scene {
+    pub(crate) stage: String,
+    /// Host, with its port where that is not 443, at which back ends reach the management API.
+    pub(crate) domain_name: String,
+    pub(crate) api_id: String,
+}
+
 /// Why a back end is called.
 #[derive(Clone, Debug)]
 pub(crate) enum Occasion {

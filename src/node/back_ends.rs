@@ -8,18 +8,19 @@ use std::time::Duration;
 use rustls::RootCertStore;
 use tokio::time::Instant;
 
+use super::error::StartError;
 use crate::cluster::store::Store;
-use crate::config::{Config, FunctionSettings, HttpSettings, StreamSettings};
+use crate::config::{AccessLogSettings, Config, FunctionSettings, HttpSettings, StreamSettings};
 use crate::edge::callback::{Environment, Wishes};
 use crate::integrations::dispatcher::{BackEnd, Dispatcher};
-use crate::integrations::event::Scene;
 use crate::integrations::functions::{self, Functions};
 use crate::integrations::http::HttpTarget;
 use crate::integrations::queue::Bounds;
 use crate::integrations::stream::StreamTarget;
 use crate::integrations::target::Function;
-use crate::model::call::TargetName;
+use crate::model::call::{Scene, TargetName};
 use crate::model::listing;
+use crate::ops::access::AccessLog;
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::telemetry::Telemetry;
 
@@ -99,6 +100,22 @@ pub(super) fn start(
     back_ends.extend(streams.map(|(store, it)| common.stream(it, store)));
     let dispatcher = Arc::new(Dispatcher::start(back_ends, lifecycle, telemetry));
     Ok(BackEnds { dispatcher, functions: Arc::new(functions) })
+}
+
+/// Starts the access log, if there is to be one.
+///
+/// # Errors
+/// Its file cannot be opened.
+pub(super) fn access_log(
+    config: &Config,
+    (public, environment): (SocketAddr, Option<&Environment>),
+) -> Result<Arc<AccessLog>, StartError> {
+    let Some(AccessLogSettings { format, file }) = &config.access_log else {
+        return Ok(Arc::default());
+    };
+    let scene = Common { config, environment, public }.scene(None);
+    let log = AccessLog::start(format.clone(), file.as_deref(), scene);
+    log.map(Arc::new).map_err(StartError::AccessLog)
 }
 
 /// Returns what functions ask of the way back.

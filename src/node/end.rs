@@ -76,6 +76,10 @@ impl Node {
         if tokio::time::timeout(JOIN_TIMEOUT, ended).await.is_err() {
             tracing::error!("a shard does not end");
         }
+        let access = Arc::clone(&self.access);
+        if tokio::task::spawn_blocking(move || access.finish()).await.is_err() {
+            tracing::error!("the access log's end has panicked");
+        }
         let messages = self.metrics.dropped_by(DropReason::Cut) - cut_before;
         Losses { connections, messages, is_fenced: self.backend.fenced.is_cancelled() }
     }

@@ -31,6 +31,9 @@ pub(crate) enum StartError {
     /// A metric is declared wrongly.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// The access log has nowhere to go.
+    #[error("cannot start the access log: {0}")]
+    AccessLog(io::Error),
     /// Spans cannot be exported.
     #[error(transparent)]
     Trace(#[from] TraceError),

@@ -239,6 +239,8 @@ metrics! {
     panics: IntCounter("gatecast_panics_total");
     /// Lines that are not in the log.
     log_lost: IntCounterVec("gatecast_log_lines_lost_total", ["reason"]);
+    /// Lines that are not in the access log.
+    access_lost: IntCounterVec("gatecast_access_log_lines_lost_total", ["reason"]);
     /// Memory that the process may use: the least of its control groups' limits and what the host
     /// has.
     memory_limit: IntGauge("gatecast_memory_limit_bytes");

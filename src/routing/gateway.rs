@@ -31,8 +31,9 @@ pub(crate) const GROUP_NAME_MAX: usize = 128;
 #[derive(Debug)]
 pub(crate) struct Gateway {
     table: RouteTable,
-    /// Of each route, by its number, what counts its runs.
+    /// Of each route, by its number, what counts its runs, and its key.
     runs: Vec<Runs>,
+    keys: Vec<Arc<str>>,
     /// Counts messages that no route matched.
     unmatched: Runs,
     stage: Box<str>,
@@ -44,9 +45,22 @@ pub(crate) struct Gateway {
 pub(crate) struct Outcome {
     /// Names the run, for a later error frame.
     pub(crate) request: Option<RequestId>,
+    /// The number of the route, if one matched.
+    pub(crate) route: Option<usize>,
+    /// Names the message, where its sender is told that.
+    pub(crate) message: Option<RequestId>,
+    /// What the contract says of a failure.
+    pub(crate) failure: Option<Failure>,
     pub(crate) action: Option<Action>,
     /// A frame for the sender, once `action` is done.
     pub(crate) reply: Option<Bytes>,
+}
+
+/// Why a message leads to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    Forbidden,
+    BadBody,
 }
 
 /// What an integration does besides replying.
@@ -89,7 +103,8 @@ impl Gateway {
         let mut routes: Vec<_> = table.iter().collect();
         routes.sort_by_key(|route| route.number);
         let runs = routes.iter().map(|route| metrics.runs_of(&route.key)).collect();
-        Self { table, runs, unmatched: metrics.runs_of("none"), stage: stage.into(), tag }
+        let keys = routes.iter().map(|route| Arc::clone(&route.key)).collect();
+        Self { table, runs, keys, unmatched: metrics.runs_of("none"), stage: stage.into(), tag }
     }
 
     /// Routes one message of a client.
@@ -108,7 +123,8 @@ impl Gateway {
         let Some(route) = route else {
             self.unmatched.count(RouteOutcome::Forbidden);
             let reply = Some(frames::forbidden(&record.id, &request));
-            return Outcome { reply, ..Outcome::default() };
+            let failure = Some(Failure::Forbidden);
+            return Outcome { request: Some(request), failure, reply, ..Outcome::default() };
         };
         match run.outcome(route, payload, &body) {
             Ok(outcome) => {
@@ -121,10 +137,21 @@ impl Gateway {
             Err(BadBody) => {
                 self.count(route, RouteOutcome::BadBody);
                 let message = RequestId::mint_message(self.tag);
-                let reply = Some(frames::bad_request_body(&record.id, &message));
-                Outcome { reply, ..Outcome::default() }
+                Outcome {
+                    request: Some(request),
+                    route: Some(route.number),
+                    message: Some(message),
+                    failure: Some(Failure::BadBody),
+                    reply: Some(frames::bad_request_body(&record.id, &message)),
+                    action: None,
+                }
             }
         }
+    }
+
+    /// Returns the key of a route.
+    pub(crate) fn key_of(&self, number: usize) -> Option<&str> {
+        self.keys.get(number).map(|key| &**key)
     }
 
     fn count(&self, route: &Route, outcome: RouteOutcome) {
@@ -278,7 +305,8 @@ impl Run<'_> {
         };
         let reply =
             route.reply.as_ref().map(|reply| self.frame(reply, payload, body)).transpose()?;
-        Ok(Outcome { request: Some(self.request), action, reply })
+        let (request, route) = (Some(self.request), Some(route.number));
+        Ok(Outcome { request, route, action, reply, ..Outcome::default() })
     }
 
     /// The frame of an expression's text; the whole of a binary message goes on as binary.

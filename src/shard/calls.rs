@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Shard;
+use super::access::Noted;
 use crate::model::call::{AnswerBody, Call, CallError, CallReceipt, CallResult, Event, TargetName};
 use crate::model::id::{ConnectionId, RequestId};
 use crate::ops::metrics::RouteOutcome;
@@ -18,6 +19,7 @@ impl Shard {
         key: usize,
         (id, request): (ConnectionId, RequestId),
         (target, event): (TargetName, Event),
+        noted: Option<Noted>,
     ) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.calls += 1;
@@ -25,6 +27,9 @@ impl Shard {
             (Arc::clone(&self.parts.hub), self.index, Arc::clone(&self.snapshot));
         let (route, wants_reply) = (Arc::clone(&event.route), event.wants_reply);
         let receipt = CallReceipt::new(move |result: CallResult| {
+            if let Some(noted) = noted {
+                noted.called(&result);
+            }
             snapshot.gateway.on_called(&route, RouteOutcome::of(&result));
             hub.inbox(index).push(inbox::Event::Called { id, request, result, wants_reply });
         });

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Shard;
+use super::access::{self, Noted};
 use crate::limits::addresses::Who;
 use crate::model::broker::{Channel, Key, Publication, Receipt, Recipient, Standing};
 use crate::model::id::{ConnectionId, RequestId};
@@ -200,16 +201,20 @@ impl Shard {
         connection.on_active(self.now);
         let record = connection.ticket.record();
         let id = record.id;
-        let Outcome { request, action, reply } = self.snapshot.gateway.on_message(payload, record);
-        let mut reply = reply;
+        let outcome = self.snapshot.gateway.on_message(payload, record);
+        let log = &self.parts.telemetry.access;
+        let mut noted = access::begin(log, &self.snapshot, record, &outcome);
+        let Outcome { request, action, mut reply, .. } = outcome;
         let mut close = false;
         match (action, request) {
             (Some(action), Some(request)) if !self.may_name(key, &action) => {
                 reply = Some(frames::limit_exceeded(&id, &request));
+                noted.iter_mut().for_each(Noted::refuse);
             }
             (Some(Action::Publish { channel, frame, key }), Some(request)) => {
                 self.used.fanout_bytes += (frame.len() * self.local_members(&channel)) as u64;
-                let receipt = Receipt::new(Recipient::Sender(id, request));
+                let to = noted.take().map(|noted| noted.publishing(&self.parts.hub, id));
+                let receipt = Receipt::new(to.unwrap_or(Recipient::Sender(id, request)));
                 self.publishing += frame.len() + PUBLICATION;
                 let key = key.map(Key::Given);
                 self.publications.push(Publication { channel, frame, key, receipt });
@@ -224,13 +229,19 @@ impl Shard {
                 reply = if self.members.count(key) < most && waits < most {
                     self.join_for(key, Channel::Group(group), (id, request, reply))
                 } else {
+                    noted.iter_mut().for_each(Noted::refuse);
                     Some(frames::limit_exceeded(&id, &request))
                 };
             }
-            (Some(Action::Call(call)), Some(request)) => self.call(key, (id, request), *call),
+            (Some(Action::Call(call)), Some(request)) => {
+                self.call(key, (id, request), *call, noted.take());
+            }
             (Some(Action::Leave(group)), _) => self.leave(key, &Channel::Group(group)),
             (Some(Action::Close), _) => close = true,
             (Some(_) | None, _) => {}
+        }
+        if let Some(noted) = noted {
+            noted.write();
         }
         if let Some(reply) = reply {
             self.reply(key, reply);

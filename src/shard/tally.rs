@@ -46,7 +46,7 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn new(
         shard: usize,
-        Telemetry { metrics, tracer }: &Telemetry,
+        Telemetry { metrics, tracer, .. }: &Telemetry,
         budget: &Arc<Budget>,
     ) -> Self {
         Self {

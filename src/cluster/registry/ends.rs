@@ -17,7 +17,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::registry::end::{End, EndAnswer};
-use crate::cluster::registry::notices::Notices;
+use crate::cluster::registry::notices::{Notices, note};
 use crate::config::{Snapshot, Snapshots};
 use crate::limits::ticket::Disconnects;
 use crate::model::broker::{
@@ -27,7 +27,9 @@ use crate::model::broker::{
 use crate::model::call::Backends;
 use crate::model::id::ConnectionId;
 use crate::model::registry::{Record, Registry};
+use crate::ops::access::{AccessLog, EntryEnd};
 use crate::ops::metrics::{GivenUp, Metrics};
+use crate::ops::telemetry::Telemetry;
 use crate::protocol::close::Close;
 use crate::routing::gateway::Action;
 
@@ -44,6 +46,7 @@ pub(crate) struct Ends {
     broker: Arc<dyn Broker>,
     registry: Arc<dyn Registry>,
     metrics: Arc<Metrics>,
+    access: Arc<AccessLog>,
     /// Others have taken this node for dead, and end its connections.
     fenced: CancellationToken,
     failed: Mutex<VecDeque<Ending>>,
@@ -105,6 +108,7 @@ impl Disconnects for Ends {
         if snapshot.gateway.calls_at_end() {
             return self.notices.begin(record, close, snapshot);
         }
+        note(&self.access, record, close, EntryEnd::OK);
         let Some(Action::Publish { channel, frame, .. }) =
             snapshot.gateway.on_disconnect(record, &Close::Lost, false)
         else {
@@ -123,16 +127,17 @@ impl Ends {
     pub(crate) fn new(
         snapshots: Snapshots,
         (broker, registry, backends): (Arc<dyn Broker>, Arc<dyn Registry>, Arc<dyn Backends>),
-        metrics: Arc<Metrics>,
+        telemetry: &Telemetry,
         fenced: CancellationToken,
     ) -> Self {
-        let notices = Notices::new(backends, Arc::clone(&registry), Arc::clone(&metrics));
+        let notices = Notices::new(backends, Arc::clone(&registry), telemetry);
         Self {
             snapshots,
             notices: Arc::new(notices),
             broker,
             registry,
-            metrics,
+            metrics: Arc::clone(&telemetry.metrics),
+            access: Arc::clone(&telemetry.access),
             fenced,
             failed: Mutex::default(),
             has_failed: Notify::new(),
@@ -212,6 +217,7 @@ impl Ends {
             .filter(|ending| ending.end == End::GivenUp)
             .for_each(|it| self.give_up(it, GivenUp::TooLong));
         self.metrics.reaped.inc_by(over.len() as u64);
+        over.iter().for_each(|it| note(&self.access, &it.record, &Close::Lost, EntryEnd::OK));
         over.into_iter().map(|ending| ending.record.id).collect()
     }
 

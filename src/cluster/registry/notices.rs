@@ -14,16 +14,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::config::Snapshot;
 use crate::model::call::{Backends, Call, CallError, CallReceipt, CallResult};
-use crate::model::id::ConnectionId;
+use crate::model::id::{ConnectionId, RequestId};
 use crate::model::registry::{Record, Registry};
+use crate::ops::access::{AccessLog, Entry, EntryEnd, EntryKind};
 use crate::ops::jitter::jittered;
 use crate::ops::metrics::{GivenUp, Metrics};
+use crate::ops::telemetry::Telemetry;
 use crate::protocol::close::Close;
 use crate::routing::gateway::Action;
 
@@ -50,6 +53,7 @@ pub(super) struct Notices {
     backends: Arc<dyn Backends>,
     registry: Arc<dyn Registry>,
     metrics: Arc<Metrics>,
+    access: Arc<AccessLog>,
     state: Mutex<State>,
     /// Tells that there is something to begin.
     changed: Notify,
@@ -76,6 +80,8 @@ struct Notice {
     snapshot: Arc<Snapshot>,
     tries: usize,
     began: Instant,
+    /// When it was tried last.
+    asked: Instant,
     of: Owner,
 }
 
@@ -90,13 +96,14 @@ impl Notices {
     pub(super) fn new(
         backends: Arc<dyn Backends>,
         registry: Arc<dyn Registry>,
-        metrics: Arc<Metrics>,
+        telemetry: &Telemetry,
     ) -> Self {
         let (state, open) = Default::default();
         Self {
             backends,
             registry,
-            metrics,
+            metrics: Arc::clone(&telemetry.metrics),
+            access: Arc::clone(&telemetry.access),
             state,
             changed: Notify::new(),
             over: Notify::new(),
@@ -109,11 +116,14 @@ impl Notices {
     pub(super) fn begin(&self, record: &Arc<Record>, close: &Close, snapshot: Arc<Snapshot>) {
         if self.state.lock().notices.len() >= snapshot.limits.max_connections {
             self.metrics.count_given_up(GivenUp::QueueFull);
+            let end = EntryEnd::of_call(Some(CallError::Overload), Duration::ZERO);
+            note(&self.access, record, close, end);
             return self.registry.remove(&record.id, None);
         }
         self.open.fetch_add(1, Ordering::SeqCst);
         let (record, close, of) = (Arc::clone(record), close.clone(), Owner::ThisNode);
-        self.add(Notice { record, close, snapshot, tries: 0, began: Instant::now(), of });
+        let began = Instant::now();
+        self.add(Notice { record, close, snapshot, tries: 0, began, asked: began, of });
     }
 
     /// Tells of connections of a dead node; returns those that are over.
@@ -133,6 +143,7 @@ impl Notices {
                     snapshot: Arc::clone(snapshot),
                     tries: 0,
                     began,
+                    asked: began,
                     of,
                 });
             }
@@ -199,6 +210,7 @@ impl Notices {
             state.due.pop();
             let Some(notice) = state.notices.get_mut(&id) else { continue };
             notice.tries += 1;
+            notice.asked = now;
             let (tries, record) = (notice.tries, Arc::clone(&notice.record));
             let (snapshot, close) = (Arc::clone(&notice.snapshot), notice.close.clone());
             state.under_way += 1;
@@ -237,6 +249,8 @@ impl Notices {
                         self.metrics.count_given_up(GivenUp::BackEnd);
                         tracing::warn!(conn.id = %id, tries = notice.tries, "$disconnect is given up: its back end does not answer");
                     }
+                    let end = EntryEnd::of_call(result.err(), notice.asked.elapsed());
+                    note(&self.access, &notice.record, &notice.close, end);
                     self.is_over(notices, id);
                 }
             }
@@ -284,6 +298,22 @@ impl Notices {
 impl Notice {
     fn is_over(&self) -> bool {
         matches!(self.of, Owner::Dead(Some(_)))
+    }
+}
+
+/// Writes the end of a connection into the access log.
+pub(super) fn note(log: &AccessLog, record: &Record, close: &Close, end: EntryEnd<'_>) {
+    if log.is_on() {
+        log.note(&Entry {
+            kind: EntryKind::Disconnect,
+            route: Some("$disconnect"),
+            request: RequestId::of_end(&record.id),
+            message: None,
+            who: record.into(),
+            at: Timestamp::now(),
+            end,
+            close: Some((close.code(), close.reason())),
+        });
     }
 }
 

@@ -1,4 +1,4 @@
-//! URLs of back ends, and tables whose values are texts.
+//! URLs of back ends, formats of lines, and tables whose values are texts.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::Setting;
 use crate::config::row::{Kind, Readable};
 use crate::config::written::Written;
+use crate::ops::access::format::{Format, LONGEST};
 
 /// A table of names and values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,5 +63,27 @@ impl Setting for Url {
         let authority = uri.authority()?.as_str();
         let is_plain = !authority.contains('@') && !uri.host()?.is_empty() && !text.contains('#');
         (is_http && is_plain).then_some(Self(uri))
+    }
+}
+
+/// What a line of the access log is put together from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::config) struct AccessFormat(pub(in crate::config) Format);
+
+impl Kind for AccessFormat {
+    fn schema(_bounds: Option<&(Self, Self)>) -> Value {
+        json!({ "type": "string", "minLength": 1, "maxLength": LONGEST })
+    }
+}
+
+impl Setting for AccessFormat {
+    const EXPECTED: &'static str = "one line with variables such as $context.requestId";
+
+    fn read(text: &str) -> Option<Self> {
+        Format::parse(text).ok().map(Self)
+    }
+
+    fn problem(text: &str) -> String {
+        Format::parse(text).err().unwrap_or_default()
     }
 }

@@ -13,7 +13,7 @@ const CUT: char = '…';
 
 /// Returns the `User-Agent` of a request. It is UTF-8 or, as HTTP once had it (RFC 9110 §5.5), ISO
 /// 8859-1; what is longer than [`MAX`] bytes is cut and ends with `…`.
-pub(super) fn user_agent(headers: &HeaderMap) -> Option<Box<str>> {
+pub(in crate::edge) fn user_agent(headers: &HeaderMap) -> Option<Box<str>> {
     let bytes = headers.get(USER_AGENT)?.as_bytes();
     let text = match str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),

@@ -10,6 +10,7 @@ use http::header::{
     CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
 };
 use http::{HeaderValue, Method, Response, StatusCode, Version};
+use jiff::Timestamp;
 use mio::net::TcpStream;
 use warp::Filter;
 use warp::path::FullPath;
@@ -25,12 +26,15 @@ use super::slots::{Busy, RequestKind, Turn};
 use super::takeover::Takeover;
 use super::upgrade::{self, HandshakeError};
 use crate::config::{Origins, Snapshot};
-use crate::edge::admission::{Admission, Admitted, Refused, Visit};
+use crate::edge::admission::agent;
+use crate::edge::admission::{Admission, Admitted, Refused, Seen, Visit};
 use crate::model::handshake::Handshake;
+use crate::model::id::RequestId;
 use crate::model::trace_context::TraceContext;
+use crate::ops::access::{Entry, EntryEnd, EntryKind, Who};
 use crate::ops::metrics::Refusal;
 use crate::ops::refusals::Told;
-use crate::ops::trace::Tracer;
+use crate::ops::telemetry::Telemetry;
 use crate::shard::hub::Hub;
 use crate::shard::inbox::JoinOutcome;
 use crate::shard::socket::NewSocket;
@@ -45,7 +49,7 @@ const NOT_LOCAL: &str = "Only programs and pages of this host may connect by def
 pub(crate) struct Connect {
     pub(crate) stage: Arc<str>,
     pub(crate) admission: Arc<Admission>,
-    pub(crate) tracer: Arc<Tracer>,
+    pub(crate) telemetry: Telemetry,
     pub(crate) hub: Arc<Hub>,
     pub(crate) proxies: Proxies,
 }
@@ -59,6 +63,7 @@ struct Visitor {
     takeover: Takeover,
     /// Spans of the handshake, if it is sampled.
     trace: Option<TraceContext>,
+    seen: Option<Seen>,
     /// Until it waits for a back end, which has bounds of its own.
     turn: Option<Turn>,
     /// How it is told that another node may take it.
@@ -102,6 +107,7 @@ pub(crate) fn routes(
                                 client,
                                 takeover,
                                 trace: None,
+                                seen: None,
                                 turn,
                                 elsewhere,
                             })
@@ -125,9 +131,9 @@ impl Connect {
     ) -> Option<(TcpStream, Response<Vec<u8>>)> {
         let (method, version, takeover) = (Method::GET, Version::HTTP_11, Takeover::default());
         let (handshake, client, turn) = (head.handshake, peer.ip().to_canonical(), Some(turn));
-        let (trace, elsewhere) = (None, Elsewhere::default());
+        let (trace, seen, elsewhere) = (None, None, Elsewhere::default());
         let mut visitor =
-            Visitor { method, version, handshake, client, takeover, trace, turn, elsewhere };
+            Visitor { method, version, handshake, client, takeover, trace, seen, turn, elsewhere };
         let answer = self.answer(&mut visitor).await;
         // After either answer there is no more HTTP.
         let is_last = answer.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -160,29 +166,62 @@ impl Connect {
         let (began, snapshot) = (Instant::now(), self.admission.snapshots.latest());
         self.look_behind_proxies(visitor, &snapshot);
         let metrics = &self.admission.metrics;
-        let trace = self.tracer.handshake(&visitor.handshake.headers);
+        let trace = self.telemetry.tracer.handshake(&visitor.handshake.headers);
         visitor.trace = trace;
-        let answer = match self.check(visitor, &snapshot) {
+        let at = Timestamp::now();
+        let (answer, error) = match self.check(visitor, &snapshot) {
             Ok(accept) => match self.admit(visitor, &snapshot, accept).await {
-                Ok(answer) => answer,
-                Err(refused) => self.refuse(visitor, &refused),
+                Ok(answer) => (answer, None),
+                Err(refused) => (self.refuse(visitor, &refused), Some(told(&refused).1)),
             },
-            Err(No::Refused(refused)) => self.refuse(visitor, &refused),
+            Err(No::Refused(refused)) => (self.refuse(visitor, &refused), Some(told(&refused).1)),
             Err(No::Handshake(fault)) => {
                 self.count(visitor, Refusal::Malformed, fault.message());
-                fault.answer()
+                (fault.answer(), Some(fault.message()))
             }
             Err(No::Foreign(foreign)) => {
                 let message = format!("{NOT_LOCAL}: {}", foreign.cause());
                 self.count(visitor, Refusal::NotLocal, &message);
-                error_reply(StatusCode::FORBIDDEN, "ForbiddenException", &message)
+                let answer = error_reply(StatusCode::FORBIDDEN, "ForbiddenException", &message);
+                (answer, Some("Forbidden"))
             }
         };
+        if self.telemetry.access.is_on() {
+            self.note(visitor, at, answer.status(), error);
+        }
         metrics.handshake_duration.observe(began.elapsed().as_secs_f64());
         if let Some(trace) = trace {
-            self.tracer.answered(trace, "$connect", began, answer.status());
+            self.telemetry.tracer.answered(trace, "$connect", began, answer.status());
         }
         answer
+    }
+
+    /// Writes the handshake into the access log.
+    fn note(&self, visitor: &Visitor, at: Timestamp, status: StatusCode, error: Option<&str>) {
+        let agent = agent::user_agent(&visitor.handshake.headers);
+        let stranger = Who {
+            connection: None,
+            source_ip: visitor.client,
+            user_agent: agent.as_deref(),
+            user: None,
+        };
+        let seen = visitor.seen.as_ref();
+        let call = seen.and_then(|seen| seen.call);
+        let is_in = status == StatusCode::SWITCHING_PROTOCOLS;
+        self.telemetry.access.note(&Entry {
+            kind: EntryKind::Connect,
+            route: Some("$connect"),
+            request: call.map_or_else(RequestId::mint, |(request, _)| request),
+            message: None,
+            who: seen.map_or(stranger, |seen| Who::from(&*seen.record)),
+            at,
+            end: EntryEnd {
+                status: if is_in { 200 } else { status.as_u16() },
+                error,
+                latency: call.map(|(_, latency)| latency),
+            },
+            close: None,
+        });
     }
 
     /// Checks what needs no place; returns the accept key.
@@ -242,9 +281,9 @@ impl Connect {
         snapshot: &Arc<Snapshot>,
         accept: HeaderValue,
     ) -> Result<Response<Vec<u8>>, Refused> {
-        let Visitor { client, handshake, turn, trace, .. } = visitor;
+        let Visitor { client, handshake, turn, trace, seen, .. } = visitor;
         let give_way = || drop(turn.take());
-        let visit = Visit { source_ip: *client, trace: *trace };
+        let visit = Visit { source_ip: *client, trace: *trace, seen };
         let admitted = self.admission.admit(visit, handshake, snapshot, give_way).await?;
         let Admitted { ticket, subprotocol } = admitted;
         let id = ticket.record().id;

@@ -15,9 +15,8 @@ use serde_json::Value;
 
 use super::raw::insert;
 use super::{HttpTarget, Parts, unreached};
-use crate::integrations::event::Scene;
 use crate::integrations::target::Failure;
-use crate::model::call::{Body, CallError, Event, Occasion};
+use crate::model::call::{Body, CallError, Event, Occasion, Scene};
 
 /// Whether the server has said that it wants our events.
 #[derive(Debug, Default)]

@@ -7,8 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::Parts;
 use crate::config::HttpSettings;
-use crate::integrations::event::Scene;
-use crate::model::call::{Body, Event, Occasion};
+use crate::model::call::{Body, Event, Occasion, Scene};
 use crate::model::handshake::Handshake;
 use crate::routing::expression::{self, Context, ContextKey};
 
@@ -58,12 +57,7 @@ pub(super) fn parts(url: &Uri, event: &Event, scene: &Scene) -> Parts {
 }
 
 /// Adds the headers and parameters that the operator has mapped.
-pub(super) fn add_mapped(
-    parts: &mut Parts,
-    settings: &HttpSettings,
-    event: &Event,
-    scene: &Scene,
-) {
+pub(super) fn add_mapped(parts: &mut Parts, settings: &HttpSettings, event: &Event, scene: &Scene) {
     let text = match &event.occasion {
         Occasion::Message { body: Body::Text(text), .. } => {
             str::from_utf8(text).unwrap_or_default()

@@ -31,7 +31,7 @@ CALM_QUERIES = {"process_cpu_seconds_total", "gatecast_http_accept_errors_total"
                 "gatecast_redis_foreign_total", "gatecast_redis_memory_limit_bytes", "gatecast_panics_total",
                 "gatecast_log_lines_lost_total", "gatecast_new_channels_refused_total",
                 "gatecast_disconnects_retried_total", "gatecast_disconnects_given_up_total",
-                "gatecast_function_log_lines_lost_total"}
+                "gatecast_function_log_lines_lost_total", "gatecast_access_log_lines_lost_total"}
 # Metrics that no panel shows, and why.
 NOT_SHOWN = dict.fromkeys(["gatecast_spans_exported_total", "gatecast_spans_dropped_total"],
                           "only where spans are exported, for which the program that runs here was not built")

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use futures_util::future::BoxFuture;
-use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::*;
@@ -84,11 +83,12 @@ struct Bench {
 fn bench(results: &[CallError]) -> Bench {
     let file = Some(("test.toml".to_owned(), CONFIG.to_owned()));
     let config = Config::load(&Sources { file, ..Sources::default() }).expect("valid settings");
-    let (tag, metrics) = (NodeTag::random(), Arc::new(Metrics::new().expect("metrics")));
+    let telemetry = Telemetry::without_spans().expect("metrics");
+    let (tag, metrics) = (NodeTag::random(), Arc::clone(&telemetry.metrics));
     let snapshot = Arc::new(Snapshot::new(&config, tag, &metrics));
     let script = Arc::new(Script { results: results.to_vec(), ..Script::default() });
     let removed = Arc::new(Removed::default());
-    let mut notices = Notices::new(script.clone(), removed.clone(), Arc::clone(&metrics));
+    let mut notices = Notices::new(script.clone(), removed.clone(), &telemetry);
     notices.pauses = [Duration::from_millis(1); TRIES - 1];
     let notices = Arc::new(notices);
     Lifecycle::new().spawn(Arc::clone(&notices).run());
