@@ -1,12 +1,15 @@
 """Back ends of nodes that share a Redis: ends of connections of a node that dies, and events in streams."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from backend import BackEnd
 from cluster import SHORT_LEASE
-from gatecast import eventually, lasts
+from gatecast import EXAMPLES, clean_environment, eventually, lasts
 
 CONFIG = """
 [targets.app]
@@ -106,6 +109,51 @@ def test_events_are_appended_in_the_order_of_each_connection(start_on, redis):
         assert bodies == [f"{name} {number}" for number in range(200)]
     kinds = [event["requestContext"]["eventType"] for event in events]
     assert (kinds.count("CONNECT"), kinds.count("DISCONNECT")) == (2, 2)
+
+
+@pytest.fixture
+def start_worker(redis, tmp_path):
+    """Starts the worker of the examples against a node."""
+    started = []
+
+    def start_worker(node, name):
+        environment = clean_environment({
+            "NAME": name, "REDIS_URL": redis.url, "ENDPOINT": f"http://{node.address[0]}:{node.address[1]}/beta", "IDLE_MS": "500",
+            "AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_REGION": "us-east-1",
+        })
+        with open(tmp_path / f"{name}.log", "wb") as log:
+            line = [sys.executable, EXAMPLES / "streams/worker.py"]
+            started.append(subprocess.Popen(line, env=environment, stdout=log, stderr=log))
+        return started[-1]
+
+    yield start_worker
+    for worker in started:
+        worker.kill()
+        worker.wait()
+
+
+def test_workers_share_the_events_and_take_over_from_one_that_dies(start_on, redis, start_worker):
+    (node,) = start_on(redis, count=1, config=(EXAMPLES / "streams.toml").read_text())
+    stopped, _ = start_worker(node, "stopped"), start_worker(node, "other")
+    eventually(lambda: redis.ask("CLIENT", "LIST").count("cmd=xreadgroup") == 2, within=20)
+    with node.connect() as client:
+        stopped.send_signal(signal.SIGSTOP)
+        for number in range(50):
+            client.send(f"message {number}")
+        # What the one had taken, if anything, the other takes over.
+        assert {client.recv(timeout=20) for _ in range(50)} == {f"MESSAGE {number}" for number in range(50)}
+    eventually(lambda: redis.ask("XPENDING", "gatecast:work:jobs", "workers").split()[0] == "0")
+
+
+def test_a_worker_that_is_told_to_end_finishes_what_it_has_begun(start_on, redis, start_worker):
+    (node,) = start_on(redis, count=1, config=(EXAMPLES / "streams.toml").read_text())
+    worker = start_worker(node, "one")
+    with node.connect() as client:
+        client.send("hello")
+        assert client.recv(timeout=20) == "HELLO"
+        worker.terminate()
+        assert worker.wait(timeout=10) == 0
+    assert redis.ask("XPENDING", "gatecast:work:jobs", "workers").split()[0] == "0"
 
 
 def test_a_stream_is_bounded(start_on, redis):
