@@ -1,7 +1,7 @@
 """A worker that takes events from a stream and answers each message. Run as many as you like: each event goes to one of them.
 
     pip install boto3 redis
-    gatecast --config deploy/examples/streams.toml --redis-url redis://127.0.0.1:6379
+    gatecast --config deploy/examples/streams.toml
     AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any NAME=one python3 deploy/examples/streams/worker.py
 
 Where the management API wants a key, these name it. An event is acknowledged once it is done; one whose worker has died is taken over

@@ -32,6 +32,7 @@ timeout = 29                                        ## targets.types.timeout
 max_in_flight = "many"                              ## targets.types.max_in_flight
 max_waiting = true                                  ## targets.types.max_waiting
 headers = "X-Tag: a"                                ## targets.types.headers
+parameters = [1]                                    ## targets.types.parameters
 [targets.header]
 url = "http://127.0.0.1"
 headers = { "X Tag" = "a" }                         ## "X Tag" is no header that can be set; remove it

@@ -34,7 +34,7 @@ FAULTS = {
     6: ("limits.frame_bytes", "125"),
     9: ("drain.windw", '"window"'),
     11: ("routes.$conect", "$connect"),
-    14: ("routes.chat", "brodcast", "broadcast"),
+    15: ("routes.chat", "brodcast", "broadcast"),
 }
 
 
