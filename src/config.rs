@@ -4,12 +4,14 @@
 //! its fix. [`table`] has a row for each setting.
 
 mod access;
+mod aws;
 mod callback;
 mod fault;
 mod file;
 mod functions;
 mod groups;
 mod kinds;
+mod lambdas;
 mod otel;
 mod pairs;
 mod reader;
@@ -34,15 +36,17 @@ use self::reader::{Findings, Reader};
 use self::row::Reload;
 use self::values::{Change, Values};
 
+pub(crate) use self::aws::{AwsVariables, amazon};
 pub(crate) use self::fault::Fault;
+pub(crate) use self::file::read as read_file;
 pub(crate) use self::redis_url::RedisTopology;
 pub(crate) use self::reference::reference;
 pub(crate) use self::schema::schema;
 pub(crate) use self::secret::Secret;
 pub(crate) use self::settings::{
     AccessKey, AccessLogSettings, Auth, CallbackSettings, CertificateFiles, Config, Drain, Format,
-    FunctionSettings, HttpSettings, Limits, Management, ManagementAuth, OnOutage, Origins,
-    RedisSettings, RedisTls, Runtime, StreamSettings,
+    FunctionSettings, HttpSettings, LambdaAuth, LambdaSettings, Limits, Management, ManagementAuth,
+    OnOutage, Origins, RedisSettings, RedisTls, Runtime, StreamSettings,
 };
 pub(crate) use self::snapshot::{Snapshot, Snapshots};
 pub(crate) use self::sources::Sources;
@@ -97,15 +101,15 @@ impl Config {
         let (mut overrides, not_understood) = otel::translate(&sources.otel);
         overrides.extend(sources.overrides.clone());
         let mut reader = Reader::open((file, text), &overrides, held);
-        let config = sections::read(&mut reader);
+        let config = sections::read(&mut reader, &sources.aws);
         pairs::check(&mut reader, &config);
-        let search_path = sources.search_path.clone();
+        let (search_path, aws) = (sources.search_path.clone(), sources.aws.clone());
         let Findings { mut faults, mut warnings, values, changes } = reader.end();
         let told = |name| format!("the variable {name} is not understood");
         warnings.extend(not_understood.into_iter().map(told));
         faults.extend(sources.faults.iter().cloned());
         if faults.is_empty() {
-            Ok((Self { search_path, values, warnings, ..config }, changes))
+            Ok((Self { search_path, aws, values, warnings, ..config }, changes))
         } else {
             Err(faults)
         }

@@ -7,7 +7,7 @@
 //!
 //! # Layers
 //! Folders are layers; each uses those before it in this list, and none behind it (`tests/tidy.rs`
-//! checks it): `protocol`, `model`, `ops`, `routing`, `config`, `limits`, `shard`, `cluster`,
+//! checks it): `protocol`, `sigv4`, `model`, `ops`, `routing`, `config`, `limits`, `shard`, `cluster`,
 //! `integrations`, `edge`, `drain`, `node`, `kubernetes`, `cli`.
 //!
 //! ```text
@@ -50,6 +50,7 @@ mod ops;
 mod protocol;
 mod routing;
 mod shard;
+mod sigv4;
 
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]

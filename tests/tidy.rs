@@ -16,6 +16,7 @@ use std::process::Command;
 /// Folders of `src` in the order of their layers: each uses those before it, and none behind it.
 const LAYERS: &[&str] = &[
     "protocol",
+    "sigv4",
     "model",
     "ops",
     "routing",

@@ -12,7 +12,7 @@ const BYTES_MAX: u64 = 1 << 20;
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, String> {
+pub(crate) fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, String> {
     // Who opens a pipe waits for its other end, but for this flag.
     let options = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).clone();
     let file = options.open(path).map_err(|error| error.to_string())?;

@@ -16,6 +16,7 @@ use crate::routing::expression::Expression;
 
 pub(super) mod domain;
 pub(super) mod keys;
+pub(super) mod lambda;
 pub(super) mod maps;
 pub(super) mod off;
 pub(super) mod texts;

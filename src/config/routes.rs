@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::kinds::words::is_name;
 use super::reader::{Reader, Section};
 use super::row::{Kind, Row};
-use super::settings::{Format, FunctionSettings, HttpSettings, StreamSettings};
+use super::settings::{Format, FunctionSettings, HttpSettings, LambdaSettings, StreamSettings};
 use super::table::{node, route};
 use super::variables::nearest;
 use crate::model::call::TargetName;
@@ -15,10 +15,10 @@ use crate::routing::expression::Expression;
 use crate::routing::route::{BUILT_IN, Integration, Ordering, PREDEFINED, Route, RouteTable};
 
 const INTEGRATIONS: &str =
-    "mock, broadcast, reply, close, join, leave, send_group, http, function or stream";
+    "mock, broadcast, reply, close, join, leave, send_group, http, lambda, function or stream";
 
 /// Of each integration what its route must have, and what it may have besides `reply`.
-const TAKES: [(&str, &[&str], &[&str]); 10] = [
+const TAKES: [(&str, &[&str], &[&str]); 11] = [
     ("mock", &[], &[]),
     ("broadcast", &["data"], &["idempotency_key"]),
     ("reply", &["reply"], &[]),
@@ -27,23 +27,37 @@ const TAKES: [(&str, &[&str], &[&str]); 10] = [
     ("leave", &["group"], &[]),
     ("send_group", &["group", "data"], &["idempotency_key"]),
     ("http", &["target"], &["two_way", "ordering"]),
+    ("lambda", &["lambda"], &["two_way", "ordering"]),
     ("function", &["function"], &["two_way", "ordering"]),
     ("stream", &["stream"], &[]),
 ];
 
 /// What only some integrations take.
-const OWN: [&str; 8] =
-    ["data", "group", "idempotency_key", "stream", "target", "function", "two_way", "ordering"];
+const OWN: [&str; 9] = [
+    "data",
+    "group",
+    "idempotency_key",
+    "stream",
+    "target",
+    "lambda",
+    "function",
+    "two_way",
+    "ordering",
+];
+
+/// Those that call a back end.
+const CALLS: [&str; 4] = ["http", "lambda", "function", "stream"];
 
 /// Where there is no open connection, and what can be done there.
 const WITHOUT_SENDER: [&str; 2] = ["$connect", "$disconnect"];
-const DONE_WITHOUT_SENDER: [&str; 6] =
-    ["mock", "broadcast", "send_group", "http", "function", "stream"];
+const DONE_WITHOUT_SENDER: [&str; 7] =
+    ["mock", "broadcast", "send_group", "http", "lambda", "function", "stream"];
 
 /// The back ends that a route may name.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Known<'k> {
     pub(super) targets: &'k [HttpSettings],
+    pub(super) lambdas: &'k [LambdaSettings],
     pub(super) streams: &'k [StreamSettings],
     pub(super) functions: &'k [FunctionSettings],
 }
@@ -146,7 +160,7 @@ fn route<'d>(
         fault("reply", "missing; set it to what is answered, such as \"$request.body\"".to_owned());
     }
     let integration = match name.as_str() {
-        "http" | "function" | "stream" => call(reader, known, &name, &mut section),
+        calls if CALLS.contains(&calls) => call(reader, known, calls, &mut section),
         _ => integration(reader, &name, &mut section),
     };
     if let Some(Integration::Call { two_way, .. }) = integration {
@@ -266,6 +280,9 @@ fn call<'d>(
     let (row, table, names): (_, _, Vec<&str>) = match name {
         "http" => {
             (&route::target, "targets", known.targets.iter().map(|it| it.name.as_str()).collect())
+        }
+        "lambda" => {
+            (&route::lambda, "lambdas", known.lambdas.iter().map(|it| it.name.as_str()).collect())
         }
         "stream" => {
             (&route::stream, "streams", known.streams.iter().map(|it| it.name.as_str()).collect())

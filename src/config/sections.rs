@@ -1,5 +1,6 @@
 //! Reads the settings, table by table, into what the program works with.
 
+use super::aws::AwsVariables;
 use super::kinds::Attribute;
 use super::kinds::off::Bound;
 use super::kinds::texts::AccessFormat;
@@ -10,19 +11,19 @@ use super::settings::{
 };
 use super::table::{access_log, drain, limits, node, redis, tracing};
 use super::values::Values;
-use super::{access, callback, functions, groups, otel, routes, targets, tls};
+use super::{access, callback, functions, groups, lambdas, otel, routes, targets, tls};
 use crate::ops::trace::Tracing;
 
 /// Least memory of a Redis for streams to be worth anything, in bytes.
 const LEAST_BUDGET: usize = 16 << 20;
 
 /// Takes every setting.
-pub(super) fn read(reader: &mut Reader<'_>) -> Config {
+pub(super) fn read(reader: &mut Reader<'_>, aws: &AwsVariables) -> Config {
     let listen = reader.take(&node::listen);
     let admin_listen = reader.take(&node::admin_listen);
     let proxies = access::proxies(reader);
     let (targets, streams) = (targets::targets(reader), targets::streams(reader));
-    let functions = functions::read(reader);
+    let (lambdas, functions) = (lambdas::read(reader, aws), functions::read(reader));
     Config {
         listen,
         admin_listen,
@@ -32,10 +33,16 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         log_format: reader.take(&node::log_format),
         routes: routes::read(
             reader,
-            Known { targets: &targets, streams: &streams, functions: &functions },
+            Known {
+                targets: &targets,
+                lambdas: &lambdas,
+                streams: &streams,
+                functions: &functions,
+            },
         ),
         targets,
         streams,
+        lambdas,
         functions,
         groups: groups::read(reader),
         limits: limits(reader, &proxies),
@@ -48,6 +55,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Config {
         callback: callback::read(reader),
         proxies,
         search_path: None,
+        aws: AwsVariables::default(),
         values: Values::default(),
         warnings: Vec::new(),
     }

@@ -10,6 +10,7 @@ use http::{HeaderName, Uri};
 use ipnet::IpNet;
 
 pub(crate) use self::limits::{Limits, PerAddress};
+use super::aws::AwsVariables;
 use super::redis_url::RedisUrl;
 use super::secret::Secret;
 use super::values::Values;
@@ -63,6 +64,8 @@ pub(crate) struct Config {
     pub(crate) routes: RouteTable,
     /// Back ends that are called over HTTP.
     pub(crate) targets: Vec<HttpSettings>,
+    /// Lambda functions that run elsewhere.
+    pub(crate) lambdas: Vec<LambdaSettings>,
     /// Streams that events are appended to.
     pub(crate) streams: Vec<StreamSettings>,
     /// Functions whose processes this node runs.
@@ -71,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) values: Values,
     /// Where programs are looked for that functions run with.
     pub(crate) search_path: Option<String>,
+    /// Variables that the SDKs of AWS read.
+    pub(crate) aws: AwsVariables,
     /// What is understood and yet hardly meant, such as variables of the environment that are no
     /// settings.
     pub(crate) warnings: Vec<String>,
@@ -100,6 +105,36 @@ pub(crate) struct HttpSettings {
     pub(crate) max_in_flight: usize,
     /// Most calls that wait.
     pub(crate) max_waiting: usize,
+}
+
+/// A Lambda function that runs elsewhere.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LambdaSettings {
+    pub(crate) name: String,
+    /// Its name or ARN there, with an alias or a version.
+    pub(crate) function: String,
+    /// The Invoke API that is called.
+    pub(crate) endpoint: Uri,
+    pub(crate) auth: LambdaAuth,
+    /// Empty where nothing is signed and nobody says.
+    pub(crate) region: String,
+    /// Of the files that the SDKs share.
+    pub(crate) profile: Option<String>,
+    /// From when a call is taken to its answer.
+    pub(crate) timeout: Duration,
+    /// Most calls under way.
+    pub(crate) max_in_flight: usize,
+    /// Most calls that wait.
+    pub(crate) max_waiting: usize,
+}
+
+/// What calls of a function are signed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LambdaAuth {
+    /// Credentials of AWS.
+    SigV4,
+    /// Nothing.
+    None,
 }
 
 /// A stream of Redis that events are appended to.

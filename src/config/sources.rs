@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+use super::aws::AwsVariables;
 use super::fault::Fault;
 use super::file;
 use super::variables::PREFIX;
@@ -21,6 +22,8 @@ pub(crate) struct Sources {
     pub(crate) otel: BTreeMap<String, String>,
     /// Where programs are looked for that functions run with: `PATH`.
     pub(crate) search_path: Option<String>,
+    /// Variables that the SDKs of AWS read.
+    pub(crate) aws: AwsVariables,
     /// Faults that were found before: variables that cannot be read.
     pub(crate) faults: Vec<Fault>,
 }
@@ -42,6 +45,12 @@ impl Sources {
         let Some(name) = name.to_str() else { return };
         if name == "PATH" {
             self.search_path = value.into_string().ok();
+            return;
+        }
+        if AwsVariables::has(name) {
+            if let Ok(value) = value.into_string() {
+                self.aws.set(name, &value);
+            }
             return;
         }
         let is_otel = name.starts_with("OTEL_");

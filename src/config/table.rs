@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use super::kinds::Attribute;
 use super::kinds::domain::{Domain, DomainName};
 use super::kinds::keys::{KeyId, KeySecret};
+use super::kinds::lambda::{FunctionName, Region};
 use super::kinds::maps::{Addresses, Variables};
 use super::kinds::off::{Bound, Switchable};
 use super::kinds::texts::{AccessFormat, Texts, Url};
@@ -23,8 +24,8 @@ use super::row::Reload::{Next, Open, Restart};
 use super::row::{Described, Row, Shape, bytes, fixed, like, made, none, within};
 use super::secret::Secret;
 use super::settings::{
-    AccessKey, Format, FunctionSettings, HttpSettings, ManagementAuth, OnOutage, Runtime,
-    StreamSettings,
+    AccessKey, Format, FunctionSettings, HttpSettings, LambdaAuth, LambdaSettings, ManagementAuth,
+    OnOutage, Runtime, StreamSettings,
 };
 use crate::model::groups::{Groups, Pattern, Replay};
 use crate::model::origin::OriginPattern;
@@ -65,6 +66,7 @@ rows! {
         route_selection_expression: Expression = made(selection, "`$request.body.action`"), Open, "selects the route of a message";
         routes: Vec<Route> = none().shown("a chat room"), Open, "see [Routes](#routes)";
         targets: Vec<HttpSettings> = none(), Restart, "see [Back ends](#back-ends)";
+        lambdas: Vec<LambdaSettings> = none(), Restart, "AWS Lambda functions that run elsewhere; see [Back ends](#back-ends)";
         streams: Vec<StreamSettings> = none(), Restart, "see [Back ends](#back-ends)";
         groups: Groups = none(), Restart,
             "see [Groups](#groups). All nodes have the same, so they change with a restart";
@@ -212,6 +214,7 @@ rows! {
         reply: Option<Expression> = none(), Open, "what the sender is answered";
         idempotency_key: Option<Expression> = none(), Open, "what names a message, so that it is sent once";
         target: Option<String> = none(), Open, "with `http`: which of `[targets]` is called";
+        lambda: Option<String> = none(), Open, "with `lambda`: which of `[lambdas]` is called";
         stream: Option<String> = none(), Open, "with `stream`: which of `[streams]` the event is appended to";
         function: Option<String> = none(), Open, "with `function`: which of `[functions]` is called";
         two_way: bool = fixed(false), Open, "whether the sender is sent what the back end answers";
@@ -231,6 +234,21 @@ rows! {
             "headers that are sent besides: `{ \"X-Connection\" = \"$context.connectionId\" }`";
         parameters: Texts<Expression> = none(), Restart,
             "parameters that are added to the query: `{ connection = \"$context.connectionId\" }`";
+    }
+    lambda: "lambdas.*" {
+        function: Option<FunctionName> = none().required(), Restart,
+            "name or ARN, with `:ALIAS` or `:VERSION` if one is meant: `arn:aws:lambda:eu-west-1:123456789012:function:chat:prod`";
+        endpoint: Option<Url> = none().shown("Amazon's of the region"), Restart,
+            "where the Invoke API is: `http://…` or `https://…`";
+        auth: Option<LambdaAuth> = none().shown("`none` for `http://…`, else `sigv4`"), Restart,
+            "`sigv4`, with [credentials of AWS](#lambda-functions-elsewhere), or `none`";
+        region: Option<Region> = none().shown("the ARN's, `AWS_REGION` or `AWS_DEFAULT_REGION`"), Restart, "where the function is";
+        profile: Option<String> = none().shown("`AWS_PROFILE`"), Restart,
+            "profile with the credentials, in the files that the AWS CLI and the SDKs share; if it is set, no other source is asked";
+        timeout: Duration = within(s(29), ms(50), s(29)), Restart, "from when a call is taken to its answer, waiting included";
+        max_in_flight: usize = within(256, 1, 65_536), Restart, "calls under way; 1 for the emulator in Amazon's images";
+        max_waiting: usize = within(8_192, 0, 1_000_000), Restart,
+            "calls that wait for their turn; over it the answer is `Internal server error`";
     }
     stream: "streams.*" {
         max_entries: usize = within(100_000, 1, 1_000_000_000), Restart,

@@ -13,7 +13,7 @@ use super::table::{node, stream, target};
 pub(super) const NAME: &str = "^[A-Za-z0-9_-]{1,64}$";
 
 /// Most back ends of a kind.
-const TARGETS_MAX: usize = 300;
+pub(super) const TARGETS_MAX: usize = 300;
 
 /// Headers that are not the operator's to set.
 const OURS: [HeaderName; 5] = [CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE];
@@ -30,7 +30,8 @@ impl Kind for Vec<StreamSettings> {
     }
 }
 
-fn tables() -> Value {
+/// What a schema says of tables whose names are names of back ends.
+pub(super) fn tables() -> Value {
     json!({
         "type": "object",
         "maxProperties": TARGETS_MAX,

@@ -948,6 +948,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("route_selection_expression", "'$request.body.type'"),
     ("routes", "{ a = { integration = 'close' } }"),
     ("targets", "{ a = { url = 'http://a' } }"),
+    ("lambdas", "{ a = { function = 'a', endpoint = 'http://a' } }"),
     ("streams", "{ a = {} }"),
     ("functions", "{ a = { runtime = 'command', code = '.' } }"),
     ("groups", "[{ pattern = 'a', replay = 'off' }]"),
@@ -1025,7 +1026,7 @@ fn reading(other: Option<(&str, &str)>, held: Option<&Values>) -> (Config, Findi
     let text: String = lines.map(|(key, value)| format!("{key} = {value}\n")).collect();
     let overrides = BTreeMap::new();
     let mut reader = Reader::open(("gatecast.toml", &text), &overrides, held);
-    let config = sections::read(&mut reader);
+    let config = sections::read(&mut reader, &AwsVariables::default());
     (config, reader.end())
 }
 

@@ -9,32 +9,28 @@
 //! Source: "Create a signed AWS API request" in the IAM user guide, checked against what botocore,
 //! the JavaScript SDK, awscurl and aws4 send (`edge/sigv4/tests.rs` holds the captures).
 
-mod canonical;
+mod authorization;
 mod error;
 mod presigned;
-mod request;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use self::canonical::Tokens;
+use self::authorization::Authorization;
 pub(crate) use self::error::SignatureError;
 use self::error::{incomplete, malformed_date};
 use self::presigned::{Presigned, UNSIGNED_PAYLOAD};
-pub(crate) use self::request::SignedRequest;
-use self::request::{ALGORITHM, Authorization};
 use crate::config::AccessKey;
+use crate::sigv4::canonical::{self, Tokens};
+use crate::sigv4::{ALGORITHM, SignedRequest, TERMINATOR, signature, string_to_sign};
 
 /// The service every SDK scopes `@connections` calls to.
 const SERVICE: &str = "execute-api";
-/// The fixed last element of a scope.
-const TERMINATOR: &str = "aws4_request";
 /// Bytes of path, query, header names and values looked at. API Gateway allows 10,240; a session
 /// token of some kilobytes and a proxy's additions still fit.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -118,8 +114,8 @@ impl Verifier {
         let secret = key.map_or(UNKNOWN_KEY_SECRET, |(key, _)| key.secret.expose());
         let sign = |body_hash: &str| {
             let signed = canonical::request(request, &authorization.signed_headers, body_hash);
-            let to_sign = credential.string_to_sign(signed_at, &signed.bytes(Tokens::Kept));
-            let expected = credential.sign(secret, &to_sign);
+            let to_sign = string_to_sign(signed_at, credential.scope, &signed.bytes(Tokens::Kept));
+            let expected = signature(secret, credential.scope, &to_sign);
             (to_sign, bool::from(expected.as_bytes().ct_eq(authorization.signature.as_bytes())))
         };
         let (to_sign, matches) = sign(&body_hash);
@@ -293,18 +289,6 @@ impl<'a> Credential<'a> {
         }
         Err(SignatureError::Unbound(faults.join(" ").into()))
     }
-
-    fn string_to_sign(&self, signed_at: i64, canonical: &[u8]) -> String {
-        let (time, scope) = (canonical::iso_time(signed_at), self.scope.join("/"));
-        format!("{ALGORITHM}\n{time}\n{scope}\n{}", hex::encode(Sha256::digest(canonical)))
-    }
-
-    /// Returns the signature of `to_sign`, in lower-case hexadecimal.
-    fn sign(&self, secret: &str, to_sign: &str) -> String {
-        let seed = format!("AWS4{secret}").into_bytes();
-        let key = self.scope.iter().fold(seed, |key, part| hmac(&key, part));
-        hex::encode(hmac(&key, to_sign))
-    }
 }
 
 fn not_a_pair() -> SignatureError {
@@ -326,13 +310,6 @@ fn missing(parameters: [Option<&str>; 3], dated: bool) -> SignatureError {
         );
     }
     SignatureError::IncompleteSignature(faults.join(" ").into())
-}
-
-#[expect(clippy::expect_used, reason = "HMAC pads or hashes its key, so any length will do")]
-fn hmac(key: &[u8], data: &str) -> Vec<u8> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length");
-    mac.update(data.as_bytes());
-    mac.finalize().into_bytes().to_vec()
 }
 
 #[cfg(test)]

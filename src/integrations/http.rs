@@ -1,28 +1,21 @@
 //! Back ends that are called over HTTP.
 //!
-//! One connection pool a target: keep-alive, HTTP/1.1, no redirects. A call is sent once; it is
-//! sent again only where a kept connection turned out to be closed before a byte of it was written.
-//! Every answer is bounded: its head by [`MAX_HEAD`], its body by [`MAX_BODY`], its time by the
-//! call's deadline.
+//! One connection pool a target. Every answer is bounded: its head by the client, its body by
+//! [`MAX_BODY`], its time by the call's deadline.
 
-use std::error::Error as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_TYPE, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{Client, Error};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::RootCertStore;
 use tokio::time::Instant;
 
 use crate::config::{Format, HttpSettings};
+use crate::integrations::client::{self, HttpClient, MAX_BODY};
 use crate::integrations::event;
 use crate::integrations::result;
 use crate::integrations::target::{Failure, Target, failed, need};
@@ -32,18 +25,6 @@ use crate::model::trail::{AMAZON, TRACEPARENT, Trail};
 mod cloudevents;
 mod raw;
 
-/// For a TCP connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Kept connections are closed before the other side does it: Node.js does after 5 s.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// Longest head of an answer, in bytes.
-const MAX_HEAD: usize = 64 << 10;
-
-/// Longest body of an answer, in bytes: the most that Lambda gives (6 MiB).
-const MAX_BODY: usize = 6 << 20;
-
 /// See the head of this file.
 #[derive(Debug)]
 pub(crate) struct HttpTarget {
@@ -51,7 +32,7 @@ pub(crate) struct HttpTarget {
     scene: Scene,
     /// Longest body of a reply, in bytes.
     message_bytes: usize,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: HttpClient,
     consent: cloudevents::Consent,
 }
 
@@ -69,26 +50,7 @@ impl HttpTarget {
         message_bytes: usize,
         roots: &Arc<RootCertStore>,
     ) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(
-            rustls::crypto::ring::default_provider(),
-        ));
-        #[expect(clippy::expect_used, reason = "ring speaks both versions")]
-        let tls = tls.with_safe_default_protocol_versions().expect("TLS 1.2 and 1.3");
-        let tls = tls.with_root_certificates(Arc::clone(roots)).with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_timer(TokioTimer::new())
-            .http1_max_buf_size(MAX_HEAD)
-            .build(connector);
+        let client = HttpClient::new(roots);
         Self { settings, scene, message_bytes, client, consent: cloudevents::Consent::default() }
     }
 
@@ -119,7 +81,7 @@ impl HttpTarget {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        self.client.request(request).await.map_err(|error| unreached(&error))
+        self.client.send(request).await
     }
 
     async fn read(&self, event: &Event, response: Response<Incoming>) -> Result<Answer, Failure> {
@@ -132,9 +94,7 @@ impl HttpTarget {
                 message: format!("it answered {status}"),
             });
         }
-        let body = Limited::new(body, MAX_BODY).collect().await;
-        let body =
-            body.map_err(|error| failed(format!("its answer broke off: {error}")))?.to_bytes();
+        let body = client::read(body, MAX_BODY).await?;
         if self.settings.format == Format::LambdaProxy {
             if !status.is_success() {
                 return Err(failed(format!(
@@ -160,26 +120,6 @@ impl HttpTarget {
         });
         Ok(Answer { status: status.as_u16(), body, subprotocol: subprotocol.map(Into::into) })
     }
-}
-
-/// Tells why a back end was not reached; or has broken off, which after a byte of it was sent
-/// cannot be told from that.
-fn unreached(error: &Error) -> Failure {
-    let cause =
-        error.source().map_or_else(|| error.to_string(), |cause| deepest(cause).to_string());
-    let error = if error.is_connect() { CallError::Unreachable } else { CallError::Failed };
-    Failure { error, message: cause }
-}
-
-/// Returns what is behind an error.
-fn deepest<'e>(
-    error: &'e (dyn std::error::Error + 'static),
-) -> &'e (dyn std::error::Error + 'static) {
-    let mut error = error;
-    while let Some(cause) = error.source() {
-        error = cause;
-    }
-    error
 }
 
 impl Target for HttpTarget {

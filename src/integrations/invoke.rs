@@ -18,6 +18,9 @@ pub(crate) enum InvokeError {
     /// It did not answer before the deadline.
     #[error("no result before the deadline")]
     TimedOut,
+    /// As many run as may, so it has not begun.
+    #[error("takes no more calls now: {0}")]
+    Overload(String),
     /// It could not be reached, so it has not begun.
     #[error("cannot be reached: {0}")]
     Unreachable(String),

@@ -41,6 +41,8 @@ pub(super) fn failed(message: impl fmt::Display) -> Failure {
 #[derive(Debug)]
 pub(crate) struct Function {
     pub(crate) name: String,
+    /// Who runs it, in the words of OpenTelemetry.
+    pub(crate) provider: &'static str,
     pub(crate) invoke: Arc<dyn Invoke>,
     pub(crate) scene: Scene,
     /// Longest body of a result, in bytes.
@@ -51,7 +53,7 @@ impl Target for Function {
     fn attributes(&self) -> Vec<(&'static str, String)> {
         vec![
             ("faas.invoked_name", self.name.clone()),
-            ("faas.invoked_provider", "gatecast".to_owned()),
+            ("faas.invoked_provider", self.provider.to_owned()),
         ]
     }
 
@@ -79,6 +81,7 @@ fn refused(error: &InvokeError) -> Failure {
     let error = match error {
         InvokeError::Function { .. } => CallError::Failed,
         InvokeError::TimedOut => CallError::TimedOut,
+        InvokeError::Overload(_) => CallError::Overload,
         InvokeError::Unreachable(_) => CallError::Unreachable,
     };
     Failure { error, message }

@@ -1,5 +1,6 @@
 //! The back ends that a configuration names.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,11 +11,17 @@ use tokio::time::Instant;
 
 use super::error::StartError;
 use crate::cluster::store::Store;
-use crate::config::{AccessLogSettings, Config, FunctionSettings, HttpSettings, StreamSettings};
+use crate::config::{
+    AccessLogSettings, Config, FunctionSettings, HttpSettings, LambdaAuth, LambdaSettings,
+    StreamSettings,
+};
 use crate::edge::callback::{Environment, Wishes};
+use crate::integrations::client::HttpClient;
+use crate::integrations::credentials::{Chain, Keeper};
 use crate::integrations::dispatcher::{BackEnd, Dispatcher};
 use crate::integrations::functions::{self, Functions};
 use crate::integrations::http::HttpTarget;
+use crate::integrations::lambda::Lambda;
 use crate::integrations::queue::Bounds;
 use crate::integrations::stream::StreamTarget;
 use crate::integrations::target::Function;
@@ -22,6 +29,7 @@ use crate::model::call::{Scene, TargetName};
 use crate::model::listing;
 use crate::ops::access::AccessLog;
 use crate::ops::lifecycle::Lifecycle;
+use crate::ops::metrics::Metrics;
 use crate::ops::telemetry::Telemetry;
 
 /// What back ends are told as the API's id.
@@ -77,7 +85,7 @@ struct Common<'c> {
 /// Starts functions, and makes ready to call every back end. Nothing is called yet.
 ///
 /// # Errors
-/// A function's folder is not there.
+/// A function's folder is not there, or an endpoint has no address.
 pub(super) fn start(
     config: &Config,
     (public, environment): (SocketAddr, Option<&Environment>),
@@ -91,9 +99,15 @@ pub(super) fn start(
         lifecycle,
         &telemetry.metrics.functions,
     )?;
-    let needs_roots = config.targets.iter().any(|target| target.url.scheme_str() == Some("https"));
+    let needs_roots = config.targets.iter().any(|target| target.url.scheme_str() == Some("https"))
+        || config.lambdas.iter().any(|it| it.auth == LambdaAuth::SigV4)
+        || config.lambdas.iter().any(|it| it.endpoint.scheme_str() == Some("https"));
     let roots = Arc::new(if needs_roots { system_roots() } else { RootCertStore::empty() });
     let mut back_ends: Vec<_> = config.targets.iter().map(|it| common.http(it, &roots)).collect();
+    let keepers = common.keepers(&roots, (lifecycle, &telemetry.metrics));
+    for lambda in &config.lambdas {
+        back_ends.push(common.lambda(lambda, &keepers, &roots).map_err(io::Error::other)?);
+    }
     back_ends.extend(config.functions.iter().filter_map(|it| common.function(it, &functions)));
     let streams =
         store.into_iter().flat_map(|store| config.streams.iter().map(move |it| (store, it)));
@@ -126,6 +140,19 @@ pub(super) fn wishes(config: &Config) -> Vec<Wishes> {
 fn wish(settings: &FunctionSettings) -> Wishes {
     let hosts = settings.hosts.iter().map(|(host, address)| (host.clone(), address.to_string()));
     Wishes { domain: settings.callback_domain.clone(), hosts: hosts.collect() }
+}
+
+/// Functions with the same have the same credentials.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Source {
+    profile: Option<String>,
+    region: String,
+}
+
+impl Source {
+    fn of(settings: &LambdaSettings) -> Self {
+        Self { profile: settings.profile.clone(), region: settings.region.clone() }
+    }
 }
 
 impl BackEnds {
@@ -187,9 +214,60 @@ impl Common<'_> {
         }
     }
 
+    /// Starts to keep the credentials that functions elsewhere are called with.
+    fn keepers(
+        &self,
+        roots: &Arc<RootCertStore>,
+        (lifecycle, metrics): (&Lifecycle, &Metrics),
+    ) -> BTreeMap<Source, Arc<Keeper>> {
+        let mut keepers = BTreeMap::new();
+        let signed = self.config.lambdas.iter().filter(|it| it.auth == LambdaAuth::SigV4);
+        for settings in signed {
+            keepers.entry(Source::of(settings)).or_insert_with(|| {
+                let chain = Chain {
+                    variables: self.config.aws.clone(),
+                    profile: settings.profile.clone(),
+                    region: settings.region.clone(),
+                    client: HttpClient::new(roots),
+                };
+                let keeper = Arc::new(Keeper::new(chain, metrics.backends.credentials.clone()));
+                lifecycle.spawn_until_end("credentials of AWS", Arc::clone(&keeper).run());
+                keeper
+            });
+        }
+        keepers
+    }
+
+    fn lambda(
+        &self,
+        settings: &LambdaSettings,
+        keepers: &BTreeMap<Source, Arc<Keeper>>,
+        roots: &Arc<RootCertStore>,
+    ) -> Result<BackEnd, http::Error> {
+        let keeper = keepers.get(&Source::of(settings)).cloned();
+        let keeper = keeper.filter(|_| settings.auth == LambdaAuth::SigV4);
+        Ok(BackEnd {
+            name: TargetName(format!("lambdas.{}", settings.name).into()),
+            target: Arc::new(Function {
+                name: settings.function.clone(),
+                provider: "aws",
+                invoke: Arc::new(Lambda::new(settings, keeper, roots)?),
+                scene: self.scene(None),
+                message_bytes: self.config.limits.message_bytes,
+            }),
+            bounds: Bounds {
+                in_flight: settings.max_in_flight,
+                calls: settings.max_waiting,
+                bytes: WAITING_BYTES,
+            },
+            timeout: settings.timeout,
+        })
+    }
+
     fn function(&self, settings: &FunctionSettings, functions: &Functions) -> Option<BackEnd> {
         let target = Function {
             name: settings.name.clone(),
+            provider: "gatecast",
             invoke: functions.get(&settings.name)?,
             scene: self.scene(settings.callback_domain.as_deref()),
             message_bytes: self.config.limits.message_bytes,

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Setting;
 use crate::config::row::Kind;
-use crate::config::settings::{Format, ManagementAuth, OnOutage, Runtime};
+use crate::config::settings::{Format, LambdaAuth, ManagementAuth, OnOutage, Runtime};
 use crate::model::groups::{Pattern, Replay};
 use crate::ops::log::LogFormat;
 use crate::routing::route::Ordering;
@@ -44,6 +44,7 @@ macro_rules! choices {
 choices! {
     LogFormat, "\"text\" or \"json\"": "text" => Text, "json" => Json;
     ManagementAuth, "\"sigv4\" or \"none\"": "sigv4" => SigV4, "none" => None;
+    LambdaAuth, "\"sigv4\" or \"none\"": "sigv4" => SigV4, "none" => None;
     Format, "\"lambda-proxy\", \"cloudevents\", \"cloudevents-structured\" or \"raw\"":
         "lambda-proxy" => LambdaProxy, "cloudevents" => CloudEvents,
         "cloudevents-structured" => CloudEventsStructured, "raw" => Raw;

@@ -32,7 +32,7 @@ use super::request::busy;
 use super::slots::{Busy, RequestKind};
 use crate::cluster::peers::{Answer, Operation, Peers, carry_out};
 use crate::config::{AccessKey, Snapshots};
-use crate::edge::sigv4::{Scope, SignedRequest};
+use crate::edge::sigv4::Scope;
 use crate::model::broker::{
     Broker, Channel, Key, Publication, PublishError, Receipt, Recipient, is_key,
 };
@@ -45,6 +45,7 @@ use crate::ops::telemetry::Telemetry;
 use crate::protocol::codec::{Opcode, encode};
 use crate::routing::gateway::is_group_name;
 use crate::shard::hub::Hub;
+use crate::sigv4::SignedRequest;
 
 mod answers;
 mod body;

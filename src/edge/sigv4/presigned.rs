@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
-use super::canonical::{self, parse_iso_time};
+use super::authorization::Authorization;
 use super::error::{SignatureError, incomplete, malformed_date};
-use super::request::{ALGORITHM, Authorization, SIGNATURE};
+use crate::sigv4::ALGORITHM;
+use crate::sigv4::canonical::{self, SIGNATURE, parse_iso_time};
 
 /// Stands for the hash of a body that the signer left open.
 pub(super) const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
@@ -79,9 +80,10 @@ mod tests {
     use http::header::{AUTHORIZATION, HOST};
     use http::{HeaderMap, HeaderValue, Method};
 
-    use super::super::{SignedRequest, Verifier};
+    use super::super::Verifier;
     use super::*;
     use crate::config::{AccessKey, Secret};
+    use crate::sigv4::SignedRequest;
 
     /// Method, path and query, body: signed at [`SIGNED_AT`] by botocore, the last by
     /// `@smithy/signature-v4` 5.

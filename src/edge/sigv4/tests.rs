@@ -13,9 +13,10 @@ use http::header::{AUTHORIZATION, DATE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
-use super::canonical::{self, Tokens};
-use super::{Credential, SignatureError, SignedRequest, Verifier};
+use super::{Credential, SignatureError, Verifier};
 use crate::config::{AccessKey, Secret};
+use crate::sigv4::canonical::{self, Tokens};
+use crate::sigv4::{SignedRequest, signature};
 
 const KEY_ID: &str = "AKIDEXAMPLE";
 const SECRET: &str = "fake/secret+for0Tests9only";
@@ -129,7 +130,8 @@ fn example_of_the_aws_documentation_has_its_published_signature() {
     let credential = Credential::parse("AKIDEXAMPLE/20150830/us-east-1/iam/aws4_request").unwrap();
     let to_sign = "AWS4-HMAC-SHA256\n20150830T123600Z\n20150830/us-east-1/iam/aws4_request\n\
                    f536975d06c0309214f805bb90ccff089219ecd68b2577efef23edd43b7e1a59";
-    let signature = credential.sign("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", to_sign);
+    let signature =
+        signature("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", credential.scope, to_sign);
     assert_eq!(signature, "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7");
 }
 
@@ -454,8 +456,8 @@ fn unknown_key_is_refused_even_with_the_secret_that_stands_in() {
     };
     let (_, credential) = to_sign.split_once('\n').unwrap().1.split_once('\n').unwrap();
     let credential = format!("AKIDNOBODY/{}", credential.lines().next().unwrap());
-    let signature =
-        Credential::parse(&credential).unwrap().sign(super::UNKNOWN_KEY_SECRET, &to_sign);
+    let scope = Credential::parse(&credential).unwrap().scope;
+    let signature = signature(super::UNKNOWN_KEY_SECRET, scope, &to_sign);
     let signed = "SignedHeaders=host;x-amz-date";
     let header =
         format!("AWS4-HMAC-SHA256 Credential={credential}, {signed}, Signature={signature}");

@@ -14,7 +14,7 @@ use http_body_util::Full;
 use serde_json::Value;
 
 use super::raw::insert;
-use super::{HttpTarget, Parts, unreached};
+use super::{HttpTarget, Parts};
 use crate::integrations::target::Failure;
 use crate::model::call::{Body, CallError, Event, Occasion, Scene};
 
@@ -36,7 +36,7 @@ impl Consent {
         *request.method_mut() = Method::OPTIONS;
         *request.uri_mut() = target.settings.url.clone();
         insert(request.headers_mut(), "webhook-request-origin", origin);
-        let answer = target.client.request(request).await.map_err(|error| unreached(&error))?;
+        let answer = target.client.send(request).await?;
         let allowed =
             answer.headers().get("webhook-allowed-origin").and_then(|value| value.to_str().ok());
         if !answer.status().is_success()

@@ -13,6 +13,7 @@ const CALLS: &str = "gatecast_backend_calls_total";
 const SECONDS: &str = "gatecast_backend_call_duration_seconds";
 const WAITING: &str = "gatecast_backend_calls_waiting";
 const IN_FLIGHT: &str = "gatecast_backend_calls_in_flight";
+const CREDENTIALS: &str = "gatecast_credentials_fetched_total";
 const BREAKER: &str = "gatecast_backend_breaker_open";
 
 /// From an application on this host to the longest time there is.
@@ -27,7 +28,12 @@ pub(crate) struct BackendMetrics {
     waiting: IntGaugeVec,
     in_flight: IntGaugeVec,
     breaker: IntGaugeVec,
+    pub(crate) credentials: CredentialMetrics,
 }
+
+/// How often credentials of AWS were fetched.
+#[derive(Clone, Debug)]
+pub(crate) struct CredentialMetrics(IntCounterVec);
 
 /// What is counted of one back end.
 #[derive(Debug)]
@@ -73,7 +79,10 @@ impl BackendMetrics {
         let in_flight = Opts::new(IN_FLIGHT, "Calls under way.");
         let breaker =
             Opts::new(BREAKER, "1 while calls fail at once, because the back end did not answer.");
+        let credentials =
+            Opts::new(CREDENTIALS, "Times that credentials of AWS were fetched, by the outcome.");
         let metrics = Self {
+            credentials: CredentialMetrics(IntCounterVec::new(credentials, &["outcome"])?),
             calls: IntCounterVec::new(calls, &["target", "outcome"])?,
             seconds: HistogramVec::new(seconds, &["target"])?,
             waiting: IntGaugeVec::new(waiting, &["target"])?,
@@ -85,6 +94,10 @@ impl BackendMetrics {
         registry.register(Box::new(metrics.waiting.clone()))?;
         registry.register(Box::new(metrics.in_flight.clone()))?;
         registry.register(Box::new(metrics.breaker.clone()))?;
+        registry.register(Box::new(metrics.credentials.0.clone()))?;
+        for outcome in [CallOutcome::Ok, CallOutcome::Failed] {
+            metrics.credentials.0.with_label_values(&[outcome.label()]);
+        }
         Ok(metrics)
     }
 
@@ -98,6 +111,13 @@ impl BackendMetrics {
             in_flight: self.in_flight.with_label_values(&[target]),
             breaker: self.breaker.with_label_values(&[target]),
         }
+    }
+}
+
+impl CredentialMetrics {
+    pub(crate) fn fetched(&self, is_ok: bool) {
+        let outcome = if is_ok { CallOutcome::Ok } else { CallOutcome::Failed };
+        self.0.with_label_values(&[outcome.label()]).inc();
     }
 }
 

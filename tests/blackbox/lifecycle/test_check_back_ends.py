@@ -37,6 +37,28 @@ parameters = [1]                                    ## targets.types.parameters
 url = "http://127.0.0.1"
 headers = { "X Tag" = "a" }                         ## "X Tag" is no header that can be set; remove it
 
+[lambdas.none]                                      ## lambdas.none.function: missing; set it to a function's name or ARN
+endpoint = "http://127.0.0.1:3002"
+[lambdas.arn]
+function = "arn:aws:lambda:eu-west-1:function:chat" ## is not a function's name or ARN
+[lambdas.twice]
+function = "arn:aws:lambda:eu-west-1:123456789012:function:chat"
+region = "eu-west-2"                                ## not the region of the function's ARN; remove it
+[lambdas.nowhere]                                   ## lambdas.nowhere.region: missing; set it, or AWS_REGION
+function = "chat"
+[lambdas.plain]
+function = "chat"
+endpoint = "http://127.0.0.1:3002/?a=b"             ## an address without a query
+profile = "me"                                      ## nothing is signed with it; write auth = "sigv4"
+[lambdas.many]
+function = "chat"
+endpoint = "http://127.0.0.1:3002"
+auth = "basic"                                      ## lambdas.many.auth
+timeout = "30s"                                     ## lambdas.many.timeout: 30s is not within 50ms to 29s
+max_in_flight = 0                                   ## lambdas.many.max_in_flight: 0 is not within 1 to 65536
+max_waiting = -1                                    ## lambdas.many.max_waiting
+qualifier = "prod"                                  ## lambdas.many.qualifier: unknown
+
 [streams.none]                                      ## streams.none: a stream is kept in Redis, and redis.url is not set
 max_entries = 0                                     ## streams.none.max_entries: 0 is not within 1 to 1000000000
 [streams.unknown]
@@ -129,8 +151,13 @@ reply = "x"                                         ## write two_way = true
 [routes.k]
 integration = "mock"
 target = "app"                                      ## routes.k.target
-[routes.l]
-integration = "lambda"                              ## function
+[routes.l]                                          ## routes.l.lambda: missing
+integration = "lambda"
+[routes.m]
+integration = "lambda"
+lambda = "app"                                      ## there is no [lambdas.app]
+[routes.n]
+integration = "lambdas"                             ## it is one of mock
 [routes."$connect"]
 integration = "http"
 target = "app"
@@ -163,7 +190,7 @@ def test_each_fault_has_its_line_and_a_cure(tmp_path, name):
 
 def test_every_key_is_wrong_once():
     """As the README lists them."""
-    keys = re.findall(r"^\| `((?:targets|streams|functions|callback)\.[a-z_.*]+)` \|", (ROOT / "README.md").read_text(), re.M)
+    keys = re.findall(r"^\| `((?:targets|lambdas|streams|functions|callback)\.[a-z_.*]+)` \|", (ROOT / "README.md").read_text(), re.M)
     assert len(keys) > 20
     sections = {}
     for line in BACK_ENDS.splitlines():

@@ -39,6 +39,8 @@ NOT_SHOWN = dict.fromkeys(["gatecast_spans_exported_total", "gatecast_spans_drop
 KEEPER = {f"gatecast_deletion_cost_{name}" for name in ("rounds_total", "patches_total", "faults_total", "pods")}
 NOT_SHOWN |= dict.fromkeys(KEEPER, "an alert watches what is done in the background of a scale-down")
 NOT_SHOWN |= dict.fromkeys(
+    ["gatecast_credentials_fetched_total"], "calls without credentials are unreachable, which is shown of each back end")
+NOT_SHOWN |= dict.fromkeys(
     ["gatecast_reloads_total", "gatecast_config_last_reload_successful", "gatecast_config_applied_timestamp_seconds"],
     "an alert watches whether a configuration was refused")
 

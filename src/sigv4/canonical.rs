@@ -13,7 +13,10 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, civil};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
-use super::request::{SIGNATURE, SignedRequest};
+use super::request::SignedRequest;
+
+/// The parameter that makes a request a presigned URL; what it covers is everything else.
+pub(crate) const SIGNATURE: &str = "X-Amz-Signature";
 
 /// What stands where a secret was.
 const MASKED: &str = "MASKED";
@@ -21,9 +24,9 @@ const MASKED: &str = "MASKED";
 /// The time format of `X-Amz-Date` and of the string to sign.
 const ISO_BASIC: &str = "%Y%m%dT%H%M%SZ";
 /// The header that dates a request; where it is missing, `Date` does.
-const AMZ_DATE: &str = "x-amz-date";
+pub(crate) const AMZ_DATE: &str = "x-amz-date";
 /// The session token: a header, or for some clients a query parameter.
-const SECURITY_TOKEN: &str = "x-amz-security-token";
+pub(crate) const SECURITY_TOKEN: &str = "x-amz-security-token";
 /// Headers whose values must not show up in an error message, and so not in a log.
 const SECRET_HEADERS: [&str; 5] =
     [SECURITY_TOKEN, "authorization", "cookie", "proxy-authorization", "x-api-key"];
@@ -33,7 +36,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 
 /// What becomes of session tokens and the like.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tokens {
+pub(crate) enum Tokens {
     /// For signing.
     Kept,
     /// For showing to people.
@@ -41,7 +44,7 @@ pub(super) enum Tokens {
 }
 
 /// A request together with what its signature covers.
-pub(super) struct Canonical<'a> {
+pub(crate) struct Canonical<'a> {
     request: &'a SignedRequest<'a>,
     /// As [`names`] returns them.
     signed_headers: &'a [String],
@@ -51,7 +54,7 @@ pub(super) struct Canonical<'a> {
 
 impl Canonical<'_> {
     /// Returns the canonical string. Bytes, because header values need not be UTF-8.
-    pub(super) fn bytes(&self, tokens: Tokens) -> Vec<u8> {
+    pub(crate) fn bytes(&self, tokens: Tokens) -> Vec<u8> {
         let SignedRequest { method, path, query, headers, .. } = *self.request;
         let except = if headers.contains_key(AUTHORIZATION) { None } else { Some(SIGNATURE) };
         let (path, query) =
@@ -74,7 +77,7 @@ impl Canonical<'_> {
 }
 
 /// Returns `request` in canonical form, covering `signed_headers` and a body of `body_hash`.
-pub(super) fn request<'a>(
+pub(crate) fn request<'a>(
     request: &'a SignedRequest<'a>,
     signed_headers: &'a [String],
     body_hash: &'a str,
@@ -84,7 +87,7 @@ pub(super) fn request<'a>(
 
 /// Returns the names in `SignedHeaders`: lower case, sorted, each once, whatever order they came
 /// in.
-pub(super) fn names(signed_headers: &str) -> Vec<String> {
+pub(crate) fn names(signed_headers: &str) -> Vec<String> {
     let present = signed_headers.split(';').filter(|name| !name.is_empty());
     let mut names: Vec<String> = present.map(str::to_ascii_lowercase).collect();
     names.sort_unstable();
@@ -94,7 +97,7 @@ pub(super) fn names(signed_headers: &str) -> Vec<String> {
 
 /// Returns the values of `name` joined by commas, blanks around them cut and within them made one;
 /// empty if there are none, so that the message shows which signed header got lost on the way.
-pub(super) fn header_value(headers: &HeaderMap, name: &str) -> Vec<u8> {
+pub(crate) fn header_value(headers: &HeaderMap, name: &str) -> Vec<u8> {
     let values = headers.get_all(name).iter().map(|value| {
         let words = value.as_bytes().split(|byte| matches!(byte, b' ' | b'\t'));
         words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(&b' ')
@@ -103,13 +106,13 @@ pub(super) fn header_value(headers: &HeaderMap, name: &str) -> Vec<u8> {
 }
 
 /// Returns the name of the header that dates the request; `X-Amz-Date` wins, as in the SDKs.
-pub(super) fn date_header(headers: &HeaderMap) -> &'static str {
+pub(crate) fn date_header(headers: &HeaderMap) -> &'static str {
     if headers.contains_key(AMZ_DATE) { AMZ_DATE } else { DATE.as_str() }
 }
 
 /// Returns when the request says it was signed, in seconds since 1970, if that can be read:
 /// ISO 8601 basic in either header, or an HTTP date in `Date`, as botocore keeps one it was given.
-pub(super) fn signing_time(headers: &HeaderMap) -> Option<i64> {
+pub(crate) fn signing_time(headers: &HeaderMap) -> Option<i64> {
     let name = date_header(headers);
     let value = header_value(headers, name);
     let text = str::from_utf8(&value).ok()?;
@@ -121,7 +124,7 @@ pub(super) fn signing_time(headers: &HeaderMap) -> Option<i64> {
 }
 
 /// Returns `secs` since 1970 the way AWS writes times: `20150830T123600Z`.
-pub(super) fn iso_time(secs: i64) -> String {
+pub(crate) fn iso_time(secs: i64) -> String {
     match Timestamp::from_second(secs) {
         Ok(time) => time.strftime(ISO_BASIC).to_string(),
         // Only the edge of an absurdly wide window is out of range.
@@ -130,7 +133,7 @@ pub(super) fn iso_time(secs: i64) -> String {
 }
 
 /// Written back it must be the same text: the parser alone would let signs and blanks pass.
-pub(super) fn parse_iso_time(text: &str) -> Option<i64> {
+pub(crate) fn parse_iso_time(text: &str) -> Option<i64> {
     let time = civil::DateTime::strptime(ISO_BASIC, text).ok()?;
     let secs = time.to_zoned_datetime(TimeZone::UTC).ok()?.timestamp().as_second();
     (iso_time(secs) == text).then_some(secs)
