@@ -262,6 +262,7 @@ fn load(settings: Settings) -> Result<(Config, Sources), String> {
     sources.set_flag("redis_url", settings.redis_url);
     sources.set_flag("stage", settings.stage);
     sources.set_flag("node_name", settings.node_name);
+    sources.set_flag("watch", settings.watch.then(|| "true".to_owned()));
     if let Err(message) = log::check(std::env::var_os("RUST_LOG").as_deref()) {
         sources.faults.push(Fault { place: "RUST_LOG".to_owned(), key: String::new(), message });
     }

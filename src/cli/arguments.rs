@@ -84,6 +84,9 @@ pub(super) struct Settings {
     /// Name of this node in logs and /info [default: the host's] [env: `GATECAST_NODE_NAME`].
     #[arg(long, value_name = "NAME")]
     pub(super) node_name: Option<String>,
+    /// Starts functions anew when their files change [env: `GATECAST_WATCH`].
+    #[arg(long)]
+    pub(super) watch: bool,
 }
 
 #[derive(Args, Debug)]

@@ -31,6 +31,7 @@ pub(super) fn read(reader: &mut Reader<'_>, aws: &AwsVariables) -> Config {
         node_name: reader.take(&node::node_name),
         shards: reader.take(&node::shards),
         log_format: reader.take(&node::log_format),
+        watches: reader.take(&node::watch),
         routes: routes::read(
             reader,
             Known {

@@ -40,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) shards: usize,
     /// Form of the log.
     pub(crate) log_format: LogFormat,
+    /// Whether functions are started anew when their files change.
+    pub(crate) watches: bool,
     /// Bounds.
     pub(crate) limits: Limits,
     /// Shutdown.

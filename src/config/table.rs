@@ -63,6 +63,7 @@ rows! {
         shards: usize = within(0, 0, 1_024), Restart,
             "event loops; 0 for one a core, less one for handshakes, the management API and Redis";
         log_format: LogFormat = fixed(LogFormat::Text), Restart, "`text` or `json`";
+        watch: bool = fixed(false), Restart, "whether functions are started anew when their files change, for development";
         route_selection_expression: Expression = made(selection, "`$request.body.action`"), Open, "selects the route of a message";
         routes: Vec<Route> = none().shown("a chat room"), Open, "see [Routes](#routes)";
         targets: Vec<HttpSettings> = none(), Restart, "see [Back ends](#back-ends)";

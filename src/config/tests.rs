@@ -945,6 +945,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("proxy_protocol", "true"),
     ("shards", "7"),
     ("log_format", "'json'"),
+    ("watch", "true"),
     ("route_selection_expression", "'$request.body.type'"),
     ("routes", "{ a = { integration = 'close' } }"),
     ("targets", "{ a = { url = 'http://a' } }"),

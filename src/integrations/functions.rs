@@ -20,6 +20,7 @@ use self::output::Pace;
 use self::pool::{Rules, State};
 use self::process::Plant;
 use self::supervisor::Supervisor;
+use self::watch::Watch;
 use super::invoke::Invoke;
 use crate::config::FunctionSettings;
 use crate::model::listing;
@@ -40,6 +41,7 @@ mod runtime_api;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 /// What is the same for all functions, but in tests.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +79,7 @@ impl Functions {
     /// called within the runtime.
     ///
     /// # Errors
-    /// A function's folder is not there.
+    /// A function's folder is not there, or cannot be watched.
     pub(crate) fn start(
         settings: Vec<FunctionSettings>,
         common: Common,
@@ -103,15 +105,8 @@ impl Functions {
             stop,
         };
         for (mut settings, guard) in settings.into_iter().zip(std::iter::repeat(guard).flatten()) {
-            let named = |error: io::Error| {
-                let message = format!(
-                    "functions.{}.code: {}: {error}",
-                    settings.name,
-                    settings.code.display()
-                );
-                io::Error::new(error.kind(), message)
-            };
-            settings.code = settings.code.canonicalize().map_err(named)?;
+            settings.code =
+                settings.code.canonicalize().map_err(|error| unusable(&settings, &error))?;
             let (name, counters) = (settings.name.clone(), metrics.of(&settings.name));
             let function = Arc::new(Function::new(
                 &settings,
@@ -119,6 +114,13 @@ impl Functions {
                 rules(&settings, timings),
                 counters,
             ));
+            if common.watches {
+                let watch = Watch::start(&settings.code);
+                let watch = watch.map_err(|it| unusable(&settings, &io::Error::other(it)))?;
+                let work = watch.run(Arc::clone(&function));
+                let stop = all.stop.clone();
+                lifecycle.spawn(async move { _ = stop.run_until_cancelled(work).await });
+            }
             let plant = Plant { settings, common: Arc::clone(&common), guard, pace: Pace::new() };
             let supervisor = Supervisor::new(plant, Arc::clone(&function));
             let work = supervisor.run(all.stop.clone(), lifecycle.ending());
@@ -166,6 +168,12 @@ impl Functions {
             guard.end().await;
         }
     }
+}
+
+fn unusable(settings: &FunctionSettings, error: &io::Error) -> io::Error {
+    let place = settings.code.display();
+    let message = format!("functions.{}.code: {place}: {error}", settings.name);
+    io::Error::new(error.kind(), message)
 }
 
 fn rules(settings: &FunctionSettings, timings: Timings) -> Rules {

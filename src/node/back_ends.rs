@@ -194,6 +194,7 @@ impl Common<'_> {
         };
         functions::Common {
             region: self.config.callback.region.clone(),
+            watches: self.config.watches,
             path: self.config.search_path.clone(),
             environment_of: self.config.functions.iter().map(variables).collect(),
         }

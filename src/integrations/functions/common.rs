@@ -10,6 +10,8 @@ pub(crate) struct Common {
     /// Folders in which programs are looked for, separated by colons; `None` for those of the
     /// system.
     pub(crate) path: Option<String>,
+    /// Whether functions are started anew when their files change.
+    pub(crate) watches: bool,
     /// More variables of one function, by its name; its own settings are stronger.
     pub(crate) environment_of: BTreeMap<String, Vec<(String, String)>>,
 }

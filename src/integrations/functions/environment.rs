@@ -103,6 +103,7 @@ mod tests {
         };
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let common = Common {
+            watches: false,
             region: "us-east-1".to_owned(),
             path: None,
             environment_of: [(

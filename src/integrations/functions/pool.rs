@@ -117,10 +117,11 @@ impl Pool {
         let Some(process) = self.processes.get_mut(&id) else { return false };
         let Some(running) = process.running.remove(&run) else { return false };
         process.used = now;
+        let is_outdated = process.is_outdated;
         _ = running.job.answer.send(answer);
         self.dispatch(now);
         let idles_first = self.wake.is_none_or(|wake| now + self.rules.idle < wake);
-        self.is_due |= idles_first || !self.waiting.is_empty();
+        self.is_due |= idles_first || is_outdated || !self.waiting.is_empty();
         true
     }
 
@@ -186,6 +187,7 @@ impl Pool {
         self.expire(now);
         self.dispatch(now);
         let mut actions = self.kill_late(now);
+        actions.extend(self.stop_outdated());
         actions.extend(self.stop_idle(now));
         actions.extend(self.start(now));
         self.wake = self.next_wake(now);
@@ -200,6 +202,13 @@ impl Pool {
     /// Returns whether a turn is due now.
     pub(super) fn is_due(&self) -> bool {
         self.is_due
+    }
+
+    /// The code has changed: every process ends once it has nothing to do, and the new code is tried
+    /// at once, however the old one has fared.
+    pub(super) fn renew(&mut self) {
+        self.processes.values_mut().for_each(|process| process.is_outdated = true);
+        (self.backoff, self.is_due) = (Backoff::default(), true);
     }
 
     /// Takes no more invocations.
@@ -316,17 +325,19 @@ impl Pool {
         actions
     }
 
+    fn stop_outdated(&mut self) -> Vec<Action> {
+        let outdated = self.processes.iter_mut().filter(|(_, process)| {
+            process.is_outdated && process.is_alive() && process.running.is_empty()
+        });
+        outdated.map(|(id, process)| process.stop(*id, FunctionEnd::Outdated)).collect()
+    }
+
     fn stop_idle(&mut self, now: Instant) -> Vec<Action> {
         let over = self.alive().saturating_sub(self.rules.min);
         let idle = self.rules.idle;
         let idle =
             self.processes.iter_mut().filter(|(_, process)| process.is_idle_since(now, idle));
-        let stop = |(id, process): (&ProcessId, &mut Process)| {
-            process.phase = Phase::Stopping(FunctionEnd::Idle);
-            process.polls.clear();
-            Action::Stop(*id)
-        };
-        idle.take(over).map(stop).collect()
+        idle.take(over).map(|(id, process)| process.stop(*id, FunctionEnd::Idle)).collect()
     }
 
     fn start(&mut self, now: Instant) -> Vec<Action> {
@@ -366,9 +377,6 @@ impl Pool {
     }
 
     fn alive(&self) -> usize {
-        self.processes
-            .values()
-            .filter(|process| process.is_starting() || process.phase == Phase::Ready)
-            .count()
+        self.processes.values().filter(|process| process.is_alive()).count()
     }
 }

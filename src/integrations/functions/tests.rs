@@ -30,6 +30,7 @@ struct Bed {
     metrics: Metrics,
     lifecycle: Lifecycle,
     timings: Timings,
+    watches: bool,
 }
 
 impl Drop for Bed {
@@ -48,6 +49,7 @@ impl Bed {
             metrics: Metrics::new().expect("metrics"),
             lifecycle: Lifecycle::new(),
             timings: Timings { init: PATIENCE, ..Timings::default() },
+            watches: false,
         };
         files.iter().for_each(|(name, text)| bed.write(name, text));
         bed
@@ -79,8 +81,12 @@ impl Bed {
     }
 
     fn start(&self) -> Functions {
-        let common =
-            Common { region: "eu-north-1".to_owned(), path: None, environment_of: BTreeMap::new() };
+        let common = Common {
+            region: "eu-north-1".to_owned(),
+            path: None,
+            watches: self.watches,
+            environment_of: BTreeMap::new(),
+        };
         let (settings, metrics) = (self.settings.clone(), &self.metrics.functions);
         Functions::start_with(settings, common, (&self.lifecycle, metrics), self.timings)
             .expect("started")
@@ -100,19 +106,22 @@ impl Bed {
     }
 }
 
+fn invocation(event: &Value, time: Duration) -> Invocation {
+    Invocation {
+        request: RequestId::mint(),
+        event: Bytes::from(event.to_string()),
+        deadline: Instant::now() + time,
+        trail: Trail::begin(Timestamp::now()),
+    }
+}
+
 async fn invoke_within(
     functions: &Functions,
     name: &str,
     event: Value,
     time: Duration,
 ) -> Result<Value, InvokeError> {
-    let invocation = Invocation {
-        request: RequestId::mint(),
-        event: Bytes::from(event.to_string()),
-        deadline: Instant::now() + time,
-        trail: Trail::begin(Timestamp::now()),
-    };
-    let result = functions.get(name).expect(name).invoke(invocation).await;
+    let result = functions.get(name).expect(name).invoke(invocation(&event, time)).await;
     result.map(|result| serde_json::from_slice(&result).expect("JSON"))
 }
 
@@ -612,6 +621,44 @@ async fn strangers_and_garbage_are_refused_and_harm_nothing() {
     }
     let again = invoke(&functions, "environment", json!({})).await.expect("a result");
     assert_eq!(again["AWS_LAMBDA_RUNTIME_API"], api, "the same process");
+    finish(&bed, &functions).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_are_started_anew_when_their_files_change() {
+    let code = |version: &str| {
+        format!(
+            "exports.handler = async (event) => {{ await new Promise((r) => setTimeout(r, event.ms)); \
+             return [{version}, process.pid]; }};"
+        )
+    };
+    let mut bed = Bed::new(&[("lib/index.js", &code("1"))]);
+    bed.watches = true;
+    bed.add("chat", Runtime::Node, "lib/index.handler");
+    let functions = bed.start();
+    let first = invoke(&functions, "chat", json!({"ms": 0})).await.expect("a result");
+    assert_eq!(first[0], 1);
+    let slow = invoke(&functions, "chat", json!({"ms": 1_000}));
+    let after = async {
+        eventually("it has begun", || functions.list(|_| 0)[0].in_flight == 1).await;
+        bed.write("lib/index.js", &code("2"));
+        while invoke(&functions, "chat", json!({"ms": 0})).await.expect("a result")[0] == 1 {}
+    };
+    let (slow, ()) = tokio::join!(slow, after);
+    assert_eq!(slow.expect("what had begun is finished")[1], first[1]);
+    assert!(bed.count("restarts_total", "chat", "reason=\"outdated\"") >= 1);
+    bed.write("lib/index.js", "this is no JavaScript");
+    let mut error = None;
+    while error.is_none() {
+        error = invoke(&functions, "chat", json!({"ms": 0})).await.err();
+    }
+    bed.write("lib/index.js", &code("3"));
+    let mended = async {
+        while invoke(&functions, "chat", json!({"ms": 0})).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, mended).await.expect("it works again");
     finish(&bed, &functions).await;
 }
 

@@ -305,6 +305,8 @@ pub(crate) enum FunctionEnd {
     Init,
     /// There was nothing to do.
     Idle,
+    /// It was stopped, since its code had changed.
+    Outdated,
 }
 
 /// How an invocation of a function ended.
@@ -369,7 +371,7 @@ labels! {
     SendLimit {
         Messages => "message_rate", Bytes => "receive_bytes_rate", FanoutBytes => "fanout_bytes_rate",
     }
-    FunctionEnd { Exit => "exit", Timeout => "timeout", Init => "init", Idle => "idle" }
+    FunctionEnd { Exit => "exit", Timeout => "timeout", Init => "init", Idle => "idle", Outdated => "outdated" }
     FunctionOutcome {
         Ok => "ok", Error => "error", Exit => "exit", Init => "init", Timeout => "timeout", TooLong => "too_long",
         Ending => "ending", Abandoned => "abandoned",

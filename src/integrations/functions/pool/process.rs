@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::words::{ASKS_AGAIN, Job, Run};
+use super::words::{ASKS_AGAIN, Action, Job, ProcessId, Run};
 use crate::ops::metrics::FunctionEnd;
 
 /// See the head of this file.
@@ -21,6 +21,8 @@ pub(super) struct Process {
     pub(super) handed: u64,
     /// When it last began or ended a run.
     pub(super) used: Instant,
+    /// Whether its code has changed since it was started.
+    pub(super) is_outdated: bool,
 }
 
 /// How far the life of a process has come.
@@ -54,6 +56,7 @@ impl Process {
             running: BTreeMap::new(),
             handed: 0,
             used: now,
+            is_outdated: false,
         }
     }
 
@@ -67,7 +70,8 @@ impl Process {
         while self.polls.front().is_some_and(oneshot::Sender::is_closed) {
             self.polls.pop_front();
         }
-        self.phase == Phase::Ready && self.running.len() < most && !self.polls.is_empty()
+        let has_room = self.running.len() < most && !self.polls.is_empty();
+        self.phase == Phase::Ready && !self.is_outdated && has_room
     }
 
     /// Hands something out; returns it if nobody takes it.
@@ -81,6 +85,17 @@ impl Process {
             }
             Some(Err(_)) | None => Err(job),
         }
+    }
+
+    /// Asks it to end.
+    pub(super) fn stop(&mut self, id: ProcessId, end: FunctionEnd) -> Action {
+        self.phase = Phase::Stopping(end);
+        self.polls.clear();
+        Action::Stop(id)
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        matches!(self.phase, Phase::Starting { .. } | Phase::Ready)
     }
 
     pub(super) fn is_starting(&self) -> bool {

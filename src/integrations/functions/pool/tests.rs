@@ -251,6 +251,7 @@ enum Step {
     Leave(usize),
     Wait(u64),
     Turn,
+    Renew,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -263,6 +264,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_usize..8).prop_map(Step::Leave),
         2 => (0_u64..4_000).prop_map(Step::Wait),
         4 => Just(Step::Turn),
+        1 => Just(Step::Renew),
     ]
 }
 
@@ -280,6 +282,7 @@ impl World {
         let alive: Vec<_> = self.pool.processes.keys().copied().collect();
         let pick = |at: &usize| alive.get(at % alive.len().max(1)).copied();
         match step {
+            Step::Renew => self.pool.renew(),
             Step::Take => self.callers.push(take(&mut self.pool, self.now)),
             Step::Ask(at) => {
                 let (poll, asked) = oneshot::channel();
