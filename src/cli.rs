@@ -118,7 +118,7 @@ fn serve(settings: Settings) -> ExitCode {
         Ok(log) => log,
         Err(error) => return refuse(EXIT_UNAVAILABLE, &format!("cannot start the log: {error}")),
     };
-    let served = serve_node(&runtime, config, (hang_ups, sources));
+    let served = serve_node(&runtime, config, hang_ups, sources);
     runtime.shutdown_timeout(RUNTIME_TIMEOUT);
     log.finish();
     served.unwrap_or_else(|reason| refuse(EXIT_UNAVAILABLE, &reason))
@@ -138,7 +138,8 @@ fn start_runtime() -> io::Result<(Runtime, Signal)> {
 fn serve_node(
     runtime: &Runtime,
     mut config: Config,
-    reload: (Signal, Sources),
+    hang_ups: Signal,
+    sources: Sources,
 ) -> Result<ExitCode, String> {
     descriptors::raise();
     descriptors::fit(&mut config);
@@ -146,12 +147,13 @@ fn serve_node(
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    runtime.block_on(run_node(config, reload)).map_err(|error| error.to_string())
+    runtime.block_on(run_node(config, hang_ups, sources)).map_err(|error| error.to_string())
 }
 
 async fn run_node(
     config: Config,
-    (hang_ups, sources): (Signal, Sources),
+    hang_ups: Signal,
+    sources: Sources,
 ) -> Result<ExitCode, StartError> {
     let mut signals = Signals::listen(None)?;
     let node = Node::start(&config)?;

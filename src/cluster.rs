@@ -2,6 +2,7 @@
 
 pub(crate) mod backend;
 pub(crate) mod broker;
+pub(crate) mod nodes;
 pub(crate) mod peers;
 pub(crate) mod registry;
 pub(crate) mod store;

@@ -100,7 +100,7 @@ impl Config {
         let (file, text) = sources.file.as_ref().unwrap_or(&none);
         let (mut overrides, not_understood) = otel::translate(&sources.otel);
         overrides.extend(sources.overrides.clone());
-        let mut reader = Reader::open((file, text), &overrides, held);
+        let mut reader = Reader::open(file, text, &overrides, held);
         let config = sections::read(&mut reader, &sources.aws);
         pairs::check(&mut reader, &config);
         let (search_path, aws) = (sources.search_path.clone(), sources.aws.clone());

@@ -263,8 +263,13 @@ fn serve(listener: Listener, metrics: &CostMetrics) {
     };
     let shown = metrics.clone();
     let routes = http::routes(admin::process_routes(move || shown.render(), Vec::new));
-    let counters = (metrics.accept_errors.clone(), metrics.http.clone(), Arc::default());
-    let server = Server::new(lifecycle.clone(), counters, BoundsSource::Fixed(HTTP_BOUNDS));
+    let server = Server::new(
+        lifecycle.clone(),
+        metrics.accept_errors.clone(),
+        metrics.http.clone(),
+        Arc::default(),
+        BoundsSource::Fixed(HTTP_BOUNDS),
+    );
     lifecycle.spawn_vital("admin port", lifecycle.ending(), server.serve(port, routes));
 }
 

@@ -11,8 +11,8 @@ use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::backend::Backend;
-use crate::cluster::registry::ends::Ends;
+use crate::cluster::backend::{Backend, LocalParts};
+use crate::cluster::registry::ends::{Carriers, Ends};
 use crate::cluster::registry::reaper::Reaper;
 use crate::config::{Config, Snapshot, Snapshots, Sources};
 use crate::edge::admission::Admission;
@@ -23,7 +23,7 @@ use crate::edge::http::listing::Lister;
 use crate::edge::http::manage::{self, Manage};
 use crate::edge::http::proxies::Proxies;
 use crate::edge::http::{self, BoundsSource, First, Guard, Listener, Port, Routes, Server};
-use crate::limits::budget::{Budget, Kind};
+use crate::limits::budget::Kind;
 use crate::limits::places::Places;
 use crate::limits::rate::Rate;
 use crate::model::call::Backends;
@@ -48,7 +48,7 @@ mod shards;
 
 use self::reload::{Reloader, warn_of_no_address_limits};
 
-use self::back_ends::BackEnds;
+use self::back_ends::{BackEnds, Common};
 use self::callback::Opened;
 
 pub(crate) use self::error::{StartError, bind};
@@ -99,27 +99,30 @@ impl Node {
     /// Nothing runs then.
     pub(crate) fn start(config: &Config) -> Result<Self, StartError> {
         warn_of_no_address_limits(config);
-        let public_listener = bind(config.listen)?;
-        let admin_listener = bind(config.admin_listen)?;
+        let (public_listener, admin_listener) = (bind(config.listen)?, bind(config.admin_listen)?);
         let callback = Opened::new(config, &back_ends::wishes(config))?;
         let (public, admin) = (public_listener.local_addr()?, admin_listener.local_addr()?);
         let (tag, lifecycle) = (NodeTag::random(), Lifecycle::new());
         let environment = callback.as_ref().map(Opened::environment);
-        let around = (public, environment.as_deref());
-        let telemetry = Self::telemetry(config, around, &lifecycle)?;
+        let common = Common { config, environment: environment.as_deref(), public };
+        let telemetry = Self::telemetry(&common, &lifecycle)?;
         let metrics = Arc::clone(&telemetry.metrics);
-        let shards = config.shard_count();
-        let budget =
-            Arc::new(Budget::new(pressure::limit(config.limits.memory_budget, &metrics), shards));
-        public_listener.bound_kernel(budget.limit())?;
-        admin_listener.bound_kernel(budget.limit())?;
-        let (event_loops, hub) = shards::open(shards, budget, &metrics)?;
+        let (event_loops, hub) = shards::open(config, &metrics)?;
+        public_listener.bound_kernel(hub.budget().limit())?;
+        admin_listener.bound_kernel(hub.budget().limit())?;
         let places = Arc::new(Places::default());
         let (publish, snapshots) = Snapshots::begin(Snapshot::new(config, tag, &metrics));
-        let backend =
-            Backend::start((config, &snapshots), tag, (&hub, &places), (&lifecycle, &telemetry))?;
+        let backend = Backend::start(LocalParts {
+            config,
+            snapshots: &snapshots,
+            tag,
+            hub: &hub,
+            places: &places,
+            lifecycle: &lifecycle,
+            telemetry: &telemetry,
+        })?;
         let store = backend.shared.as_ref().map(|shared| &shared.store);
-        let back_ends = back_ends::start(config, around, store, (&lifecycle, &telemetry))?;
+        let back_ends = common.start(store, &lifecycle, &telemetry)?;
         let backends: Arc<dyn Backends> = back_ends.dispatcher.clone();
         let ends = Self::ends(&backend, &backends, &snapshots, &telemetry);
         lifecycle.spawn_until_end("ends of connections", Arc::clone(&ends).run());
@@ -131,8 +134,7 @@ impl Node {
             names: Arc::default(),
         };
         let shards = shards::start(event_loops, &parts, &snapshots, &lifecycle)?;
-        let vitals = shards::watch(&hub);
-        lifecycle.spawn_until_end("watch over the parts", Arc::clone(&vitals).run());
+        let vitals = shards::watch(&hub, &lifecycle);
         let node = Self {
             public,
             admin,
@@ -151,35 +153,30 @@ impl Node {
             shards,
         };
         let manage = node.serve(config, &parts, tag, [public_listener, admin_listener]);
-        if let Some(callback) = callback {
-            node.open_callback(callback, &manage, config)?;
-        }
+        node.open_callback(callback, &manage, config)?;
         let watch = pressure::watch(Arc::clone(&node.hub), Arc::clone(&node.metrics));
         node.lifecycle.spawn_until_end("watch over memory", watch);
         node.lifecycle.enter(Phase::Ready);
         Ok(node)
     }
 
-    fn telemetry(
-        config: &Config,
-        around: (SocketAddr, Option<&Environment>),
-        lifecycle: &Lifecycle,
-    ) -> Result<Telemetry, StartError> {
+    fn telemetry(common: &Common<'_>, lifecycle: &Lifecycle) -> Result<Telemetry, StartError> {
+        let config = common.config;
         let (settings, name) = (&config.tracing, &config.node_name);
         let mut telemetry = Telemetry::start(Metrics::new()?, settings, name, lifecycle)?;
-        telemetry.access = back_ends::access_log(config, around)?;
+        telemetry.access = common.access_log()?;
         telemetry.metrics.connections_limit.set(as_i64(config.limits.max_connections));
         Ok(telemetry)
     }
 
     fn open_callback(
         &self,
-        callback: Opened,
+        callback: Option<Opened>,
         manage: &Manage,
         config: &Config,
     ) -> Result<(), StartError> {
-        let around = (&*self.metrics, &self.lifecycle, &**self.hub.budget());
-        let (port, routes) = callback.port(manage, around, config)?;
+        let Some(callback) = callback else { return Ok(()) };
+        let (port, routes) = callback.port(manage, &self.lifecycle, config)?;
         self.open("callback port", port, self.server(), routes);
         Ok(())
     }
@@ -190,8 +187,11 @@ impl Node {
         snapshots: &Snapshots,
         telemetry: &Telemetry,
     ) -> Arc<Ends> {
-        let (broker, registry) = (Arc::clone(&backend.broker), Arc::clone(&backend.registry));
-        let carriers = (broker, registry, Arc::clone(backends));
+        let carriers = Carriers {
+            broker: Arc::clone(&backend.broker),
+            registry: Arc::clone(&backend.registry),
+            backends: Arc::clone(backends),
+        };
         Arc::new(Ends::new(snapshots.clone(), carriers, telemetry, backend.fenced.clone()))
     }
 
@@ -204,9 +204,8 @@ impl Node {
         [public, admin]: [Listener; 2],
     ) -> Arc<Manage> {
         self.hub.show(self.back_ends.shown());
-        let Backend { registry, shared, .. } = &self.backend;
         let stage: Arc<str> = config.stage.as_str().into();
-        let peers = shared.as_ref().map(|shared| Arc::clone(&shared.peers));
+        let nodes = self.backend.nodes.clone();
         let manage = Arc::new(Manage {
             stage: Arc::clone(&stage),
             must_sign: false,
@@ -214,14 +213,8 @@ impl Node {
             snapshots: self.snapshots.clone(),
             hub: Arc::clone(&parts.hub),
             broker: Arc::clone(&parts.broker),
-            registry: Arc::clone(registry),
-            lister: Lister::new(
-                tag,
-                Arc::clone(&parts.hub),
-                peers.clone(),
-                Arc::clone(&parts.broker),
-            ),
-            peers,
+            lister: Lister::new(nodes.clone(), Arc::clone(&parts.broker)),
+            nodes,
             telemetry: parts.telemetry.clone(),
         });
         let connect = Arc::new(Connect {
@@ -353,11 +346,11 @@ impl Node {
     /// not keep probes out of the other.
     fn server(&self) -> Server {
         let metrics = &self.metrics;
-        let counters =
-            (metrics.accept_errors.clone(), metrics.http.clone(), Arc::clone(&metrics.refusals));
+        let (errors, refusals) = (metrics.accept_errors.clone(), Arc::clone(&metrics.refusals));
         let bounds = BoundsSource::Latest(self.snapshots.clone());
         let memory = self.hub.budget().gauge(Kind::Http, 0);
-        Server::new(self.lifecycle.clone(), counters, bounds).counting(memory)
+        Server::new(self.lifecycle.clone(), errors, metrics.http.clone(), refusals, bounds)
+            .counting(memory)
     }
 
     fn port(&self, listener: Listener, name: &str, first: First, stop: CancellationToken) -> Port {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::broker::memory::MemoryBroker;
-use crate::cluster::broker::redis::RedisBroker;
 use crate::cluster::broker::redis::health::Health;
-use crate::cluster::peers::Peers;
+use crate::cluster::broker::redis::{BrokerParts, RedisBroker};
+use crate::cluster::nodes::Nodes;
+use crate::cluster::peers::{OwnNode, PeerBounds, Peers};
 use crate::cluster::registry::memory::MemoryRegistry;
 use crate::cluster::registry::redis::{Presence, RedisRegistry};
 use crate::cluster::registry::tenure::Tenure;
@@ -31,12 +32,25 @@ const GRACE_LEASES: u32 = 3;
 pub(crate) struct Backend {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) nodes: Nodes,
     /// What is shared; `None` for a node that is alone.
     pub(crate) shared: Option<Shared>,
     /// For how long this node may speak for its connections.
     pub(crate) tenure: Tenure,
     /// Cancelled when others have taken this node for dead.
     pub(crate) fenced: CancellationToken,
+}
+
+/// What a node has before it meets others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalParts<'n> {
+    pub(crate) config: &'n Config,
+    pub(crate) snapshots: &'n Snapshots,
+    pub(crate) tag: NodeTag,
+    pub(crate) hub: &'n Arc<Hub>,
+    pub(crate) places: &'n Arc<Places>,
+    pub(crate) lifecycle: &'n Lifecycle,
+    pub(crate) telemetry: &'n Telemetry,
 }
 
 /// The parts that only many nodes have.
@@ -53,12 +67,8 @@ impl Backend {
     ///
     /// # Errors
     /// The URL of Redis is none.
-    pub(crate) fn start(
-        (config, snapshots): (&Config, &Snapshots),
-        tag: NodeTag,
-        (hub, places): (&Arc<Hub>, &Arc<Places>),
-        (lifecycle, telemetry): (&Lifecycle, &Telemetry),
-    ) -> Result<Self, StoreError> {
+    pub(crate) fn start(local: LocalParts<'_>) -> Result<Self, StoreError> {
+        let LocalParts { config, snapshots, tag, hub, places, lifecycle, telemetry } = local;
         let (fenced, metrics) = (CancellationToken::new(), &telemetry.metrics);
         let terms = config.terms();
         let Some(settings) = &config.redis else {
@@ -69,9 +79,11 @@ impl Backend {
                 snapshots.clone(),
             ));
             let registry = Arc::new(MemoryRegistry::default());
+            let own = OwnNode { tag, hub: Arc::clone(hub), registry: registry.clone() };
             return Ok(Self {
                 broker,
                 registry,
+                nodes: Nodes::Alone(own),
                 shared: None,
                 tenure: Tenure::unlimited(),
                 fenced,
@@ -92,24 +104,27 @@ impl Backend {
         };
         let tenure = Tenure::new(settings.lease, fenced.clone());
         let registry: Arc<dyn Registry> =
-            Arc::new(RedisRegistry::start((&store, settings), tag, presence, tenure.clone()));
-        let peers = Peers::new(
-            (store.clone(), settings.lease, config.limits.message_bytes),
-            tag,
-            Arc::clone(hub),
-            Arc::clone(&registry),
-            (lifecycle.clone(), Arc::clone(metrics)),
-        );
-        let peers = Arc::new(peers);
-        let broker = RedisBroker::start(
-            (store.clone(), settings.clone(), terms, snapshots.clone()),
-            Arc::clone(hub),
-            Arc::clone(&peers),
-            Arc::clone(&health),
-            (lifecycle, tenure.clone(), telemetry.clone()),
-        );
+            Arc::new(RedisRegistry::start(&store, settings, tag, presence, tenure.clone()));
+        let own = OwnNode { tag, hub: Arc::clone(hub), registry: Arc::clone(&registry) };
+        let bounds =
+            PeerBounds { lease: settings.lease, message_bytes: config.limits.message_bytes };
+        let (called_in, counted) = (lifecycle.clone(), Arc::clone(metrics));
+        let peers = Arc::new(Peers::new(store.clone(), own, bounds, called_in, counted));
+        let parts = BrokerParts {
+            store: store.clone(),
+            settings: settings.clone(),
+            terms,
+            snapshots: snapshots.clone(),
+            hub: Arc::clone(hub),
+            peers: Arc::clone(&peers),
+            health: Arc::clone(&health),
+            tenure: tenure.clone(),
+            telemetry: telemetry.clone(),
+        };
+        let broker = RedisBroker::start(parts, lifecycle);
+        let nodes = Nodes::Many(Arc::clone(&peers));
         let shared = Some(Shared { store, settings: settings.clone(), peers, health });
-        Ok(Self { broker: Arc::new(broker), registry, shared, tenure, fenced })
+        Ok(Self { broker: Arc::new(broker), registry, nodes, shared, tenure, fenced })
     }
 
     /// Returns whether new clients are welcome.

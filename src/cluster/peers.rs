@@ -18,24 +18,22 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 pub(crate) use self::call::{Answer, DEADLINE, Operation};
-pub(crate) use self::carry_out::carry_out;
 use self::known::Known;
 use self::lanes::{Lanes, PeerBatch, PeerMessage, open};
+pub(crate) use self::own::OwnNode;
 use crate::cluster::store::{Store, StoreError};
 use crate::limits::budget::Kind;
 use crate::model::id::{ConnectionId, NodeTag};
 use crate::model::listing::{Listed, Query};
-use crate::model::registry::Registry;
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::{Foreign, Metrics};
 use crate::protocol::codec;
 use crate::routing::gateway::is_group_name;
-use crate::shard::hub::Hub;
 
 mod call;
-mod carry_out;
 mod known;
 mod lanes;
+mod own;
 
 /// Counted for a message besides its head and its frame, in bytes.
 const MESSAGE_OVERHEAD: usize = 256;
@@ -48,18 +46,23 @@ const GREETING_PAUSES: (Duration, Duration) =
 #[derive(Debug)]
 pub(crate) struct Peers {
     store: Store,
-    tag: NodeTag,
-    hub: Arc<Hub>,
-    registry: Arc<dyn Registry>,
+    own: OwnNode,
+    bounds: PeerBounds,
     lifecycle: Lifecycle,
     metrics: Arc<Metrics>,
-    lease: Duration,
-    /// Longest message, in bytes.
-    message_bytes: usize,
     next_call: AtomicU64,
     calls: Mutex<HashMap<u64, oneshot::Sender<Result<Answer, PeerError>>>>,
     lanes: Mutex<Lanes>,
     known: Mutex<Known>,
+}
+
+/// What bounds calls.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerBounds {
+    /// For how long a node that is not heard of may be there.
+    pub(crate) lease: Duration,
+    /// Longest message, in bytes.
+    pub(crate) message_bytes: usize,
 }
 
 /// Why there is no answer.
@@ -89,33 +92,20 @@ enum Envelope {
 
 impl Peers {
     pub(crate) fn new(
-        (store, lease, message_bytes): (Store, Duration, usize),
-        tag: NodeTag,
-        hub: Arc<Hub>,
-        registry: Arc<dyn Registry>,
-        (lifecycle, metrics): (Lifecycle, Arc<Metrics>),
+        store: Store,
+        own: OwnNode,
+        bounds: PeerBounds,
+        lifecycle: Lifecycle,
+        metrics: Arc<Metrics>,
     ) -> Self {
-        let known = Mutex::new(Known::new(lease));
+        let known = Mutex::new(Known::new(bounds.lease));
         let (next_call, calls, lanes) = (AtomicU64::new(0), Mutex::default(), Mutex::default());
-        Self {
-            store,
-            tag,
-            hub,
-            registry,
-            lifecycle,
-            metrics,
-            lease,
-            message_bytes,
-            next_call,
-            calls,
-            lanes,
-            known,
-        }
+        Self { store, own, bounds, lifecycle, metrics, next_call, calls, lanes, known }
     }
 
     /// Returns this node's tag.
     pub(crate) fn tag(&self) -> NodeTag {
-        self.tag
+        self.own.tag
     }
 
     /// Does something with a connection, wherever it is.
@@ -127,8 +117,8 @@ impl Peers {
     ) -> Result<Answer, PeerError> {
         match id.node() {
             None => Ok(Answer::Gone),
-            Some(node) if node == self.tag => {
-                Ok(carry_out(&self.hub, &*self.registry, operation, (id, frame)).await)
+            Some(node) if node == self.own.tag => {
+                Ok(self.own.carry_out(operation, id, frame).await)
             }
             Some(node) => self.ask_node(node, operation, id, frame).await,
         }
@@ -143,7 +133,7 @@ impl Peers {
     ) -> Result<Answer, PeerError> {
         let id = id.to_string();
         let request = |from, call| Envelope::Request { from, call, operation, id };
-        self.call(node, (request, frame), DEADLINE).await
+        self.call(node, request, frame, DEADLINE).await
     }
 
     /// Asks a node what it holds.
@@ -156,11 +146,11 @@ impl Peers {
         query: Query,
         within: Duration,
     ) -> Result<Option<Listed>, PeerError> {
-        if node == self.tag {
-            return Ok(Some(self.hub.list(query).await));
+        if node == self.own.tag {
+            return Ok(Some(self.own.hub.list(query).await));
         }
         let request = |from, call| Envelope::List { from, call, query };
-        match self.call(node, (request, Bytes::new()), within).await? {
+        match self.call(node, request, Bytes::new(), within).await? {
             Answer::Listed(listed) => Ok(Some(listed)),
             _ => Ok(None),
         }
@@ -178,7 +168,7 @@ impl Peers {
     /// among them: a Redis that has forgotten everything knows nobody before the next renewals.
     pub(crate) fn see(&self, named: &[String]) -> Vec<NodeTag> {
         let named = named.iter().filter_map(|tag| NodeTag::parse(tag));
-        let named: Vec<NodeTag> = named.chain([self.tag]).collect();
+        let named: Vec<NodeTag> = named.chain([self.own.tag]).collect();
         self.known.lock().see(&named, Instant::now())
     }
 
@@ -186,7 +176,8 @@ impl Peers {
     /// their next looks may be forgotten by then. Of any two the one that comes later sees the
     /// other, so it is over once the set names this node.
     pub(crate) async fn greet(self: Arc<Self>) {
-        let (nodes, own, mut greeted) = (self.store.nodes(), self.tag.to_string(), vec![self.tag]);
+        let (nodes, own, mut greeted) =
+            (self.store.nodes(), self.own.tag.to_string(), vec![self.own.tag]);
         loop {
             let named: Result<Vec<String>, _> = self.store.ask(&nodes, Cmd::smembers(&nodes)).await;
             let Ok(named) = named else {
@@ -213,14 +204,15 @@ impl Peers {
     async fn call(
         self: &Arc<Self>,
         node: NodeTag,
-        (request, frame): (impl FnOnce(String, u64) -> Envelope, Bytes),
+        request: impl FnOnce(String, u64) -> Envelope,
+        frame: Bytes,
         within: Duration,
     ) -> Result<Answer, PeerError> {
         let call = self.next_call.fetch_add(1, Ordering::Relaxed);
         let (caller, answer) = oneshot::channel();
         self.calls.lock().insert(call, caller);
         let _forgotten = Forget { peers: self, call };
-        self.send(node, &request(self.tag.to_string(), call), (frame, Some(call)));
+        self.send(node, &request(self.own.tag.to_string(), call), frame, Some(call));
         match tokio::time::timeout(within, answer).await {
             Ok(Ok(Err(error @ PeerError::Unreachable))) => self.judge(node, error).await,
             Ok(Ok(result)) => result,
@@ -243,7 +235,7 @@ impl Peers {
         let holds_lease: bool = self.store.ask(&lease, Cmd::exists(&lease)).await?;
         self.nodes().await?;
         let is_known = self.known.lock().knows(node);
-        if holds_lease || is_known || self.store.steady_time(&lease) < self.lease {
+        if holds_lease || is_known || self.store.steady_time(&lease) < self.bounds.lease {
             return Err(otherwise);
         }
         Ok(Answer::Gone)
@@ -272,21 +264,18 @@ impl Peers {
             Ok(Envelope::Answer { call, answer }) => self.settle(call, Ok(answer)),
             Ok(Envelope::Request { from, call, operation, id }) => {
                 let is_whole = match &operation {
-                    Operation::Post => codec::is_message(frame, self.message_bytes),
+                    Operation::Post => codec::is_message(frame, self.bounds.message_bytes),
                     Operation::Join(group) | Operation::Leave(group) => is_group_name(group),
                     Operation::Get | Operation::Delete | Operation::Groups => true,
                 };
                 let Some(id) = ConnectionId::parse(&id).filter(|_| is_whole) else {
                     return self.refuse_message("what it asks cannot be done");
                 };
-                let (hub, registry) = (Arc::clone(&self.hub), Arc::clone(&self.registry));
-                let what = (id, Bytes::copy_from_slice(frame));
-                self.serve(&from, call, async move {
-                    carry_out(&hub, &*registry, operation, what).await
-                });
+                let (own, frame) = (self.own.clone(), Bytes::copy_from_slice(frame));
+                self.serve(&from, call, async move { own.carry_out(operation, id, frame).await });
             }
             Ok(Envelope::List { from, call, query }) => {
-                let hub = Arc::clone(&self.hub);
+                let hub = Arc::clone(&self.own.hub);
                 self.serve(&from, call, async move { Answer::Listed(hub.list(query).await) });
             }
             Err(error) => self.refuse_message(&error.to_string()),
@@ -312,19 +301,14 @@ impl Peers {
         let peers = Arc::clone(self);
         self.lifecycle.spawn(async move {
             let answer = answer.await;
-            peers.send(from, &Envelope::Answer { call, answer }, (Bytes::new(), None));
+            peers.send(from, &Envelope::Answer { call, answer }, Bytes::new(), None);
         });
     }
 
     /// Sends to a node's channel; a call whose message reaches nobody is settled.
-    fn send(
-        self: &Arc<Self>,
-        node: NodeTag,
-        envelope: &Envelope,
-        (frame, call): (Bytes, Option<u64>),
-    ) {
+    fn send(self: &Arc<Self>, node: NodeTag, envelope: &Envelope, frame: Bytes, call: Option<u64>) {
         let head = serde_json::to_vec(envelope).unwrap_or_default();
-        let budget = self.hub.budget();
+        let budget = self.own.hub.budget();
         let held = budget
             .gauge(Kind::Peers, 0)
             .try_hold(head.len() + frame.len() + MESSAGE_OVERHEAD, budget.queue_bytes(1));

@@ -76,7 +76,8 @@ impl<'d> Reader<'d> {
     /// Parses a document; an empty one takes its place if it is not TOML. A setting that needs a
     /// restart keeps the value that is `held`.
     pub(super) fn open(
-        (file, text): (&'d str, &'d str),
+        file: &'d str,
+        text: &'d str,
         overrides: &'d BTreeMap<String, String>,
         held: Option<&'d Values>,
     ) -> Self {

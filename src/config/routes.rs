@@ -99,7 +99,7 @@ pub(super) fn read(reader: &mut Reader<'_>, known: Known<'_>) -> RouteTable {
         return table;
     }
     let no_overrides = BTreeMap::new();
-    let mut built_in = Reader::open(("built-in routes", BUILT_IN), &no_overrides, None);
+    let mut built_in = Reader::open("built-in routes", BUILT_IN, &no_overrides, None);
     let table = self::table(&mut built_in, Known::default());
     debug_assert_eq!(built_in.end().faults, []);
     table
@@ -165,7 +165,7 @@ fn route<'d>(
     };
     if let Some(Integration::Call { two_way, .. }) = integration {
         let has_reply = reply.is_some() && !without_sender;
-        unanswered(reader, &section, (two_way && without_sender, has_reply));
+        unanswered(reader, &section, two_way && without_sender, has_reply);
     }
     let idempotency_key = match integration {
         Some(Integration::Broadcast { .. } | Integration::SendGroup { .. }) => {
@@ -207,7 +207,7 @@ fn drop_key_of_disconnect(reader: &mut Reader<'_>, section: &Section<'_>, route:
 }
 
 /// Says what a call cannot have: somebody to answer where there is nobody, and two answers.
-fn unanswered(reader: &mut Reader<'_>, section: &Section<'_>, (two_way, reply): (bool, bool)) {
+fn unanswered(reader: &mut Reader<'_>, section: &Section<'_>, two_way: bool, reply: bool) {
     if two_way {
         let fix = "nobody can be answered on $connect and $disconnect; remove it";
         reader.fault_in(section, "two_way", fix);

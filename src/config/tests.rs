@@ -1026,7 +1026,7 @@ fn reading(other: Option<(&str, &str)>, held: Option<&Values>) -> (Config, Findi
     let lines = GIVEN.iter().filter(|(key, _)| !is_other(key)).chain(other.as_ref());
     let text: String = lines.map(|(key, value)| format!("{key} = {value}\n")).collect();
     let overrides = BTreeMap::new();
-    let mut reader = Reader::open(("gatecast.toml", &text), &overrides, held);
+    let mut reader = Reader::open("gatecast.toml", &text, &overrides, held);
     let config = sections::read(&mut reader, &AwsVariables::default());
     (config, reader.end())
 }

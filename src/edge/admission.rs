@@ -18,9 +18,7 @@ use tokio::sync::oneshot;
 use crate::config::{Auth, Origins, Snapshot, Snapshots};
 use crate::limits::budget::Budget;
 use crate::model::broker::{Broker, Key, Publication, Receipt, Recipient};
-use crate::model::call::{
-    Answer, Backends, Call, CallError, CallReceipt, CallResult, Event, TargetName,
-};
+use crate::model::call::{Answer, Backends, CallError, CallReceipt, CallResult, PlannedCall};
 use crate::model::handshake::Handshake;
 use crate::model::id::{ConnectionId, NodeTag, RequestId};
 use crate::model::registry::{Record, Registry, Unavailable};
@@ -177,8 +175,8 @@ impl Admission {
                 })
             }
             Connecting::Call(mut call) => {
-                call.1.trace = trace;
-                let request = call.1.request;
+                call.event.trace = trace;
+                let request = call.event.request;
                 give_way();
                 let asked = Arc::clone(self).ask(record, place, call, Arc::clone(snapshot));
                 // Goes on when the client goes away: a back end that has let it in is told of its
@@ -205,16 +203,15 @@ impl Admission {
         self: Arc<Self>,
         record: Arc<Record>,
         place: Place,
-        call: Box<(TargetName, Event)>,
+        call: Box<PlannedCall>,
         snapshot: Arc<Snapshot>,
     ) -> Asked {
         let (told, answer) = oneshot::channel();
         let receipt = CallReceipt::new(move |result| {
             let _gone = told.send(result).is_err();
         });
-        let (target, event) = *call;
-        let (route, since) = (Arc::clone(&event.route), Instant::now());
-        self.backends.call(Call { target, event, receipt });
+        let (route, since) = (Arc::clone(&call.event.route), Instant::now());
+        self.backends.call(call.with(receipt));
         let answer = answer.await.unwrap_or(Err(CallError::Failed));
         let latency = since.elapsed();
         snapshot.gateway.on_called(&route, RouteOutcome::of(&answer));

@@ -59,7 +59,8 @@ impl Callback {
     pub(crate) fn make(
         settings: &CallbackSettings,
         stage: &str,
-        (management, mapped): (SocketAddr, Option<SocketAddr>),
+        management: SocketAddr,
+        mapped: Option<SocketAddr>,
         functions: &[Wishes],
     ) -> Result<Self, CallbackError> {
         let authority = Authority::make()?;

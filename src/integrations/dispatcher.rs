@@ -2,26 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 
+pub(crate) use crate::integrations::lane::BackEnd;
 use crate::integrations::lane::Lane;
-use crate::integrations::queue::Bounds;
-use crate::integrations::target::Target;
 use crate::model::call::{Backends, Call, TargetName};
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::telemetry::Telemetry;
-
-/// A back end, and how much it takes.
-#[derive(Debug)]
-pub(crate) struct BackEnd {
-    pub(crate) name: TargetName,
-    pub(crate) target: Arc<dyn Target>,
-    pub(crate) bounds: Bounds,
-    /// From when a call is taken to its answer.
-    pub(crate) timeout: Duration,
-}
 
 /// All back ends of a node.
 #[derive(Debug)]
@@ -36,9 +24,10 @@ impl Dispatcher {
         lifecycle: &Lifecycle,
         Telemetry { metrics, tracer, .. }: &Telemetry,
     ) -> Self {
-        let lane = |BackEnd { name, target, bounds, timeout }: BackEnd| {
+        let lane = |back_end: BackEnd| {
+            let name = back_end.name.clone();
             let counted = metrics.backends.of(&name.0);
-            let lane = Arc::new(Lane::new(&name.0, target, (bounds, timeout), (counted, tracer)));
+            let lane = Arc::new(Lane::new(back_end, counted, Arc::clone(tracer)));
             lifecycle.spawn_until_end("deadlines of back ends", Arc::clone(&lane).expire());
             (name, lane)
         };

@@ -86,13 +86,14 @@ impl Functions {
         lifecycle: &Lifecycle,
         metrics: &FunctionMetrics,
     ) -> io::Result<Self> {
-        Self::start_with(settings, common, (lifecycle, metrics), Timings::default())
+        Self::start_with(settings, common, lifecycle, metrics, Timings::default())
     }
 
     fn start_with(
         settings: Vec<FunctionSettings>,
         common: Common,
-        (lifecycle, metrics): (&Lifecycle, &FunctionMetrics),
+        lifecycle: &Lifecycle,
+        metrics: &FunctionMetrics,
         timings: Timings,
     ) -> io::Result<Self> {
         let common = Arc::new(common);

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::integrations::breaker::Breaker;
 use crate::integrations::queue::{Bounds, Queue, Waiting};
 use crate::integrations::target::{Failure, Target};
-use crate::model::call::{Call, CallError, CallResult, Event};
+use crate::model::call::{Call, CallError, CallResult, Event, TargetName};
 use crate::model::id::ConnectionId;
 use crate::ops::metrics::backends::{CallOutcome, TargetMetrics};
 use crate::ops::trace::{Called, Tracer};
@@ -25,10 +25,20 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Between two lines in the log about failures of one back end.
 const TOLD: Duration = Duration::from_secs(10);
 
+/// A back end, and how much it takes.
+#[derive(Debug)]
+pub(crate) struct BackEnd {
+    pub(crate) name: TargetName,
+    pub(crate) target: Arc<dyn Target>,
+    pub(crate) bounds: Bounds,
+    /// From when a call is taken to its answer.
+    pub(crate) timeout: Duration,
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Lane {
-    name: String,
+    name: TargetName,
     target: Arc<dyn Target>,
     timeout: Duration,
     state: Mutex<State>,
@@ -72,15 +82,14 @@ enum Next {
 
 impl Lane {
     pub(super) fn new(
-        name: &str,
-        target: Arc<dyn Target>,
-        (bounds, timeout): (Bounds, Duration),
-        (metrics, tracer): (TargetMetrics, &Arc<Tracer>),
+        BackEnd { name, target, bounds, timeout }: BackEnd,
+        metrics: TargetMetrics,
+        tracer: Arc<Tracer>,
     ) -> Self {
         Self {
-            name: name.to_owned(),
+            name,
             attributes: target.attributes(),
-            tracer: Arc::clone(tracer),
+            tracer,
             target,
             timeout,
             state: Mutex::new(State { queue: Queue::new(bounds), breaker: Breaker::default() }),
@@ -155,7 +164,7 @@ impl Lane {
             !matches!(result, Err(CallError::Unreachable | CallError::TimedOut));
         if let Some(span) = span {
             let error = result.as_ref().err().map(|_| outcome(&result).label());
-            let called = Called { name: &self.name, attributes: &self.attributes, error };
+            let called = Called { name: &self.name.0, attributes: &self.attributes, error };
             let times = [waiting.since.into_std(), begun.into_std()];
             self.tracer.called(span, &waiting.call.event, times, called);
         }
@@ -199,7 +208,7 @@ impl Lane {
 
     /// Writes a failure into the log: each at `debug`, and at `warn` one in [`TOLD`].
     fn tell(&self, event: &Event, Failure { error, message }: &Failure) {
-        let (back_end, route, request) = (&self.name, &*event.route, event.request);
+        let (back_end, route, request) = (&*self.name.0, &*event.route, event.request);
         tracing::debug!(back_end, route, request = %request, %error, reason = message, "a call has failed");
         let mut told = self.told.lock();
         told.untold += 1;
@@ -245,7 +254,7 @@ impl Drop for UnderWay {
         lane.metrics.breaker(is_open);
         if has_opened {
             tracing::warn!(
-                back_end = lane.name,
+                back_end = &*lane.name.0,
                 "a back end does not answer; calls fail at once for a while"
             );
         }

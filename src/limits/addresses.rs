@@ -108,7 +108,7 @@ impl Addresses {
         let rates = self.rates.get_or_init(Rates::new);
         let mut prefixes = who.prefixes().into_iter().flatten();
         prefixes
-            .all(|prefix| rates.take(self.hasher.hash_one(prefix), (prefix, a_second), now.into()))
+            .all(|prefix| rates.take(self.hasher.hash_one(prefix), prefix, a_second, now.into()))
     }
 
     /// Counts a connection of an address, which may have so many.
@@ -175,7 +175,7 @@ impl Rates {
         Self(std::iter::repeat_with(Mutex::default).take(PLACES).collect())
     }
 
-    fn take(&self, name: u64, (prefix, a_second): (Prefix, usize), now: Moment) -> bool {
+    fn take(&self, name: u64, prefix: Prefix, a_second: usize, now: Moment) -> bool {
         let a_second = prefix.share() * a_second;
         let pace = Pace::new(a_second, BURST_SECONDS * a_second);
         let Some(place) = self.0.get(below(name, self.0.len())) else { return true };

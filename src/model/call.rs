@@ -24,6 +24,13 @@ pub(crate) const CALL_WEIGHT: usize = 512;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct TargetName(pub(crate) Arc<str>);
 
+/// A call that nobody waits for yet.
+#[derive(Debug)]
+pub(crate) struct PlannedCall {
+    pub(crate) target: TargetName,
+    pub(crate) event: Event,
+}
+
 /// One call of a back end.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -154,6 +161,13 @@ impl Drop for CallReceipt {
 impl fmt::Debug for CallReceipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CallReceipt")
+    }
+}
+
+impl PlannedCall {
+    pub(crate) fn with(self, receipt: CallReceipt) -> Call {
+        let Self { target, event } = self;
+        Call { target, event, receipt }
     }
 }
 

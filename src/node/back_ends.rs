@@ -75,61 +75,11 @@ impl listing::Functions for Shown {
 }
 
 /// What every back end is told or needs, whatever it is.
-struct Common<'c> {
-    config: &'c Config,
-    environment: Option<&'c Environment>,
+pub(super) struct Common<'c> {
+    pub(super) config: &'c Config,
+    pub(super) environment: Option<&'c Environment>,
     /// Where clients connect.
-    public: SocketAddr,
-}
-
-/// Starts functions, and makes ready to call every back end. Nothing is called yet.
-///
-/// # Errors
-/// A function's folder is not there, or an endpoint has no address.
-pub(super) fn start(
-    config: &Config,
-    (public, environment): (SocketAddr, Option<&Environment>),
-    store: Option<&Store>,
-    (lifecycle, telemetry): (&Lifecycle, &Telemetry),
-) -> io::Result<BackEnds> {
-    let common = Common { config, environment, public };
-    let functions = Functions::start(
-        config.functions.clone(),
-        common.of_functions(),
-        lifecycle,
-        &telemetry.metrics.functions,
-    )?;
-    let needs_roots = config.targets.iter().any(|target| target.url.scheme_str() == Some("https"))
-        || config.lambdas.iter().any(|it| it.auth == LambdaAuth::SigV4)
-        || config.lambdas.iter().any(|it| it.endpoint.scheme_str() == Some("https"));
-    let roots = Arc::new(if needs_roots { system_roots() } else { RootCertStore::empty() });
-    let mut back_ends: Vec<_> = config.targets.iter().map(|it| common.http(it, &roots)).collect();
-    let keepers = common.keepers(&roots, (lifecycle, &telemetry.metrics));
-    for lambda in &config.lambdas {
-        back_ends.push(common.lambda(lambda, &keepers, &roots).map_err(io::Error::other)?);
-    }
-    back_ends.extend(config.functions.iter().filter_map(|it| common.function(it, &functions)));
-    let streams =
-        store.into_iter().flat_map(|store| config.streams.iter().map(move |it| (store, it)));
-    back_ends.extend(streams.map(|(store, it)| common.stream(it, store)));
-    let dispatcher = Arc::new(Dispatcher::start(back_ends, lifecycle, telemetry));
-    Ok(BackEnds { dispatcher, functions: Arc::new(functions) })
-}
-
-/// Starts the access log, if there is to be one.
-///
-/// # Errors
-/// Its file cannot be opened.
-pub(super) fn access_log(
-    config: &Config,
-    (public, environment): (SocketAddr, Option<&Environment>),
-) -> Result<Arc<AccessLog>, StartError> {
-    let Some(AccessLogSettings { format, file }) = &config.access_log else {
-        return Ok(Arc::default());
-    };
-    let scene = Common { config, environment, public }.scene(None);
-    let log = AccessLog::start(format.clone(), file.as_deref(), scene);
-    log.map(Arc::new).map_err(StartError::AccessLog)
+    pub(super) public: SocketAddr,
 }
 
 /// Returns what functions ask of the way back.
@@ -172,6 +122,51 @@ impl BackEnds {
 }
 
 impl Common<'_> {
+    /// Starts functions, and makes ready to call every back end. Nothing is called yet.
+    ///
+    /// # Errors
+    /// A function's folder is not there, or an endpoint has no address.
+    pub(super) fn start(
+        &self,
+        store: Option<&Store>,
+        lifecycle: &Lifecycle,
+        telemetry: &Telemetry,
+    ) -> io::Result<BackEnds> {
+        let Config { functions, targets, lambdas, streams, .. } = self.config;
+        let started = Functions::start(
+            functions.clone(),
+            self.of_functions(),
+            lifecycle,
+            &telemetry.metrics.functions,
+        )?;
+        let needs_roots = targets.iter().any(|target| target.url.scheme_str() == Some("https"))
+            || lambdas.iter().any(|it| it.auth == LambdaAuth::SigV4)
+            || lambdas.iter().any(|it| it.endpoint.scheme_str() == Some("https"));
+        let roots = Arc::new(if needs_roots { system_roots() } else { RootCertStore::empty() });
+        let mut back_ends: Vec<_> = targets.iter().map(|it| self.http(it, &roots)).collect();
+        let keepers = self.keepers(&roots, lifecycle, &telemetry.metrics);
+        for lambda in lambdas {
+            back_ends.push(self.lambda(lambda, &keepers, &roots).map_err(io::Error::other)?);
+        }
+        back_ends.extend(functions.iter().filter_map(|it| self.function(it, &started)));
+        let streams = store.into_iter().flat_map(|store| streams.iter().map(move |it| (store, it)));
+        back_ends.extend(streams.map(|(store, it)| self.stream(it, store)));
+        let dispatcher = Arc::new(Dispatcher::start(back_ends, lifecycle, telemetry));
+        Ok(BackEnds { dispatcher, functions: Arc::new(started) })
+    }
+
+    /// Starts the access log, if there is to be one.
+    ///
+    /// # Errors
+    /// Its file cannot be opened.
+    pub(super) fn access_log(&self) -> Result<Arc<AccessLog>, StartError> {
+        let Some(AccessLogSettings { format, file }) = &self.config.access_log else {
+            return Ok(Arc::default());
+        };
+        let log = AccessLog::start(format.clone(), file.as_deref(), self.scene(None));
+        log.map(Arc::new).map_err(StartError::AccessLog)
+    }
+
     /// Returns what functions of one kind of code are told, which may name its own way back.
     fn scene(&self, own: Option<&str>) -> Scene {
         let domain_name = match (self.environment, &self.config.callback.domain_name) {
@@ -219,7 +214,8 @@ impl Common<'_> {
     fn keepers(
         &self,
         roots: &Arc<RootCertStore>,
-        (lifecycle, metrics): (&Lifecycle, &Metrics),
+        lifecycle: &Lifecycle,
+        metrics: &Metrics,
     ) -> BTreeMap<Source, Arc<Keeper>> {
         let mut keepers = BTreeMap::new();
         let signed = self.config.lambdas.iter().filter(|it| it.auth == LambdaAuth::SigV4);

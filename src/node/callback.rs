@@ -7,9 +7,8 @@ use crate::config::{AccessKey, Config};
 use crate::edge::callback::{Callback, Environment, Hosts, Wishes};
 use crate::edge::http::manage::{self, Manage};
 use crate::edge::http::{self, First, Listener, Port, Routes, Secure};
-use crate::limits::budget::{Budget, Kind};
+use crate::limits::budget::Kind;
 use crate::ops::lifecycle::Lifecycle;
-use crate::ops::metrics::Metrics;
 use crate::ops::metrics::tls::TlsMetrics;
 use crate::ops::vitals::Pulse;
 
@@ -41,9 +40,9 @@ impl Opened {
         let management = bind(settings.listen.unwrap_or(LOOPBACK.into()))?;
         let has_hosts = functions.iter().any(|wishes| !wishes.hosts.is_empty());
         let mapped = has_hosts.then(|| bind(LOOPBACK.into())).transpose()?;
-        let ports =
-            (management.local_addr()?, mapped.as_ref().map(Listener::local_addr).transpose()?);
-        let callback = Callback::make(settings, &config.stage, ports, functions)?;
+        let mapped_at = mapped.as_ref().map(Listener::local_addr).transpose()?;
+        let (stage, managed_at) = (&config.stage, management.local_addr()?);
+        let callback = Callback::make(settings, stage, managed_at, mapped_at, functions)?;
         Ok(Some(Self { callback, management, mapped }))
     }
 
@@ -64,10 +63,11 @@ impl Opened {
     pub(super) fn port(
         self,
         manage: &Manage,
-        (metrics, lifecycle, budget): (&Metrics, &Lifecycle, &Budget),
+        lifecycle: &Lifecycle,
         config: &Config,
     ) -> Result<(Port, Routes), StartError> {
         let Self { callback, management, mapped } = self;
+        let (metrics, budget) = (&manage.telemetry.metrics, manage.hub.budget());
         let (counted, memory) = (TlsMetrics::register(metrics)?, budget.gauge(Kind::Http, 0));
         let routes =
             http::counted_routes(manage::routes(Arc::new(manage.for_signed())), memory.clone());

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::model::broker::{Channel, is_key};
-use crate::model::call::{self, Event, Occasion, TargetName};
+use crate::model::call::{self, Event, Occasion, PlannedCall};
 use crate::model::handshake::Handshake;
 use crate::model::id::{NodeTag, RequestId};
 use crate::model::registry::Record;
@@ -72,7 +72,7 @@ pub(crate) enum Action {
         key: Option<Arc<str>>,
     },
     /// Call a back end. In a box, as it is larger than the others and rarer.
-    Call(Box<(TargetName, Event)>),
+    Call(Box<PlannedCall>),
     Join(Arc<str>),
     Leave(Arc<str>),
     /// Close, after the reply.
@@ -85,7 +85,7 @@ pub(crate) enum Connecting {
     /// The handshake is answered with a status: 200 lets the client in.
     Answer(u16, Option<Action>),
     /// A back end is asked.
-    Call(Box<(TargetName, Event)>),
+    Call(Box<PlannedCall>),
 }
 
 /// A message as its sender typed it.
@@ -231,7 +231,7 @@ fn event(
     record: &Arc<Record>,
     request: RequestId,
     occasion: Occasion,
-) -> Option<Box<(TargetName, Event)>> {
+) -> Option<Box<PlannedCall>> {
     let Integration::Call { target, two_way, is_ordered } = &route.integration else { return None };
     let at = Timestamp::now();
     let trail = match &occasion {
@@ -249,7 +249,7 @@ fn event(
         wants_reply: *two_way,
         is_ordered: *is_ordered,
     };
-    Some(Box::new((target.clone(), event)))
+    Some(Box::new(PlannedCall { target: target.clone(), event }))
 }
 
 /// One run of a route.

@@ -47,7 +47,7 @@ pub(super) fn begin(
         return None;
     }
     let message = match &outcome.action {
-        Some(Action::Call(call)) => match call.1.occasion {
+        Some(Action::Call(call)) => match call.event.occasion {
             Occasion::Message { id, .. } => Some(id),
             Occasion::Connect(_) | Occasion::Disconnect { .. } => None,
         },

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Shard;
 use super::access::Noted;
-use crate::model::call::{AnswerBody, Call, CallError, CallReceipt, CallResult, Event, TargetName};
+use crate::model::call::{AnswerBody, CallError, CallReceipt, CallResult, PlannedCall};
 use crate::model::id::{ConnectionId, RequestId};
 use crate::ops::metrics::RouteOutcome;
 use crate::protocol::codec::{Opcode, encode};
@@ -17,15 +17,16 @@ impl Shard {
     pub(super) fn call(
         &mut self,
         key: usize,
-        (id, request): (ConnectionId, RequestId),
-        (target, event): (TargetName, Event),
+        request: RequestId,
+        call: PlannedCall,
         noted: Option<Noted>,
     ) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.calls += 1;
+        let id = connection.ticket.record().id;
         let (hub, index, snapshot) =
             (Arc::clone(&self.parts.hub), self.index, Arc::clone(&self.snapshot));
-        let (route, wants_reply) = (Arc::clone(&event.route), event.wants_reply);
+        let (route, wants_reply) = (Arc::clone(&call.event.route), call.event.wants_reply);
         let receipt = CallReceipt::new(move |result: CallResult| {
             if let Some(noted) = noted {
                 noted.called(&result);
@@ -33,7 +34,7 @@ impl Shard {
             snapshot.gateway.on_called(&route, RouteOutcome::of(&result));
             hub.inbox(index).push(inbox::Event::Called { id, request, result, wants_reply });
         });
-        self.calls.push(Call { target, event, receipt });
+        self.calls.push(call.with(receipt));
     }
 
     /// A call has ended. Its connection may have, too.

@@ -144,7 +144,7 @@ impl Shard {
         rest: &mut Peekable<Drain<'_, Event>>,
     ) -> (Channel, Batch) {
         let Delivery { channel, frame, accepted_at, trace } = first;
-        self.tally.delivered((accepted_at, trace), self.now);
+        self.tally.delivered(accepted_at, trace, self.now);
         if frame.len() > BATCH_BYTES {
             return (channel, Batch::shared(self.tally.share(frame), 1));
         }
@@ -153,7 +153,7 @@ impl Shard {
         while let Some(Event::Deliver(next)) = rest.next_if(|event| {
             matches!(event, Event::Deliver(next) if next.channel == channel && wire.len() + next.frame.len() <= BATCH_BYTES)
         }) {
-            self.tally.delivered((next.accepted_at, next.trace), self.now);
+            self.tally.delivered(next.accepted_at, next.trace, self.now);
             wire.extend_from_slice(&next.frame);
             frames += 1;
         }

@@ -9,7 +9,7 @@ use super::Shard;
 use super::access::{self, Noted};
 use crate::limits::addresses::Who;
 use crate::model::broker::{Channel, Key, Publication, Receipt, Recipient, Standing};
-use crate::model::id::{ConnectionId, RequestId};
+use crate::model::id::RequestId;
 use crate::ops::metrics::{Farewell, NameLimit};
 use crate::protocol::close::Close;
 use crate::protocol::codec::Message;
@@ -227,14 +227,14 @@ impl Shard {
                 let waits =
                     self.connections.get(key).map_or(0, |connection| connection.answers.joins());
                 reply = if self.members.count(key) < most && waits < most {
-                    self.join_for(key, Channel::Group(group), (id, request, reply))
+                    self.join_for(key, Channel::Group(group), request, reply)
                 } else {
                     noted.iter_mut().for_each(Noted::refuse);
                     Some(frames::limit_exceeded(&id, &request))
                 };
             }
             (Some(Action::Call(call)), Some(request)) => {
-                self.call(key, (id, request), *call, noted.take());
+                self.call(key, request, *call, noted.take());
             }
             (Some(Action::Leave(group)), _) => self.leave(key, &Channel::Group(group)),
             (Some(Action::Close), _) => close = true,
@@ -296,15 +296,19 @@ impl Shard {
         &mut self,
         key: usize,
         channel: Channel,
-        (id, request, reply): (ConnectionId, RequestId, Option<Bytes>),
+        request: RequestId,
+        reply: Option<Bytes>,
     ) -> Option<Bytes> {
-        match self.join(key, &channel) {
+        let standing = self.join(key, &channel);
+        let connection = self.connections.get_mut(key)?;
+        match standing {
             Standing::Confirmed => reply,
-            Standing::Refused => Some(frames::internal_server_error(&id, &request)),
+            Standing::Refused => {
+                let id = connection.ticket.record().id;
+                Some(frames::internal_server_error(&id, &request))
+            }
             Standing::Pending(_) => {
-                if let Some(connection) = self.connections.get_mut(key) {
-                    connection.answers.wait(channel, request, reply);
-                }
+                connection.answers.wait(channel, request, reply);
                 None
             }
         }

@@ -136,7 +136,8 @@ impl Tally {
     /// A message has come from the inbox; the write at the end of this turn is its socket stage.
     pub(super) fn delivered(
         &mut self,
-        (accepted_at, trace): (Instant, Option<TraceContext>),
+        accepted_at: Instant,
+        trace: Option<TraceContext>,
         now: Instant,
     ) {
         self.lag_queue.observe(now.saturating_duration_since(accepted_at).as_secs_f64());

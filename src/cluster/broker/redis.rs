@@ -71,15 +71,24 @@ pub(crate) struct RedisBroker {
     commands: mpsc::Sender<Subscription>,
 }
 
+/// What the broker works with.
+pub(crate) struct BrokerParts {
+    pub(crate) store: Store,
+    pub(crate) settings: RedisSettings,
+    pub(crate) terms: Terms,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) tenure: Tenure,
+    pub(crate) telemetry: Telemetry,
+}
+
 impl RedisBroker {
     /// Starts the broker's tasks.
-    pub(crate) fn start(
-        (store, settings, terms, snapshots): (Store, RedisSettings, Terms, Snapshots),
-        hub: Arc<Hub>,
-        peers: Arc<Peers>,
-        health: Arc<Health>,
-        (lifecycle, tenure, telemetry): (&Lifecycle, Tenure, Telemetry),
-    ) -> Self {
+    pub(crate) fn start(parts: BrokerParts, lifecycle: &Lifecycle) -> Self {
+        let BrokerParts { store, settings, terms, snapshots, telemetry, .. } = parts;
+        let BrokerParts { hub, peers, health, tenure, .. } = parts;
         let metrics = Arc::clone(&telemetry.metrics);
         let is_local = settings.on_outage == OnOutage::Local;
         let channels = Arc::new(Channels::new(Arc::clone(&hub), telemetry.clone(), is_local));
@@ -119,11 +128,12 @@ impl RedisBroker {
         };
         let pages = Pages::new(terms.message_bytes);
         lifecycle.spawn_vital("publisher", lifecycle.ending(), publisher.run(to_publish));
-        for errand in [Errand::Beginning, Errand::Repair] {
+        let reader = |errand| {
             let (store, channels, pages) = (store.clone(), Arc::clone(&channels), pages.clone());
-            let reader = Reader { store, channels, pages, errand, snapshots: snapshots.clone() };
-            lifecycle.spawn_until_end("reader of streams", reader.run());
-        }
+            Reader { store, channels, pages, errand, snapshots: snapshots.clone() }.run()
+        };
+        lifecycle.spawn_until_end("reader of streams", reader(Errand::Beginning));
+        lifecycle.spawn_until_end("reader of streams", reader(Errand::Repair));
         lifecycle.spawn_until_end("leaver of channels", leaver.run(to_leave));
         lifecycle.spawn_until_end("subscriber", subscriber.run());
         let held = hub.budget().gauge(Kind::Publications, 0);
@@ -174,7 +184,7 @@ impl Broker for RedisBroker {
     fn subscribe(&self, shard: usize, channel: &Channel) -> Standing {
         let name = self.store.channel(channel);
         let (standing, is_new) =
-            self.channels.add(&name, (channel, self.terms.keeps(channel)), shard);
+            self.channels.add(&name, channel, self.terms.keeps(channel), shard);
         if is_new && self.commands.try_send(Subscription::Subscribe(name.clone())).is_err() {
             self.channels.remove(&name, shard);
             return Standing::Refused;
@@ -194,13 +204,12 @@ impl Broker for RedisBroker {
     ) -> BoxFuture<'_, Result<Option<History>, PublishError>> {
         let channel = channel.clone();
         Box::pin(async move {
-            history::read((&self.store, &self.pages), &channel, after, limit)
-                .await
-                .map(Some)
-                .map_err(|error| {
+            history::read(&self.store, &self.pages, &channel, after, limit).await.map(Some).map_err(
+                |error| {
                     tracing::debug!(%error, "reading a history");
                     error.class().map_or(PublishError::Unavailable, PublishError::Refused)
-                })
+                },
+            )
         })
     }
 

@@ -123,13 +123,21 @@ impl Disconnects for Ends {
     }
 }
 
+/// Who is told of ends.
+pub(crate) struct Carriers {
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) backends: Arc<dyn Backends>,
+}
+
 impl Ends {
     pub(crate) fn new(
         snapshots: Snapshots,
-        (broker, registry, backends): (Arc<dyn Broker>, Arc<dyn Registry>, Arc<dyn Backends>),
+        carriers: Carriers,
         telemetry: &Telemetry,
         fenced: CancellationToken,
     ) -> Self {
+        let Carriers { broker, registry, backends } = carriers;
         let notices = Notices::new(backends, Arc::clone(&registry), telemetry);
         Self {
             snapshots,

@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::config::Snapshot;
-use crate::model::call::{Backends, Call, CallError, CallReceipt, CallResult};
+use crate::model::call::{Backends, CallError, CallReceipt, CallResult};
 use crate::model::id::{ConnectionId, RequestId};
 use crate::model::registry::{Record, Registry};
 use crate::ops::access::{AccessLog, Entry, EntryEnd, EntryKind};
@@ -223,12 +223,11 @@ impl Notices {
             if tries > 1 {
                 self.metrics.disconnects_retried.inc();
             }
-            let (target, event) = *call;
             let notices = Arc::clone(self);
             let receipt =
                 CallReceipt::new(move |result: CallResult| notices.on_result(id, result.map(drop)));
             // May be answered before it returns.
-            self.backends.call(Call { target, event, receipt });
+            self.backends.call(call.with(receipt));
         }
     }
 

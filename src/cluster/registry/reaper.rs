@@ -224,7 +224,7 @@ impl Reaper {
             let ended = self.end(page.1).await;
             count += ended.len();
             let next = marks.next();
-            match self.remove(node, (&mark, &next), &ended).await? {
+            match self.remove(node, &mark, &next, &ended).await? {
                 Reaped::Done => break,
                 Reaped::More if cursor != 0 => mark = next,
                 Reaped::More => return Ok(()),
@@ -259,7 +259,8 @@ impl Reaper {
     async fn remove(
         &self,
         node: NodeTag,
-        (mark, next): (&str, &str),
+        mark: &str,
+        next: &str,
         ids: &[String],
     ) -> Result<Reaped, StoreError> {
         let script = Script::new(include_str!("reap.lua"));

@@ -94,7 +94,8 @@ struct RegistryTask {
 impl RedisRegistry {
     /// Starts the registry's tasks, which keep the tenure.
     pub(crate) fn start(
-        (store, settings): (&Store, &RedisSettings),
+        store: &Store,
+        settings: &RedisSettings,
         tag: NodeTag,
         presence: Presence,
         tenure: Tenure,

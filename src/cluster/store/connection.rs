@@ -120,7 +120,8 @@ impl Access {
     /// must not wait. Messages are pushed to who `listens` alone.
     pub(super) async fn connect(
         &self,
-        (host, port): (&str, u16),
+        host: &str,
+        port: u16,
         listens: bool,
         on_push: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> Result<Connection, StoreError> {
@@ -143,7 +144,7 @@ impl Access {
         };
         let result = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
         match result.unwrap_or(Err(StoreError::Timeout)) {
-            Err(StoreError::Command(error)) => Err(self.turned_away((host, port), error).await),
+            Err(StoreError::Command(error)) => Err(self.turned_away(host, port, error).await),
             result => result.map_err(StoreError::before_it_began),
         }
     }
@@ -185,7 +186,7 @@ impl Access {
     /// Returns why no connection could be made. A server that lets nobody in (too many clients,
     /// protected mode) says so at once and closes, which is lost when our greeting is answered with
     /// a reset: so somebody who says nothing listens.
-    async fn turned_away(&self, (host, port): (&str, u16), error: RedisError) -> StoreError {
+    async fn turned_away(&self, host: &str, port: u16, error: RedisError) -> StoreError {
         let said = if error.is_connection_dropped() && self.tls.is_none() {
             greeting::first_words(host, port).await
         } else {

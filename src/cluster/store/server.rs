@@ -181,7 +181,7 @@ impl Server {
         on_push: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> Result<Connection, StoreError> {
         let Maker { host, port, access, .. } = self.pool.manager();
-        access.connect((host, *port), true, on_push).await
+        access.connect(host, *port, true, on_push).await
     }
 
     /// Carries out calls in one round trip; each has its own answer, which may be an error of the
@@ -362,7 +362,7 @@ impl Manager for Maker {
                 ended.into_iter().for_each(|error| refusals.on_error(&address, &error));
             }
         };
-        let mut connection = self.access.connect((&self.host, self.port), false, on_push).await?;
+        let mut connection = self.access.connect(&self.host, self.port, false, on_push).await?;
         if let Some(oldest) = self.access.oldest {
             let answers = connection
                 .ask(&greeting::questions())

@@ -16,12 +16,12 @@ use tokio::sync::Semaphore;
 
 use self::page::{After, Behind, Page, Place};
 use super::answer::{bad_request, error_reply, json_reply, unavailable};
-use crate::cluster::peers::{DEADLINE, PeerError, Peers};
+use crate::cluster::nodes::Nodes;
+use crate::cluster::peers::{DEADLINE, PeerError};
 use crate::model::broker::{Broker, Channel, History, Offset};
 use crate::model::id::NodeTag;
 use crate::model::listing::{Function, Groups, Listed, Query, Row, Seat};
 use crate::protocol::codec::{Opcode, payload_of};
-use crate::shard::hub::Hub;
 
 mod page;
 
@@ -38,21 +38,14 @@ const PAGE_DEADLINE: Duration = DEADLINE;
 /// See the head of this file.
 #[derive(Clone, Debug)]
 pub(crate) struct Lister {
-    tag: NodeTag,
-    hub: Arc<Hub>,
-    peers: Option<Arc<Peers>>,
+    nodes: Nodes,
     broker: Arc<dyn Broker>,
     lists: Arc<Semaphore>,
 }
 
 impl Lister {
-    pub(crate) fn new(
-        tag: NodeTag,
-        hub: Arc<Hub>,
-        peers: Option<Arc<Peers>>,
-        broker: Arc<dyn Broker>,
-    ) -> Self {
-        Self { tag, hub, peers, broker, lists: Arc::new(Semaphore::new(LISTS)) }
+    pub(crate) fn new(nodes: Nodes, broker: Arc<dyn Broker>) -> Self {
+        Self { nodes, broker, lists: Arc::new(Semaphore::new(LISTS)) }
     }
 
     /// Lists the members of a channel, node after node.
@@ -66,7 +59,7 @@ impl Lister {
             Err(message) => return bad_request(&message),
         };
         let Ok(_permit) = self.lists.acquire().await else { return unavailable("shutting down") };
-        let nodes = match self.nodes().await {
+        let nodes = match self.nodes.tags().await {
             Ok(nodes) => nodes,
             Err(error) => return unavailable(&error.to_string()),
         };
@@ -207,7 +200,7 @@ impl Lister {
         query: &Query,
     ) -> Result<(Vec<(NodeTag, Listed)>, Vec<String>), PeerError> {
         let _permit = self.lists.acquire().await;
-        let nodes = self.nodes().await?;
+        let nodes = self.nodes.tags().await?;
         let until = Instant::now() + PAGE_DEADLINE;
         let answers =
             join_all(nodes.iter().copied().map(|node| self.ask(node, query.clone(), until))).await;
@@ -225,25 +218,13 @@ impl Lister {
         Ok((parts, incomplete))
     }
 
-    async fn nodes(&self) -> Result<Vec<NodeTag>, PeerError> {
-        match &self.peers {
-            Some(peers) => Ok(peers.nodes().await?),
-            None => Ok(vec![self.tag]),
-        }
-    }
-
     async fn ask(
         &self,
         node: NodeTag,
         query: Query,
         until: Instant,
     ) -> Result<Option<Listed>, PeerError> {
-        match &self.peers {
-            Some(peers) => {
-                peers.list(node, query, until.saturating_duration_since(Instant::now())).await
-            }
-            None => Ok(Some(self.hub.list(query).await)),
-        }
+        self.nodes.list(node, query, until.saturating_duration_since(Instant::now())).await
     }
 }
 

@@ -30,14 +30,14 @@ use super::listing::{self, Lister};
 use super::local;
 use super::request::busy;
 use super::slots::{Busy, RequestKind};
-use crate::cluster::peers::{Answer, Operation, Peers, carry_out};
+use crate::cluster::nodes::Nodes;
+use crate::cluster::peers::{Answer, Operation};
 use crate::config::{AccessKey, Snapshots};
 use crate::edge::sigv4::Scope;
 use crate::model::broker::{
     Broker, Channel, Key, Publication, PublishError, Receipt, Recipient, is_key,
 };
 use crate::model::id::{ConnectionId, RequestId};
-use crate::model::registry::Registry;
 use crate::model::trace_context::TraceContext;
 use crate::ops::metrics::{CutCause, HttpState};
 use crate::ops::refusals::Told;
@@ -61,12 +61,10 @@ pub(crate) struct Manage {
     /// Keys of functions, which open connections alone.
     pub(crate) functions: Arc<[AccessKey]>,
     pub(crate) snapshots: Snapshots,
-    /// The other nodes; `None` for a node that is alone.
-    pub(crate) peers: Option<Arc<Peers>>,
+    pub(crate) nodes: Nodes,
     pub(crate) lister: Lister,
     pub(crate) hub: Arc<Hub>,
     pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) registry: Arc<dyn Registry>,
     pub(crate) telemetry: Telemetry,
 }
 
@@ -248,7 +246,7 @@ impl Manage {
             Ok(_) if endpoint.takes_memory() && self.hub.budget().is_tight() => {
                 BodyError::Memory.answer()
             }
-            Ok(body) => self.serve((endpoint, [name, group]), call, body).await,
+            Ok(body) => self.serve(endpoint, [name, group], call, body).await,
             Err(fault) => fault.answer(),
         };
         (endpoint.label(), answer)
@@ -256,7 +254,8 @@ impl Manage {
 
     async fn serve(
         &self,
-        (endpoint, [name, group]): (Endpoint, [&str; 2]),
+        endpoint: Endpoint,
+        [name, group]: [&str; 2],
         call: &Call,
         body: &[u8],
     ) -> Response<Vec<u8>> {
@@ -302,14 +301,9 @@ impl Manage {
             return bad_request(&format!("Invalid connectionId: {id}"));
         };
         let is_silent = matches!(operation, Operation::Delete | Operation::Leave(_));
-        let frame = frame(body);
-        let answer = match &self.peers {
-            Some(peers) => peers.ask(operation, id, frame).await,
-            None => Ok(carry_out(&self.hub, &*self.registry, operation, (id, frame)).await),
-        };
         let limit =
             |message| error_reply(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", message);
-        match answer {
+        match self.nodes.ask(operation, id, frame(body)).await {
             Ok(Answer::Done) if is_silent => no_content(),
             Ok(Answer::Done) => json_reply(StatusCode::OK, Vec::new()),
             Ok(Answer::Described(text)) => json_reply(StatusCode::OK, text.into_bytes()),

@@ -112,7 +112,9 @@ impl First {
 impl Server {
     pub(crate) fn new(
         lifecycle: Lifecycle,
-        (accept_errors, metrics, refusals): (IntCounter, HttpMetrics, Arc<Refusals>),
+        accept_errors: IntCounter,
+        metrics: HttpMetrics,
+        refusals: Arc<Refusals>,
         bounds: BoundsSource,
     ) -> Self {
         let slots = Slots::new(bounds, metrics, refusals);

@@ -70,7 +70,7 @@ impl Container {
         }
         let answer = ask(client, request).await;
         let (status, body) = answer.map_err(|message| CredentialsError::new(SOURCE, message))?;
-        document::read(SOURCE, (status, &body))
+        document::read(SOURCE, status, &body)
     }
 }
 

@@ -23,7 +23,8 @@ struct Document {
 /// It is another one.
 pub(super) fn read(
     source: &str,
-    (status, body): (StatusCode, &[u8]),
+    status: StatusCode,
+    body: &[u8],
 ) -> Result<Credentials, CredentialsError> {
     let fault = |message: String| CredentialsError::new(source, message);
     let document = serde_json::from_slice::<Document>(body);

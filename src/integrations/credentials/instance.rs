@@ -61,7 +61,7 @@ pub(super) async fn ask(
         fault(format!("answered {status} where the instance's role is named; give it one"))
     })?;
     let (status, body) = get(&format!("{ROLES}{role}")).await?;
-    document::read(&format!("{SOURCE}, role {}", quoted(role)), (status, &body))
+    document::read(&format!("{SOURCE}, role {}", quoted(role)), status, &body)
 }
 
 /// What IAM allows in a role's name.

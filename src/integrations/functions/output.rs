@@ -130,7 +130,8 @@ pub(super) async fn read(
     mut pipe: impl AsyncRead + Unpin,
     function: &Function,
     process: ProcessId,
-    (pace, words): (&Pace, Option<&LastWords>),
+    pace: &Pace,
+    words: Option<&LastWords>,
 ) {
     let mut buffer = vec![0; LINE_MAX];
     let mut lines = Lines::default();

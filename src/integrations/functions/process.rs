@@ -63,7 +63,7 @@ pub(super) async fn run(plant: Arc<Plant>, function: Arc<Function>, id: ProcessI
     let _counted = GaugeGuard::new(&function.counters.processes);
     let told = Told { function: &function, id };
     let words = Arc::new(LastWords::default());
-    let ended = live(&plant, &function, id, (&ends, &words)).await;
+    let ended = live(&plant, &function, id, &ends, &words).await;
     let error = plant.why(ended, &words);
     told.exited(error);
 }
@@ -96,7 +96,8 @@ async fn live(
     plant: &Arc<Plant>,
     function: &Arc<Function>,
     id: ProcessId,
-    (ends, words): (&Ends, &Arc<LastWords>),
+    ends: &Ends,
+    words: &Arc<LastWords>,
 ) -> io::Result<ExitStatus> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
@@ -117,12 +118,12 @@ async fn live(
     if let Some(pipe) = errors {
         let (plant, function, words) = (Arc::clone(plant), Arc::clone(function), Arc::clone(words));
         readers.spawn(async move {
-            output::read(pipe, &function, id, (&plant.pace, Some(&words))).await;
+            output::read(pipe, &function, id, &plant.pace, Some(&words)).await;
         });
     }
     if let Some(pipe) = texts {
         let (plant, function) = (Arc::clone(plant), Arc::clone(function));
-        readers.spawn(async move { output::read(pipe, &function, id, (&plant.pace, None)).await });
+        readers.spawn(async move { output::read(pipe, &function, id, &plant.pace, None).await });
     }
     if let Some(mut input) = child.stdin.take() {
         // It fits into the pipe, and whoever ends before it has read all says why itself.

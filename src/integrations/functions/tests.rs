@@ -88,7 +88,7 @@ impl Bed {
             environment_of: BTreeMap::new(),
         };
         let (settings, metrics) = (self.settings.clone(), &self.metrics.functions);
-        Functions::start_with(settings, common, (&self.lifecycle, metrics), self.timings)
+        Functions::start_with(settings, common, &self.lifecycle, metrics, self.timings)
             .expect("started")
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::*;
-use crate::model::call::{Answer, Body, CallReceipt, Occasion, TargetName};
+use crate::model::call::{Answer, Body, CallReceipt, Occasion};
 use crate::model::id::{NodeTag, RequestId};
 use crate::model::registry::Record;
 use crate::model::trail::Trail;
@@ -52,8 +52,9 @@ fn lane(in_flight: usize, calls: usize, timeout: Duration) -> (Arc<Lane>, Arc<Sc
     let target = Arc::new(Scripted { may_go: Semaphore::new(0), begun: AtomicUsize::new(0) });
     let bounds = Bounds { in_flight, calls, bytes: 1 << 20 };
     let metrics = Metrics::new().expect("metrics").backends.of("test");
-    let lane =
-        Arc::new(Lane::new("test", target.clone(), (bounds, timeout), (metrics, &Arc::default())));
+    let back_end =
+        BackEnd { name: TargetName("test".into()), target: target.clone(), bounds, timeout };
+    let lane = Arc::new(Lane::new(back_end, metrics, Arc::default()));
     Lifecycle::new().spawn(Arc::clone(&lane).expire());
     (lane, target)
 }

@@ -213,7 +213,7 @@ impl Tracer {
     fn end(&self, context: TraceContext, span: Span, is_error: bool) {
         let Some(running) = &self.0 else { return };
         let TraceContext { trace, span: id, parent } = context;
-        let now = (Instant::now(), SystemTime::now());
+        let (now, time) = (Instant::now(), SystemTime::now());
         let mut links = SpanLinks::default();
         links
             .links
@@ -225,8 +225,8 @@ impl Tracer {
             parent_span_is_remote: parent != SpanId::INVALID,
             span_kind: span.kind,
             name: span.name,
-            start_time: time_of(span.from, now),
-            end_time: time_of(span.to, now),
+            start_time: time_of(span.from, now, time),
+            end_time: time_of(span.to, now, time),
             attributes: span.attributes,
             dropped_attributes_count: 0,
             events: SpanEvents::default(),
@@ -286,7 +286,7 @@ fn span_context(trace: TraceId, span: SpanId) -> SpanContext {
 }
 
 /// Returns the time of day of a moment that is past.
-fn time_of(moment: Instant, (now, time): (Instant, SystemTime)) -> SystemTime {
+fn time_of(moment: Instant, now: Instant, time: SystemTime) -> SystemTime {
     time.checked_sub(now.saturating_duration_since(moment)).unwrap_or(time)
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::server::RedisServer;
-use crate::cluster::backend::Backend;
+use crate::cluster::backend::{Backend, LocalParts};
 use crate::cluster::broker::memory::MemoryBroker;
 use crate::config::{Config, Snapshot, Snapshots, Sources};
 use crate::limits::budget::Budget;
@@ -112,8 +112,15 @@ impl Bench {
         let make = |hub: &Arc<Hub>, telemetry: &Telemetry| {
             let (places, lifecycle, tag) =
                 (Arc::new(Places::default()), Lifecycle::new(), NodeTag::random());
-            let settings = (&config, &snapshots(&config, tag, telemetry));
-            let backend = Backend::start(settings, tag, (hub, &places), (&lifecycle, telemetry));
+            let backend = Backend::start(LocalParts {
+                config: &config,
+                snapshots: &snapshots(&config, tag, telemetry),
+                tag,
+                hub,
+                places: &places,
+                lifecycle: &lifecycle,
+                telemetry,
+            });
             backend.expect("a backend").broker
         };
         let nodes = (0..NODES).map(|_| Node::new(make)).collect();

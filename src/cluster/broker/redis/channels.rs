@@ -97,7 +97,8 @@ impl Channels {
     pub(super) fn add(
         &self,
         name: &str,
-        (channel, is_kept): (&Channel, bool),
+        channel: &Channel,
+        is_kept: bool,
         shard: usize,
     ) -> (Standing, bool) {
         let mut state = self.state.lock();
@@ -311,7 +312,7 @@ mod tests {
         ));
         let channels = Channels::new(Arc::clone(&hub), telemetry, is_local);
         for shard in 0..2 {
-            let (standing, is_new) = channels.add(NAME, (&group(), is_kept), shard);
+            let (standing, is_new) = channels.add(NAME, &group(), is_kept, shard);
             assert!(matches!(standing, Standing::Pending(_)) && is_new == (shard == 0));
         }
         Bench { channels, hub, metrics, _event_loops: event_loops }
@@ -372,14 +373,14 @@ mod tests {
             assert_eq!(at_start, [Err(PublishError::Unavailable)], "a node never begins alone");
             channels.suspect_all(|_| true);
             channels.confirm(&["another".to_owned()]);
-            channels.add(NAME, (&group(), true), 0);
+            channels.add(NAME, &group(), true, 0);
             channels.refuse_waiting(|_| true);
             let expected = if is_local { Ok(()) } else { Err(PublishError::Unavailable) };
             assert_eq!(answers(&hub, 0), [expected]);
-            let (standing, _) = channels.add("late", (&group(), true), 1);
+            let (standing, _) = channels.add("late", &group(), true, 1);
             assert_eq!(standing == Standing::Confirmed, is_local);
             channels.suspect_all(|_| true);
-            let (standing, _) = channels.add("later", (&group(), true), 1);
+            let (standing, _) = channels.add("later", &group(), true, 1);
             assert_ne!(standing, Standing::Confirmed, "Redis is back");
         }
     }
@@ -422,7 +423,7 @@ mod tests {
         let request = ask(&channels);
         let left: Vec<_> = (0..2).map(|shard| channels.remove(NAME, shard)).collect();
         assert_eq!(left, [None, Some(false)]);
-        channels.add(NAME, (&group(), true), 0);
+        channels.add(NAME, &group(), true, 0);
         assert_eq!(channels.on_reading(&request, position(5)), Next::Done);
         assert!(!channels.has_begun(NAME), "nobody listens there yet");
     }

@@ -11,7 +11,8 @@ const BYTES: usize = 1 << 20;
 
 /// Reads at most `limit` messages after an offset.
 pub(super) async fn read(
-    (store, pages): (&Store, &Pages),
+    store: &Store,
+    pages: &Pages,
     channel: &Channel,
     after: Offset,
     limit: usize,

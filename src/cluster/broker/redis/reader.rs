@@ -47,7 +47,10 @@ pub(super) struct Reader {
 }
 
 /// What was to be read of a channel, and what was read.
-type Page = (Request, Result<Reading<Bytes>, StoreError>);
+struct Page {
+    request: Request,
+    reading: Result<Reading<Bytes>, StoreError>,
+}
 
 /// Why a channel is not read now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,7 +117,8 @@ impl Reader {
     /// together.
     async fn read_batch(&self, batch: Vec<Request>, later: &mut Later) {
         let readings = self.read(&batch).await;
-        let mut pages = batch.into_iter().zip(readings).peekable();
+        let page = |(request, reading)| Page { request, reading };
+        let mut pages = batch.into_iter().zip(readings).map(page).peekable();
         while let Some(first) = pages.next() {
             let mut bytes = bytes_of(&first);
             let mut part = vec![first];
@@ -124,7 +128,7 @@ impl Reader {
                 part.push(next);
             }
             let asked = part.iter().map(|page| async move {
-                bytes_of(page) == 0 || self.channels.has_room(&page.0.name, bytes).await
+                bytes_of(page) == 0 || self.channels.has_room(&page.request.name, bytes).await
             });
             let rooms = join_all(asked).await;
             for (page, has_room) in part.into_iter().zip(rooms) {
@@ -134,7 +138,8 @@ impl Reader {
     }
 
     /// Delivers a page, if there is room for it.
-    fn take(&self, (request, reading): Page, has_room: bool, later: &mut Later) {
+    fn take(&self, page: Page, has_room: bool, later: &mut Later) {
+        let Page { request, reading } = page;
         if !has_room {
             later.insert((Instant::now() + ROOM_PAUSE, Wait::Room, request.name));
             return;
@@ -175,8 +180,9 @@ impl Reader {
 }
 
 /// Returns how much an outbox needs for a page, at most.
-fn bytes_of((_, reading): &Page) -> usize {
-    let frames = reading
+fn bytes_of(page: &Page) -> usize {
+    let frames = page
+        .reading
         .iter()
         .flat_map(|reading| &reading.messages)
         .filter_map(|(_, frame)| frame.as_ref());

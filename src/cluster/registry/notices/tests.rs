@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::config::{Config, Sources};
 use crate::model::broker::Channel;
+use crate::model::call::Call;
 use crate::model::id::NodeTag;
 use crate::model::registry::{Lease, Unavailable};
 use crate::ops::lifecycle::Lifecycle;
