@@ -22,7 +22,7 @@ mod arguments;
 
 /// The configuration or the command line is wrong (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
-/// Something that is needed, such as a port, is not to be had (`EX_UNAVAILABLE`).
+/// Something that is needed, such as a port, is not available (`EX_UNAVAILABLE`).
 const EXIT_UNAVAILABLE: u8 = 69;
 /// A part of the node that has to run for ever has ended: a bug, or a kernel out of resources
 /// (`EX_SOFTWARE`).

@@ -107,7 +107,7 @@ pub struct Decoded {
     pub payload: Vec<u8>,
 }
 
-/// Decodes frames that come in pieces of so many bytes; returns the messages before the first
+/// Decodes frames that come in pieces of `piece` bytes; returns the messages before the first
 /// violation, and the violation.
 #[must_use]
 pub fn decode(bytes: &[u8], piece: usize, binary: bool) -> (Vec<Decoded>, Option<String>) {

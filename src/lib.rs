@@ -7,8 +7,8 @@
 //!
 //! # Layers
 //! Folders are layers; each uses those before it in this list, and none behind it (`tests/tidy.rs`
-//! checks it): `protocol`, `sigv4`, `model`, `ops`, `routing`, `config`, `limits`, `shard`, `cluster`,
-//! `integrations`, `edge`, `drain`, `node`, `kubernetes`, `cli`.
+//! checks it): `protocol`, `sigv4`, `model`, `ops`, `routing`, `config`, `limits`, `shard`,
+//! `cluster`, `integrations`, `edge`, `drain`, `node`, `kubernetes`, `cli`.
 //!
 //! ```text
 //!  client ── TCP ──▶ http::connect ── ticket, socket ──▶ ┌ shard (one thread, epoll) ───────────────┐

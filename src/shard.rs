@@ -87,7 +87,7 @@ pub(crate) struct Parts {
     pub(crate) names: Arc<Names>,
 }
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Shard {
     index: usize,

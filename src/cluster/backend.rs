@@ -27,7 +27,7 @@ use crate::shard::hub::Hub;
 /// Leases for which a node that has been up counts as ready while Redis is away.
 const GRACE_LEASES: u32 = 3;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Clone, Debug)]
 pub(crate) struct Backend {
     pub(crate) broker: Arc<dyn Broker>,
@@ -66,7 +66,7 @@ impl Backend {
     /// Starts what the configuration asks for.
     ///
     /// # Errors
-    /// The URL of Redis is none.
+    /// The URL of Redis is not valid.
     pub(crate) fn start(local: LocalParts<'_>) -> Result<Self, StoreError> {
         let LocalParts { config, snapshots, tag, hub, places, lifecycle, telemetry } = local;
         let (fenced, metrics) = (CancellationToken::new(), &telemetry.metrics);

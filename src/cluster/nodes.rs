@@ -9,7 +9,7 @@ use super::peers::{Answer, Operation, OwnNode, PeerError, Peers};
 use crate::model::id::{ConnectionId, NodeTag};
 use crate::model::listing::{Listed, Query};
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Clone, Debug)]
 pub(crate) enum Nodes {
     Alone(OwnNode),

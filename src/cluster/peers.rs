@@ -38,11 +38,11 @@ mod own;
 /// Counted for a message besides its head and its frame, in bytes.
 const MESSAGE_OVERHEAD: usize = 256;
 /// Between two looks for nodes to greet while this one is being made known, and after a look that
-/// failed or a greeting that was not answered for so long.
+/// failed or a greeting that was not answered for this long.
 const GREETING_PAUSES: (Duration, Duration) =
     (Duration::from_millis(50), Duration::from_millis(500));
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Peers {
     store: Store,
@@ -222,9 +222,9 @@ impl Peers {
     }
 
     /// A node does not answer: its connections are gone if it has left or others end them, which
-    /// its mark says; else it may be about to come back. A node of which there is nothing was never
-    /// there, or long ago, unless Redis has forgotten it: who knows it waits for the mark, and
-    /// nobody can tell before all have had the time to say that they are there.
+    /// its mark says; otherwise it may be about to come back. A node of which there is nothing was
+    /// never there, or long ago, unless Redis has forgotten it: who knows it waits for the mark,
+    /// and nobody can tell before all have had the time to say that they are there.
     async fn judge(&self, node: NodeTag, otherwise: PeerError) -> Result<Answer, PeerError> {
         let tag = node.to_string();
         let (lease, mark) = (self.store.lease(&tag), self.store.reaped(&tag));

@@ -15,7 +15,7 @@ const REDIS_PORT: u16 = 6_379;
 /// Port of a Sentinel whose URL names none.
 const SENTINEL_PORT: u16 = 26_379;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RedisUrl {
     /// What the hosts are.

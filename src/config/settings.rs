@@ -213,7 +213,7 @@ pub(crate) struct CallbackSettings {
     pub(crate) listen: Option<SocketAddr>,
     /// `host` or `host:port` as they reach it.
     pub(crate) domain_name: Option<String>,
-    /// What is shown there; else a certificate of a private CA.
+    /// What is shown there; by default a certificate of a private CA.
     pub(crate) certificate: Option<CertificateFiles>,
     /// `AWS_REGION` of functions.
     pub(crate) region: String,

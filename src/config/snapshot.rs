@@ -14,7 +14,7 @@ use crate::model::id::NodeTag;
 use crate::ops::metrics::Metrics;
 use crate::routing::gateway::Gateway;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) gateway: Gateway,
@@ -26,7 +26,7 @@ pub(crate) struct Snapshot {
     pub(crate) trusted: Vec<IpNet>,
 }
 
-/// Where the latest snapshot is to be had; clones are the same.
+/// Gives the latest snapshot; clones are the same.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshots(watch::Receiver<Arc<Snapshot>>);
 

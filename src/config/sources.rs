@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::file;
 use super::variables::PREFIX;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sources {
     /// The configuration file.

@@ -58,7 +58,7 @@ pub(super) fn streams(reader: &mut Reader<'_>) -> Vec<StreamSettings> {
     reader.settle(&node::streams, streams)
 }
 
-/// Takes tables whose names are names of back ends, and at most so many.
+/// Takes tables whose names are names of back ends, and at most `most`.
 pub(super) fn named<'d, K: Kind>(
     reader: &mut Reader<'d>,
     row: &'static Row<K>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::row::{Described as _, Kind, Reload, Row};
 
-/// See the head of this file. By key; of each the kind is its row's.
+/// See the [module documentation](self). By key; of each the kind is its row's.
 #[derive(Clone, Default)]
 pub(crate) struct Values(BTreeMap<String, Arc<dyn Any + Send + Sync>>);
 

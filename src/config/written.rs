@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use toml::de::{DeString, DeValue};
 
-/// See the head of this file.
+/// See the [module documentation](self).
 pub(super) enum Written<'a> {
     /// In a variable.
     Variable(&'a str),

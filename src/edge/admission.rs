@@ -37,7 +37,7 @@ use crate::limits::places::{Place, Places};
 use crate::limits::rate::Rate;
 use crate::limits::ticket::{Disconnects as _, Ticket};
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Admission {
     pub(crate) snapshots: Snapshots,

@@ -41,7 +41,7 @@ pub(crate) enum CallbackError {
     Hosts { host: String, one: String, other: String },
 }
 
-/// See the head of this file.
+/// See the [module documentation](self).
 pub(crate) struct Callback {
     /// Ends TLS for the management API.
     pub(crate) acceptor: TlsAcceptor,

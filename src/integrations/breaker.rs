@@ -15,10 +15,10 @@ const FAILURES: u32 = 5;
 /// First and longest pause.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Breaker {
-    /// Calls go through; so many in a row have failed.
+    /// Calls go through; the last `failures` in a row have failed.
     Closed { failures: u32 },
     /// None goes through until then.
     Open { until: Instant, pause: Duration },

@@ -33,7 +33,7 @@ const MAX_HEAD: usize = 64 << 10;
 /// Longest body of an answer, in bytes: the most that Lambda gives (6 MiB).
 pub(crate) const MAX_BODY: usize = 6 << 20;
 
-/// See the head of this file; clones share their connections.
+/// See the [module documentation](self); clones share their connections.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpClient(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
@@ -74,7 +74,7 @@ impl HttpClient {
     }
 }
 
-/// Reads the body of an answer, of at most so many bytes.
+/// Reads the body of an answer, of at most `most` bytes.
 ///
 /// # Errors
 /// It is longer, or the connection has broken off.

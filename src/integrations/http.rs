@@ -25,7 +25,7 @@ use crate::model::trail::{AMAZON, TRACEPARENT, Trail};
 mod cloudevents;
 mod raw;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct HttpTarget {
     settings: HttpSettings,

@@ -35,7 +35,7 @@ const QUOTED: usize = 200;
 /// What is percent-encoded in a function's name.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Lambda {
     uri: Uri,

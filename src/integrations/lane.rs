@@ -35,7 +35,7 @@ pub(crate) struct BackEnd {
     pub(crate) timeout: Duration,
 }
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct Lane {
     name: TargetName,

@@ -31,7 +31,7 @@ pub(super) struct Waiting {
     pub(super) since: Instant,
 }
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct Queue {
     bounds: Bounds,

@@ -13,7 +13,7 @@ use crate::integrations::event;
 use crate::integrations::target::{Failure, Target};
 use crate::model::call::{Answer, CallError, Event, Scene};
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct StreamTarget {
     pub(crate) store: Store,

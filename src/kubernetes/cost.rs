@@ -4,13 +4,13 @@
 //! warns against an annotation that follows a figure. The cost decides between pods, and for that
 //! its order of size does.
 
-/// A difference of fewer connections is none: it is less than what comes and goes while a pod is
-/// being chosen.
+/// A difference of fewer connections does not count: it is less than what comes and goes while a
+/// pod is being chosen.
 const LEAST_DIFFERENCE: u64 = 10;
 
-/// A difference of less than one in so many is none. So a pod that grows from nothing to 50,000
-/// connections is written less than a hundred times, however long that takes, and the pod that goes
-/// has at most about a quarter more than the emptiest.
+/// A difference of less than one in this many does not count. So a pod that grows from nothing to
+/// 50,000 connections is written less than a hundred times, however long that takes, and the pod
+/// that goes has at most about a quarter more than the emptiest.
 const LEAST_SHARE: u64 = 10;
 
 /// The cost that a pod should have.

@@ -24,7 +24,7 @@ const HEAD_BYTES: usize = 16 << 10;
 /// bytes at most.
 ///
 /// # Errors
-/// There is none, or it is too long.
+/// There is no answer, or it is too long.
 pub(super) async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     request: Request<Full<Bytes>>,

@@ -21,8 +21,8 @@ use parking_lot::Mutex;
 
 use crate::limits::rate::{Bucket, Moment, Pace};
 
-/// A burst of handshakes is what comes in in so many seconds: an office that lost its network comes
-/// back at once.
+/// A burst of handshakes is what comes in within this many seconds: an office that lost its network
+/// comes back at once.
 const BURST_SECONDS: usize = 4;
 
 /// How many homes a site is worth.
@@ -35,7 +35,7 @@ const WAYS: usize = 8;
 /// Maps of connections, so that threads seldom wait for each other.
 const MAPS: usize = 16;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Addresses {
     /// Keyed at random, so that nobody can choose addresses that meet in one place.
@@ -111,7 +111,7 @@ impl Addresses {
             .all(|prefix| rates.take(self.hasher.hash_one(prefix), prefix, a_second, now.into()))
     }
 
-    /// Counts a connection of an address, which may have so many.
+    /// Counts a connection of an address, which may have at most `most`.
     pub(crate) fn enter(
         self: &Arc<Self>,
         most: Option<usize>,

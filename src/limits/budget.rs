@@ -54,7 +54,7 @@ impl Kind {
         Self::Sockets,
     ];
 
-    /// Returns how many gauges there are in a node with so many shards.
+    /// Returns how many gauges a node with that many shards has.
     fn gauges(self, shards: usize) -> usize {
         match self {
             Self::Outboxes | Self::Partial | Self::Inboxes => shards,
@@ -160,7 +160,7 @@ impl Drop for Held {
     }
 }
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: usize,
@@ -170,7 +170,7 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// A budget of so many bytes for a node with so many shards.
+    /// A budget of `limit` bytes for a node with `shards` shards.
     pub(crate) fn new(limit: usize, shards: usize) -> Self {
         let kinds = Kind::ALL.into_iter().flat_map(|kind| vec![kind; kind.gauges(shards)]);
         let gauges = kinds.map(|kind| (kind, Gauge::default())).collect();

@@ -17,10 +17,10 @@ use parking_lot::Mutex;
 use crate::limits::addresses::{Addresses, Who};
 use crate::model::broker::Channel;
 
-/// A generation ends after so long, or with so many names: some 1 MiB both together.
+/// A generation ends after this time, or with this many names: some 1 MiB both together.
 const GENERATION: (Duration, usize) = (Duration::from_secs(60), 32_768);
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Names {
     /// Keyed at random, so that nobody can choose names that pass for others'.

@@ -35,7 +35,7 @@ pub(crate) struct Bucket {
 pub(crate) struct Rate(Mutex<Bucket>);
 
 impl Pace {
-    /// So many in a second, which are at least 1, and at most `burst` of them at once.
+    /// At most `a_second` a second, at least 1, and at most `burst` of them at once.
     pub(crate) fn new(a_second: usize, burst: usize) -> Self {
         let nanos_each = 1e9 / a_second.max(1) as f64;
         Self { nanos_each, burst_nanos: nanos(burst as f64 * nanos_each) }
@@ -50,7 +50,7 @@ impl From<Instant> for Moment {
 }
 
 impl Bucket {
-    /// Takes so many tokens; returns false, and takes none, if there are fewer.
+    /// Takes `tokens` tokens; returns false, and takes none, if there are fewer.
     pub(crate) fn take(&mut self, pace: &Pace, tokens: u64, now: Moment) -> bool {
         let full_at =
             self.full_at.max(now.0).saturating_add(nanos(tokens as f64 * pace.nanos_each));
@@ -61,8 +61,9 @@ impl Bucket {
         is_in
     }
 
-    /// Takes so many tokens, be they there or not: for work that is done already. Returns how many
-    /// nanoseconds it takes until they are paid off; no more of that work should be done before.
+    /// Takes `tokens` tokens, whether they are there or not: for work that is done already. Returns
+    /// how many nanoseconds it takes until they are paid off; no more of that work should be done
+    /// before.
     pub(crate) fn charge(&mut self, pace: &Pace, tokens: u64, now: Moment) -> u64 {
         let empty_at = now.0.saturating_add(pace.burst_nanos);
         let full_at =

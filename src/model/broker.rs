@@ -227,7 +227,7 @@ pub(crate) fn is_key(text: &str) -> bool {
     (1..=KEY_MAX).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
-/// See the head of this file for the contract.
+/// See the [module documentation](self) for the contract.
 pub(crate) trait Broker: fmt::Debug + Send + Sync {
     /// Takes publications, in order, and leaves `publications` empty.
     fn publish(&self, publications: &mut Vec<Publication>);

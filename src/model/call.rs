@@ -183,7 +183,7 @@ impl Event {
     }
 }
 
-/// See the head of this file for the contract.
+/// See the [module documentation](self) for the contract.
 pub(crate) trait Backends: fmt::Debug + Send + Sync {
     /// Carries a call out.
     fn call(&self, call: Call);

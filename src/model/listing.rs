@@ -22,9 +22,9 @@ pub(crate) const PAGE_MAX: usize = 1_000;
 /// What is asked of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Query {
-    /// Members of a channel, at most so many.
+    /// Members of a channel, at most this many.
     Connections { channel: Channel, from: Seat, limit: usize },
-    /// Groups whose names come after `after`, at most so many.
+    /// Groups whose names come after `after`, at most this many.
     Groups { after: Arc<str>, limit: usize },
     /// How much there is.
     Counts,

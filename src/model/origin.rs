@@ -265,7 +265,7 @@ fn split_port(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Reads a port, `None` within for the scheme's own; `None` if it is none.
+/// Reads a port, `None` within for the scheme's own; `None` if it is not a port.
 #[expect(clippy::option_option, reason = "whether it is a port, and whether it says anything")]
 fn read_port(scheme: &str, text: &str) -> Option<Option<u16>> {
     if text.is_empty() {

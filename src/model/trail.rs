@@ -104,7 +104,7 @@ fn of_amazon(text: &str) -> Option<Trail> {
     Some(Trail { trace, span, is_sampled })
 }
 
-/// Reads lower-case hexadecimal of so many digits.
+/// Reads lower-case hexadecimal of `digits` digits.
 fn hex(text: &str, digits: usize) -> Option<u128> {
     let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     (text.len() == digits && text.bytes().all(is_hex))

@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// A copy begins so, and a full disk ends so: it must not set all defaults.
 const EMPTY: &str = "the file is empty; put a comment into it if all defaults are meant";
 
-/// See the head of this file.
+/// See the [module documentation](self).
 pub(super) struct Reloader {
     pub(super) hang_ups: Signal,
     pub(super) sources: Sources,

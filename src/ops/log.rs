@@ -1,7 +1,8 @@
 //! The log: lines go to standard error by a thread of their own, so that nobody who logs waits for
 //! whoever reads it.
 //!
-//! Rule: logging never blocks, fails or panics ([`crate::ops::lines`]). A panic anywhere is counted and logged as one event.
+//! Rule: logging never blocks, fails or panics ([`crate::ops::lines`]). A panic anywhere is counted
+//! and logged as one event.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::ffi::OsStr;

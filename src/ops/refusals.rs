@@ -14,7 +14,7 @@ use crate::model::id::ConnectionId;
 /// Time in which refusals are counted, and at most one line is written for each cause.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// So many refusals of one cause within a window are many.
+/// From this number on, refusals of one cause within a window are many.
 const MANY: u64 = 10;
 
 /// Counts refusals by what was refused and why: two closed sets.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// A part that makes no step for so long is stuck: starts with its last step seen. Work pauses it
+/// A part that makes no step for this long is stuck: starts with its last step seen. Work pauses it
 /// only by making steps.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -63,7 +63,7 @@ pub(crate) struct Part {
     pub(crate) wake: Box<dyn Fn() + Send + Sync>,
 }
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug, Default)]
 pub(crate) struct Vitals {
     watched: Mutex<Vec<Watched>>,

@@ -71,12 +71,12 @@ pub(crate) enum ExpressionError {
     /// `${` without its `}`.
     #[error("\"${{\" without its \"}}\"")]
     Unclosed,
-    /// A variable that is none of the known ones.
+    /// An unknown variable.
     #[error(
         "unknown variable {0:?}; write request.body, request.body.PATH, context.connectionId, context.requestId, context.stage or context.identity.sourceIp"
     )]
     UnknownVariable(String),
-    /// A path that is none of the known forms.
+    /// A path of an unknown form.
     #[error(
         "path {0:?} is of no known form; write names and positions (.a.b[0]['c'][-1]), or what finds several: [*], ..a, [0:2], ['a','b'], [?(@.a == 'x')]"
     )]

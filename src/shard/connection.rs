@@ -47,11 +47,11 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-/// Without progress for so long, what a connection holds is the first to be given up when memory
+/// Without progress for this long, what a connection holds is the first to be given up when memory
 /// runs out.
 const STALLED: Duration = Duration::from_secs(1);
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Connection {
     /// `None` while the answer to the handshake is on its way: what is sent meanwhile waits in the

@@ -178,7 +178,7 @@ impl Shard {
         }
     }
 
-    /// Returns whether every member of a channel could be handed so many bytes.
+    /// Returns whether every member of a channel could be handed that many bytes.
     fn has_room(&self, channel: &Channel, bytes: usize) -> bool {
         let limit = self.snapshot.limits.outbox_bytes;
         let fits = |connection: &Connection| {

@@ -19,7 +19,7 @@ pub(crate) struct EventLoop {
 }
 
 impl EventLoop {
-    /// Asks the kernel for what a shard needs, one of so many.
+    /// Asks the kernel for what one of the shards needs.
     ///
     /// # Errors
     /// The kernel's: no descriptors left.

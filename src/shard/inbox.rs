@@ -55,7 +55,7 @@ pub(crate) enum Event {
     Leave { id: ConnectionId, group: Arc<str>, done: oneshot::Sender<()> },
     /// Tell the groups of a connection; no answer if it is gone.
     Groups { id: ConnectionId, done: oneshot::Sender<Vec<Arc<str>>> },
-    /// Tell whether all members of a channel have room for so many bytes more.
+    /// Tell whether all members of a channel have room for that many bytes more.
     Room { channel: Channel, bytes: usize, done: oneshot::Sender<bool> },
     /// Tell a page of what there is.
     List { query: Query, done: oneshot::Sender<Listed> },
@@ -93,7 +93,7 @@ pub(crate) enum JoinOutcome {
     Refused,
 }
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Inbox {
     queue: Mutex<Queue>,

@@ -137,7 +137,7 @@ impl Outbox {
         self.first.is_none()
     }
 
-    /// Returns whether a batch of so many bytes fits. Whatever it is fits into an empty outbox.
+    /// Returns whether a batch of that many bytes fits. Whatever it is fits into an empty outbox.
     pub(crate) fn has_room(&self, bytes: usize, limit: usize) -> bool {
         self.is_empty() || self.load.all + bytes + ENTRY <= limit
     }

@@ -17,7 +17,7 @@ use crate::routing::gateway::{Action, Outcome, Payload, frames};
 use crate::shard::connection::Reading;
 use crate::shard::connection::meter::Used;
 
-/// What is read in one turn goes to the broker in portions of so many bytes, so that the bounds
+/// What is read in one turn goes to the broker in portions of this many bytes, so that the bounds
 /// beyond are asked in time.
 const PUBLISH_BYTES: usize = 1 << 20;
 

@@ -13,7 +13,7 @@ use crate::ops::telemetry::Telemetry;
 use crate::ops::trace::Tracer;
 use crate::shard::outbox::Load;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct Tally {
     shard: usize,

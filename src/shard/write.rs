@@ -25,7 +25,7 @@ impl Shard {
         }
     }
 
-    /// Returns whether an outbox takes so many bytes, after writing what the socket takes.
+    /// Returns whether an outbox takes that many bytes, after writing what the socket takes.
     pub(super) fn make_room(&mut self, key: usize, bytes: usize) -> bool {
         let limit = self.snapshot.limits.outbox_bytes;
         let has_room = |shard: &Self| {

@@ -4,7 +4,7 @@
 //! that two spellings of one path do not share a signature; what is folded (empty and dot segments,
 //! blanks, order) is what botocore and the JavaScript SDK fold.
 //! *Invariant:* of the paths that fold into one, a router answers all alike or refuses all but one;
-//! else an overheard signature would open a second address.
+//! otherwise an overheard signature would open a second address.
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, DATE};

@@ -38,7 +38,7 @@ pub(crate) struct Allowances {
     pub(crate) away: Vec<Vec<Window>>,
     /// The same of nodes and times that are not known.
     pub(crate) frozen: bool,
-    /// For so long nodes send again what is in doubt, which a Redis that has forgotten the first
+    /// For this long nodes send again what is in doubt, which a Redis that has forgotten the first
     /// time accepts twice.
     pub(crate) resent: Option<Duration>,
     /// For each node: clients that join then may be told before Redis is, and miss what other nodes

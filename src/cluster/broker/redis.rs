@@ -56,7 +56,7 @@ const PUBLICATION: usize = 512;
 /// Subscriptions and their ends on their way to the subscriber.
 const COMMANDS: usize = 262_144;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct RedisBroker {
     store: Store,

@@ -12,7 +12,7 @@ use crate::model::id::NodeTag;
 /// Leases for which a node that is not named is known.
 const KEPT_LEASES: u32 = 3;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct Known {
     kept: Duration,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::limits::budget::Held;
 use crate::model::id::NodeTag;
 
-/// A batch takes messages until it has so many bytes: Redis and both nodes hold it whole.
+/// A batch takes messages until it has this many bytes: Redis and both nodes hold it whole.
 const BATCH_BYTES: usize = 256 << 10;
 
 /// Before each message: the lengths of its head and its frame.
@@ -82,7 +82,7 @@ impl Lanes {
 }
 
 /// Splits a batch's first message off: its head, its frame, and the rest; `None` at the end, or if
-/// it is none of ours.
+/// it is not one of ours.
 pub(super) fn open(payload: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let length = |at: usize| {
         let bytes = payload.get(at..at + 4)?.try_into().ok()?;

@@ -12,7 +12,7 @@ use crate::protocol::close::Close;
 use crate::shard::hub::Hub;
 use crate::shard::inbox::{JoinOutcome, PostOutcome};
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Clone, Debug)]
 pub(crate) struct OwnNode {
     pub(crate) tag: NodeTag,

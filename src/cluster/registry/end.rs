@@ -7,7 +7,7 @@
 //! up. *Invariant:* a name is forgotten only where its single try was accepted: bytes of any other
 //! may still be on their way.
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum End {
     /// No try is known to be accepted. `in_doubt`: one may have been, or may still be.

@@ -38,7 +38,7 @@ const BATCH: usize = 256;
 /// Shortest and longest pause while nothing is accepted.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Ends {
     snapshots: Snapshots,

@@ -44,10 +44,10 @@ const PAUSES: [Duration; TRIES - 1] = [
 ];
 /// From the first try to the last.
 const WITHIN: Duration = Duration::from_secs(600);
-/// A reaper waits so long for what it has asked for.
+/// Longest time that a reaper waits for what it has asked for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct Notices {
     backends: Arc<dyn Backends>,

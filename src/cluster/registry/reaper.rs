@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 const LEFT: &str = "left";
 const DONE: &str = "done";
 
-/// See the head of this file.
+/// See the [module documentation](self).
 pub(crate) struct Reaper {
     pub(crate) store: Store,
     pub(crate) tag: NodeTag,

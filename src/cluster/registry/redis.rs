@@ -31,14 +31,14 @@ use crate::ops::metrics::Metrics;
 mod reconcile;
 mod renewal;
 
-/// Writes in one pipeline: a connect storm costs one round trip for so many.
+/// Writes in one pipeline: a connect storm costs one round trip for this many.
 const BATCH: usize = 512;
 /// Pause before removals, or a renewal, that failed are tried again.
 const PAUSE: Duration = Duration::from_millis(200);
 
 const AWAY: Unavailable = Unavailable(Trouble::Away);
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct RedisRegistry {
     store: Store,

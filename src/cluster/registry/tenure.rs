@@ -59,7 +59,7 @@ struct Attempts {
     trouble: Option<Trouble>,
 }
 
-/// Handle on this node's tenure; clones are the same. See the head of this file.
+/// Handle on this node's tenure; clones are the same. See the [module documentation](self).
 #[derive(Clone, Debug)]
 pub(crate) struct Tenure(Option<Arc<Shared>>);
 

@@ -74,7 +74,7 @@ enum Event {
     Stall,
     /// It answers what has come meanwhile, and goes on.
     Resume,
-    /// It crashes, and comes back with everything after so long.
+    /// It crashes, and comes back with everything after that time.
     Restart {
         down: u32,
     },

@@ -41,7 +41,7 @@ pub(crate) enum Life {
     Dead,
 }
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Watch {
     lease: Duration,

@@ -49,7 +49,7 @@ pub(super) struct Access {
     pub(super) refusals: Arc<Refusals>,
 }
 
-/// See the head of this file; clones share it.
+/// See the [module documentation](self); clones share it.
 #[derive(Clone)]
 pub(crate) struct Connection {
     driver: MultiplexedConnection,
@@ -74,7 +74,7 @@ impl Access {
     /// To the servers that hold the data.
     ///
     /// # Errors
-    /// A file with a certificate or key cannot be read, or is none.
+    /// A file with a certificate or key cannot be read, or holds none.
     pub(super) fn to_data(
         settings: &RedisSettings,
         message_bytes: usize,

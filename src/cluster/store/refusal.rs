@@ -3,8 +3,8 @@
 //!
 //! *Moved on* (`ReadOnly`, `Loading`, `ClusterDown`, and `Auth` on a connection that was let in
 //! once): nothing was carried out, and a new connection may reach who does it. All others are
-//! refused, which no repetition changes. An error without a class is none of Redis: nobody was
-//! reached, or nobody answered.
+//! refused, which no repetition changes. An error without a class does not come from Redis: nobody
+//! was reached, or nobody answered.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 

@@ -17,7 +17,7 @@ use crate::ops::metrics::Metrics;
 /// Time without a refusal of its class after which it is over.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Refusals {
     metrics: Arc<Metrics>,

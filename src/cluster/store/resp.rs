@@ -41,13 +41,13 @@ pub(crate) enum Breach {
 /// A value that has been passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Passed {
-    /// What it weighs: its bytes, and so many for each value in it.
+    /// What it weighs: its bytes, and this many for each value in it.
     pub(super) weight: usize,
     /// The kind of a push message.
     pub(super) push: Option<Vec<u8>>,
 }
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
     place: Place,
@@ -78,7 +78,7 @@ impl Scanner {
     /// and the value if this is all of it.
     ///
     /// # Errors
-    /// What comes is none.
+    /// What comes is not RESP.
     pub(super) fn pass(
         &mut self,
         bytes: &[u8],
@@ -261,7 +261,7 @@ mod tests {
 
     const MOST: usize = 100_000;
 
-    /// Passes over what comes in parts of so many bytes; returns what each value weighs and its
+    /// Passes over what comes in parts of that many bytes; returns what each value weighs and its
     /// kind.
     fn passed(mut bytes: &[u8], part: usize) -> Result<Vec<Passed>, Breach> {
         let (mut scanner, mut passed) = (Scanner::default(), Vec::new());

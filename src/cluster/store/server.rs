@@ -22,7 +22,7 @@ const RENEW_AFTER: Duration = Duration::from_millis(500);
 /// longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Server {
     /// `host:port`, by which the server is told from others.

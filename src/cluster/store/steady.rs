@@ -13,7 +13,7 @@ const SLOW: u32 = 2;
 /// Thirds of a lease in which something has to be asked; heartbeats are.
 const SILENT_THIRDS: u32 = 2;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Steady {
     lease: Duration,

@@ -31,7 +31,7 @@ const RETRY_EVERY: Duration = Duration::from_millis(500);
 /// Shortest time between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Topology {
     form: RedisTopology,

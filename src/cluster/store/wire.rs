@@ -19,7 +19,7 @@ use super::resp::{Breach, Passed, Scanner};
 /// the slots of a Cluster.
 const SPARE: usize = 16 << 20;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct Wire<S> {
     stream: S,

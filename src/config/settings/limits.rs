@@ -71,7 +71,7 @@ pub(crate) struct Limits {
 const UNDER_WAY_MAX: f64 = 4.0;
 
 impl Limits {
-    /// Returns the time that a client has for so many bytes on their way: `outbox_age` for each
+    /// Returns the time that a client has for bytes on their way: `outbox_age` for each
     /// `outbox_bytes`, by default 35 kB/s, and four times that at most.
     pub(crate) fn lag(&self, bytes: u64) -> Duration {
         self.outbox_age.mul_f64((bytes as f64 / self.outbox_bytes as f64).min(UNDER_WAY_MAX))

@@ -12,14 +12,14 @@ use crate::edge::tls::Identity;
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
-/// Certificates are valid from so long before the start, whatever the clocks of functions say.
+/// Certificates are valid from this long before the start, whatever the clocks of functions say.
 const BEFORE: Duration = DAY;
 
-/// And for so long after it, which is what clients take at most (825 days from end to end). A node
-/// is started anew before.
+/// And for this long after it, which is what clients take at most (825 days from end to end). A
+/// node is started anew before.
 const AFTER: Duration = DAY.saturating_mul(820);
 
-/// See the head of this file.
+/// See the [module documentation](self).
 pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pub(super) certificate: CertificateDer<'static>,

@@ -33,7 +33,7 @@ pub(super) struct Facts {
     pub(super) mapped: Option<String>,
 }
 
-/// See the head of this file; the folder is removed with the last that holds it.
+/// See the [module documentation](self); the folder is removed with the last that holds it.
 #[derive(Debug)]
 pub(crate) struct Environment {
     facts: Facts,

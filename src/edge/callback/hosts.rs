@@ -39,7 +39,7 @@ const CONNECTION_BYTES: usize = SESSION_BYTES + (16 << 10);
 /// How long to let the system recover when it has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// See the head of this file.
+/// See the [module documentation](self).
 pub(crate) struct Hosts {
     pub(crate) acceptor: TlsAcceptor,
     pub(crate) addresses: HostMap,
@@ -151,7 +151,7 @@ impl Heard {
         self.last.store(now, Ordering::Relaxed);
     }
 
-    /// Waits until nothing has been heard for so long.
+    /// Waits until nothing has been heard for that long.
     async fn nothing_for(&self, time: Duration) {
         loop {
             let last = Duration::from_millis(self.last.load(Ordering::Relaxed));

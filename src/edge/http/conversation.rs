@@ -36,8 +36,8 @@ use crate::model::phase::Phase;
 use crate::ops::lifecycle::Lifecycle;
 use crate::ops::metrics::{CutCause, HttpState, RequestRefusal};
 
-/// After the last answer, what is still on its way is read for so long, lest it reset the
-/// connection under the answer.
+/// After the last answer, what is still on its way is read for this long, so that it does not reset
+/// the connection under the answer.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Most that is read then, in bytes.

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 /// In which it asks. Nobody further in sees it.
 const BUSY: HeaderName = HeaderName::from_static("x-gatecast-busy");
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Elsewhere {
     /// It has not asked: 503.

@@ -67,7 +67,7 @@ pub(super) fn look_at(input: &[u8]) -> Option<Head> {
     Some(Head { handshake: Handshake { path, query, headers }, length })
 }
 
-/// Takes a head of so many bytes out of a socket, and answers it.
+/// Takes a head of `length` bytes out of a socket, and answers it.
 ///
 /// # Errors
 /// The client went away.

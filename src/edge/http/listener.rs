@@ -32,7 +32,7 @@ sockopt_impl!(
 /// counted and bounded, not in up to 4 MB a socket there (`net.ipv4.tcp_wmem`).
 const KERNEL_BYTES: (usize, usize) = (32 << 10, 128 << 10);
 
-/// So many connections may have that in the kernel before it is as much as the memory budget.
+/// This many connections may have that in the kernel before it is as much as the memory budget.
 const CROWD: usize = 2_048;
 
 sockopt_impl!(
@@ -40,7 +40,7 @@ sockopt_impl!(
     NotSentLowat, SetOnly, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, usize
 );
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Listener(AsyncFd<TcpListener>);
 

@@ -35,7 +35,7 @@ const LISTS: usize = 8;
 /// Longest time for a page; what it has by then is handed out.
 const PAGE_DEADLINE: Duration = DEADLINE;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Clone, Debug)]
 pub(crate) struct Lister {
     nodes: Nodes,

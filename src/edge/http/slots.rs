@@ -4,7 +4,7 @@
 //! A connection has a place from when it is accepted, except while its request is served: then it
 //! has one among the handshakes or among the calls, so that none of the three can keep the others
 //! out. When all places are taken and somebody waits, the connection that has been idle longest is
-//! ended, or else the one that has kept the node waiting longest.
+//! ended, otherwise the one that has kept the node waiting longest.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -30,11 +30,11 @@ mod bounds;
 /// beginning is over.
 const ANSWER_RATE: u64 = 16 << 10;
 
-/// An idle connection is kept for so long beyond what its client was told, whose last request may
+/// An idle connection is kept for this long beyond what its client was told, whose last request may
 /// be on its way.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
 
-/// A head is given so long to come whole, however many wait: its packets may be under way.
+/// A head is given this long to come whole, however many wait: its packets may be under way.
 const HEAD_AGE: Duration = Duration::from_millis(200);
 
 /// As long for a body, an answer, or a request that waits for its turn.
@@ -62,7 +62,7 @@ pub(super) enum Stage {
     Idle,
 }
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct Slots {
     source: BoundsSource,

@@ -9,7 +9,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::shard::socket::NewSocket;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {
     /// Returns the socket for who goes on with it, and what was read of it.
     ///

@@ -157,7 +157,7 @@ fn one_changed_byte_of_the_path_or_query_is_refused() {
         let signed_from = path.rfind("/..").map_or(0, |dots| dots + 3);
         for (position, old) in path.char_indices().filter(|(position, _)| *position >= signed_from)
         {
-            // Letters for slashes, so that nothing folds; else the neighbour of the letter.
+            // Letters for slashes, so that nothing folds; otherwise the neighbour of the letter.
             let new = if old == 'k' { 'j' } else { 'k' };
             let mut request = request.clone();
             request.path.replace_range(position..=position, &new.to_string());

@@ -21,7 +21,7 @@ const ECS: &str = "http://169.254.170.2";
 /// Who may be asked without TLS, besides this host: ECS, and EKS by either address.
 const KNOWN: [&str; 3] = ["169.254.170.2", "169.254.170.23", "fd00:ec2::23"];
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct Container {
     uri: Uri,

@@ -18,7 +18,7 @@ use crate::ops::metrics::backends::CredentialMetrics;
 /// For a whole fetch, which may take several answers.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Credentials are fetched anew so long before they end; those that are good for less than twice
+/// Credentials are fetched anew this long before they end; those that are good for less than twice
 /// that, in the middle of it.
 const AHEAD: Duration = Duration::from_secs(300);
 
@@ -29,7 +29,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// What is said of credentials that nobody can work with.
 const SHORT: &str = "has given some that have ended";
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Keeper {
     chain: Chain,

@@ -80,7 +80,7 @@ fn reply(stream: &mut TcpStream, status: &str, body: &str) {
     drop(stream.write_all(answer.as_bytes()));
 }
 
-/// Credentials as containers and instances give them, good for so many seconds.
+/// Credentials as containers and instances give them, good for that many seconds.
 fn document(seconds: i64) -> String {
     let end = Timestamp::now() + seconds.seconds();
     let end = end.strftime("%Y-%m-%dT%H:%M:%SZ");
@@ -137,7 +137,7 @@ async fn variables_come_first() {
     assert!(!format!("{found:?}").contains(SECRET), "{found:?}");
     assert!(refused(&variables[..1]).await.contains("set both"));
     assert!(refused(&[variables[0], ("AWS_SECRET_ACCESS_KEY", "a\nb")]).await.contains("blanks"));
-    // An empty variable is none.
+    // An empty variable is not set.
     let empty = [("AWS_ACCESS_KEY_ID", ""), ("AWS_EC2_METADATA_DISABLED", "true")];
     assert!(refused(&empty).await.contains("set AWS_ACCESS_KEY_ID and"));
 }

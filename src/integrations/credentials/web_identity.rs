@@ -20,7 +20,7 @@ const SOURCE: &str = "the web identity";
 /// What the session is called where nobody names it.
 const SESSION: &str = "gatecast";
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Role {
     pub(super) arn: String,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Clone, Debug)]
 pub(crate) struct Common {
     /// Region that functions take themselves to be in, `us-east-1` for instance.

@@ -14,7 +14,7 @@ use crate::config::{FunctionSettings, Runtime};
 use crate::integrations::invoke::{Invocation, Invoke, InvokeError};
 use crate::ops::metrics::{FunctionCounters, FunctionOutcome};
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct Function {
     pub(super) name: Arc<str>,

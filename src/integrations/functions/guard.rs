@@ -31,7 +31,7 @@ for group in $groups; do kill -KILL "-$group"; done
 /// Longest wait for the shell to end.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct Guard {
     input: Mutex<Option<UnixStream>>,

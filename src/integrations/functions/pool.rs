@@ -29,7 +29,7 @@ mod state;
 mod tests;
 mod words;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct Pool {
     rules: Rules,
@@ -204,8 +204,8 @@ impl Pool {
         self.is_due
     }
 
-    /// The code has changed: every process ends once it has nothing to do, and the new code is tried
-    /// at once, however the old one has fared.
+    /// The code has changed: every process ends once it has nothing to do, and the new code is
+    /// tried at once, however the old one has fared.
     pub(super) fn renew(&mut self) {
         self.processes.values_mut().for_each(|process| process.is_outdated = true);
         (self.backoff, self.is_due) = (Backoff::default(), true);
@@ -231,7 +231,7 @@ impl Pool {
         self.waiting.is_empty() && self.processes.values().all(|process| process.running.is_empty())
     }
 
-    /// Returns which request a process works on: that of a run, else the only one there is.
+    /// Returns which request a process works on: that of a run, otherwise the only one there is.
     pub(super) fn request(&self, id: ProcessId, run: Option<Uuid>) -> Option<RequestId> {
         let running = &self.processes.get(&id)?.running;
         let run = match run {

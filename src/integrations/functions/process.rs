@@ -224,7 +224,7 @@ impl Plant {
     }
 }
 
-/// A program in the folder of the code, if it is named by a path; else one that is looked for.
+/// A program in the folder of the code, if it is named by a path; otherwise one that is looked for.
 fn resolved(program: &str, code: &Path) -> PathBuf {
     if program.contains('/') { code.join(program) } else { program.into() }
 }

@@ -1,8 +1,8 @@
 //! `CloudEvents` 1.0 over HTTP, binary and structured mode, and the web hook's consent.
 //!
-//! Sources: `CloudEvents` 1.0.2, HTTP Protocol Binding §3 and JSON Format; HTTP 1.1 Web Hooks for Event Delivery
-//! §4 (abuse protection): a server is asked by `OPTIONS` whether it wants events of us, and is sent
-//! none before it has said so.
+//! Sources: `CloudEvents` 1.0.2, HTTP Protocol Binding §3 and JSON Format; HTTP 1.1 Web Hooks for
+//! Event Delivery §4 (abuse protection): a server is asked by `OPTIONS` whether it wants events of
+//! us, and is sent none before it has said so.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

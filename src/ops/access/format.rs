@@ -22,7 +22,7 @@ const START: &str = "$context.";
 /// What stands where there is no value.
 const ABSENT: &str = "-";
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Format(Vec<Part>);
 

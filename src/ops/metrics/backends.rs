@@ -20,7 +20,7 @@ const BREAKER: &str = "gatecast_backend_breaker_open";
 const BUCKETS: [f64; 14] =
     [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 29.0];
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Clone, Debug)]
 pub(crate) struct BackendMetrics {
     calls: IntCounterVec,

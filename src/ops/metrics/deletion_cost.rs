@@ -9,7 +9,7 @@ const PATCHES: &str = "gatecast_deletion_cost_patches_total";
 const FAULTS: &str = "gatecast_deletion_cost_faults_total";
 const PODS: &str = "gatecast_deletion_cost_pods";
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Clone, Debug)]
 pub(crate) struct CostMetrics {
     registry: Registry,

@@ -9,7 +9,7 @@ const RESTARTS: &str = "gatecast_function_restarts_total";
 const INVOCATIONS: &str = "gatecast_function_invocations_total";
 const LINES_LOST: &str = "gatecast_function_log_lines_lost_total";
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Clone, Debug)]
 pub(crate) struct FunctionMetrics {
     processes: IntGaugeVec,

@@ -8,7 +8,7 @@ use super::labels::{CutCause, HttpState, RequestRefusal};
 const REFUSED: &str = "gatecast_http_requests_refused_total";
 const CUT: &str = "gatecast_http_connections_cut_total";
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Clone, Debug)]
 pub(crate) struct HttpMetrics {
     refused: IntCounterVec,

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use prometheus::{Gauge, IntCounterVec, IntGauge, Opts, Registry};
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct ReloadMetrics {
     reloads: IntCounterVec,

@@ -5,7 +5,7 @@ use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 const EXPORTED: &str = "gatecast_spans_exported_total";
 const DROPPED: &str = "gatecast_spans_dropped_total";
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct SpanCounters {
     pub(crate) exported: IntCounter,

@@ -8,7 +8,7 @@ use super::labels::{MappedOutcome, TlsOutcome};
 const HANDSHAKES: &str = "gatecast_tls_handshakes_total";
 const MAPPED: &str = "gatecast_mapped_host_connections_total";
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Clone, Debug)]
 pub(crate) struct TlsMetrics {
     handshakes: IntCounterVec,

@@ -27,7 +27,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The same for a node that ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct Exporter {
     collector: SpanExporter,

@@ -15,7 +15,7 @@ use crate::routing::gateway::frames;
 use crate::shard::inbox::{JoinOutcome, answer};
 use crate::shard::outbox::{Batch, Load};
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug, Default)]
 pub(crate) struct Answers(Option<Box<Open>>);
 

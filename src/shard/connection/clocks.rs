@@ -15,7 +15,7 @@ use crate::shard::outbox::Written;
 /// Length of a ping: two bytes of header, and its place.
 pub(super) const PING_BYTES: u64 = 10;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct Clocks {
     pub(super) opened: Instant,
@@ -183,7 +183,7 @@ pub(super) fn payload_of(place: u64) -> [u8; 8] {
     payload
 }
 
-/// Returns the place that a pong confirms; `None` if its payload is none of ours.
+/// Returns the place that a pong confirms; `None` if its payload is not one of ours.
 pub(super) fn place_of(payload: &[u8]) -> Option<u64> {
     let mut bytes = [0; 8];
     let length = URL_SAFE_NO_PAD.decode_slice(payload, bytes.get_mut(2..)?).ok()?;

@@ -18,7 +18,7 @@ use crate::protocol::codec::Decoder;
 /// What a client may send between our close frame and its own, in bytes.
 const THROWN_AWAY_MAX: u64 = 16 << 20;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct Closing {
     pub(super) close: Close,

@@ -10,8 +10,8 @@ use crate::config::Limits;
 use crate::limits::rate::{Bucket, Pace};
 use crate::ops::metrics::SendLimit;
 
-/// A burst of new channels is what comes in so many seconds, or all groups that one connection may
-/// be in: it joins them at once when it has come back.
+/// A burst of new channels is what comes in this many seconds, or all groups that one connection
+/// may be in: it joins them at once when it has come back.
 const NEW_CHANNELS_SECONDS: usize = 10;
 
 /// What one read brought.

@@ -387,7 +387,7 @@ impl Client {
         }
     }
 
-    /// The client reads so many bytes, the node writes and looks at its clocks; returns what the
+    /// The client reads `bytes` bytes, the node writes and looks at its clocks; returns what the
     /// client is closed or cut for.
     fn step(&mut self, bytes: usize) -> Due {
         self.now += STEP;

@@ -104,8 +104,8 @@ pub(super) fn redis_cut_one_node(testbed: &mut Testbed) -> Result<()> {
     through_proxy(testbed, Mode::Cut, Duration::from_secs(3))
 }
 
-/// One node cannot reach Redis for so long that the others take it for dead: it must notice, and
-/// end.
+/// One node cannot reach Redis for long enough that the others take it for dead: it must notice,
+/// and end.
 pub(super) fn redis_cut_past_lease(testbed: &mut Testbed) -> Result<()> {
     testbed.expect_closes(PROXIED)?;
     through_proxy(testbed, Mode::Cut, testbed.lease * 3)?;

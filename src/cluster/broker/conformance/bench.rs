@@ -285,7 +285,7 @@ impl Bench {
     /// Sends a last message and waits until all members have it.
     fn end(&self, channel: &Channel, members: &[usize]) {
         let end = format!("end {}", self.ends.fetch_add(1, Ordering::Relaxed));
-        // As shards do all the time; else a queue may be full.
+        // As shards do all the time; otherwise a queue may be full.
         drop(self.take_inboxes());
         self.publish(0, channel, &end).expect("a last message is accepted");
         let mut missing: HashSet<usize> = members.iter().copied().collect();

@@ -13,13 +13,13 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest wait until a server answers, or has given up.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// Below those that the kernel gives out: else a client's own end may take the port while the
+/// Below those that the kernel gives out: otherwise a client's own end may take the port while the
 /// server is away.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 /// Ports that are tried; others may be at it.
 const ATTEMPTS: usize = 20;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 pub(super) struct RedisServer {
     port: u16,
     folder: PathBuf,

@@ -13,7 +13,7 @@ const KEYS_MAX: usize = 65_536;
 
 type Key = (Channel, Arc<str>);
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     /// Until when, and where the message of each was accepted.

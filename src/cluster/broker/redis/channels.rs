@@ -25,7 +25,7 @@ mod reading;
 /// In place of an epoch: the message is neither counted nor kept, and is delivered as it comes.
 pub(super) const UNKEPT: &str = "-";
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct Channels {
     hub: Arc<Hub>,

@@ -17,7 +17,7 @@ use crate::ops::metrics::Metrics;
 /// Heartbeats' time for which messages have to go through before Redis is back for good.
 const STEADY_BEATS: u32 = 2;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Health {
     signs: Mutex<Signs>,

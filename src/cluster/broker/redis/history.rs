@@ -6,7 +6,7 @@ use crate::model::broker::{Channel, History, Offset};
 
 /// Messages read at a time.
 const BATCH: usize = 64;
-/// A page ends with the message that makes it so long.
+/// A page ends with the message that makes it this long.
 const BYTES: usize = 1 << 20;
 
 /// Reads at most `limit` messages after an offset.

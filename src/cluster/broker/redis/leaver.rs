@@ -11,7 +11,7 @@ use crate::cluster::store::{Call, Script, Store};
 /// Channels in one pipeline.
 const BATCH: usize = 512;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 pub(super) struct Leaver {
     pub(super) store: Store,
     /// Milliseconds for which the count is kept then.

@@ -40,7 +40,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 /// Pause before a subscription that was refused is tried again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 
-/// See the head of this file.
+/// See the [module documentation](self).
 pub(super) struct Link {
     pub(super) parts: Shared,
     pub(super) server: Arc<Server>,

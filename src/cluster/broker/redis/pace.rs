@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long it waits for each page nevertheless.
 const LEAST: Duration = Duration::from_millis(100);
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct RepairPace {
     left: Duration,

@@ -26,7 +26,7 @@ const WHOLE: u32 = 60_000;
 /// The least share.
 const LEAST: u32 = WHOLE / 60;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct Pressure {
     store: Store,

@@ -29,7 +29,7 @@ use crate::shard::hub::Hub;
 
 /// Publications in one pipeline; at 256 short ones Redis is busy for some 2 ms.
 const BATCH: usize = 256;
-/// A pipeline takes publications until it has so many bytes: on its way it is there up to four
+/// A pipeline takes publications until it has this many bytes: on its way it is there up to four
 /// times.
 const BATCH_BYTES: usize = 1 << 20;
 /// Pause before what failed is sent again.
@@ -47,7 +47,7 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 /// How long a node that ends waits for Redis to take what is left.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// See the head of this file.
+/// See the [module documentation](self).
 pub(super) struct Publisher {
     pub(super) store: Store,
     pub(super) pressure: Arc<Pressure>,

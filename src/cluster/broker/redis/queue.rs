@@ -15,7 +15,7 @@ use crate::model::trouble::RedisRefusal;
 /// too.
 const WEIGHT: usize = 256;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct Queue {
     waiting: VecDeque<Waiting>,

@@ -36,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Pause before a channel that Redis refuses to read is tried again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
-/// See the head of this file.
+/// See the [module documentation](self).
 pub(super) struct Reader {
     pub(super) store: Store,
     pub(super) channels: Arc<Channels>,

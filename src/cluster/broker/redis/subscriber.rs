@@ -22,7 +22,7 @@ const COMMANDS: usize = 262_144;
 /// Pause before a channel that a server has given away is looked for again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// See the head of this file.
+/// See the [module documentation](self).
 pub(super) struct Subscriber {
     parts: Shared,
     lifecycle: Lifecycle,

@@ -4,8 +4,8 @@
 //! Pure. Rules: a message is delivered as it comes only if it is the very next; whatever else comes
 //! is read from the stream, in order, so that a gap is closed in place and nothing is delivered
 //! twice. Where Redis goes on from another history, an older copy or one that was there before,
-//! only what belongs behind everything delivered so far is delivered ([`Past`]). What Redis is known
-//! to have accepted, and has no more when it is read, is counted ([`Track::missing`]).
+//! only what belongs behind everything delivered so far is delivered ([`Past`]). What Redis is
+//! known to have accepted, and has no more when it is read, is counted ([`Track::missing`]).
 
 use std::collections::VecDeque;
 
@@ -31,7 +31,7 @@ pub(super) struct Epoch {
     pub(super) since: u64,
 }
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug, Default)]
 pub(super) struct Track {
     /// `None` until the place at which the subscription began is known.
@@ -81,7 +81,7 @@ pub(super) struct Reading<M> {
 /// What a reading leads to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step<M> {
-    /// Deliver these, after so many that are lost; then `done` or read again.
+    /// Deliver these, after `lost` that are lost; then `done` or read again.
     Deliver { messages: Vec<M>, lost: u64, done: bool },
     /// It goes on from another history. Redis has forgotten so many of the messages that were
     /// delivered, or of the epochs in which it had accepted others, and perhaps more; and so many

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::words::{ASKS_AGAIN, Action, Job, ProcessId, Run};
 use crate::ops::metrics::FunctionEnd;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) phase: Phase,

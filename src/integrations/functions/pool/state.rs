@@ -4,7 +4,7 @@ use super::process::{Phase, Process};
 use crate::integrations::invoke::InvokeError;
 use crate::model::listing::Processes;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct State {
     pub(in super::super) processes: Processes,

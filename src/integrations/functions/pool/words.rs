@@ -60,9 +60,9 @@ pub(in super::super) struct Rules {
     pub(in super::super) timeout: Duration,
     /// Longest time from a start to the first question for work.
     pub(in super::super) init: Duration,
-    /// So long may a process have nothing to do.
+    /// Longest time for which a process has nothing to do.
     pub(in super::super) idle: Duration,
-    /// So long may a process take to exit after it has said that it cannot start.
+    /// Longest time for a process to exit after it has said that it cannot start.
     pub(in super::super) leave: Duration,
 }
 

@@ -13,7 +13,7 @@ use crate::ops::metrics::GaugeGuard;
 use crate::shard::hub::Hub;
 use crate::shard::inbox::Event;
 
-/// See the head of this file.
+/// See the [module documentation](self).
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) channel: Channel,
@@ -81,8 +81,8 @@ impl Entry {
         }
     }
 
-    /// Asks all shards whether the members have room for so many bytes more, behind what they were
-    /// handed before.
+    /// Asks all shards whether the members have room for that many bytes more, behind what they
+    /// were handed before.
     pub(super) fn ask_for_room(&self, hub: &Hub, bytes: usize) -> Vec<oneshot::Receiver<bool>> {
         let ask = |shard: &usize| {
             let (done, answer) = oneshot::channel();

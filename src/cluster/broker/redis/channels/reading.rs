@@ -74,7 +74,7 @@ impl Channels {
         self.read_soon(&mut self.state.lock(), name);
     }
 
-    /// Returns whether the members of a channel have room for so many bytes more, or have been
+    /// Returns whether the members of a channel have room for that many bytes more, or have been
     /// waited for long enough.
     pub(in super::super) async fn has_room(&self, name: &str, bytes: usize) -> bool {
         let asked = {
